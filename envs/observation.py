@@ -1,0 +1,104 @@
+"""What a policy sees: the columns of every observation key, with units and scales.
+
+Each feature is one :class:`Column`. A column holds either a share in [0, 1] (``scale`` is
+``None``) or a quantity ``x >= 0`` in the stated unit, stored as ``x / (x + scale)``: bounded in
+[0, 1), monotone, and undone by :func:`read`. Lagged columns are what the replica last reported
+(see ``router.signal_interval_s`` of the scenario); the others are the router's own, live
+knowledge. Nothing here depends on true output lengths, only on estimates.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Column:
+    """One feature: its name, unit, squashing scale (``None`` for a share) and meaning."""
+
+    name: str
+    unit: str
+    scale: float | None
+    meaning: str
+    lagged: bool = False
+
+
+CLUSTER = (
+    Column("kind_route", "flag", None, "a request waits for a replica"),
+    Column("kind_place", "flag", None, "a gang waits for devices"),
+    Column("kind_scale", "flag", None, "a replica may be added or removed"),
+    Column("progress", "share", None, "decided share of the episode's requests"),
+    Column("arrival_rate", "request/s", 20.0, "moving average over about 32 arrivals"),
+    Column("prompt_rate", "token/s", 20_000.0, "prompt tokens arriving, same average"),
+    Column("in_flight", "request", 256.0, "requests sent to any replica and not finished"),
+    Column("held", "request", 8.0, "requests held back at the router"),
+    Column("slo_attainment", "share", None, "finished requests that met both objectives"),
+    Column("prefix_hit_rate", "share", None, "prompt tokens served from a prefix cache so far"),
+)
+
+QUEUE = (
+    Column("is_request", "flag", None, "the row holds a request"),
+    Column("is_gang", "flag", None, "the row holds a gang"),
+    Column("size", "token or device", 2048.0, "prompt tokens of a request, devices of a gang"),
+    Column("estimate", "token or s", 512.0, "estimated output tokens or duration"),
+    Column("age_s", "s", 1.0, "time since arrival"),
+    Column("priority", "share", None, "0 lowest, 1 highest"),
+    Column("ttft_slo_s", "s", 1.0, "objective for the time to first token"),
+    Column("tpot_slo_s", "s", 0.05, "objective for the time per output token"),
+)
+
+CANDIDATES = (
+    Column("running", "request", 32.0, "sequences in the batch", lagged=True),
+    Column("waiting", "request", 8.0, "requests queued at the replica", lagged=True),
+    Column("in_flight", "request", 32.0, "sent by this router and not finished"),
+    Column("in_flight_tokens", "token", 32_768.0, "their prompt plus estimated output tokens"),
+    Column("queued_tokens", "token", 8192.0, "prompt tokens not yet computed", lagged=True),
+    Column("kv_usage", "share", None, "KV blocks held by running requests", lagged=True),
+    Column("kv_blocks", "block", 4096.0, "KV blocks held by running requests", lagged=True),
+    Column("kv_demand", "share", None, "blocks this request needs at its estimated length"),
+    Column("request_blocks", "block", 64.0, "KV blocks of this request's prompt"),
+    Column("prefix_match", "share", None, "share of the prompt cached there", lagged=True),
+    Column("prefix_sent", "share", None, "share of the prompt this router ever sent there"),
+    Column("session_last", "flag", None, "this session's last request went there"),
+    Column("session_home", "flag", None, "consistent hashing maps this session there"),
+    Column("prefill_s", "s", 0.5, "predicted time to prefill this prompt alone, hits deducted"),
+    Column("wait_s", "s", 0.5, "predicted wait before its prefill starts", lagged=True),
+    Column("step_s", "s", 0.05, "predicted decode step with this request added", lagged=True),
+    Column("work_s", "s", 5.0, "estimated compute time of everything in flight there"),
+    Column("capacity", "share", None, "expected output throughput, the fastest replica = 1"),
+    Column("load", "share", None, "in flight over the sequence cap"),
+    Column("price", "$/h", 10.0, "price of the replica's devices"),
+)
+
+TABLES: dict[str, tuple[Column, ...]] = {
+    "cluster": CLUSTER,
+    "queue": QUEUE,
+    "candidates": CANDIDATES,
+}
+
+
+def index(key: str, name: str) -> int:
+    """Return the position of column ``name`` in observation ``key``.
+
+    Raises:
+        KeyError: if the key has no such column; the message lists those it has.
+    """
+    names = [column.name for column in TABLES[key]]
+    if name not in names:
+        raise KeyError(f"observation {key!r} has no column {name!r}; it has {', '.join(names)}")
+    return names.index(name)
+
+
+def read(observation: dict[str, NDArray], key: str, name: str) -> NDArray[np.float64]:
+    """Return column ``name`` of ``observation[key]`` in its own unit, float64.
+
+    Shape: that of ``observation[key]`` without its last axis, for example ``(n, C)`` for
+    ``"candidates"`` of a batch of n environments.
+    """
+    at = index(key, name)
+    values = observation[key][..., at].astype(np.float64)
+    scale = TABLES[key][at].scale
+    return values if scale is None else scale * values / (1.0 - values)

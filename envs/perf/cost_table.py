@@ -1,0 +1,62 @@
+"""What the engine knows of a replica's speed: a few coefficients and two tables.
+
+One engine step of a replica with B decoding sequences of C cached tokens in total and prompt
+chunks of q tokens on top of c cached ones takes
+
+    linear_s[B + sum(q)] + head_s[sequences that sample] + decode(B, C) + prefill(chunks)
+
+    decode  = dec_fixed_s + dec_log_s * log2(1 + C/B/1024) + dec_seq_s * B
+              + ((dec_flop_s * C)**3 + (dec_token_s * C + dec_row_s * B)**3)**(1/3)
+              (0 if B = 0; affine in C up to the log term where dec_flop_s = 0)
+    prefill = pre_fixed_s + sum over chunks of
+              ((pre_flop_s * q * (c + (q + pre_pad)/2))**3 + (pre_tile_s * (q + pre_pad))**3
+               + (pre_query_s * q + pre_cache_s * (c + q))**3)**(1/3)
+              (0 if no chunk)
+
+Times in seconds, for the whole model (all layers). Source of the forms: perf_models sections 3.1
+to 3.8 of the reference; each term's own source stands with the kernel that fills it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+COST = np.dtype(
+    [
+        ("dec_fixed_s", "f8"),
+        ("dec_log_s", "f8"),
+        ("dec_seq_s", "f8"),
+        ("dec_token_s", "f8"),
+        ("dec_row_s", "f8"),
+        ("dec_flop_s", "f8"),
+        ("pre_fixed_s", "f8"),
+        ("pre_flop_s", "f8"),
+        ("pre_pad", "f8"),
+        ("pre_tile_s", "f8"),
+        ("pre_query_s", "f8"),
+        ("pre_cache_s", "f8"),
+        ("flop_per_token", "f8"),  # model FLOPs of one token on one device, for device_load
+        ("peak_flops", "f8"),  # FLOP/s of one device at the dtype in use
+        ("comm_bytes_per_token", "f8"),  # bytes one device sends over its scale-up link per token
+        ("comm_bytes_per_s", "f8"),  # that link's capacity per direction
+    ]
+)
+
+
+@dataclass(frozen=True)
+class CostTable:
+    """Step costs of one replica kind.
+
+    Attributes:
+        coefficients: one record of :data:`COST`.
+        linear_s: shape (max_num_batched_tokens + 1,), seconds of all token-wise work and the
+            fixed cost of a step, by tokens in the step; index 0 is 0.
+        head_s: shape (max_num_seqs + 1,), seconds of LM head and sampler by sequences sampling.
+    """
+
+    coefficients: np.void
+    linear_s: NDArray[np.float64]
+    head_s: NDArray[np.float64]
