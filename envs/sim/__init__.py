@@ -1,0 +1,1 @@
+"""The compiled engine: records, events and the functions that move them."""

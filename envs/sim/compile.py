@@ -1,0 +1,65 @@
+"""The decorator of every compiled function, and its on-disk cache.
+
+Numba's own cache does not notice a change in another file that a function calls into, so the cache
+lives in a folder named after the content of all engine sources: any change starts a fresh one.
+Where no cache can be written the functions compile in memory.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numba
+from numba import config, njit
+
+_ENVS = Path(__file__).resolve().parents[1]
+_SOURCES = sorted([*(_ENVS / "sim").glob("*.py"), *(_ENVS / "workload").glob("*.py")])
+
+
+def _engine_digest() -> str:
+    digest = hashlib.sha256(f"{numba.__version__} {config.BOUNDSCHECK}".encode())
+    for source in _SOURCES:
+        digest.update(source.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def _cache_folder() -> Path | None:
+    """Return a writable folder for this version of the engine, or None."""
+    roots = [os.environ.get("NUMBA_CACHE_DIR"), os.environ.get("XDG_CACHE_HOME")]
+    candidates = [Path(root) for root in roots if root]
+    candidates += [Path.home() / ".cache", Path(tempfile.gettempdir())]
+    for root in candidates:
+        folder = root / "gpuyard" / _engine_digest()
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=folder):
+                return folder
+        except OSError:
+            continue
+    return None
+
+
+CACHE_FOLDER = None if config.DISABLE_JIT else _cache_folder()
+
+
+def kernel(function: Callable[..., Any]) -> Any:
+    """Compile ``function`` on first use, without the GIL, cached on disk where possible."""
+    if CACHE_FOLDER is None:
+        return njit(nogil=True)(function)
+    before, config.CACHE_DIR = config.CACHE_DIR, str(CACHE_FOLDER)
+    try:
+        return njit(nogil=True, cache=True)(function)
+    except RuntimeError:  # numba found no way to cache: a zipped or frozen install
+        return njit(nogil=True)(function)
+    finally:
+        config.CACHE_DIR = before
+
+
+def is_warm() -> bool:
+    """Tell whether this version of the engine has been compiled and cached before."""
+    return CACHE_FOLDER is not None and any(CACHE_FOLDER.rglob("*.nbi"))
