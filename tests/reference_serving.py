@@ -1,0 +1,273 @@
+"""The serving engine once more: naive, in plain Python, as the known answer for the compiled one.
+
+Nothing here is clever on purpose. One step at a time, one Python object per KV block, every queue a
+list. It follows vLLM v1's scheduler (decodes first, chunked prefill under a token budget, recompute
+preemption of the last admitted request) and its block pool (LRU free queue, prefix cache), and it
+shares no code with ``gpuyard.envs.sim``. Conventions where the words of a specification leave room:
+
+* A step starts at the end of the one before, or at the arrival that ends an idle time; whatever has
+  arrived by then (``<=``) is waiting.
+* ``C`` of the decode formula counts the tokens computed before the step. A request decodes once its
+  computed tokens have reached the length it was admitted with; until then it is a prefill chunk,
+  even one of a single token.
+* Prompt units enter the prefix cache while they are computed, units with output tokens when the
+  request finishes; the last sampled token was never computed, so it is not part of any unit.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from reference_kv import KVBlocks, Node, Request, Served
+
+from gpuyard.envs.perf.cost_table import CostTable
+
+
+@dataclass(frozen=True)
+class ReplicaSpec:
+    """Scheduler limits and KV memory of one replica."""
+
+    max_num_seqs: int
+    max_num_batched_tokens: int
+    kv_blocks: int
+    block_size: int = 16
+    prefix_block_tokens: int = 0  # 0: no prefix cache
+
+
+@dataclass
+class Result:
+    """What became of the requests, in order of the input; times in seconds."""
+
+    first_token_s: list[float]
+    finish_s: list[float]
+    cached_tokens: list[int]  # prompt tokens found in the prefix cache at first admission
+    preemptions: list[int]
+    events: list[tuple[float, str, int]]  # (time_s, kind, request)
+    steps: list[list[Step]]  # per replica
+
+
+@dataclass(frozen=True)
+class Step:
+    """One engine step: ``during`` holds from its start on, ``after`` from its end on."""
+
+    start_s: float
+    end_s: float
+    during: Counts
+    after: Counts
+
+
+@dataclass(frozen=True)
+class Counts:
+    """State of a replica: requests running and waiting, KV blocks held and free."""
+
+    running: int
+    waiting: int
+    held_blocks: int
+    free_blocks: int
+
+
+def step_cost_s(
+    cost: CostTable, decodes: list[int], chunks: list[tuple[int, int]], n: int
+) -> float:
+    """Seconds of one step, the formulas of ``cost_table`` word for word.
+
+    Args:
+        cost: the replica's table.
+        decodes: cached tokens of every decoding sequence.
+        chunks: ``(new tokens, cached tokens)`` of every prefill chunk.
+        n: sequences that sample.
+    """
+    k = {name: float(cost.coefficients[name]) for name in cost.coefficients.dtype.names}
+    seqs, cached = len(decodes), sum(decodes)
+    total = float(cost.linear_s[seqs + sum(q for q, _ in chunks)]) + float(cost.head_s[n])
+    if seqs:
+        memory = k["dec_token_s"] * cached + k["dec_row_s"] * seqs
+        total += k["dec_fixed_s"] + k["dec_seq_s"] * seqs
+        total += k["dec_log_s"] * math.log2(1 + cached / seqs / 1024)
+        total += ((k["dec_flop_s"] * cached) ** 3 + memory**3) ** (1 / 3)
+    if chunks:
+        total += k["pre_fixed_s"]
+    for q, c in chunks:
+        flops = k["pre_flop_s"] * q * (c + (q + k["pre_pad"]) / 2)
+        tile = k["pre_tile_s"] * (q + k["pre_pad"])
+        memory = k["pre_query_s"] * q + k["pre_cache_s"] * (c + q)
+        total += (flops**3 + tile**3 + memory**3) ** (1 / 3)
+    return total
+
+
+class Replica:
+    """One engine: a FIFO of waiting requests, a list of running ones, a pool of KV blocks."""
+
+    def __init__(self, spec: ReplicaSpec, cost: CostTable, result: Result) -> None:
+        self.spec, self.cost, self.result = spec, cost, result
+        self.waiting: list[Served] = []
+        self.running: list[Served] = []
+        self.kv = KVBlocks(spec.kv_blocks, spec.block_size, spec.prefix_block_tokens)
+        self.steps: list[Step] = []
+
+    def schedule(self, now: float) -> list[tuple[Served, int]]:
+        """Choose this step's requests and their new tokens, as vLLM v1's scheduler does."""
+        budget, plan, preempted = self.spec.max_num_batched_tokens, [], False
+        position = 0
+        while position < len(self.running) and budget > 0:
+            seq = self.running[position]
+            new = min(seq.tokens - seq.computed, budget)
+            need = self.blocks_for(seq.computed + new) - len(seq.blocks)
+            while need > len(self.kv.free) and seq in self.running:
+                self.preempt(now)
+                preempted = True
+            if seq not in self.running:
+                break
+            self.compute(seq, new, need)
+            plan.append((seq, new))
+            budget -= new
+            position += 1
+        while self.waiting and budget > 0 and not preempted:
+            if len(self.running) == self.spec.max_num_seqs:
+                break
+            seq = self.waiting[0]
+            hits = self.kv.cached_prefix(seq)
+            hit_blocks = [block for node in hits for block in node.blocks]
+            hit_tokens = len(hits) * self.spec.prefix_block_tokens
+            new = min(seq.tokens - hit_tokens, budget)
+            need = self.blocks_for(hit_tokens + new) - len(hit_blocks)
+            if need > len(self.kv.free) - sum(block in self.kv.free for block in hit_blocks):
+                break
+            self.admit(now, self.waiting.pop(0), hits)
+            self.compute(seq, new, need)
+            plan.append((seq, new))
+            budget -= new
+        return plan
+
+    def blocks_for(self, tokens: int) -> int:
+        return math.ceil(tokens / self.spec.block_size)
+
+    def admit(self, now: float, seq: Served, hits: list[Node]) -> None:
+        self.kv.share(seq, hits)
+        seq.computed = len(hits) * self.spec.prefix_block_tokens
+        seq.prefill_target = seq.tokens
+        if self.result.cached_tokens[seq.index] < 0:
+            self.result.cached_tokens[seq.index] = seq.computed
+        self.running.append(seq)
+        self.result.events.append((now, "admit", seq.index))
+
+    def compute(self, seq: Served, new: int, blocks: int) -> None:
+        """Reserve the blocks of ``new`` tokens and let the prefix cache know the prompt's."""
+        self.kv.allocate(seq, blocks)
+        self.kv.register(seq, min(seq.computed + new, seq.request.prompt_tokens))
+
+    def preempt(self, now: float) -> None:
+        seq = self.running.pop()
+        self.kv.release(seq)
+        seq.computed = 0
+        self.waiting.insert(0, seq)
+        self.result.preemptions[seq.index] += 1
+        self.result.events.append((now, "preempt", seq.index))
+
+    def step(self, start: float) -> float:
+        """Run one step from ``start``; returns its end."""
+        plan = self.schedule(start)
+        self.kv.check(self.running)
+        during = self.counts()
+        decodes = [seq.computed for seq, _ in plan if seq.computed >= seq.prefill_target]
+        chunks = [(new, seq.computed) for seq, new in plan if seq.computed < seq.prefill_target]
+        sampling = [seq for seq, new in plan if seq.computed + new == seq.tokens]
+        end = start + step_cost_s(self.cost, decodes, chunks, len(sampling))
+        for seq, new in plan:
+            seq.computed += new
+        for seq in sampling:
+            self.sample(seq, end)
+        self.kv.check(self.running)
+        assert all(len(seq.blocks) == self.blocks_for(seq.computed) for seq in self.running)
+        self.steps.append(Step(start, end, during, self.counts()))
+        return end
+
+    def sample(self, seq: Served, now: float) -> None:
+        seq.generated += 1
+        if seq.generated == 1:
+            self.result.first_token_s[seq.index] = now
+            self.result.events.append((now, "first_token", seq.index))
+        if seq.generated == seq.request.output_tokens:
+            self.kv.register(seq, seq.computed)
+            self.running.remove(seq)
+            self.kv.release(seq)
+            self.result.finish_s[seq.index] = now
+            self.result.events.append((now, "finish", seq.index))
+
+    def counts(self) -> Counts:
+        held = self.spec.kv_blocks - len(self.kv.free)
+        return Counts(len(self.running), len(self.waiting), held, len(self.kv.free))
+
+
+def simulate(
+    specs: Sequence[ReplicaSpec],
+    costs: Sequence[CostTable],
+    requests: Sequence[Request],
+    assignment: Sequence[int],
+) -> Result:
+    """Serve ``requests`` (in order of arrival), request i on replica ``assignment[i]``.
+
+    Raises:
+        ValueError: a request that could never fit into its replica's KV blocks, lengths below 1,
+            arrivals out of order, or a prefix unit that is no multiple of the block size.
+    """
+    n = len(requests)
+    result = Result([math.nan] * n, [math.nan] * n, [-1] * n, [0] * n, [], [])
+    validate(specs, requests, assignment)
+    for number, (spec, cost) in enumerate(zip(specs, costs, strict=True)):
+        replica = Replica(spec, cost, result)
+        arrivals = [Served(i, requests[i]) for i in range(n) if assignment[i] == number]
+        now = 0.0
+        while arrivals or replica.waiting or replica.running:
+            if not replica.waiting and not replica.running:
+                now = max(now, arrivals[0].request.arrival_s)
+            while arrivals and arrivals[0].request.arrival_s <= now:
+                replica.waiting.append(arrivals.pop(0))
+            now = replica.step(now)
+        result.steps.append(replica.steps)
+    result.events.sort(key=lambda event: event[0])  # stable: replicas keep their own order
+    return result
+
+
+def validate(
+    specs: Sequence[ReplicaSpec], requests: Sequence[Request], assignment: Sequence[int]
+) -> None:
+    """Refuse what no engine could serve; see :func:`simulate`."""
+    for spec in specs:
+        if spec.prefix_block_tokens % spec.block_size:
+            raise ValueError("prefix_block_tokens must be a multiple of block_size")
+        if spec.max_num_batched_tokens < spec.max_num_seqs:
+            raise ValueError("max_num_batched_tokens must be at least max_num_seqs")
+    for i, (request, replica) in enumerate(zip(requests, assignment, strict=True)):
+        tokens = request.prompt_tokens + request.output_tokens
+        room = specs[replica].kv_blocks * specs[replica].block_size
+        if request.prompt_tokens < 1 or request.output_tokens < 1:
+            raise ValueError(f"request {i}: prompt and output need at least one token each")
+        if tokens > room:
+            raise ValueError(f"request {i}: {tokens} tokens never fit into {room} KV tokens")
+        if i and request.arrival_s < requests[i - 1].arrival_s:
+            raise ValueError(f"request {i}: arrives before the request ahead of it")
+
+
+def observe(
+    steps: Sequence[Step], arrivals_s: Sequence[float], kv_blocks: int, time_s: float
+) -> Counts:
+    """State of one replica at ``time_s`` as a router sees it.
+
+    Steps that end at ``time_s`` are over; the step that starts there is not yet scheduled, because
+    an arrival at ``time_s`` still belongs to it.
+
+    Args:
+        steps: the replica's log.
+        arrivals_s: arrival times of the requests sent to it so far.
+        kv_blocks: its number of KV blocks.
+        time_s: when to look, seconds.
+    """
+    state, since = Counts(0, 0, 0, kv_blocks), -math.inf
+    for step in steps:
+        if step.start_s < time_s:
+            state, since = (step.after if step.end_s <= time_s else step.during), step.start_s
+    late = sum(since < arrival <= time_s for arrival in arrivals_s)
+    return Counts(state.running, state.waiting + late, state.held_blocks, state.free_blocks)
