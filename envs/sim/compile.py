@@ -32,7 +32,7 @@ def _cache_folder() -> Path | None:
     """Return a writable folder for this version of the engine, or None."""
     roots = [os.environ.get("NUMBA_CACHE_DIR"), os.environ.get("XDG_CACHE_HOME")]
     candidates = [Path(root) for root in roots if root]
-    candidates += [Path.home() / ".cache", Path(tempfile.gettempdir())]
+    candidates.append(Path.home() / ".cache")
     for root in candidates:
         folder = root / "gpuyard" / _engine_digest()
         try:

@@ -1,0 +1,42 @@
+"""Seconds of one engine step, from the cost table of the replica's kind.
+
+The forms stand in :mod:`gpuyard.envs.perf.cost_table`.
+"""
+
+from __future__ import annotations
+
+import math
+
+from .compile import kernel
+
+
+@kernel
+def decode_attention_s(cost, sequences, context):
+    """Return the attention seconds of ``sequences`` decodes over ``context`` cached tokens."""
+    if sequences == 0:
+        return 0.0
+    load = cost.dec_token_s * context + cost.dec_row_s * sequences
+    if cost.dec_flop_s > 0.0:
+        load = (load**3 + (cost.dec_flop_s * context) ** 3) ** (1.0 / 3.0)
+    shape = math.log2(1.0 + context / (1024.0 * sequences))
+    return cost.dec_fixed_s + cost.dec_log_s * shape + cost.dec_seq_s * sequences + load
+
+
+@kernel
+def prefill_attention_s(cost, chunk, cached):
+    """Return the attention seconds of ``chunk`` prompt tokens on top of ``cached`` ones."""
+    rows = chunk + cost.pre_pad
+    flop = cost.pre_flop_s * chunk * (cached + 0.5 * rows)
+    tile = cost.pre_tile_s * rows
+    memory = cost.pre_query_s * chunk + cost.pre_cache_s * (cached + chunk)
+    return (flop**3 + tile**3 + memory**3) ** (1.0 / 3.0)
+
+
+@kernel
+def decode_step_s(cost, linear, head, kind, sequences, context):
+    """Return the seconds of a step that only decodes."""
+    return (
+        linear[kind, sequences]
+        + head[kind, sequences]
+        + decode_attention_s(cost, sequences, context)
+    )

@@ -1,0 +1,305 @@
+"""The world's clock: it runs until someone must decide, then stops."""
+
+from __future__ import annotations
+
+import math
+
+from .compile import kernel
+from .observe import fits, may_hold, observe, predict_prefill_s, report, write_info
+from .serving import NEVER, advance, submit
+
+AVERAGED_ARRIVALS = 32.0
+
+
+@kernel
+def value(env, config):
+    """Return the weighted sum of the reward terms up to now.
+
+    Its change between two decisions is the reward, so that the rewards of an episode add up to
+    the metrics behind the terms.
+    """
+    now_s = env.now_s
+    awaiting = env.arrived - env.first_tokens
+    unfinished = env.arrived - env.finished
+    waiting_s = env.ttft_s + awaiting * now_s - env.awaiting_arrival_s
+    in_system_s = env.e2e_s + unfinished * now_s - env.unfinished_arrival_s
+    return (
+        config.w_slo * env.slo_met
+        + config.w_tokens * env.output_tokens
+        - config.w_waiting * waiting_s
+        - config.w_in_system * in_system_s
+        - config.w_preemptions * env.preemptions
+        - config.w_invalid * env.invalid_actions
+    )
+
+
+@kernel
+def least_in_flight(e, request, replicas, specs):
+    """Return the replica with the fewest requests in flight of those that can hold the request."""
+    best = -1
+    for r in range(len(specs)):
+        if fits(request, specs[r]):
+            if best < 0 or replicas[e, r].in_flight < replicas[e, best].in_flight:
+                best = r
+    return best
+
+
+@kernel
+def hold_back(e, index, env, config, requests):
+    """Queue the request at the router, to be decided again ``hold_s`` later."""
+    request = requests[e, index]
+    request.retry_s = env.now_s + config.hold_s
+    request.next = -1
+    if env.held_tail >= 0:
+        requests[e, env.held_tail].next = index
+    else:
+        env.held_head = index
+    env.held_tail = index
+    env.held += 1
+
+
+@kernel
+def apply_action(
+    e, action, env, config, replicas, specs, costs, requests, slots, phases, nodes, ids, linear, head
+):  # fmt: skip
+    """Send the request under decision to replica ``action``, or hold it back.
+
+    An infeasible action is counted and replaced by the feasible replica with the fewest requests
+    in flight.
+    """
+    index = env.deciding
+    request = requests[e, index]
+    env.deciding = -1
+    env.decisions += 1
+    if action == len(specs) and may_hold(request, env.now_s, config):
+        hold_back(e, index, env, config, requests)
+        return
+    if action < 0 or action >= len(specs) or not fits(request, specs[action]):
+        env.invalid_actions += 1
+        action = least_in_flight(e, request, replicas, specs)
+    spec = specs[action]
+    cost = costs[spec.kind]
+    prefill_s = predict_prefill_s(request.prompt_tokens, 0, spec, cost, linear, head)
+    request.work_s = prefill_s + request.estimate_tokens * spec.token_s
+    submit(
+        e, action, index, env.now_s, replicas[e, action], spec, env, costs, requests, slots,
+        phases, nodes, ids, linear, head,
+    )  # fmt: skip
+
+
+@kernel
+def next_decision(e, env, requests):
+    """Move the clock to the next decision; returns False if none is left.
+
+    A held request whose time has come goes before a request that arrives at the same moment.
+    """
+    arrival_s = math.inf
+    if env.arrived < env.num_requests:
+        arrival_s = requests[e, env.arrived].arrival_s
+    if env.held > 0 and requests[e, env.held_head].retry_s <= arrival_s:
+        env.deciding = env.held_head
+        request = requests[e, env.deciding]
+        env.now_s = request.retry_s
+        env.held_head = request.next
+        if env.held_head < 0:
+            env.held_tail = -1
+        env.held -= 1
+        return True
+    if arrival_s == math.inf:
+        return False
+    env.deciding = env.arrived
+    request = requests[e, env.deciding]
+    weight = 1.0 / min(env.arrived + 1.0, AVERAGED_ARRIVALS)
+    env.mean_prompt += weight * (request.prompt_tokens - env.mean_prompt)
+    if env.arrived > 0:
+        gap_s = arrival_s - requests[e, env.arrived - 1].arrival_s
+        weight = 1.0 / min(float(env.arrived), AVERAGED_ARRIVALS)
+        env.gap_s += weight * (gap_s - env.gap_s)
+    env.now_s = arrival_s
+    env.arrived += 1
+    env.awaiting_arrival_s += arrival_s
+    env.unfinished_arrival_s += arrival_s
+    return True
+
+
+@kernel
+def run_until_decision(
+    e, env, config, replicas, specs, costs, requests, slots, phases, nodes, ids, linear, head
+):  # fmt: skip
+    """Run the world to its next decision, or to its end if all requests have been decided."""
+    more = next_decision(e, env, requests)
+    until_s = env.now_s if more else math.inf
+    interval_s = config.signal_interval_s
+    for r in range(len(specs)):
+        replica = replicas[e, r]
+        spec = specs[r]
+        if interval_s > 0.0 and more:
+            report_s = math.floor(env.now_s / interval_s) * interval_s
+            if report_s > replica.report_s:
+                advance(
+                    e, r, report_s, replica, spec, env, config, costs, requests, slots, phases,
+                    nodes, ids, linear, head,
+                )  # fmt: skip
+                report(e, r, report_s, replica, spec, phases)
+        if replica.busy == 1 and replica.end_s <= until_s:
+            advance(
+                e, r, until_s, replica, spec, env, config, costs, requests, slots, phases, nodes,
+                ids, linear, head,
+            )  # fmt: skip
+    if not more:
+        env.done = 1
+        for index in range(env.num_requests):
+            env.now_s = max(env.now_s, requests[e, index].finish_s)
+
+
+@kernel
+def reset_world(e, env, replicas, specs, phases, nodes, num_ids):
+    """Empty every replica and set the clock to zero; the requests have been loaded already."""
+    for r in range(len(specs)):
+        spec = specs[r]
+        replica = replicas[e, r]
+        replica.busy = 0
+        replica.prefilling = 0
+        replica.steps = 0
+        replica.step_count = 0
+        replica.running = 0
+        replica.context_tokens = 0
+        replica.next_finish = NEVER
+        replica.waiting = 0
+        replica.head = -1
+        replica.tail = -1
+        replica.queued_tokens = 0
+        replica.free_blocks = spec.kv_blocks
+        replica.lru_head = -1
+        replica.lru_tail = -1
+        replica.tail_blocks = spec.kv_blocks
+        replica.in_flight = 0
+        replica.in_flight_tokens = 0
+        replica.work_s = 0.0
+        replica.report_s = 0.0
+        replica.report_running = 0
+        replica.report_waiting = 0
+        replica.report_queued_tokens = 0
+        replica.report_blocks = 0
+        replica.report_context = 0
+        phases[e, r, :] = 0
+        for node in range(num_ids):
+            nodes[e, r, node].references = -1
+            nodes[e, r, node].lead = 0
+            nodes[e, r, node].sent = 0
+    env.now_s = 0.0
+    env.arrived = 0
+    env.deciding = -1
+    env.finished = 0
+    env.held = 0
+    env.held_head = -1
+    env.held_tail = -1
+    env.in_flight = 0
+    env.gap_s = 0.0
+    env.mean_prompt = 0.0
+    env.done = 0
+    env.decisions = 0
+    env.invalid_actions = 0
+    env.preemptions = 0
+    env.first_tokens = 0
+    env.multi_token = 0
+    env.ttft_s = 0.0
+    env.tpot_s = 0.0
+    env.e2e_s = 0.0
+    env.awaiting_arrival_s = 0.0
+    env.unfinished_arrival_s = 0.0
+    env.slo_met = 0
+    env.output_tokens = 0
+    env.prompt_tokens = 0
+    env.cached_tokens = 0
+
+
+@kernel
+def load_requests(
+    e, env, requests, ids, arrival_s, prompt_tokens, output_tokens, estimate_tokens, session,
+    prefix_offsets, prefix_ids, priority,
+):  # fmt: skip
+    """Write a stream of requests into environment ``e``; sessions are below their number."""
+    count = len(arrival_s)
+    last = [-1 for _ in range(count)]
+    for index in range(count):
+        request = requests[e, index]
+        request.arrival_s = arrival_s[index]
+        request.prompt_tokens = prompt_tokens[index]
+        request.output_tokens = output_tokens[index]
+        request.estimate_tokens = estimate_tokens[index]
+        request.session = session[index]
+        request.previous = -1
+        if request.session >= 0:
+            request.previous = last[request.session]
+            last[request.session] = index
+        request.prefix_begin = prefix_offsets[index]
+        request.prefix_count = prefix_offsets[index + 1] - prefix_offsets[index]
+        request.priority = priority[index]
+        request.replica = -1
+        request.next = -1
+        request.generated = 0
+        request.computed = 0
+        request.blocks = 0
+        request.nodes = 0
+        request.sealed = 0
+        request.cached_tokens = -1
+        request.preemptions = 0
+        request.work_s = 0.0
+        request.retry_s = math.nan
+        request.first_token_s = math.nan
+        request.finish_s = math.nan
+    for at in range(len(prefix_ids)):
+        ids[e, at] = prefix_ids[at]
+    env.num_requests = count
+
+
+@kernel
+def reset_batch(
+    chosen, num_ids, rewards, envs, config, replicas, specs, costs, requests, slots, phases, nodes,
+    ids, linear, head, cluster, memory, load, link_load, queue, candidates, mask, info,
+):  # fmt: skip
+    """Start an episode in the chosen environments and observe its first decision."""
+    for e in range(len(envs)):
+        if chosen[e]:
+            env = envs[e]
+            reset_world(e, env, replicas, specs, phases, nodes, num_ids[e])
+            run_until_decision(
+                e, env, config[0], replicas, specs, costs, requests, slots, phases, nodes, ids,
+                linear, head,
+            )  # fmt: skip
+            env.reward_value = value(env, config[0])
+            rewards[e] = 0.0
+            observe(
+                e, env, config[0], replicas, specs, costs, requests, phases, nodes, ids, linear,
+                head, cluster, memory, load, link_load, queue, candidates, mask,
+            )  # fmt: skip
+            write_info(e, env, info)
+
+
+@kernel
+def step_batch(
+    chosen, actions, rewards, envs, config, replicas, specs, costs, requests, slots, phases, nodes,
+    ids, linear, head, cluster, memory, load, link_load, queue, candidates, mask, info,
+):  # fmt: skip
+    """Take one action in each chosen environment and observe its next decision."""
+    for e in range(len(envs)):
+        if chosen[e]:
+            env = envs[e]
+            if env.deciding >= 0:
+                apply_action(
+                    e, actions[e], env, config[0], replicas, specs, costs, requests, slots, phases,
+                    nodes, ids, linear, head,
+                )  # fmt: skip
+                run_until_decision(
+                    e, env, config[0], replicas, specs, costs, requests, slots, phases, nodes, ids,
+                    linear, head,
+                )  # fmt: skip
+            before = env.reward_value
+            env.reward_value = value(env, config[0])
+            rewards[e] = env.reward_value - before
+            observe(
+                e, env, config[0], replicas, specs, costs, requests, phases, nodes, ids, linear,
+                head, cluster, memory, load, link_load, queue, candidates, mask,
+            )  # fmt: skip
+            write_info(e, env, info)

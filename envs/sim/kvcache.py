@@ -1,0 +1,151 @@
+"""KV blocks and the prefix cache of one replica.
+
+Free blocks form one queue, least recently used first, as in vLLM v1: allocation takes from its
+head, freeing appends to its tail. A cached prefix node that no running request holds stays in the
+queue with its content, to be found again or to be evicted. Plain blocks need no identity, so the
+queue is a linked list of nodes, each with the number of plain blocks queued just before it
+(``lead``), and ``tail_blocks`` behind the last. Every operation costs O(1) per node, whatever the
+number of blocks.
+
+Nodes are whole prefix units: with a unit of one block this is vLLM's cache; with larger units (512
+tokens in Mooncake's trace) a unit is cached when all of it is computed and is evicted as a whole.
+Source: vLLM v1 block pool (``vllm/v1/core/block_pool.py``) and KV cache manager.
+"""
+
+from __future__ import annotations
+
+from .compile import kernel
+
+
+@kernel
+def unlink(e, r, node, replica, nodes):
+    """Take ``node`` out of the free queue; the plain blocks before it stay queued."""
+    item = nodes[e, r, node]
+    before, after = item.before, item.after
+    if after >= 0:
+        nodes[e, r, after].lead += item.lead
+        nodes[e, r, after].before = before
+    else:
+        replica.tail_blocks += item.lead
+        replica.lru_tail = before
+    if before >= 0:
+        nodes[e, r, before].after = after
+    else:
+        replica.lru_head = after
+    item.lead = 0
+
+
+@kernel
+def allocate(e, r, count, replica, spec, nodes):
+    """Take ``count`` blocks from the head of the free queue, evicting the nodes they belong to."""
+    replica.free_blocks -= count
+    while count > 0:
+        head = replica.lru_head
+        if head < 0:
+            replica.tail_blocks -= count
+            return
+        item = nodes[e, r, head]
+        if item.lead >= count:
+            item.lead -= count
+            return
+        count -= item.lead
+        item.lead = spec.unit_blocks  # evicted: its blocks become plain ones at the head
+        item.references = -1
+        unlink(e, r, head, replica, nodes)
+
+
+@kernel
+def cached_units(e, r, request, units, report_s, nodes, ids):
+    """Return how many leading prefix units of ``request`` are cached, at most ``units``.
+
+    Only nodes cached by ``report_s`` count. Cached units of one chain are always its first ones
+    (a node is touched whenever a longer one is), so a binary search finds the last.
+    """
+    low, high = 0, min(units, request.prefix_count)
+    while low < high:
+        middle = (low + high + 1) // 2
+        item = nodes[e, r, ids[e, request.prefix_begin + middle - 1]]
+        if item.references >= 0 and item.since_s <= report_s:
+            low = middle
+        else:
+            high = middle - 1
+    return low
+
+
+@kernel
+def sent_units(e, r, request, nodes, ids):
+    """Return how many leading units of ``request`` the router has sent to this replica before."""
+    low, high = 0, request.prefix_count
+    while low < high:
+        middle = (low + high + 1) // 2
+        if nodes[e, r, ids[e, request.prefix_begin + middle - 1]].sent > 0:
+            low = middle
+        else:
+            high = middle - 1
+    return low
+
+
+@kernel
+def idle_units(e, r, request, units, nodes, ids):
+    """Return how many of the first ``units`` nodes of ``request`` wait in the free queue."""
+    count = 0
+    for unit in range(units - 1, -1, -1):
+        if nodes[e, r, ids[e, request.prefix_begin + unit]].references > 0:
+            break  # whoever holds a prefix holds all shorter ones
+        count += 1
+    return count
+
+
+@kernel
+def hold(e, r, request, units, replica, spec, nodes, ids):
+    """Let ``request`` reference its first ``units`` nodes, which are all cached."""
+    for unit in range(units):
+        node = ids[e, request.prefix_begin + unit]
+        if nodes[e, r, node].references == 0:
+            unlink(e, r, node, replica, nodes)
+            replica.free_blocks -= spec.unit_blocks
+        nodes[e, r, node].references += 1
+    request.nodes = units
+
+
+@kernel
+def register(e, r, request, units, now_s, nodes, ids):
+    """Cache the units of ``request`` up to ``units`` that it has computed itself.
+
+    It stops for good at a unit that another request has cached meanwhile: that copy stays private.
+    """
+    units = min(units, request.prefix_count)
+    while request.nodes < units and request.sealed == 0:
+        item = nodes[e, r, ids[e, request.prefix_begin + request.nodes]]
+        if item.references >= 0:
+            request.sealed = 1
+        else:
+            item.references = 1
+            item.since_s = now_s
+            request.nodes += 1
+
+
+@kernel
+def release(e, r, request, replica, spec, nodes, ids):
+    """Free all blocks of ``request``: private ones first, then its nodes, the deepest first."""
+    private = request.blocks - request.nodes * spec.unit_blocks
+    replica.tail_blocks += private
+    replica.free_blocks += private
+    for unit in range(request.nodes - 1, -1, -1):
+        node = ids[e, request.prefix_begin + unit]
+        item = nodes[e, r, node]
+        item.references -= 1
+        if item.references == 0:
+            item.lead = replica.tail_blocks
+            replica.tail_blocks = 0
+            item.before = replica.lru_tail
+            item.after = -1
+            if replica.lru_tail >= 0:
+                nodes[e, r, replica.lru_tail].after = node
+            else:
+                replica.lru_head = node
+            replica.lru_tail = node
+            replica.free_blocks += spec.unit_blocks
+    request.blocks = 0
+    request.nodes = 0
+    request.sealed = 0

@@ -1,0 +1,161 @@
+"""The state of the world as records of plain numbers.
+
+Every array of records has a leading environment axis; what all environments share (``SPEC``, cost
+tables) has none. Records copy and pickle as bytes, which is what ``get_state`` does. Indices are
+-1 where there is nothing to point at; times are NaN until they are known.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+REQUEST = np.dtype(
+    [
+        # the request as it arrives
+        ("arrival_s", "f8"),
+        ("prompt_tokens", "i4"),
+        ("output_tokens", "i4"),
+        ("estimate_tokens", "i4"),  # what the router believes the output will be
+        ("session", "i4"),
+        ("previous", "i4"),  # this session's request before this one
+        ("prefix_begin", "i4"),  # into the environment's prefix ids
+        ("prefix_count", "i4"),
+        ("priority", "f4"),
+        # where it stands
+        ("replica", "i4"),
+        ("next", "i4"),  # behind it in the queue it waits in
+        ("generated", "i4"),  # output tokens, kept over a preemption; stale while decoding
+        ("computed", "i4"),  # tokens in the KV cache; stale while decoding
+        ("blocks", "i4"),  # KV blocks held; stale while decoding
+        ("nodes", "i4"),  # of these, cached prefix nodes held: the first ones of its ids
+        ("sealed", "i4"),  # 1: found its next prefix cached by another, registers no more
+        ("cached_tokens", "i4"),  # prompt tokens that its first admission found cached
+        ("preemptions", "i4"),
+        ("work_s", "f8"),  # the router's estimate of its compute time
+        ("retry_s", "f8"),  # when a held request is decided again
+        ("first_token_s", "f8"),
+        ("finish_s", "f8"),
+    ]
+)
+
+SPEC = np.dtype(  # one replica's fixed properties
+    [
+        ("max_num_seqs", "i4"),
+        ("max_num_batched_tokens", "i4"),
+        ("block_size", "i4"),
+        ("kv_blocks", "i4"),
+        ("unit_tokens", "i4"),  # tokens of one prefix node, a multiple of block_size
+        ("unit_blocks", "i4"),
+        ("kind", "i4"),  # row of the cost tables
+        ("first_device", "i4"),
+        ("num_devices", "i4"),
+        ("weight_share", "f8"),  # device memory taken by all but the KV blocks
+        ("kv_share", "f8"),  # device memory taken by all KV blocks
+        ("capacity", "f8"),  # expected output throughput, 1 = the fastest replica
+        ("token_s", "f8"),  # estimated compute seconds per output token at full batch
+        ("price_per_h", "f8"),
+        ("ring_key", "u8"),  # place on the consistent-hashing ring
+    ]
+)
+
+REPLICA = np.dtype(
+    [
+        # the step, or run of equal decode steps, that is under way
+        ("busy", "i4"),
+        ("prefilling", "i4"),  # requests at the tail of the batch whose prompt is in this step
+        ("steps", "i8"),  # planned steps of the run
+        ("start_s", "f8"),
+        ("first_step_s", "f8"),
+        ("step_growth_s", "f8"),  # each step of the run takes this much longer than the last
+        ("end_s", "f8"),
+        ("tokens", "i4"),  # tokens computed per step
+        # the batch
+        ("step_count", "i8"),
+        ("running", "i4"),
+        ("context_tokens", "i8"),  # cached tokens of all decoding sequences
+        ("next_finish", "i8"),  # step count at which the next sequence finishes
+        # the queue
+        ("waiting", "i4"),
+        ("head", "i4"),
+        ("tail", "i4"),
+        ("queued_tokens", "i8"),  # tokens of waiting and running requests still to be prefilled
+        # KV blocks: free ones are queued for reuse, least recently used first
+        ("free_blocks", "i4"),
+        ("lru_head", "i4"),
+        ("lru_tail", "i4"),
+        ("tail_blocks", "i4"),  # plain free blocks behind the last cached node
+        # the router's own books
+        ("in_flight", "i4"),
+        ("in_flight_tokens", "i8"),
+        ("work_s", "f8"),
+        # the last report to the router
+        ("report_s", "f8"),
+        ("report_running", "i4"),
+        ("report_waiting", "i4"),
+        ("report_queued_tokens", "i8"),
+        ("report_blocks", "i4"),
+        ("report_context", "i8"),
+    ]
+)
+
+SLOT = np.dtype([("request", "i4"), ("finish_step", "i8")])  # one sequence of a running batch
+
+NODE = np.dtype(  # one prefix unit on one replica, addressed by its id
+    [
+        ("references", "i4"),  # running requests that hold it; -1: not cached
+        ("lead", "i4"),  # plain free blocks queued just before it
+        ("before", "i4"),
+        ("after", "i4"),
+        ("sent", "i4"),  # 1: the router sent a prompt with this prefix there
+        ("since_s", "f8"),  # when it was cached
+    ]
+)
+
+ENV = np.dtype(
+    [
+        ("now_s", "f8"),
+        ("num_requests", "i4"),
+        ("arrived", "i4"),
+        ("deciding", "i4"),  # the request that needs a replica now
+        ("finished", "i4"),
+        ("held", "i4"),
+        ("held_head", "i4"),
+        ("held_tail", "i4"),
+        ("in_flight", "i4"),
+        ("gap_s", "f8"),  # moving averages over arrivals
+        ("mean_prompt", "f8"),
+        ("done", "i4"),
+        ("decisions", "i8"),
+        ("invalid_actions", "i8"),
+        ("preemptions", "i8"),
+        # sums behind the metrics and the reward
+        ("first_tokens", "i8"),
+        ("multi_token", "i8"),  # finished requests of more than one output token
+        ("ttft_s", "f8"),
+        ("tpot_s", "f8"),
+        ("e2e_s", "f8"),
+        ("awaiting_arrival_s", "f8"),  # arrival times of requests without a first token
+        ("unfinished_arrival_s", "f8"),
+        ("slo_met", "i8"),
+        ("output_tokens", "i8"),
+        ("prompt_tokens", "i8"),
+        ("cached_tokens", "i8"),
+        ("reward_value", "f8"),  # weighted terms at the last decision
+    ]
+)
+
+CONFIG = np.dtype(  # one record for the whole world
+    [
+        ("ttft_slo_s", "f8"),
+        ("tpot_slo_s", "f8"),
+        ("signal_interval_s", "f8"),
+        ("hold_s", "f8"),
+        ("hold_limit_s", "f8"),
+        ("w_waiting", "f8"),
+        ("w_in_system", "f8"),
+        ("w_slo", "f8"),
+        ("w_tokens", "f8"),
+        ("w_preemptions", "f8"),
+        ("w_invalid", "f8"),
+    ]
+)

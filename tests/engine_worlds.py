@@ -1,0 +1,139 @@
+"""Random small worlds for the compiled engine, and the same worlds for the naive reference."""
+
+from __future__ import annotations
+
+import numpy as np
+from reference_serving import ReplicaSpec
+from reference_kv import Request
+
+from gpuyard.envs.perf.cost_table import COST, CostTable
+from gpuyard.envs.sim.records import CONFIG, SPEC
+from gpuyard.envs.sim.world import Static, World
+from gpuyard.envs.workload.stream import RequestStream
+
+
+def cost_table(rng: np.random.Generator, affine: bool, spec: ReplicaSpec) -> CostTable:
+    """A made-up replica of plausible speed; ``affine`` drops what bends with the context."""
+    cost = np.zeros((), COST)
+    cost["dec_fixed_s"] = rng.uniform(1e-4, 1e-3)
+    cost["dec_seq_s"] = rng.uniform(0, 1e-5)
+    cost["dec_token_s"] = rng.uniform(1e-8, 2e-7)
+    cost["dec_row_s"] = rng.uniform(0, 1e-6)
+    cost["pre_fixed_s"] = rng.uniform(0, 1e-3)
+    cost["pre_flop_s"] = rng.uniform(1e-10, 2e-9)
+    cost["pre_pad"] = rng.uniform(0, 300)
+    cost["pre_tile_s"] = rng.uniform(0, 1e-6)
+    cost["pre_query_s"] = rng.uniform(0, 1e-7)
+    cost["pre_cache_s"] = rng.uniform(0, 1e-8)
+    cost["flop_per_token"] = 1e10
+    cost["peak_flops"] = 1e15
+    if not affine:
+        cost["dec_log_s"] = rng.uniform(0, 1e-3)
+        cost["dec_flop_s"] = rng.uniform(0, 2e-7)
+    tokens = np.arange(spec.max_num_batched_tokens + 1)
+    linear = rng.uniform(2e-3, 1e-2) + tokens * rng.uniform(1e-6, 3e-5)
+    linear[0] = 0.0
+    head = np.arange(spec.max_num_seqs + 1) * rng.uniform(0, 1e-5)
+    return CostTable(cost[()], linear, head)
+
+
+def random_spec(rng: np.random.Generator, unit: int) -> ReplicaSpec:
+    max_num_seqs = int(rng.integers(1, 12))
+    return ReplicaSpec(
+        max_num_seqs=max_num_seqs,
+        max_num_batched_tokens=int(rng.integers(max_num_seqs + 1, 400)),
+        kv_blocks=int(rng.integers(45, 150)),
+        block_size=16,
+        prefix_block_tokens=unit,
+    )
+
+
+def random_stream(rng: np.random.Generator, n: int, unit: int) -> RequestStream:
+    """Requests whose prompts may share prefixes, some with ids that reach into the output."""
+    prompt = rng.integers(1, 400, n)
+    output = rng.integers(1, 200, n)
+    rate = rng.uniform(2, 60)
+    arrival = np.cumsum(rng.exponential(1 / rate, n))
+    ids: list[int] = []
+    offsets = [0]
+    known: dict[tuple, int] = {}
+    families = int(rng.integers(1, 5))
+    for i in range(n):
+        units = 0
+        if unit:
+            reach = prompt[i] + (output[i] if rng.random() < 0.3 else 0)
+            units = int(reach // unit)
+        family = int(rng.integers(families))
+        shared = int(rng.integers(0, 12))
+        for j in range(units):
+            key = (family, j) if j < shared else (family, shared, i, j)
+            ids.append(known.setdefault(key, len(known)))
+        offsets.append(len(ids))
+    return RequestStream(
+        arrival_s=arrival,
+        prompt_tokens=prompt.astype(np.int32),
+        output_tokens=output.astype(np.int32),
+        session=np.full(n, -1, np.int32),
+        prefix_offsets=np.array(offsets, np.int64),
+        prefix_ids=np.array(ids, np.int32),
+        prefix_block_tokens=unit,
+        priority=np.zeros(n, np.float32),
+    )
+
+
+def reference_requests(stream: RequestStream) -> list[Request]:
+    offsets = stream.prefix_offsets
+    return [
+        Request(
+            float(stream.arrival_s[i]),
+            int(stream.prompt_tokens[i]),
+            int(stream.output_tokens[i]),
+            tuple(int(x) for x in stream.prefix_ids[offsets[i] : offsets[i + 1]]),
+        )
+        for i in range(len(stream))
+    ]
+
+
+def engine_world(
+    specs: list[ReplicaSpec], tables: list[CostTable], stream: RequestStream
+) -> World:
+    records = np.zeros(len(specs), SPEC).view(np.recarray)
+    for r, spec in enumerate(specs):
+        unit = spec.prefix_block_tokens
+        records[r] = (
+            spec.max_num_seqs,
+            spec.max_num_batched_tokens,
+            spec.block_size,
+            spec.kv_blocks,
+            unit,
+            unit // spec.block_size,
+            r,
+            r,
+            1,
+            0.2,
+            0.7,
+            1.0,
+            1e-3,
+            2.0,
+            r + 1,
+        )
+    linear = np.zeros((len(specs), max(len(t.linear_s) for t in tables)))
+    head = np.zeros((len(specs), max(len(t.head_s) for t in tables)))
+    for r, table in enumerate(tables):
+        linear[r, : len(table.linear_s)] = table.linear_s
+        head[r, : len(table.head_s)] = table.head_s
+    costs = np.array([t.coefficients for t in tables], COST).view(np.recarray)
+    config = np.zeros(1, CONFIG).view(np.recarray)
+    config[0] = (1.0, 0.05, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0)
+    nodes = int(stream.prefix_ids.max(initial=0)) + 1
+    world = World(
+        Static(records, costs, linear, head, config),
+        num_envs=1,
+        num_requests=len(stream),
+        num_ids=len(stream.prefix_ids),
+        num_nodes=nodes,
+        queue_rows=4,
+        hold=False,
+    )
+    world.load(0, stream, stream.output_tokens)
+    return world

@@ -1,0 +1,62 @@
+"""The compiled engine against the naive reference: the same events, the same times."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from engine_worlds import (
+    cost_table,
+    engine_world,
+    random_spec,
+    random_stream,
+    reference_requests,
+)
+from reference_serving import simulate
+
+
+def run_both(seed: int, affine: bool):
+    rng = np.random.default_rng(seed)
+    unit = int(rng.choice([0, 16, 32, 64]))
+    specs = [random_spec(rng, unit) for _ in range(int(rng.integers(1, 4)))]
+    tables = [cost_table(rng, affine, spec) for spec in specs]
+    stream = random_stream(rng, int(rng.integers(5, 60)), unit)
+    assignment = rng.integers(0, len(specs), len(stream))
+    expected = simulate(specs, tables, reference_requests(stream), list(assignment))
+    world = engine_world(specs, tables, stream)
+    outputs = world.outputs()
+    chosen = np.ones(1, bool)
+    world.reset(chosen, outputs)
+    for action in assignment:
+        world.step(chosen, np.array([action]), outputs)
+    assert world.envs[0].done == 1
+    return expected, world
+
+
+@pytest.mark.parametrize("seed", range(300))
+def test_affine_costs_give_the_same_events(seed: int) -> None:
+    expected, world = run_both(seed, affine=True)
+    got = world.requests[0]
+    np.testing.assert_array_equal(got["cached_tokens"], expected.cached_tokens)
+    np.testing.assert_array_equal(got["preemptions"], expected.preemptions)
+    np.testing.assert_allclose(got["first_token_s"], expected.first_token_s, rtol=1e-9)
+    np.testing.assert_allclose(got["finish_s"], expected.finish_s, rtol=1e-9)
+
+
+@pytest.mark.parametrize("seed", range(300, 400))
+def test_bent_costs_stay_close(seed: int) -> None:
+    expected, world = run_both(seed, affine=False)
+    got = world.requests[0]
+    np.testing.assert_allclose(got["first_token_s"], expected.first_token_s, rtol=5e-3)
+    np.testing.assert_allclose(got["finish_s"], expected.finish_s, rtol=5e-3)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_blocks_are_conserved_at_the_end(seed: int) -> None:
+    _, world = run_both(seed, affine=True)
+    for r, spec in enumerate(world.static.specs):
+        replica = world.replicas[0, r]
+        nodes = world.nodes[0, r]
+        queued = int(replica.tail_blocks) + int(nodes["lead"].sum())
+        queued += int((nodes["references"] == 0).sum()) * int(spec.unit_blocks)
+        assert queued == replica.free_blocks == spec.kv_blocks
+        assert not (nodes["references"] > 0).any()
