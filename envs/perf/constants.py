@@ -1,0 +1,76 @@
+"""Looks up kernel constants: own row of a GPU, else the row of the GPU it is like."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterator, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from gpuyard.envs.hardware.catalogue import GPU, gpu
+
+Constants = Mapping[str, Any]
+
+
+def constants(kernel: str, device: GPU, key: str | None = None) -> Constants:
+    """Return the constants of ``kernel`` on ``device``; ``of`` names the GPU they are from.
+
+    Args:
+        kernel: a top-level table of ``constants.toml``.
+        device: the GPU; without a row of its own it takes that of ``device.like`` (and so on, at
+            last ``any``) with the changes under ``[analogy]``, and ``confidence`` says "analogy".
+        key: row within the GPU's table, a dtype or a number of GPUs. ``fp16`` reads ``bf16``, and
+            so does a format that has no row anywhere.
+
+    Raises:
+        KeyError: if no related GPU has such a row.
+    """
+    table = _tables()[kernel]
+    wanted = "bf16" if key == "fp16" else key
+    for choice in dict.fromkeys([wanted, "bf16"] if key in _WEIGHT_DTYPES else [wanted]):
+        changes: dict[str, Any] = {}
+        for name in _family(device):
+            rows = table.get(name, {})
+            row = rows if choice is None else rows.get(choice, {})
+            if row:
+                own = name == device.name and choice == wanted
+                confidence = row.get("confidence", "calibrated") if own else "analogy"
+                return {**row, **changes, "confidence": confidence, "of": name}
+            changes = {**_tables()["analogy"].get(name, {}).get(kernel, {}), **changes}
+    raise KeyError(f"no {kernel} constants for GPU {device.name!r} ({key}) in constants.toml")
+
+
+def calibration(device: GPU, dtype: str) -> tuple[float, float]:
+    """Return factors for the fixed and the size-dependent part of GEMM times inside an engine."""
+    table = _tables()["calibration"]
+    key = "bf16" if dtype == "fp16" else dtype
+    for name in _family(device):
+        row = table.get(name, {}).get(key)
+        if row:
+            return row["fixed"], row["rest"]
+    return 1.0, 1.0
+
+
+def shared(table: str, field: str) -> float:
+    """Return a constant that is the same on every GPU."""
+    return float(_tables()[table][field])
+
+
+_WEIGHT_DTYPES = ("bf16", "fp16", "fp8", "int4", "nvfp4", "mxfp4")
+
+
+def _family(device: GPU) -> Iterator[str]:
+    """Yield the GPU's name, the names it is like, then ``any``."""
+    yield device.name
+    name, like = device.name, device.like
+    while like != name:
+        yield like
+        name, like = like, gpu(like).like
+    yield "any"
+
+
+@cache
+def _tables() -> dict[str, Any]:
+    with (Path(__file__).parent / "constants.toml").open("rb") as file:
+        return tomllib.load(file)

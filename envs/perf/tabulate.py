@@ -1,0 +1,22 @@
+"""Cost tables: everything the engine needs of a deployment, computed once."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+
+from .cost_table import CostTable
+from .deployment import Deployment
+from .iteration import coefficients, head_s, linear_s
+
+
+@lru_cache(maxsize=256)
+def tabulate(deployment: Deployment) -> CostTable:
+    """Return the step costs of a replica; equal deployments share one table."""
+    tokens = np.arange(deployment.max_num_batched_tokens + 1)
+    sequences = np.arange(deployment.max_num_seqs + 1)
+    linear, head = linear_s(deployment, tokens), head_s(deployment, sequences)
+    linear[0] = head[0] = 0.0
+    linear.flags.writeable = head.flags.writeable = False
+    return CostTable(coefficients(deployment), linear, head)
