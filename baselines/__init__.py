@@ -1,0 +1,12 @@
+"""Heuristics to compare with: one registry, one policy interface, one source per rule.
+
+>>> from gpuyard import baselines
+>>> policy = baselines.make("routing/least-requests")
+>>> policy.reset(scenario, num_envs=1, seed=0)
+>>> action = policy.act(observation)  # observation with a leading environment axis
+"""
+
+from .policy import Observation, Policy, ScorePolicy
+from .registry import make, names
+
+__all__ = ["Observation", "Policy", "ScorePolicy", "make", "names"]

@@ -1,0 +1,61 @@
+"""Names of the baselines: ``make("routing/least-requests")``."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Callable
+
+from . import routing
+from .policy import Policy
+
+# The part before the slash is the kind of decision that a baseline takes.
+_BASELINES: dict[str, Callable[..., Policy]] = {
+    "routing/random": routing.Random,
+    "routing/round-robin": routing.RoundRobin,
+    "routing/weighted-round-robin": routing.WeightedRoundRobin,
+    "routing/least-requests": routing.LeastRequests,
+    "routing/least-queued": routing.LeastQueued,
+    "routing/least-tokens": routing.LeastTokens,
+    "routing/power-of-two": routing.PowerOfTwo,
+    "routing/session-affinity": routing.SessionAffinity,
+    "routing/prefix-aware": routing.PrefixAware,
+    "routing/llm-d": routing.LLMD,
+    "routing/dynamo": routing.Dynamo,
+    "routing/capability-aware": routing.CapabilityAware,
+    "routing/predicted-latency": routing.PredictedLatency,
+}
+
+
+def names(kind: str | None = None) -> list[str]:
+    """Return the registered names, of one kind (``"routing"``) or of all."""
+    kinds = {name.partition("/")[0] for name in _BASELINES}
+    if kind is not None and kind not in kinds:
+        raise ValueError(f"no baselines of kind {kind!r}; kinds: {', '.join(sorted(kinds))}")
+    return [name for name in _BASELINES if kind is None or name.startswith(f"{kind}/")]
+
+
+def make(name: str, **options: object) -> Policy:
+    """Create a baseline by name.
+
+    Args:
+        name: one of :func:`names`.
+        **options: keyword arguments of its class, for example ``temperature=0.5``.
+
+    Raises:
+        ValueError: unknown name, unknown option, or an option out of range; the message says
+            what is accepted.
+    """
+    if name not in _BASELINES:
+        close = difflib.get_close_matches(name, _BASELINES, n=1)
+        hint = f"did you mean {close[0]!r}? " if close else ""
+        raise ValueError(f"no baseline {name!r}; {hint}Registered: {', '.join(_BASELINES)}")
+    factory = _BASELINES[name]
+    accepted = list(inspect.signature(factory).parameters)
+    for option in options:
+        if option not in accepted:
+            raise ValueError(
+                f"baseline {name!r} has no option {option!r}; "
+                f"it accepts {', '.join(accepted) if accepted else 'none'}"
+            )
+    return factory(**options)

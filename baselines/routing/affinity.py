@@ -1,0 +1,62 @@
+"""Routers that return to where the cache should be: session affinity, prefix matching."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpuyard.envs.observation import index
+
+from ..policy import Observation
+from .router import Router
+
+_IN_FLIGHT = index("candidates", "in_flight")
+_PREFIX_SENT = index("candidates", "prefix_sent")
+_SESSION_HOME = index("candidates", "session_home")
+_SESSION_LAST = index("candidates", "session_last")
+
+
+class SessionAffinity(Router):
+    """The session's home on the hash ring; without one, the replica with the lowest load.
+
+    Source: the ``session`` routing logic of vLLM production-stack: consistent hashing of the
+    session id; requests without a session go to the endpoint with the lowest request rate.
+    Two things differ. If the home is not feasible, the session stays where its last request
+    went (the ring would take the next node), so that only the sessions of that home move.
+    Load is requests in flight, which reacts faster than a measured rate.
+    """
+
+    def score(self, observation: Observation) -> NDArray[np.floating]:
+        """Rank by home, then by last replica, then by requests in flight (in [0, 1))."""
+        columns = observation["candidates"]
+        affinity = 4.0 * columns[:, :, _SESSION_HOME] + 2.0 * columns[:, :, _SESSION_LAST]
+        return affinity - columns[:, :, _IN_FLIGHT]
+
+
+class PrefixAware(Router):
+    """The replica that was sent the longest prefix of this prompt.
+
+    Source: the ``prefixaware`` routing logic of vLLM production-stack: a hash trie over the
+    prompts that were sent, without eviction, so it may point to blocks that are long gone;
+    among equal matches, and for prompts without any, a random endpoint. The trie's chunks are
+    128 characters, the environment's are whole prefix blocks.
+
+    Args:
+        ties: ``"random"`` as in the source, or ``"least-requests"``: fewest in flight.
+    """
+
+    def __init__(self, *, ties: Literal["random", "least-requests"] = "random"):
+        if ties not in ("random", "least-requests"):
+            raise ValueError(f"prefix-aware: ties = {ties!r} must be 'random' or 'least-requests'")
+        self.ties = ties
+
+    def score(self, observation: Observation) -> NDArray[np.floating]:
+        """Return 1 for the longest match, 0 for others, plus less than 1 to break ties."""
+        columns = observation["candidates"]
+        sent = np.where(self.feasible(observation), columns[:, :, _PREFIX_SENT], -1.0)
+        longest = sent == sent.max(axis=1, keepdims=True)
+        if self.ties == "random":
+            return longest + self.rng.random(sent.shape)
+        return longest - columns[:, :, _IN_FLIGHT]

@@ -1,0 +1,84 @@
+"""Routers that predict time: for pools of unequal replicas."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpuyard.envs.observation import read
+
+from ..policy import Observation
+from .router import Router, check_range
+
+_OVERFLOW_PENALTY = 1e6  # far above any real cost, small enough to keep the order of costs
+
+
+def capability_cost(
+    work_s: NDArray[np.floating],
+    prefill_s: NDArray[np.floating],
+    kv_share: NDArray[np.floating],
+    *,
+    compute_weight: float = 1.0,
+    memory_weight: float = 1.0,
+) -> NDArray[np.floating]:
+    """Cost of each replica, dimensionless; the lowest wins.
+
+    w_c * (outstanding compute + prefill) / 1 s + w_m * (KV used + reserved) / K. A replica whose
+    KV cache would overflow (share above 1) is rejected; if all would, the cheapest is taken.
+
+    Args:
+        work_s: compute time of everything outstanding.
+        prefill_s: time to prefill this prompt there.
+        kv_share: KV cache in use plus this request's demand, share of the replica's.
+        compute_weight: w_c.
+        memory_weight: w_m.
+    """
+    cost = compute_weight * (work_s + prefill_s) + memory_weight * kv_share
+    return cost + _OVERFLOW_PENALTY * (kv_share > 1.0)
+
+
+class CapabilityAware(Router):
+    """The lowest sum of outstanding compute time and KV use, both relative to capability.
+
+    Inspired by Xiong et al., "High-throughput LLM inference on heterogeneous clusters", arXiv
+    2504.15303, which schedules by each instance's compute load and KV use. Its equations are
+    not public; :func:`capability_cost` is a reconstruction, not a formula of the paper.
+    Differences: predicted prefill deducts prefix hits, and since a request cannot be rejected
+    here, one that overflows everywhere goes to the cheapest replica and may wait.
+
+    Args:
+        compute_weight: per second of compute.
+        memory_weight: per whole KV cache.
+    """
+
+    def __init__(self, *, compute_weight: float = 1.0, memory_weight: float = 1.0):
+        owner = "capability-aware"
+        self.compute_weight = check_range(owner, "compute_weight", compute_weight, 0.0)
+        self.memory_weight = check_range(owner, "memory_weight", memory_weight, 0.0)
+
+    def score(self, observation: Observation) -> NDArray[np.floating]:
+        """Return minus the cost."""
+        return -capability_cost(
+            read(observation, "candidates", "work_s"),
+            read(observation, "candidates", "prefill_s"),
+            read(observation, "candidates", "kv_usage")
+            + read(observation, "candidates", "kv_demand"),
+            compute_weight=self.compute_weight,
+            memory_weight=self.memory_weight,
+        )
+
+
+class PredictedLatency(Router):
+    """The replica that should finish this request first.
+
+    Minimises wait + prefill + estimated output tokens * decode step. The idea is that of
+    llm-d's predicted-latency scheduling, which learns TTFT and TPOT online; here both come
+    from the environment's cost model, at the load that was last reported.
+    """
+
+    def score(self, observation: Observation) -> NDArray[np.floating]:
+        """Return minus the predicted end-to-end time in seconds."""
+        tokens = read(observation, "queue", "estimate")[:, :1]  # row 0: the request at hand
+        step_s = read(observation, "candidates", "step_s")
+        wait_s = read(observation, "candidates", "wait_s")
+        return -(wait_s + read(observation, "candidates", "prefill_s") + tokens * step_s)

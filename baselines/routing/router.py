@@ -1,0 +1,57 @@
+"""What all routers share: they choose among replicas and hold a request only if they must."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..policy import Observation, ScorePolicy
+
+if TYPE_CHECKING:
+    from gpuyard.envs.scenario import Scenario
+
+
+_NEVER = np.full((1, 1), -np.inf, np.float32)
+_HOLD = np.finfo(np.float32).min  # above every infeasible replica, below every feasible one
+
+
+class Router(ScorePolicy):
+    """Takes the feasible replica with the highest score; ties go to the lowest index.
+
+    Candidates are the scenario's replicas in order, then, in scenarios that allow it, one that
+    holds the request back. No production router in this package holds requests, so that
+    candidate is taken only when no replica is feasible.
+    """
+
+    def reset(self, scenario: Scenario, num_envs: int, seed: int = 0) -> None:
+        """Learn the number of replicas; seed the random choices."""
+        self.num_replicas = len(scenario.replicas)
+        self.num_envs = num_envs
+        self.rng = np.random.default_rng(seed)
+
+    def act(self, observation: Observation) -> NDArray[np.int64]:
+        """Return the feasible replica with the highest score, shape (n,)."""
+        scores = np.where(observation["action_mask"], self.score(observation), _NEVER)
+        scores[:, self.num_replicas :] = _HOLD
+        return scores.argmax(axis=1)
+
+    def feasible(self, observation: Observation) -> NDArray[np.bool_]:
+        """Return which candidates are feasible replicas, shape (n, C)."""
+        feasible = observation["action_mask"].astype(bool)
+        feasible[:, self.num_replicas :] = False
+        return feasible
+
+
+def check_range(owner: str, option: str, value: float, low: float, high: float = np.inf) -> float:
+    """Return ``value`` if it lies in [low, high].
+
+    Raises:
+        ValueError: naming the owner, the option, the value and the range.
+    """
+    number = isinstance(value, (int, float)) and np.isfinite(value)
+    if not number or not low <= value <= high:
+        limit = "or more" if high == np.inf else f"to {high:g}"
+        raise ValueError(f"{owner}: {option} = {value!r} must be a finite number, {low:g} {limit}")
+    return value
