@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from gpuyard.envs.observation import read
 
 from ..policy import Observation
-from .router import Router, check_range
+from .router import Router, check_at_least
 
 if TYPE_CHECKING:
     from gpuyard.envs.scenario import Scenario
@@ -102,10 +102,10 @@ class Dynamo(Router):
         if policy not in ("kv", "lmetric"):
             raise ValueError(f"dynamo: policy = {policy!r} must be 'kv' or 'lmetric'")
         self.policy = policy
-        self.overlap_credit = check_range("dynamo", "overlap_credit", overlap_credit, 0.0)
-        self.decay = check_range("dynamo", "overlap_credit_decay", overlap_credit_decay, 0.0)
-        self.scale = check_range("dynamo", "prefill_load_scale", prefill_load_scale, 0.0)
-        self.temperature = check_range("dynamo", "temperature", temperature, 0.0)
+        self.overlap_credit = check_at_least("dynamo", "overlap_credit", overlap_credit, 0.0)
+        self.decay = check_at_least("dynamo", "overlap_credit_decay", overlap_credit_decay, 0.0)
+        self.scale = check_at_least("dynamo", "prefill_load_scale", prefill_load_scale, 0.0)
+        self.temperature = check_at_least("dynamo", "temperature", temperature, 0.0)
         self.overlap_column = "prefix_match" if kv_events else "prefix_sent"
 
     def reset(self, scenario: Scenario, num_envs: int, seed: int = 0) -> None:

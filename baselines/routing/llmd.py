@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from gpuyard.envs.observation import read
 
 from ..policy import Observation
-from .router import Router, check_range
+from .router import Router, check_at_least
 
 Array = NDArray[np.floating]
 
@@ -107,11 +107,11 @@ class LLMD(Router):
             "session": session,
         }
         for name, weight in weights.items():
-            check_range("llm-d", name, weight, 0.0)
+            check_at_least("llm-d", name, weight, 0.0)
         self.weights = {name: weight for name, weight in weights.items() if weight > 0}
         self.prefix_column = "prefix_match" if precise else "prefix_sent"
-        self.queue_threshold = check_range("llm-d", "queue_threshold", queue_threshold, 1)
-        self.token_threshold = check_range("llm-d", "token_threshold", token_threshold, 1)
+        self.queue_threshold = check_at_least("llm-d", "queue_threshold", queue_threshold, 1)
+        self.token_threshold = check_at_least("llm-d", "token_threshold", token_threshold, 1)
 
     def score(self, observation: Observation) -> NDArray[np.floating]:
         """Return the weighted sum, plus less than 1e-9 to break ties at random."""

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from gpuyard.envs.observation import index
 
 from ..policy import Observation
-from .router import Router, check_range
+from .router import Router, check_at_least
 
 _IN_FLIGHT = index("candidates", "in_flight")
 _IN_FLIGHT_TOKENS = index("candidates", "in_flight_tokens")
@@ -74,7 +74,7 @@ class PowerOfTwo(Router):
     """
 
     def __init__(self, *, choices: int = 2):
-        self.choices = int(check_range("power-of-two", "choices", choices, 1))
+        self.choices = int(check_at_least("power-of-two", "choices", choices, 1))
 
     def score(self, observation: Observation) -> NDArray[np.floating]:
         """Return minus the load of the drawn replicas, and less for all others."""

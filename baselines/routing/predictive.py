@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from gpuyard.envs.observation import read
 
 from ..policy import Observation
-from .router import Router, check_range
+from .router import Router, check_at_least
 
 _OVERFLOW_PENALTY = 1e6  # far above any real cost, small enough to keep the order of costs
 
@@ -53,8 +53,8 @@ class CapabilityAware(Router):
 
     def __init__(self, *, compute_weight: float = 1.0, memory_weight: float = 1.0):
         owner = "capability-aware"
-        self.compute_weight = check_range(owner, "compute_weight", compute_weight, 0.0)
-        self.memory_weight = check_range(owner, "memory_weight", memory_weight, 0.0)
+        self.compute_weight = check_at_least(owner, "compute_weight", compute_weight, 0.0)
+        self.memory_weight = check_at_least(owner, "memory_weight", memory_weight, 0.0)
 
     def score(self, observation: Observation) -> NDArray[np.floating]:
         """Return minus the cost."""

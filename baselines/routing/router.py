@@ -44,14 +44,12 @@ class Router(ScorePolicy):
         return feasible
 
 
-def check_range(owner: str, option: str, value: float, low: float, high: float = np.inf) -> float:
-    """Return ``value`` if it lies in [low, high].
+def check_at_least(owner: str, option: str, value: float, low: float) -> float:
+    """Return ``value`` if it is a finite number and not below ``low``.
 
     Raises:
-        ValueError: naming the owner, the option, the value and the range.
+        ValueError: naming the owner, the option, the value and the bound.
     """
-    number = isinstance(value, (int, float)) and np.isfinite(value)
-    if not number or not low <= value <= high:
-        limit = "or more" if high == np.inf else f"to {high:g}"
-        raise ValueError(f"{owner}: {option} = {value!r} must be a finite number, {low:g} {limit}")
+    if not isinstance(value, (int, float)) or not low <= value < np.inf:
+        raise ValueError(f"{owner}: {option} = {value!r} must be a finite number, {low:g} or more")
     return value
