@@ -22,7 +22,7 @@ _WAITING = index("candidates", "waiting")
 class LeastRequests(Router):
     """The replica with the fewest requests in flight, running and queued together.
 
-    Source: least outstanding requests, as Envoy's ``LEAST_REQUEST``, llm-d's
+    Source: least outstanding requests, as nginx's ``least_conn``, llm-d's
     ``active-request-scorer`` and BLIS's least-loaded router count them: every request that
     this router sent and that has not finished. The count is the router's own and never stale.
 
