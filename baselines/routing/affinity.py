@@ -19,13 +19,14 @@ _SESSION_LAST = index("candidates", "session_last")
 
 
 class SessionAffinity(Router):
-    """The session's home on the hash ring; without one, the replica with the lowest load.
+    """The session's home by consistent hashing; without one, the replica with the lowest load.
 
-    Source: the ``session`` routing logic of vLLM production-stack: consistent hashing of the
-    session id; requests without a session go to the endpoint with the lowest request rate.
-    Two things differ. If the home is not feasible, the session stays where its last request
-    went (the ring would take the next node), so that only the sessions of that home move.
-    Load is requests in flight, which reacts faster than a measured rate.
+    Source: the ``session`` routing logic of vLLM production-stack: a hash ring over
+    session ids; requests without a session go to the endpoint with the lowest request rate.
+    The environment hashes by rendezvous, which moves as few sessions as a ring does. If the
+    home is not feasible, the session stays where its last request went, else it goes to the
+    lowest load (the ring takes the next node). Load is requests in flight, which reacts faster
+    than a measured rate.
     """
 
     def score(self, observation: Observation) -> NDArray[np.floating]:
