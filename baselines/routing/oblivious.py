@@ -45,15 +45,15 @@ class RoundRobin(Router):
         self.turn[done] = 0
 
     def score(self, observation: Observation) -> NDArray[np.floating]:
-        """Return minus the distance, going upwards and around, from whose turn it is."""
+        """Return R - 1 for the replica whose turn it is, R - 2 for the one after, ..., 0."""
         candidate = np.arange(observation["action_mask"].shape[1])
-        return -((candidate - self.turn[:, None]) % self.num_replicas).astype(np.float64)
+        return (self.turn[:, None] - 1.0 - candidate) % self.num_replicas
 
     def act(self, observation: Observation) -> NDArray[np.int64]:
         """Take the next feasible replica and pass the turn on."""
         action = super().act(observation)
-        replica = action < self.num_replicas  # holding a request costs nobody its turn
-        self.turn[replica] = (action[replica] + 1) % self.num_replicas
+        held = action == self.num_replicas  # holding a request costs nobody its turn
+        self.turn = np.where(held, self.turn, (action + 1) % self.num_replicas)
         return action
 
 
