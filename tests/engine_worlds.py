@@ -27,6 +27,10 @@ def cost_table(rng: np.random.Generator, affine: bool, spec: ReplicaSpec) -> Cos
     cost["pre_cache_s"] = rng.uniform(0, 1e-8)
     cost["flop_per_token"] = 1e10
     cost["peak_flops"] = 1e15
+    if rng.random() < 0.5:
+        cost["mix_seq_s"] = rng.uniform(0, 1e-4)
+        cost["mix_cell_s"] = rng.uniform(0, 1e-6)
+        cost["mix_token_s"] = rng.uniform(1e-8, 4e-7)
     if not affine:
         cost["dec_log_s"] = rng.uniform(0, 1e-3)
         cost["dec_flop_s"] = rng.uniform(0, 2e-7)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 
 
@@ -129,14 +130,14 @@ class KVBlocks:
             seq.nodes.append(node)
 
     def check(self, running: list[Served]) -> None:
-        """Every block is free or held by running requests, once; the cache agrees."""
-        held = {id(block) for seq in running for block in seq.blocks}
-        free = {id(block) for block in self.free}
-        assert not held & free, "a block is free and in use"
-        assert len(free) == len(self.free), "a block is free twice"
-        assert len(held) + len(free) == self.count, "blocks were lost or made"
-        private = [id(block) for seq in running for block in seq.private]
-        assert len(private) == len(set(private)), "a private block has two owners"
-        for node in self.cache.values():
-            assert node.users == sum(node in seq.nodes for seq in running)
-            assert all((id(block) in free) == (node.users == 0) for block in node.blocks)
+        """Every block has one place: free, private to a request, or in units that are in use."""
+        users = Counter(node for seq in running for node in seq.nodes)
+        places = list(self.free)
+        for seq in running:
+            places += seq.private
+        for node, count in users.items():
+            assert node.users == count, "a unit miscounts its users"
+            places += node.blocks
+        assert len(places) == self.count, "blocks were lost or made"
+        assert len(set(places)) == self.count, "a block has two places"
+        assert sum(node.users for node in self.cache.values()) == users.total()

@@ -82,7 +82,10 @@ def step_cost_s(
     k = {name: float(cost.coefficients[name]) for name in cost.coefficients.dtype.names}
     seqs, cached = len(decodes), sum(decodes)
     total = float(cost.linear_s[seqs + sum(q for q, _ in chunks)]) + float(cost.head_s[n])
-    if seqs:
+    prompt = sum(q for q, _ in chunks)
+    if chunks and k["mix_token_s"]:
+        total += (k["mix_seq_s"] + k["mix_cell_s"] * prompt) * seqs + k["mix_token_s"] * cached
+    elif seqs:
         memory = k["dec_token_s"] * cached + k["dec_row_s"] * seqs
         total += k["dec_fixed_s"] + k["dec_seq_s"] * seqs
         total += k["dec_log_s"] * math.log2(1 + cached / seqs / 1024)
@@ -169,7 +172,6 @@ class Replica:
     def step(self, start: float) -> float:
         """Run one step from ``start``; returns its end."""
         plan = self.schedule(start)
-        self.kv.check(self.running)
         during = self.counts()
         decodes = [seq.computed for seq, _ in plan if seq.computed >= seq.prefill_target]
         chunks = [(new, seq.computed) for seq, new in plan if seq.computed < seq.prefill_target]

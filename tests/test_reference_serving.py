@@ -156,6 +156,14 @@ def test_cost_is_the_formula_of_the_cost_table() -> None:
     assert step_cost_s(table, [], [(8, 4)], 0) == pytest.approx(0.018 + prefill, rel=1e-12)
 
 
+def test_decodes_beside_a_prompt_cost_by_the_mixed_formula() -> None:
+    terms = {"mix_seq_s": 0.1, "mix_cell_s": 1e-3, "mix_token_s": 1e-4, "dec_fixed_s": 1.0}
+    table = cost_table(**terms)
+    mixed = (0.1 + 1e-3 * 12) * 2 + 1e-4 * 2048
+    assert step_cost_s(table, [1000, 1048], [(8, 4), (4, 0)], 2) == pytest.approx(0.024 + mixed)
+    assert step_cost_s(table, [1000], [], 1) == pytest.approx(0.011 + 1.0)
+
+
 def test_replicas_are_independent() -> None:
     requests = [Request(0.0, 20, 3), Request(0.005, 70, 1)]
     both = simulate([SPEC, SPEC], [cost_table(), cost_table()], requests, [1, 0])

@@ -3,11 +3,14 @@
 One engine step of a replica with B decoding sequences of C cached tokens in total and prompt
 chunks of q tokens on top of c cached ones takes
 
-    linear_s[B + sum(q)] + head_s[sequences that sample] + decode(B, C) + prefill(chunks)
+    linear_s[B + Q] + head_s[sequences that sample]
+    + (decode(B, C) if there is no chunk, else mixed(B, C, Q) + prefill(chunks)),  Q = sum of q
 
     decode  = dec_fixed_s + dec_log_s * log2(1 + C/B/1024) + dec_seq_s * B
               + ((dec_flop_s * C)**3 + (dec_token_s * C + dec_row_s * B)**3)**(1/3)
               (0 if B = 0; affine in C up to the log term where dec_flop_s = 0)
+    mixed   = mix_seq_s * B + mix_cell_s * B * Q + mix_token_s * C
+              (decode(B, C) where mix_token_s = 0: kernels whose decodes do not mind the chunk)
     prefill = pre_fixed_s + sum over chunks of
               ((pre_flop_s * q * (c + (q + pre_pad)/2))**3 + (pre_tile_s * (q + pre_pad))**3
                + (pre_query_s * q + pre_cache_s * (c + q))**3)**(1/3)
@@ -32,6 +35,9 @@ COST = np.dtype(
         ("dec_token_s", "f8"),
         ("dec_row_s", "f8"),
         ("dec_flop_s", "f8"),
+        ("mix_seq_s", "f8"),
+        ("mix_cell_s", "f8"),
+        ("mix_token_s", "f8"),
         ("pre_fixed_s", "f8"),
         ("pre_flop_s", "f8"),
         ("pre_pad", "f8"),

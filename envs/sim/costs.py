@@ -23,6 +23,15 @@ def decode_attention_s(cost, sequences, context):
 
 
 @kernel
+def mixed_attention_s(cost, sequences, context, prompt_tokens):
+    """Return the attention seconds of decodes in a step that also computes ``prompt_tokens``."""
+    if cost.mix_token_s == 0.0:
+        return decode_attention_s(cost, sequences, context)
+    per_sequence = cost.mix_seq_s + cost.mix_cell_s * prompt_tokens
+    return per_sequence * sequences + cost.mix_token_s * context
+
+
+@kernel
 def prefill_attention_s(cost, chunk, cached):
     """Return the attention seconds of ``chunk`` prompt tokens on top of ``cached`` ones."""
     rows = chunk + cost.pre_pad

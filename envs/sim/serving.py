@@ -20,7 +20,7 @@ from __future__ import annotations
 import math
 
 from .compile import kernel
-from .costs import decode_attention_s, decode_step_s, prefill_attention_s
+from .costs import decode_step_s, mixed_attention_s, prefill_attention_s
 from .kvcache import allocate, cached_units, hold, idle_units, register, release
 
 NEVER = 1 << 62
@@ -253,8 +253,9 @@ def begin_step(
         if request.computed < request.prompt_tokens + request.generated:
             sampling -= 1
         seconds = linear[spec.kind, replica.tokens] + head[spec.kind, sampling]
-        if decoding > 0:
-            seconds += decode_attention_s(cost, decoding, replica.context_tokens)
+        seconds += mixed_attention_s(
+            cost, decoding, replica.context_tokens, replica.tokens - decoding
+        )
         replica.first_step_s = seconds + cost.pre_fixed_s + prompt_s
     else:
         plan_run(e, r, replica, spec, cost, phases, linear, head, preempted or blocked_by_hits)
