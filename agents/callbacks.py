@@ -1,0 +1,153 @@
+"""What happens beside the learning: scalars, learning curve, progress bar, checkpoints."""
+
+from __future__ import annotations
+
+import csv
+import signal
+import threading
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import numpy as np
+from stable_baselines3.common.callbacks import BaseCallback
+from tqdm import tqdm
+
+from . import checkpoint
+
+NOT_METRICS = ("terminal_observation", "TimeLimit.truncated", "episode")
+
+
+class MetricsCallback(BaseCallback):
+    """Logs the mean reward and metrics of the episodes that ended in each update.
+
+    They go to TensorBoard (``episode/...``) and, one row per update, to ``learning_curve.csv``.
+
+    Args:
+        curve: the CSV file; rows beyond the model's decision count (of a run that was cut off
+            after its last checkpoint) are dropped when training starts.
+    """
+
+    def __init__(self, curve: Path):
+        super().__init__()
+        self.curve = curve
+        self.latest: dict[str, float] = {}
+        self._finished: list[dict[str, float]] = []
+
+    def _on_training_start(self) -> None:
+        kept = read_curve(self.curve) if self.curve.exists() else []
+        kept = [entry for entry in kept if entry["decisions"] <= self.model.num_timesteps]
+        self.curve.unlink(missing_ok=True)
+        for entry in kept:
+            self._append(entry)
+
+    def _on_step(self) -> bool:
+        for i in np.flatnonzero(self.locals["dones"]):
+            info = self.locals["infos"][i]
+            metrics = {k: float(v) for k, v in info.items() if k not in NOT_METRICS}
+            self._finished.append({"reward": float(info["episode"]["r"]), **metrics})
+        return True
+
+    def _on_rollout_end(self) -> None:
+        if not self._finished:
+            return
+        names = self._finished[0]
+        self.latest = {k: float(np.mean([e[k] for e in self._finished])) for k in names}
+        self._finished = []
+        for key, value in self.latest.items():
+            self.logger.record(f"episode/{key}", value)
+        self._append({"decisions": float(self.num_timesteps), **self.latest})
+
+    def _append(self, entry: dict[str, float]) -> None:
+        new = not self.curve.exists()
+        with self.curve.open("a", newline="") as file:
+            writer = csv.DictWriter(file, fieldnames=list(entry))
+            if new:
+                writer.writeheader()
+            writer.writerow(entry)
+
+
+def read_curve(path: Path) -> list[dict[str, float]]:
+    """Return the rows of a learning curve, oldest first."""
+    with path.open(newline="") as file:
+        return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
+
+
+SHOWN = {"reward": "reward", "ttft_mean_s": "TTFT s", "slo_attainment": "SLO"}
+"""Metrics beside the progress bar, and how they are called there."""
+
+
+class ProgressCallback(BaseCallback):
+    """A progress bar with the latest reward and latencies."""
+
+    def __init__(self, metrics: MetricsCallback, total: int):
+        super().__init__()
+        self.metrics, self.total = metrics, total
+
+    def _on_training_start(self) -> None:
+        at = self.model.num_timesteps
+        self.bar = tqdm(
+            total=self.total, initial=at, desc="training", unit="decision", unit_scale=True,
+            mininterval=0.5,
+        )  # fmt: skip
+
+    def _on_step(self) -> bool:
+        return True
+
+    def _on_rollout_end(self) -> None:
+        latest = self.metrics.latest
+        shown = {text: f"{latest[key]:.3g}" for key, text in SHOWN.items() if key in latest}
+        self.bar.set_postfix(shown, refresh=False)
+        self.bar.update(min(self.num_timesteps, self.total) - self.bar.n)
+
+    def _on_training_end(self) -> None:
+        self.bar.close()
+
+
+class CheckpointCallback(BaseCallback):
+    """Saves a checkpoint at intervals, and one more when the user presses Ctrl-C.
+
+    Ctrl-C ends training before the next update, where a checkpoint is exact; a second Ctrl-C
+    ends it at once.
+
+    Args:
+        folder: where checkpoints go.
+        every: decisions between two; 0 for none but that of Ctrl-C.
+    """
+
+    def __init__(self, folder: Path, every: int):
+        super().__init__()
+        self.folder, self.every = folder, every
+        self.interrupted = False
+        self.stopped_at: Path | None = None
+        self._last = 0
+
+    def _on_training_start(self) -> None:
+        self._last = self.model.num_timesteps
+
+    def _on_rollout_start(self) -> None:
+        due = self.every and self.model.num_timesteps - self._last >= self.every
+        if not (due or self.interrupted):
+            return
+        path = checkpoint.save(self.model, self.training_env, self.folder)
+        self._last = self.model.num_timesteps
+        self.stopped_at = path if self.interrupted else None
+
+    def _on_step(self) -> bool:
+        return self.stopped_at is None
+
+    def __enter__(self) -> CheckpointCallback:
+        """Take over Ctrl-C (in the main thread, the only one that may)."""
+        self._previous: Any = signal.getsignal(signal.SIGINT)
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, self._interrupt)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Give Ctrl-C back."""
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, self._previous)
+
+    def _interrupt(self, signum: int, frame: FrameType | None) -> None:
+        signal.signal(signal.SIGINT, self._previous)
+        self.interrupted = True

@@ -1,0 +1,75 @@
+"""The settings of a training run: one dataclass for Python and for the command line."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+
+def setting(default: Any, text: str) -> Any:
+    """Return a dataclass field with a help text, shown by ``gpuyard train --help``."""
+    return field(default=default, metadata={"help": text})
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Settings of one training run; each field is a flag of ``gpuyard train``."""
+
+    env: str = setting("gpuyard/Routing-v0", "environment id")
+    scenario: str = setting("routing-default", "scenario name or TOML file")
+    name: str = setting("", "name of the run; default: the scenario's, with a number if taken")
+    out: str = setting("runs", "folder of all runs")
+    seed: int = setting(0, "seed of weights, exploration and training episodes")
+    steps: int = setting(1_500_000, "decisions to train on, over all environments")
+    num_envs: int = setting(64, "environments in the batch")
+    n_steps: int = setting(128, "decisions per environment and update")
+    batch_size: int = setting(2048, "decisions per gradient step")
+    epochs: int = setting(4, "passes over each update's decisions")
+    learning_rate: float = setting(5e-4, "Adam's step size, falling linearly to 0")
+    gamma: float = setting(0.99, "discount per decision")
+    gae_lambda: float = setting(0.95, "lambda of generalised advantage estimation")
+    clip_range: float = setting(0.2, "PPO's clip range")
+    ent_coef: float = setting(0.0, "weight of the entropy bonus")
+    vf_coef: float = setting(0.5, "weight of the value loss")
+    width: int = setting(64, "neurons per layer of the network")
+    teacher: str = setting("", "baseline to imitate first; empty: none")
+    teacher_steps: int = setting(100_000, "decisions of that imitation")
+    checkpoint_every: int = setting(250_000, "decisions between checkpoints; 0: only at the end")
+    threads: int = setting(1, "torch threads; more than 1 pays only on an idle machine")
+    device: str = setting("cpu", "torch device; a network this small is fastest on the CPU")
+
+    def __post_init__(self) -> None:
+        """Refuse sizes that cannot work.
+
+        Raises:
+            ValueError: naming the field, its value and what it must be.
+        """
+        for key in ("steps", "num_envs", "n_steps", "batch_size", "epochs", "width", "threads"):
+            if getattr(self, key) < 1:
+                raise ValueError(f"{key} = {getattr(self, key)}: must be at least 1")
+        for key in ("seed", "teacher_steps", "checkpoint_every"):
+            if getattr(self, key) < 0:
+                raise ValueError(f"{key} = {getattr(self, key)}: must not be negative")
+        if not 0.0 < self.gamma <= 1.0:
+            raise ValueError(f"gamma = {self.gamma}: must lie in (0, 1]")
+        if not self.learning_rate > 0.0:
+            raise ValueError(f"learning_rate = {self.learning_rate}: must be positive")
+
+    def save(self, path: Path) -> None:
+        """Write the settings as JSON."""
+        path.write_text(json.dumps(asdict(self), indent=2) + "\n")
+
+    @classmethod
+    def load(cls, path: Path) -> TrainConfig:
+        """Read settings that :meth:`save` wrote.
+
+        Raises:
+            ValueError: if the file has a field that does not exist.
+        """
+        data = json.loads(path.read_text())
+        unknown = sorted(set(data) - {f.name for f in fields(cls)})
+        if unknown:
+            raise ValueError(f"{path}: unknown setting {', '.join(unknown)}")
+        return cls(**data)

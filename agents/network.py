@@ -1,0 +1,135 @@
+"""The candidate-scoring network: one encoder for all candidates, one logit per candidate.
+
+    code_c  = relu(E candidates[c])                                         shape (width,)
+    context = relu(W [cluster, queue[0], mean_c code_c, max_c code_c])      over feasible c
+    logit_c = w . relu(A code_c + B context)
+    value   = mlp(context)
+
+No weight's shape depends on the number of candidates, queue rows, devices or links, so an agent
+trained on one scenario acts on any other. The pooling is that of Zaheer et al., "Deep Sets"
+(NeurIPS 2017).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from sb3_contrib.common.maskable.policies import MaskableMultiInputActorCriticPolicy
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
+from stable_baselines3.common.type_aliases import Schedule
+from torch import Tensor, nn
+
+Features = tuple[Tensor, Tensor]
+"""Candidate codes (n, C, width) and pooled context (n, width)."""
+
+
+class CandidateEncoder(BaseFeaturesExtractor):
+    """Turns a batch of observations into candidate codes and a pooled context.
+
+    Args:
+        observation_space: the environment's; only the numbers of columns are used.
+        width: neurons per layer.
+    """
+
+    def __init__(self, observation_space: spaces.Dict, width: int = 64):
+        super().__init__(observation_space, features_dim=width)
+        columns = {key: space.shape[-1] for key, space in observation_space.items() if space.shape}
+        self.candidate = nn.Sequential(nn.Linear(columns["candidates"], width), nn.ReLU())
+        pooled = columns["cluster"] + columns["queue"] + 2 * width
+        self.context = nn.Sequential(nn.Linear(pooled, width), nn.ReLU())
+
+    def forward(self, observation: dict[str, Tensor]) -> Features:
+        """Encode; observation arrays have a leading batch axis."""
+        codes = self.candidate(observation["candidates"])
+        feasible = observation["action_mask"].to(codes.dtype)
+        shares = feasible / feasible.sum(dim=1, keepdim=True).clamp(min=1.0)
+        mean = torch.bmm(shares.unsqueeze(1), codes).squeeze(1)
+        # Codes are >= 0, so an infeasible candidate, set to 0, never is the maximum.
+        highest = (codes * feasible.unsqueeze(-1)).amax(dim=1)
+        parts = (observation["cluster"], observation["queue"][:, 0], mean, highest)
+        return codes, self.context(torch.cat(parts, dim=-1))
+
+
+class CandidateHeads(nn.Module):
+    """Scores every candidate, and the state.
+
+    Args:
+        width: neurons per layer, as in the encoder.
+    """
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.from_code = nn.Linear(width, width)
+        self.from_context = nn.Linear(width, width, bias=False)
+        self.logit = nn.Linear(width, 1)
+        self.value = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, 1))
+
+    def forward(self, features: Features) -> tuple[Tensor, Tensor]:
+        """Return logits (n, C) and values (n, 1)."""
+        return self.forward_actor(features), self.forward_critic(features)
+
+    def forward_actor(self, features: Features) -> Tensor:
+        """Return logits, shape (n, C)."""
+        codes, context = features
+        joint = torch.relu(self.from_code(codes) + self.from_context(context).unsqueeze(1))
+        return self.logit(joint).squeeze(-1)
+
+    def forward_critic(self, features: Features) -> Tensor:
+        """Return values, shape (n, 1)."""
+        return self.value(features[1])
+
+
+class CandidatePolicy(MaskableMultiInputActorCriticPolicy):
+    """The network as a policy of sb3-contrib's ``MaskablePPO``.
+
+    Args:
+        observation_space: Dict with ``cluster``, ``queue``, ``candidates`` and ``action_mask``.
+        action_space: ``Discrete(C)``, one action per candidate.
+        lr_schedule: learning rate by remaining progress.
+        width: neurons per layer.
+        kwargs: passed on to the parent.
+    """
+
+    def __init__(
+        self,
+        observation_space: spaces.Dict,
+        action_space: spaces.Discrete,
+        lr_schedule: Schedule,
+        width: int = 64,
+        **kwargs: Any,
+    ):
+        self.width = width
+        super().__init__(
+            observation_space,
+            action_space,
+            lr_schedule,
+            features_extractor_class=CandidateEncoder,
+            features_extractor_kwargs={"width": width},
+            **kwargs,
+        )
+
+    def scores(self, observation: dict[str, Tensor]) -> Tensor:
+        """Return logits (n, C) before masking, for any number of candidates C."""
+        return self.mlp_extractor.forward_actor(self.features_extractor(observation))
+
+    def _build(self, lr_schedule: Schedule) -> None:
+        self.mlp_extractor = CandidateHeads(self.width)
+        self.action_net = nn.Identity()  # the heads give logits and values themselves
+        self.value_net = nn.Identity()
+        for layer in self.modules():
+            self.init_weights(layer, gain=np.sqrt(2.0))
+        # A nearly uniform first policy (SB3's rule for the last policy layer).
+        self.init_weights(self.mlp_extractor.logit, gain=0.01)
+        self.init_weights(self.mlp_extractor.value[-1], gain=1.0)
+        self.optimizer = self.optimizer_class(
+            self.parameters(), lr=lr_schedule(1.0), **self.optimizer_kwargs
+        )
+
+    def _get_constructor_parameters(self) -> dict[str, Any]:
+        data = super()._get_constructor_parameters()
+        for key in ("features_extractor_class", "features_extractor_kwargs"):
+            del data[key]  # follow from the width
+        return {**data, "width": self.width}

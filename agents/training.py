@@ -1,0 +1,145 @@
+"""Training: MaskablePPO on the native vector environment, after an optional warm start."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import gymnasium as gym
+import torch
+from sb3_contrib import MaskablePPO
+from stable_baselines3.common.logger import TensorBoardOutputFormat, configure
+from stable_baselines3.common.vec_env import VecMonitor
+
+from gpuyard.baselines import make
+
+from . import checkpoint
+from .callbacks import CheckpointCallback, MetricsCallback, ProgressCallback
+from .config import TrainConfig
+from .imitation import imitate
+from .network import CandidatePolicy
+from .sb3 import SB3VecEnv
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a run left behind.
+
+    Attributes:
+        folder: the run's folder: ``config.json``, ``learning_curve.csv``, ``tensorboard/``,
+            ``checkpoints/`` and ``model.zip``.
+        model: the saved model, or None if the run was interrupted.
+    """
+
+    folder: Path
+    model: Path | None
+
+
+def train(config: TrainConfig, progress: bool = True) -> Trained:
+    """Train from the start in a new folder.
+
+    Args:
+        config: the settings.
+        progress: show a progress bar.
+    """
+    torch.set_num_threads(config.threads)
+    folder = _new_folder(config)
+    config = replace(config, name=folder.name)
+    config.save(folder / "config.json")
+    env = make_env(config)
+    model = MaskablePPO(
+        CandidatePolicy,
+        env,
+        learning_rate=partial(linear, config.learning_rate),
+        n_steps=config.n_steps,
+        batch_size=config.batch_size,
+        n_epochs=config.epochs,
+        gamma=config.gamma,
+        gae_lambda=config.gae_lambda,
+        clip_range=config.clip_range,
+        ent_coef=config.ent_coef,
+        vf_coef=config.vf_coef,
+        policy_kwargs={"width": config.width},
+        seed=config.seed,
+        device=config.device,
+    )
+    if config.teacher:
+        teacher = make(config.teacher)
+        steps, seed = config.teacher_steps, config.seed
+        imitate(model.policy, teacher, env.venv.env, steps, seed, progress=progress)
+        env.seed(config.seed)  # training starts from the episodes that it would start from anyway
+    return _learn(model, env, config, folder, progress)
+
+
+def resume(folder: Path, progress: bool = True) -> Trained:
+    """Continue an interrupted run from its newest checkpoint, as if it had never stopped.
+
+    Raises:
+        FileNotFoundError: if the folder holds no run or no checkpoint.
+    """
+    if not (folder / "config.json").is_file():
+        raise FileNotFoundError(f"{folder}: no config.json, so no run to resume")
+    config = TrainConfig.load(folder / "config.json")
+    torch.set_num_threads(config.threads)
+    env = make_env(config)
+    model = checkpoint.load(checkpoint.latest(folder / "checkpoints"), env, config.device)
+    return _learn(model, env, config, folder, progress)
+
+
+def make_env(config: TrainConfig) -> VecMonitor:
+    """Return the training environments, adapted to SB3."""
+    env = gym.make_vec(
+        config.env,
+        num_envs=config.num_envs,
+        scenario=config.scenario,
+        autoreset_mode="SameStep",
+    )
+    return VecMonitor(SB3VecEnv(env))
+
+
+def linear(initial: float, remaining: float) -> float:
+    """Return a rate that falls from ``initial`` to 0 with the remaining progress (1 to 0)."""
+    return initial * remaining
+
+
+def _learn(
+    model: MaskablePPO, env: VecMonitor, config: TrainConfig, folder: Path, progress: bool
+) -> Trained:
+    logger = configure(None, [])
+    logger.output_formats = [TensorBoardOutputFormat(str(folder / "tensorboard"))]
+    model.set_logger(logger)
+    metrics = MetricsCallback(folder / "learning_curve.csv")
+    saver = CheckpointCallback(folder / "checkpoints", config.checkpoint_every)
+    callbacks = [saver, metrics, *([ProgressCallback(metrics, config.steps)] if progress else [])]
+    with saver:
+        model.learn(
+            max(config.steps - model.num_timesteps, 0),
+            callback=callbacks,
+            reset_num_timesteps=False,
+        )
+    logger.close()
+    env.close()
+    if saver.stopped_at:
+        return Trained(folder, None)
+    model.save(folder / "model.zip")
+    return Trained(folder, folder / "model.zip")
+
+
+def _new_folder(config: TrainConfig) -> Path:
+    """Create the run's folder; a given name must be free, a default one gets a number.
+
+    Raises:
+        FileExistsError: if the given name is taken.
+    """
+    base = config.name or Path(config.scenario).stem
+    number, folder = 1, Path(config.out) / base
+    while folder.exists():
+        if config.name:
+            raise FileExistsError(
+                f"{folder} exists; continue it with --resume {folder} or choose another --name"
+            )
+        number += 1
+        folder = Path(config.out) / f"{base}-{number}"
+    folder.mkdir(parents=True)
+    return folder

@@ -1,0 +1,132 @@
+"""PNG plots: bars with confidence intervals, distribution of TTFT, learning curve.
+
+The policies under test are drawn in colour, the rest in grey, best on top.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from .metrics import metric
+from .rollout import Rollout
+from .statistics import mean_interval
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+ACCENT, GREY, LIGHT, INK = "#1f6fb4", "#9aa0a6", "#d5d8dc", "#30343a"
+BARS = ("ttft_mean_s", "ttft_p99_s", "tpot_mean_s", "e2e_mean_s", "slo_attainment", "goodput")
+SMOOTHING = 9
+"""Updates in the moving average of the learning curve."""
+
+
+def bars(rollouts: Sequence[Rollout], highlight: Sequence[str], path: Path) -> None:
+    """Draw one panel per metric: a bar per policy with its 95 % interval over seeds."""
+    keys = [key for key in BARS if key in rollouts[0].metrics]
+    ranked = sorted(rollouts, key=lambda r: r.metrics["reward"].mean())
+    height = 0.9 + 0.24 * len(ranked)
+    figure, axes = _figure((len(keys) + 2) // 3, 3, panel_height=height)
+    for axis, key in zip(axes, keys, strict=False):
+        _bar_panel(axis, ranked, highlight, key)
+    for axis in axes[len(keys) :]:
+        axis.set_visible(False)
+    seeds = len(rollouts[0].seeds)
+    figure.suptitle(
+        f"{rollouts[0].scenario}: mean over {seeds} held-out seeds, 95 % confidence interval",
+        color=INK,
+    )
+    _save(figure, path)
+
+
+def ttft_distribution(rollouts: Sequence[Rollout], highlight: Sequence[str], path: Path) -> None:
+    """Draw the share of requests whose first token came within t seconds, per policy."""
+    ranked = sorted(rollouts, key=lambda r: r.metrics["reward"].mean())
+    figure, (axis,) = _figure(1, 1, panel_height=4.2, panel_width=7.0)
+    named = _named(ranked, highlight)
+    for rollout in ranked:
+        times = np.sort(rollout.ttft_s)
+        if not len(times):
+            continue
+        share = np.arange(1, len(times) + 1) / len(times)
+        keep = np.linspace(0, len(times) - 1, min(len(times), 2000)).astype(int)
+        colour = named.get(rollout.policy, LIGHT)
+        label = rollout.policy if rollout.policy in named else None
+        width = 2.2 if rollout.policy in highlight else 1.2
+        axis.plot(times[keep], share[keep], color=colour, linewidth=width, label=label)
+    axis.set(xscale="log", xlabel="TTFT, s", ylabel="share of requests", ylim=(0, 1))
+    axis.set_title(f"{rollouts[0].scenario}: time to first token", color=INK)
+    axis.grid(color=LIGHT, linewidth=0.5)
+    axis.legend(frameon=False, fontsize=8, loc="lower right")
+    _save(figure, path)
+
+
+def learning_curve(
+    curve: Sequence[dict[str, float]], baselines: Sequence[Rollout], path: Path
+) -> None:
+    """Draw the training reward over decisions, with baselines' held-out means as levels."""
+    figure, (axis,) = _figure(1, 1, panel_height=4.2, panel_width=7.0)
+    steps = np.array([entry["decisions"] for entry in curve])
+    reward = np.array([entry["reward"] for entry in curve])
+    axis.plot(steps, reward, color=LIGHT, linewidth=0.8, label="one update")
+    kernel = np.ones(min(SMOOTHING, len(reward)))
+    smooth = np.convolve(reward, kernel, "same") / np.convolve(np.ones_like(reward), kernel, "same")
+    axis.plot(steps, smooth, color=ACCENT, linewidth=2.0, label=f"mean of {len(kernel)} updates")
+    for rollout in baselines:
+        level = rollout.metrics["reward"].mean()
+        axis.axhline(level, color=GREY, linewidth=0.8, linestyle="--")
+        axis.annotate(
+            rollout.policy, (0.005, level), xycoords=("axes fraction", "data"),
+            fontsize=7, color=INK, va="bottom",
+        )  # fmt: skip
+    axis.set(xlabel="decisions", ylabel="reward per episode")
+    axis.set_title("training episodes; dashed: baselines on held-out seeds", color=INK, fontsize=10)
+    axis.legend(frameon=False, fontsize=8, loc="lower right")
+    _save(figure, path)
+
+
+def _bar_panel(axis: Axes, ranked: Sequence[Rollout], highlight: Sequence[str], key: str) -> None:
+    shown = metric(key)
+    intervals = [mean_interval(rollout.metrics[key] * shown.scale) for rollout in ranked]
+    half = [i.half_width if np.isfinite(i.half_width) else 0.0 for i in intervals]
+    axis.barh(
+        [rollout.policy for rollout in ranked],
+        [interval.mean for interval in intervals],
+        xerr=half,
+        color=[ACCENT if rollout.policy in highlight else GREY for rollout in ranked],
+        error_kw={"ecolor": INK, "elinewidth": 1.0, "capsize": 2},
+    )
+    arrow = "higher is better" if shown.higher_is_better else "lower is better"
+    axis.set_title(f"{shown.label} ({arrow})", fontsize=9, color=INK)
+    axis.set_xlim(left=0)
+    axis.tick_params(labelsize=7)
+
+
+def _named(ranked: Sequence[Rollout], highlight: Sequence[str]) -> dict[str, str]:
+    """Give a colour to the policies under test, the worst, the middle and the two best others."""
+    others = [rollout.policy for rollout in ranked if rollout.policy not in highlight]
+    chosen = dict.fromkeys([*others[-2:], *others[:1], *others[len(others) // 2 :][:1]])
+    palette = ("#2f8f5b", "#c2591a", "#7a4fa3", "#8a6d1d")
+    own = (ACCENT, "#c0264b", "#0f8b8d")
+    colours = dict(zip(chosen, palette, strict=False))
+    return colours | {name: own[i % len(own)] for i, name in enumerate(highlight)}
+
+
+def _figure(
+    rows: int, columns: int, panel_height: float, panel_width: float = 4.2
+) -> tuple[Figure, list[Axes]]:
+    from matplotlib.figure import Figure  # no pyplot: draws without a display or global state
+
+    figure = Figure((columns * panel_width, rows * panel_height), layout="constrained")
+    axes = list(np.atleast_1d(figure.subplots(rows, columns)).ravel())
+    for axis in axes:
+        axis.spines[["top", "right"]].set_visible(False)
+    return figure, axes
+
+
+def _save(figure: Figure, path: Path) -> None:
+    figure.savefig(path, dpi=130)

@@ -1,0 +1,120 @@
+"""Compare policies on scenarios: run all, print tables, save CSV, Markdown and plots."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from gpuyard.baselines import Policy
+
+from . import tables
+from .rollout import Rollout, rollout
+
+if TYPE_CHECKING:
+    from gpuyard.envs.scenario import Scenario
+
+FIRST_SEED = 1_000_000
+"""Held-out seeds count up from here; training seeds from the run's seed."""
+
+COMPARED = ("reward", "ttft_mean_s", "ttft_p99_s", "tpot_mean_s", "slo_attainment", "goodput")
+
+
+def compare(
+    policies: dict[str, Policy],
+    scenarios: Sequence[Scenario],
+    seeds: int,
+    env_id: str = "gpuyard/Routing-v0",
+    quiet: bool = False,
+) -> list[Rollout]:
+    """Run every policy on every scenario, all on the same held-out seeds.
+
+    Args:
+        policies: by the name to show.
+        scenarios: the worlds.
+        seeds: episodes per policy and scenario.
+        env_id: the environment.
+        quiet: do not report progress on stderr.
+    """
+    held_out = FIRST_SEED + np.arange(seeds)
+    rollouts = []
+    for scenario in scenarios:
+        for name, policy in policies.items():
+            start = time.perf_counter()
+            rollouts.append(rollout(name, policy, scenario, held_out, env_id))
+            if not quiet:
+                seconds = time.perf_counter() - start
+                print(
+                    f"{scenario.name}: {name}, {seeds} episodes, {seconds:.1f} s", file=sys.stderr
+                )
+    return rollouts
+
+
+def by_scenario(rollouts: Sequence[Rollout]) -> dict[str, list[Rollout]]:
+    """Group rollouts by scenario, in order."""
+    groups: dict[str, list[Rollout]] = {}
+    for entry in rollouts:
+        groups.setdefault(entry.scenario, []).append(entry)
+    return groups
+
+
+def report(
+    rollouts: Sequence[Rollout],
+    learned: Sequence[str],
+    folder: Path,
+    curve: Sequence[dict[str, float]] = (),
+) -> str:
+    """Save ``results.csv``, ``results.md`` and plots in ``folder``; return the text to print.
+
+    Args:
+        rollouts: from :func:`compare`.
+        learned: names of the policies to set against all others.
+        folder: created if missing.
+        curve: the learning curve of the run, if there was one.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    tables.write_csv(rollouts, folder / "results.csv")
+    printed, written = [], []
+    for scenario, group in by_scenario(rollouts).items():
+        keys = [key for key in COMPARED if key in group[0].metrics]
+        seeds = len(group[0].seeds)
+        heading = f"{scenario}: mean over {seeds} held-out seeds ± 95 % confidence interval"
+        parts = [(heading, tables.summary(group))]
+        for name in learned:
+            against = tables.comparison(group, name, keys)
+            if len(against) > 1:
+                parts.append((f"{name}: paired gain (+ is better, * beyond the interval)", against))
+        for title, table in parts:
+            printed.append(f"{title}\n\n{tables.text(table)}\n")
+            written.append(f"## {title}\n\n{tables.markdown(table)}\n")
+    (folder / "results.md").write_text("\n".join(written))
+    plots = _plots(rollouts, learned, folder, curve)
+    return "\n".join([*printed, plots])
+
+
+def _plots(
+    rollouts: Sequence[Rollout],
+    learned: Sequence[str],
+    folder: Path,
+    curve: Sequence[dict[str, float]],
+) -> str:
+    try:
+        import matplotlib  # noqa: F401
+    except ImportError:
+        return f"saved {folder}/results.csv; for plots: pip install gpuyard[plot]"
+    from . import plots
+
+    groups = by_scenario(rollouts)
+    for scenario, group in groups.items():
+        plots.bars(group, learned, folder / f"metrics-{scenario}.png")
+        if any(len(entry.ttft_s) for entry in group):
+            plots.ttft_distribution(group, learned, folder / f"ttft-{scenario}.png")
+    if curve:
+        first = next(iter(groups.values()))
+        levels = [entry for entry in first if entry.policy not in learned]
+        plots.learning_curve(curve, levels, folder / "learning_curve.png")
+    return f"saved results.csv, results.md and plots in {folder}"

@@ -1,0 +1,126 @@
+"""Training: reproducible, resumable to the bit, and it learns."""
+
+import os
+import signal
+from dataclasses import replace
+
+import agents_fake  # noqa: F401  (registers the queue world)
+import numpy as np
+import pytest
+from sb3_contrib import MaskablePPO
+
+from gpuyard.agents import training
+from gpuyard.agents.callbacks import CheckpointCallback, read_curve
+from gpuyard.agents.config import TrainConfig
+
+TINY = TrainConfig(
+    env="gpuyard-tests/Queue-v0", scenario="queues", teacher="", steps=2048, num_envs=8,
+    n_steps=64, batch_size=256, epochs=2, gamma=0.9, checkpoint_every=0, width=16,
+)  # fmt: skip
+
+
+def weights(path):
+    parameters = MaskablePPO.load(path, device="cpu").policy.state_dict()
+    return {name: value.numpy() for name, value in parameters.items()}
+
+
+def assert_same(a, b):
+    assert a.keys() == b.keys()
+    for name in a:
+        np.testing.assert_array_equal(a[name], b[name], err_msg=name)
+
+
+def run(tmp_path, **changes):
+    return training.train(replace(TINY, out=str(tmp_path), **changes), progress=False)
+
+
+def test_same_seed_same_weights(tmp_path):
+    first, second = run(tmp_path, name="a"), run(tmp_path, name="b")
+    assert_same(weights(first.model), weights(second.model))
+    other = weights(run(tmp_path, name="c", seed=1).model)
+    assert any(not np.array_equal(other[k], v) for k, v in weights(first.model).items())
+
+
+def test_resume_equals_an_uninterrupted_run(tmp_path):
+    whole = run(tmp_path, name="whole", checkpoint_every=1024)
+    assert [p.name for p in (whole.folder / "checkpoints").iterdir()] == ["000000001024"]
+    expected = weights(whole.model)
+    curve = read_curve(whole.folder / "learning_curve.csv")
+    whole.model.unlink()
+    resumed = training.resume(whole.folder, progress=False)
+    assert_same(weights(resumed.model), expected)
+    assert read_curve(resumed.folder / "learning_curve.csv") == curve
+    assert [entry["decisions"] for entry in curve] == [512.0, 1024.0, 1536.0, 2048.0]
+
+
+def test_ctrl_c_saves_a_checkpoint_that_continues_exactly(tmp_path, monkeypatch):
+    expected = weights(run(tmp_path, name="whole").model)
+    step = CheckpointCallback._on_step
+
+    def press(self):
+        if self.num_timesteps == 600:  # in the middle of the second update
+            os.kill(os.getpid(), signal.SIGINT)
+        return step(self)
+
+    monkeypatch.setattr(CheckpointCallback, "_on_step", press)
+    before = signal.getsignal(signal.SIGINT)
+    cut = run(tmp_path, name="cut")
+    assert signal.getsignal(signal.SIGINT) is before
+    assert cut.model is None
+    assert [p.name for p in (cut.folder / "checkpoints").iterdir()] == ["000000001024"]
+    monkeypatch.undo()
+    assert_same(weights(training.resume(cut.folder, progress=False).model), expected)
+
+
+def test_learns_to_avoid_the_queue(tmp_path):
+    trained = run(tmp_path, name="long", steps=24_576, num_envs=16, learning_rate=3e-3, width=32)
+    rewards = [entry["reward"] for entry in read_curve(trained.folder / "learning_curve.csv")]
+    assert np.mean(rewards[-3:]) > 0.5 * np.mean(rewards[:3])  # rewards are negative
+
+
+def test_scalars_reach_tensorboard(tmp_path):
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    trained = run(tmp_path)
+    events = accumulator.EventAccumulator(str(trained.folder / "tensorboard"))
+    events.Reload()
+    assert {"episode/reward", "episode/ttft_mean_s", "train/value_loss"} <= set(
+        events.Tags()["scalars"]
+    )
+
+
+def test_names_of_runs(tmp_path):
+    assert run(tmp_path, steps=1).folder.name == "queues"
+    assert run(tmp_path, steps=1).folder.name == "queues-2"
+    run(tmp_path, steps=1, name="mine")
+    with pytest.raises(FileExistsError, match="--resume"):
+        run(tmp_path, steps=1, name="mine")
+
+
+def test_nothing_to_resume(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no run to resume"):
+        training.resume(tmp_path)
+    finished = run(tmp_path, steps=1)
+    with pytest.raises(FileNotFoundError, match="no checkpoint to resume from"):
+        training.resume(finished.folder)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"steps": 0}, "steps = 0: must be at least 1"),
+        ({"gamma": 1.5}, r"gamma = 1.5: must lie in \(0, 1\]"),
+        ({"seed": -1}, "seed = -1: must not be negative"),
+        ({"learning_rate": 0.0}, "learning_rate = 0.0: must be positive"),
+    ],
+)
+def test_settings_are_checked(change, message):
+    with pytest.raises(ValueError, match=message):
+        TrainConfig(**change)
+
+
+def test_settings_survive_a_file(tmp_path):
+    TINY.save(tmp_path / "config.json")
+    assert TrainConfig.load(tmp_path / "config.json") == TINY
+    (tmp_path / "config.json").write_text('{"stepz": 1}')
+    with pytest.raises(ValueError, match="unknown setting stepz"):
+        TrainConfig.load(tmp_path / "config.json")
