@@ -1,0 +1,1 @@
+"""Request streams: trace readers, fitted generators and what is done with a stream."""
