@@ -44,10 +44,11 @@ def train(config: TrainConfig, progress: bool = True) -> Trained:
         progress: show a progress bar.
     """
     torch.set_num_threads(config.threads)
+    env = make_env(config)
+    teacher = make(config.teacher) if config.teacher else None
     folder = _new_folder(config)
     config = replace(config, name=folder.name)
     config.save(folder / "config.json")
-    env = make_env(config)
     model = MaskablePPO(
         CandidatePolicy,
         env,
@@ -64,8 +65,7 @@ def train(config: TrainConfig, progress: bool = True) -> Trained:
         seed=config.seed,
         device=config.device,
     )
-    if config.teacher:
-        teacher = make(config.teacher)
+    if teacher:
         steps, seed = config.teacher_steps, config.seed
         imitate(model.policy, teacher, env.venv.env, steps, seed, progress=progress)
         env.seed(config.seed)  # training starts from the episodes that it would start from anyway

@@ -31,8 +31,9 @@ def bars(rollouts: Sequence[Rollout], highlight: Sequence[str], path: Path) -> N
     ranked = sorted(rollouts, key=lambda r: r.metrics["reward"].mean())
     height = 0.9 + 0.24 * len(ranked)
     figure, axes = _figure((len(keys) + 2) // 3, 3, panel_height=height)
-    for axis, key in zip(axes, keys, strict=False):
+    for i, (axis, key) in enumerate(zip(axes, keys, strict=False)):
         _bar_panel(axis, ranked, highlight, key)
+        axis.tick_params(labelleft=i % 3 == 0)  # all panels have the same rows
     for axis in axes[len(keys) :]:
         axis.set_visible(False)
     seeds = len(rollouts[0].seeds)
@@ -61,14 +62,14 @@ def ttft_distribution(rollouts: Sequence[Rollout], highlight: Sequence[str], pat
     axis.set(xscale="log", xlabel="TTFT, s", ylabel="share of requests", ylim=(0, 1))
     axis.set_title(f"{rollouts[0].scenario}: time to first token", color=INK)
     axis.grid(color=LIGHT, linewidth=0.5)
-    axis.legend(frameon=False, fontsize=8, loc="lower right")
+    axis.legend(frameon=False, fontsize=8, loc="upper left")
     _save(figure, path)
 
 
 def learning_curve(
     curve: Sequence[dict[str, float]], baselines: Sequence[Rollout], path: Path
 ) -> None:
-    """Draw the training reward over decisions, with baselines' held-out means as levels."""
+    """Draw the training reward over decisions, with some baselines' held-out means as levels."""
     figure, (axis,) = _figure(1, 1, panel_height=4.2, panel_width=7.0)
     steps = np.array([entry["decisions"] for entry in curve])
     reward = np.array([entry["reward"] for entry in curve])
@@ -76,9 +77,11 @@ def learning_curve(
     kernel = np.ones(min(SMOOTHING, len(reward)))
     smooth = np.convolve(reward, kernel, "same") / np.convolve(np.ones_like(reward), kernel, "same")
     axis.plot(steps, smooth, color=ACCENT, linewidth=2.0, label=f"mean of {len(kernel)} updates")
-    for rollout in baselines:
+    ranked = sorted(baselines, key=lambda r: r.metrics["reward"].mean())
+    named = _named(ranked, ())
+    for rollout in (entry for entry in ranked if entry.policy in named):
         level = rollout.metrics["reward"].mean()
-        axis.axhline(level, color=GREY, linewidth=0.8, linestyle="--")
+        axis.axhline(level, color=named[rollout.policy], linewidth=0.9, linestyle="--")
         axis.annotate(
             rollout.policy, (0.005, level), xycoords=("axes fraction", "data"),
             fontsize=7, color=INK, va="bottom",
