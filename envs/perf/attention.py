@@ -35,6 +35,27 @@ def decode_gqa(gpu: GPU, heads: int, kv_heads: int, dim: int, kv_dtype: str) -> 
     }
 
 
+def mixed_gqa(gpu: GPU, heads: int, dim: int) -> Coefficients:
+    """Decodes in the same kernel call as prompt chunks of Q tokens, where that is dear.
+
+    FlashAttention 2 then runs every (sequence, query head) as a query tile of its own: padded to
+    ``rows`` rows, no sharing of KV heads, and as many empty tiles as the longest chunk has::
+
+        B h (row + cell Q) + 4 h d rows C / (ec peak)        ec of the prefill kernel
+
+    GPUs without a row pay :func:`decode_gqa`. Source: mixed batches of LLMServingSim's tables.
+    """
+    row = constants("mixed", gpu)
+    if not row["rows"]:
+        return {"mix_seq_s": 0.0, "mix_cell_s": 0.0, "mix_token_s": 0.0}
+    flops = constants("prefill", gpu)["ec"] * gpu.fp16_flops
+    return {
+        "mix_seq_s": row["row_ns"] * 1e-9 * heads,
+        "mix_cell_s": row["cell_ps"] * 1e-12 * heads,
+        "mix_token_s": 4 * heads * dim * row["rows"] / flops,
+    }
+
+
 def decode_mla(gpu: GPU, heads: int, kv_dtype: str) -> Coefficients:
     """Decode over the latent cache; kernels pad to 64 heads.
 
@@ -59,18 +80,21 @@ def prefill_gqa(gpu: GPU, heads: int, kv_heads: int, dim: int, kv_dtype: str) ->
     ``t0 + ((4 h d q (c + (q + s0)/2) / (ec peak))^3 + (4 d 128 (q + s0) / (ec peak/SMs))^3
     + ((4 q h d + 2 (c + q) kv d kv_bytes) / (em bandwidth))^3)^(1/3)``
 
-    The second term is one tile of 128 query rows on one SM, which bounds short chunks.
+    The second term is one tile of 128 query rows on one SM, which bounds short chunks. A row with
+    ``walk`` was fitted with ``4 d walk (c + q) / (ec peak/SMs)`` in its place, which leaves the
+    cached tokens no third term: a tile of that many rows walks over the whole context.
     """
     row = constants("prefill", gpu)
     rate = row["em"] * gpu.bandwidth_bytes_per_s
     flops = row["ec"] * gpu.fp16_flops * (row["e64"] if dim <= 64 else 1.0)
+    walk = 4 * dim * row.get("walk", 0) * gpu.sms / flops
     return {
         "pre_fixed_s": row["t0_us"] * 1e-6,
         "pre_flop_s": 4 * heads * dim / flops,
         "pre_pad": row["s0"],
-        "pre_tile_s": 4 * dim * 128 * gpu.sms / flops,
+        "pre_tile_s": 0.0 if walk else 4 * dim * 128 * gpu.sms / flops,
         "pre_query_s": 4 * heads * dim / rate,
-        "pre_cache_s": 2 * kv_heads * dim * KV_BYTES[kv_dtype] / rate,
+        "pre_cache_s": walk or 2 * kv_heads * dim * KV_BYTES[kv_dtype] / rate,
     }
 
 

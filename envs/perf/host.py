@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .constants import constants, shared
+from .constants import constants
 from .deployment import Deployment
 
 
@@ -14,17 +14,24 @@ def elementwise_s(deployment: Deployment, tokens: ArrayLike) -> NDArray[np.float
 
     ``launches launch_us + traffic tokens (16 H + 4 (h + 2 kv) d / tp + 6 I/tp) / (em bandwidth)``
     with I the dense FFN width (the experts' part is in their own formula). Constants calibrated on
-    whole serving runs.
+    whole serving runs, on some GPUs fitted to the kernels alone.
     """
+    row = constants("elementwise", deployment.gpu)
     model, tp = deployment.model, deployment.tp
     heads = deployment.rank_heads + 2 * deployment.rank_kv_heads
     width = 6 * (model.ffn or model.shared_ffn) / tp
     moved = 16 * model.hidden + 4 * heads * model.head_dim + width
-    rate = shared("elementwise", "em") * deployment.gpu.bandwidth_bytes_per_s
-    fixed = shared("elementwise", "launches") * shared("elementwise", "launch_us") * 1e-6
-    return fixed + shared("elementwise", "traffic") * np.asarray(tokens, np.float64) * moved / rate
+    rate = row["em"] * deployment.gpu.bandwidth_bytes_per_s
+    fixed = row["launches"] * row["launch_us"] * 1e-6
+    return fixed + row["traffic"] * np.asarray(tokens, np.float64) * moved / rate
 
 
 def host_s(deployment: Deployment) -> float:
     """Return seconds of a step that no kernel explains: scheduler, inputs, sampling, launch."""
     return constants("host", deployment.gpu)[deployment.stack] * 1e-6
+
+
+def sampler_s(deployment: Deployment, sequences: ArrayLike) -> NDArray[np.float64]:
+    """Return seconds that each sampling sequence adds: sampler and its book-keeping."""
+    row = constants("host", deployment.gpu)
+    return row.get("sequence_us", 0.0) * 1e-6 * np.asarray(sequences, np.float64)

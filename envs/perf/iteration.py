@@ -4,7 +4,7 @@ Per layer: linear ops on all tokens of the step, decode attention, prefill atten
 work and two all-reduces; on top the LM head of the sampling sequences and the host::
 
     step = L (gemm(T) + elementwise(T) + 2 all_reduce(2 T H) + experts(T)) + host
-           + L decode(B, C) + L prefill(chunks) + lm_head(sampling)
+           + L attention(B, C, chunks) + lm_head(sampling)
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from .constants import shared
 from .cost_table import COST, CostTable
 from .deployment import Deployment
 from .gemm import gemm_s
-from .host import elementwise_s, host_s
+from .host import elementwise_s, host_s, sampler_s
 from .moe import experts_s
 
 Chunk = tuple[int, int]  # new tokens, tokens already cached
@@ -52,10 +52,11 @@ def linear_s(deployment: Deployment, tokens: ArrayLike) -> NDArray[np.float64]:
 
 
 def head_s(deployment: Deployment, sequences: ArrayLike) -> NDArray[np.float64]:
-    """Return seconds of the LM head for ``sequences`` sampling sequences."""
+    """Return seconds of LM head and sampler for ``sequences`` sampling sequences."""
     d = deployment
     rows = np.asarray(sequences, np.float64) / d.dp
-    return gemm_s(rows, d.model.vocab // d.tp, d.model.hidden, d.gpu, _plain(d))
+    head = gemm_s(rows, d.model.vocab // d.tp, d.model.hidden, d.gpu, _plain(d))
+    return head + sampler_s(d, rows)
 
 
 def attention_s(deployment: Deployment) -> dict[str, float]:
@@ -71,11 +72,13 @@ def attention_s(deployment: Deployment) -> dict[str, float]:
     else:
         shape = (d.rank_heads, d.rank_kv_heads, model.head_dim, d.kv_dtype)
         decode = attention.decode_gqa(d.gpu, *shape)
+        decode |= attention.mixed_gqa(d.gpu, d.rank_heads, model.head_dim)
         prefill = attention.prefill_gqa(d.gpu, *shape)
     windowed = model.window_layers / model.layers
-    decode["dec_seq_s"] += windowed * decode["dec_token_s"] * model.window
-    decode["dec_token_s"] *= 1 - windowed
-    for name in ("dec_seq_s", "dec_token_s", "dec_row_s", "dec_flop_s"):
+    for part in ("dec", "mix") if "mix_seq_s" in decode else ("dec",):
+        decode[f"{part}_seq_s"] += windowed * decode[f"{part}_token_s"] * model.window
+        decode[f"{part}_token_s"] *= 1 - windowed
+    for name in decode.keys() - {"dec_fixed_s", "dec_log_s"}:
         decode[name] /= d.dp
     result = {name: model.layers * value for name, value in (decode | prefill).items()}
     result["pre_pad"] = prefill["pre_pad"]
@@ -103,8 +106,13 @@ def step_s(
     tokens = sequences + sum(q for q, _ in chunks)
     samples = sequences + len(chunks) if sampling is None else sampling
     seconds = table.linear_s[tokens] + table.head_s[samples]
-    seconds += decode_s(table.coefficients, sequences, context)
-    return float(seconds + prefill_s(table.coefficients, chunks))
+    c = table.coefficients
+    if chunks and c["mix_token_s"]:
+        per_sequence = c["mix_seq_s"] + c["mix_cell_s"] * (tokens - sequences)
+        seconds += per_sequence * sequences + c["mix_token_s"] * context
+    else:
+        seconds += decode_s(c, sequences, context)
+    return float(seconds + prefill_s(c, chunks))
 
 
 def decode_s(c: np.void, sequences: ArrayLike, context: ArrayLike) -> NDArray[np.float64]:
