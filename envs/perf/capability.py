@@ -7,6 +7,7 @@ linear in tokens, fitted by least squares; throughput of one instance under cont
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -76,7 +77,7 @@ def capability(deployment: Deployment) -> Capability:
     return Capability(_fit(prefill), _fit(decode), kv_tokens, deployment.max_num_seqs)
 
 
-def _fit(samples: list[tuple[tuple[float, ...], float]]) -> tuple[float, float, float]:
+def _fit(samples: Sequence[tuple[tuple[float, ...], float]]) -> tuple[float, float, float]:
     """Return non-negative least-squares coefficients, relative errors weighted equally."""
     rows = np.array([row for row, _ in samples], np.float64)
     times = np.array([time for _, time in samples])
