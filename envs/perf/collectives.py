@@ -7,13 +7,13 @@ from numpy.typing import ArrayLike, NDArray
 
 from gpuyard.envs.hardware.catalogue import GPU, gpu
 
-from .constants import constants
+from .constants import calibration, constants
 
 PCIE = "RTX-PRO-6000"  # the one PCIe host that was measured with working peer-to-peer
 
 
 def all_reduce_s(
-    size_bytes: ArrayLike, ranks: int, device: GPU, fixed: float = 1.0
+    size_bytes: ArrayLike, ranks: int, device: GPU, fused: bool = True
 ) -> NDArray[np.float64]:
     """Return seconds of an all-reduce of ``size_bytes`` over ``ranks`` GPUs of one domain.
 
@@ -27,14 +27,16 @@ def all_reduce_s(
         size_bytes: payload per GPU; the result has its shape.
         ranks: number of GPUs; 1 costs nothing.
         device: the GPU type.
-        fixed: factor on alpha, the end-to-end calibration.
+        fused: inside a serving engine, which fuses it with the norm that follows (a calibrated
+            factor on alpha); False: the collective timed alone.
     """
     size = np.asarray(size_bytes, np.float64)
     if ranks == 1:
         return np.zeros_like(size)
-    alpha, bus, knee, knee_bytes = _curve(ranks, device)
+    alpha, bus, knee, knee_bytes, fixed = _curve(ranks, device)
     factor = 2 * (ranks - 1) / ranks
-    return fixed * alpha + factor * size / bus + knee * -np.expm1(-size / knee_bytes)
+    alpha *= fixed if fused else 1.0
+    return alpha + factor * size / bus + knee * -np.expm1(-size / knee_bytes)
 
 
 def link_bytes_per_s(ranks: int, device: GPU) -> float:
@@ -47,8 +49,8 @@ def link_bytes_per_s(ranks: int, device: GPU) -> float:
     return device.scale_up_bytes_per_s
 
 
-def _curve(ranks: int, device: GPU) -> tuple[float, float, float, float]:
-    """Return alpha in s, bus rate in bytes/s, knee in s and its size in bytes."""
+def _curve(ranks: int, device: GPU) -> tuple[float, float, float, float, float]:
+    """Return alpha in s, bus rate in bytes/s, knee in s, its size in bytes, factor if fused."""
     rate = link_bytes_per_s(ranks, device)
     over_pcie = device.scale_up == "pcie" or rate != device.scale_up_bytes_per_s
     base = gpu(PCIE) if over_pcie else device
@@ -61,4 +63,5 @@ def _curve(ranks: int, device: GPU) -> tuple[float, float, float, float]:
     )
     measured = gpu(rows[0]["of"])
     bus *= rate / link_bytes_per_s(ranks, measured)
-    return alpha * 1e-6, bus * 1e9, max(knee, 0.0) * 1e-6, max(knee_mb, 0.1) * 1e6
+    fixed, _ = calibration(rows[0], "allreduce")
+    return alpha * 1e-6, bus * 1e9, max(knee, 0.0) * 1e-6, max(knee_mb, 0.1) * 1e6, fixed

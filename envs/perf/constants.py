@@ -13,7 +13,9 @@ from gpuyard.envs.hardware.catalogue import GPU, gpu
 Constants = Mapping[str, Any]
 
 
-def constants(kernel: str, device: GPU, key: str | None = None) -> Constants:
+def constants(
+    kernel: str, device: GPU, key: str | None = None, variant: str | None = None
+) -> Constants:
     """Return the constants of ``kernel`` on ``device``; ``of`` names the GPU they are from.
 
     Args:
@@ -22,39 +24,39 @@ def constants(kernel: str, device: GPU, key: str | None = None) -> Constants:
             last ``any``) with the changes under ``[analogy]``, and ``confidence`` says "analogy".
         key: row within the GPU's table, a dtype or a number of GPUs. ``fp16`` reads ``bf16``, and
             so does a format that has no row anywhere.
+        variant: prefer rows ``KEY_VARIANT``, for constants that differ by serving stack.
 
     Raises:
         KeyError: if no related GPU has such a row.
     """
     table = _tables()[kernel]
     wanted = "bf16" if key == "fp16" else key
-    for choice in dict.fromkeys([wanted, "bf16"] if key in _WEIGHT_DTYPES else [wanted]):
+    choices = [wanted, "bf16"] if key in _WEIGHT_DTYPES else [wanted]
+    if variant:
+        choices.insert(0, f"{wanted}_{variant}")
+    for choice in dict.fromkeys(choices):
         changes: dict[str, Any] = {}
         for name in _family(device):
             rows = table.get(name, {})
             row = rows if choice is None else rows.get(choice, {})
             if row:
-                own = name == device.name and choice == wanted
+                own = name == device.name and (choice == wanted or choice != "bf16")
                 confidence = row.get("confidence", "calibrated") if own else "analogy"
                 return {**row, **changes, "confidence": confidence, "of": name}
             changes = {**_tables()["analogy"].get(name, {}).get(kernel, {}), **changes}
     raise KeyError(f"no {kernel} constants for GPU {device.name!r} ({key}) in constants.toml")
 
 
-def calibration(device: GPU, dtype: str) -> tuple[float, float]:
-    """Return factors for the fixed and the size-dependent part of GEMM times inside an engine."""
-    table = _tables()["calibration"]
-    key = "bf16" if dtype == "fp16" else dtype
-    for name in _family(device):
-        row = table.get(name, {}).get(key)
-        if row:
-            return row["fixed"], row["rest"]
-    return 1.0, 1.0
+def calibration(row: Constants, key: str) -> tuple[float, float]:
+    """Return factors for the fixed and the size-dependent part of a kernel inside an engine.
 
-
-def shared(table: str, field: str) -> float:
-    """Return a constant that is the same on every GPU."""
-    return float(_tables()[table][field])
+    Args:
+        row: the kernel's constants; the factors belong to the GPU they are ``of``.
+        key: a weight format for GEMMs, or ``allreduce``.
+    """
+    factors = _tables()["calibration"].get(row["of"], {})
+    found = factors.get("bf16" if key == "fp16" else key, {"fixed": 1.0, "rest": 1.0})
+    return found["fixed"], found["rest"]
 
 
 _WEIGHT_DTYPES = ("bf16", "fp16", "fp8", "int4", "nvfp4", "mxfp4")

@@ -18,7 +18,7 @@ def gemm_s(tokens: ArrayLike, n: int, k: int, gpu: GPU, dtype: str) -> NDArray[n
     end-to-end calibration of this GPU and format (1 where there is none).
     """
     row = constants("gemm", gpu, dtype)
-    fixed, rest = calibration(gpu, dtype)
+    fixed, rest = calibration(row, dtype)
     return fixed * row["t0_us"] * 1e-6 + rest * _variable_s(tokens, n, k, gpu, dtype, row)
 
 

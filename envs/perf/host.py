@@ -27,11 +27,11 @@ def elementwise_s(deployment: Deployment, tokens: ArrayLike) -> NDArray[np.float
 
 
 def host_s(deployment: Deployment) -> float:
-    """Return seconds of a step that no kernel explains: scheduler, inputs, sampling, launch."""
-    return constants("host", deployment.gpu)[deployment.stack] * 1e-6
+    """Return seconds of a step that no kernel explains: scheduler, inputs, launch."""
+    return constants("host", deployment.gpu)["step_us"][deployment.stack] * 1e-6
 
 
 def sampler_s(deployment: Deployment, sequences: ArrayLike) -> NDArray[np.float64]:
-    """Return seconds that each sampling sequence adds: sampler and its book-keeping."""
-    row = constants("host", deployment.gpu)
-    return row.get("sequence_us", 0.0) * 1e-6 * np.asarray(sequences, np.float64)
+    """Return seconds that each sampling sequence adds: sampler, detokenisation, book-keeping."""
+    row = constants("host", deployment.gpu)["sequence_us"]
+    return row[deployment.stack] * 1e-6 * np.asarray(sequences, np.float64)

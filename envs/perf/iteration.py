@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from . import attention
 from .collectives import all_reduce_s
-from .constants import shared
+from .constants import constants
 from .cost_table import COST, CostTable
 from .deployment import Deployment
 from .gemm import gemm_s
@@ -42,7 +42,8 @@ def linear_s(deployment: Deployment, tokens: ArrayLike) -> NDArray[np.float64]:
         seconds = seconds + model.dense_layers * ffn
     if model.moe_layers:
         block = gemm_s(rank, model.experts, model.hidden, d.gpu, _plain(d))
-        block = block + experts_s(total, model, d.gpu, d.dtype, d.moe_tp, d.ep)
+        row = constants("moe", d.gpu, d.dtype, d.stack)
+        block = block + experts_s(total, model, d.gpu, d.dtype, d.moe_tp, d.ep, row)
         if model.shared_ffn:
             block = block + _ffn_s(d, rank, model.shared_ffn)
         # dp > 1: dispatch and combine move what one all-reduce over all ranks moves
@@ -193,8 +194,7 @@ def _ffn_s(d: Deployment, tokens: NDArray[np.float64], width: int) -> NDArray[np
 
 def _reduce_s(d: Deployment, tokens: NDArray[np.float64], ranks: int) -> NDArray[np.float64]:
     """Return seconds of the all-reduce of 16-bit activations after a block."""
-    fixed = shared("calibration", "allreduce_fixed")
-    return all_reduce_s(2 * tokens * d.model.hidden, ranks, d.gpu, fixed)
+    return all_reduce_s(2 * tokens * d.model.hidden, ranks, d.gpu)
 
 
 def _seconds_per_token(d: Deployment) -> float:

@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 from gpuyard.envs.hardware.catalogue import GPU, Model
 from gpuyard.envs.hardware.dtypes import DTYPES
 
-from .constants import Constants, constants
+from .constants import Constants
 
 
 def experts_s(
@@ -18,7 +18,7 @@ def experts_s(
     dtype: str,
     tp: int,
     ep: int,
-    row: Constants | None = None,
+    row: Constants,
 ) -> NDArray[np.float64]:
     """Return seconds of one rank's experts for ``tokens`` randomly routed tokens of all ranks.
 
@@ -28,9 +28,9 @@ def experts_s(
         t = t0 + ((6 H I/tp (pairs + hit tm) / (ec peak))^3 + (hit W / (em bandwidth))^3)^(1/3)
               + (2 pairs (2 H + 3 I/tp) + 4 tokens H) / (ca bandwidth)
 
-    Shape: that of ``tokens``. Source: fitted to kernel tables (``constants.toml``).
+    ``row`` holds t0, ec, em, tm and ca. Shape: that of ``tokens``. Source: fitted to kernel tables
+    (``constants.toml``).
     """
-    row = constants("moe", gpu, dtype) if row is None else row
     tokens = np.asarray(tokens, np.float64)
     hidden, width = model.hidden, model.expert_ffn / tp
     pairs = tokens * model.active_experts / ep
