@@ -32,9 +32,10 @@ def kernel_s(
         waves = ceil(m/tile_m) ceil(n/tile_n) / SMs,  part-rounded up by omega
         tc    = waves SMs tile_m tile_n 2 (k + k0) / (ec peak)
         tm    = (weight_bytes n k + activation_bytes m k + 2 m n) / (em bandwidth)
-        t     = t0 + (tc^p + tm^p)^(1/p)  [+ 3 m k / (eq bandwidth) to quantise activations]
+        t     = t0 + (tc^4 + tm^4)^(1/4)  [+ 3 m k / (eq bandwidth) to quantise activations]
 
-    with p = 4 unless the GPU's row has another ``norm``.
+    A row with ``io`` moves the activations (``m k`` and ``m n``) that many times: output tiles
+    read them again, which slows small GEMMs by a tenth before compute does.
 
     Shape: that of ``tokens``. Source: fitted to kernel tables (``constants.toml``).
     """
@@ -51,10 +52,10 @@ def _variable_s(
     waves = np.ceil(m / row["tile_m"]) * np.ceil(n / row["tile_n"]) / gpu.sms
     waves = (1 - row["omega"]) * waves + row["omega"] * np.ceil(waves)
     compute = waves * gpu.sms * tile * 2 * (k + row["k0"]) / (row["ec"] * gpu.peak_flops(dtype))
-    moved = kind.weight_bytes * n * k + kind.activation_bytes * m * k + 2 * m * n
+    moved = kind.activation_bytes * m * k + 2 * m * n
+    moved = kind.weight_bytes * n * k + row.get("io", 1) * moved
     memory = moved / (row["em"] * gpu.bandwidth_bytes_per_s)
-    norm = row.get("norm", 4)
-    seconds = (compute**norm + memory**norm) ** (1 / norm)
+    seconds = np.sqrt(np.sqrt(compute**4 + memory**4))
     if kind.activation_bytes < 2 and "eq" in row:
         seconds = seconds + 3 * m * k / (row["eq"] * gpu.bandwidth_bytes_per_s)
     return seconds
