@@ -59,6 +59,11 @@ def calibration(row: Constants, key: str) -> tuple[float, float]:
     return found["fixed"], found["rest"]
 
 
+def whole_table(name: str) -> Constants:
+    """Return a top-level table of ``constants.toml``."""
+    return _tables()[name]
+
+
 _WEIGHT_DTYPES = ("bf16", "fp16", "fp8", "int4", "nvfp4", "mxfp4")
 
 
