@@ -31,6 +31,14 @@ def host_s(deployment: Deployment) -> float:
     return constants("host", deployment.gpu)["step_us"][deployment.stack] * 1e-6
 
 
+def launch_s(deployment: Deployment) -> float:
+    """Return seconds that one layer adds to a step with a prompt chunk.
+
+    Such steps are launched kernel by kernel (their attention at least), not as one CUDA graph.
+    """
+    return constants("host", deployment.gpu).get("prompt_layer_us", 0.0) * 1e-6
+
+
 def sampler_s(deployment: Deployment, sequences: ArrayLike) -> NDArray[np.float64]:
     """Return seconds that each sampling sequence adds: sampler, detokenisation, book-keeping."""
     row = constants("host", deployment.gpu)["sequence_us"]

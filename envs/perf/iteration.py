@@ -20,7 +20,7 @@ from .constants import constants
 from .cost_table import COST, CostTable
 from .deployment import Deployment
 from .gemm import gemm_s
-from .host import elementwise_s, host_s, sampler_s
+from .host import elementwise_s, host_s, launch_s, sampler_s
 from .moe import experts_s
 
 Chunk = tuple[int, int]  # new tokens, tokens already cached
@@ -48,6 +48,8 @@ def linear_s(deployment: Deployment, tokens: ArrayLike) -> NDArray[np.float64]:
             block = block + _ffn_s(d, rank, model.shared_ffn)
         # dp > 1: dispatch and combine move what one all-reduce over all ranks moves
         block = block + _reduce_s(d, total if d.dp > 1 else rank, d.gpus)
+        if d.dp > 1:
+            block = block + constants("dispatch", d.gpu)["layer_us"] * 1e-6
         seconds = seconds + model.moe_layers * block
     return seconds
 
@@ -83,6 +85,7 @@ def attention_s(deployment: Deployment) -> dict[str, float]:
         decode[name] /= d.dp
     result = {name: model.layers * value for name, value in (decode | prefill).items()}
     result["pre_pad"] = prefill["pre_pad"]
+    result["pre_fixed_s"] += model.layers * launch_s(d)
     result["pre_query_s"] += (1 - 1 / d.dp) * _seconds_per_token(d)
     return result
 
