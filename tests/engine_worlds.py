@@ -8,7 +8,7 @@ from reference_kv import Request
 
 from gpuyard.envs.perf.cost_table import COST, CostTable
 from gpuyard.envs.sim.records import CONFIG, SPEC
-from gpuyard.envs.sim.world import Static, World
+from gpuyard.envs.sim.world import Static, World, records
 from gpuyard.envs.workload.stream import RequestStream
 
 
@@ -25,6 +25,10 @@ def cost_table(rng: np.random.Generator, affine: bool, spec: ReplicaSpec) -> Cos
     cost["pre_tile_s"] = rng.uniform(0, 1e-6)
     cost["pre_query_s"] = rng.uniform(0, 1e-7)
     cost["pre_cache_s"] = rng.uniform(0, 1e-8)
+    if rng.random() < 0.5:
+        cost["mix_seq_s"] = rng.uniform(0, 1e-5)
+        cost["mix_cell_s"] = rng.uniform(0, 1e-8)
+        cost["mix_token_s"] = rng.uniform(1e-8, 2e-7)
     cost["flop_per_token"] = 1e10
     cost["peak_flops"] = 1e15
     if rng.random() < 0.5:
@@ -98,13 +102,11 @@ def reference_requests(stream: RequestStream) -> list[Request]:
     ]
 
 
-def engine_world(
-    specs: list[ReplicaSpec], tables: list[CostTable], stream: RequestStream
-) -> World:
-    records = np.zeros(len(specs), SPEC).view(np.recarray)
+def engine_world(specs: list[ReplicaSpec], tables: list[CostTable], stream: RequestStream) -> World:
+    spec_records = records(len(specs), SPEC)
     for r, spec in enumerate(specs):
         unit = spec.prefix_block_tokens
-        records[r] = (
+        spec_records[r] = (
             spec.max_num_seqs,
             spec.max_num_batched_tokens,
             spec.block_size,
@@ -126,12 +128,13 @@ def engine_world(
     for r, table in enumerate(tables):
         linear[r, : len(table.linear_s)] = table.linear_s
         head[r, : len(table.head_s)] = table.head_s
-    costs = np.array([t.coefficients for t in tables], COST).view(np.recarray)
-    config = np.zeros(1, CONFIG).view(np.recarray)
+    costs = records(len(specs), COST)
+    costs[:] = [t.coefficients for t in tables]
+    config = records(1, CONFIG)
     config[0] = (1.0, 0.05, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0)
     nodes = int(stream.prefix_ids.max(initial=0)) + 1
     world = World(
-        Static(records, costs, linear, head, config),
+        Static(spec_records, costs, linear, head, config),
         num_envs=1,
         num_requests=len(stream),
         num_ids=len(stream.prefix_ids),

@@ -28,11 +28,11 @@ def run_both(seed: int, affine: bool):
     world.reset(chosen, outputs)
     for action in assignment:
         world.step(chosen, np.array([action]), outputs)
-    assert world.envs[0].done == 1
+    assert world.envs["done"][0] == 1
     return expected, world
 
 
-@pytest.mark.parametrize("seed", range(300))
+@pytest.mark.parametrize("seed", range(60))
 def test_affine_costs_give_the_same_events(seed: int) -> None:
     expected, world = run_both(seed, affine=True)
     got = world.requests[0]
@@ -42,7 +42,7 @@ def test_affine_costs_give_the_same_events(seed: int) -> None:
     np.testing.assert_allclose(got["finish_s"], expected.finish_s, rtol=1e-9)
 
 
-@pytest.mark.parametrize("seed", range(300, 400))
+@pytest.mark.parametrize("seed", range(300, 320))
 def test_bent_costs_stay_close(seed: int) -> None:
     expected, world = run_both(seed, affine=False)
     got = world.requests[0]
@@ -50,13 +50,13 @@ def test_bent_costs_stay_close(seed: int) -> None:
     np.testing.assert_allclose(got["finish_s"], expected.finish_s, rtol=5e-3)
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", range(10))
 def test_blocks_are_conserved_at_the_end(seed: int) -> None:
     _, world = run_both(seed, affine=True)
     for r, spec in enumerate(world.static.specs):
-        replica = world.replicas[0, r]
-        nodes = world.nodes[0, r]
-        queued = int(replica.tail_blocks) + int(nodes["lead"].sum())
-        queued += int((nodes["references"] == 0).sum()) * int(spec.unit_blocks)
-        assert queued == replica.free_blocks == spec.kv_blocks
+        replica = world.replicas[0][r]
+        nodes = world.nodes[0, :, r]
+        queued = int(replica["tail_blocks"]) + int(nodes["lead"].sum())
+        queued += int((nodes["references"] == 0).sum()) * int(spec["unit_blocks"])
+        assert queued == replica["free_blocks"] == spec["kv_blocks"]
         assert not (nodes["references"] > 0).any()

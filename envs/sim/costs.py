@@ -7,7 +7,15 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from .compile import kernel
+
+
+@kernel
+def p3(a, b, c):
+    """Return the 3-norm: a maximum with round corners, for parts that overlap."""
+    return np.cbrt(a * a * a + b * b * b + c * c * c)
 
 
 @kernel
@@ -17,7 +25,7 @@ def decode_attention_s(cost, sequences, context):
         return 0.0
     load = cost.dec_token_s * context + cost.dec_row_s * sequences
     if cost.dec_flop_s > 0.0:
-        load = (load**3 + (cost.dec_flop_s * context) ** 3) ** (1.0 / 3.0)
+        load = p3(load, cost.dec_flop_s * context, 0.0)
     shape = math.log2(1.0 + context / (1024.0 * sequences))
     return cost.dec_fixed_s + cost.dec_log_s * shape + cost.dec_seq_s * sequences + load
 
@@ -32,13 +40,22 @@ def mixed_attention_s(cost, sequences, context, prompt_tokens):
 
 
 @kernel
+def mixed_attention_s(cost, sequences, context, chunk):
+    """Return the attention seconds of decodes that share their step with ``chunk`` prompt tokens."""
+    if cost.mix_token_s == 0.0:
+        return decode_attention_s(cost, sequences, context)
+    cells = cost.mix_cell_s * sequences * chunk
+    return cost.mix_seq_s * sequences + cells + cost.mix_token_s * context
+
+
+@kernel
 def prefill_attention_s(cost, chunk, cached):
     """Return the attention seconds of ``chunk`` prompt tokens on top of ``cached`` ones."""
     rows = chunk + cost.pre_pad
     flop = cost.pre_flop_s * chunk * (cached + 0.5 * rows)
     tile = cost.pre_tile_s * rows
     memory = cost.pre_query_s * chunk + cost.pre_cache_s * (cached + chunk)
-    return (flop**3 + tile**3 + memory**3) ** (1.0 / 3.0)
+    return p3(flop, tile, memory)
 
 
 @kernel

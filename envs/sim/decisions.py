@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from .compile import kernel
+from .compile import borrow, kernel
 from .observe import fits, may_hold, observe, predict_prefill_s, report, write_info
 from .serving import NEVER, advance, submit
 
@@ -184,9 +184,9 @@ def reset_world(e, env, replicas, specs, phases, nodes, num_ids):
         replica.report_context = 0
         phases[e, r, :] = 0
         for node in range(num_ids):
-            nodes[e, r, node].references = -1
-            nodes[e, r, node].lead = 0
-            nodes[e, r, node].sent = 0
+            nodes[e, node, r].references = -1
+            nodes[e, node, r].lead = 0
+            nodes[e, node, r].sent = 0
     env.now_s = 0.0
     env.arrived = 0
     env.deciding = -1
@@ -216,7 +216,7 @@ def reset_world(e, env, replicas, specs, phases, nodes, num_ids):
 
 @kernel
 def load_requests(
-    e, env, requests, ids, arrival_s, prompt_tokens, output_tokens, estimate_tokens, session,
+    e, envs, requests, ids, arrival_s, prompt_tokens, output_tokens, estimate_tokens, session,
     prefix_offsets, prefix_ids, priority,
 ):  # fmt: skip
     """Write a stream of requests into environment ``e``; sessions are below their number."""
@@ -251,7 +251,7 @@ def load_requests(
         request.finish_s = math.nan
     for at in range(len(prefix_ids)):
         ids[e, at] = prefix_ids[at]
-    env.num_requests = count
+    envs[e].num_requests = count
 
 
 @kernel
@@ -260,6 +260,26 @@ def reset_batch(
     ids, linear, head, cluster, memory, load, link_load, queue, candidates, mask, info,
 ):  # fmt: skip
     """Start an episode in the chosen environments and observe its first decision."""
+    envs = borrow(envs)
+    config = borrow(config)
+    replicas = borrow(replicas)
+    specs = borrow(specs)
+    costs = borrow(costs)
+    requests = borrow(requests)
+    slots = borrow(slots)
+    phases = borrow(phases)
+    nodes = borrow(nodes)
+    ids = borrow(ids)
+    linear = borrow(linear)
+    head = borrow(head)
+    cluster = borrow(cluster)
+    memory = borrow(memory)
+    load = borrow(load)
+    link_load = borrow(link_load)
+    queue = borrow(queue)
+    candidates = borrow(candidates)
+    mask = borrow(mask)
+    info = borrow(info)
     for e in range(len(envs)):
         if chosen[e]:
             env = envs[e]
@@ -283,6 +303,26 @@ def step_batch(
     ids, linear, head, cluster, memory, load, link_load, queue, candidates, mask, info,
 ):  # fmt: skip
     """Take one action in each chosen environment and observe its next decision."""
+    envs = borrow(envs)
+    config = borrow(config)
+    replicas = borrow(replicas)
+    specs = borrow(specs)
+    costs = borrow(costs)
+    requests = borrow(requests)
+    slots = borrow(slots)
+    phases = borrow(phases)
+    nodes = borrow(nodes)
+    ids = borrow(ids)
+    linear = borrow(linear)
+    head = borrow(head)
+    cluster = borrow(cluster)
+    memory = borrow(memory)
+    load = borrow(load)
+    link_load = borrow(link_load)
+    queue = borrow(queue)
+    candidates = borrow(candidates)
+    mask = borrow(mask)
+    info = borrow(info)
     for e in range(len(envs)):
         if chosen[e]:
             env = envs[e]

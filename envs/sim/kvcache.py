@@ -20,16 +20,16 @@ from .compile import kernel
 @kernel
 def unlink(e, r, node, replica, nodes):
     """Take ``node`` out of the free queue; the plain blocks before it stay queued."""
-    item = nodes[e, r, node]
+    item = nodes[e, node, r]
     before, after = item.before, item.after
     if after >= 0:
-        nodes[e, r, after].lead += item.lead
-        nodes[e, r, after].before = before
+        nodes[e, after, r].lead += item.lead
+        nodes[e, after, r].before = before
     else:
         replica.tail_blocks += item.lead
         replica.lru_tail = before
     if before >= 0:
-        nodes[e, r, before].after = after
+        nodes[e, before, r].after = after
     else:
         replica.lru_head = after
     item.lead = 0
@@ -44,7 +44,7 @@ def allocate(e, r, count, replica, spec, nodes):
         if head < 0:
             replica.tail_blocks -= count
             return
-        item = nodes[e, r, head]
+        item = nodes[e, head, r]
         if item.lead >= count:
             item.lead -= count
             return
@@ -55,6 +55,13 @@ def allocate(e, r, count, replica, spec, nodes):
 
 
 @kernel
+def is_cached(e, r, request, unit, report_s, nodes, ids):
+    """Tell whether a prefix unit of ``request`` was cached by ``report_s`` and still is."""
+    item = nodes[e, ids[e, request.prefix_begin + unit], r]
+    return item.references >= 0 and item.since_s <= report_s
+
+
+@kernel
 def cached_units(e, r, request, units, report_s, nodes, ids):
     """Return how many leading prefix units of ``request`` are cached, at most ``units``.
 
@@ -62,10 +69,12 @@ def cached_units(e, r, request, units, report_s, nodes, ids):
     (a node is touched whenever a longer one is), so a binary search finds the last.
     """
     low, high = 0, min(units, request.prefix_count)
+    if high == 0 or not is_cached(e, r, request, 0, report_s, nodes, ids):
+        return 0
+    low = 1
     while low < high:
         middle = (low + high + 1) // 2
-        item = nodes[e, r, ids[e, request.prefix_begin + middle - 1]]
-        if item.references >= 0 and item.since_s <= report_s:
+        if is_cached(e, r, request, middle - 1, report_s, nodes, ids):
             low = middle
         else:
             high = middle - 1
@@ -73,16 +82,17 @@ def cached_units(e, r, request, units, report_s, nodes, ids):
 
 
 @kernel
-def sent_units(e, r, request, nodes, ids):
-    """Return how many leading units of ``request`` the router has sent to this replica before."""
-    low, high = 0, request.prefix_count
-    while low < high:
-        middle = (low + high + 1) // 2
-        if nodes[e, r, ids[e, request.prefix_begin + middle - 1]].sent > 0:
-            low = middle
-        else:
-            high = middle - 1
-    return low
+def sent_units(e, r, request, cached, nodes, ids):
+    """Return how many leading units of ``request`` the router has sent to this replica before.
+
+    The ``cached`` ones are among them: nothing is cached that was not sent.
+    """
+    units = cached
+    while units < request.prefix_count:
+        if nodes[e, ids[e, request.prefix_begin + units], r].sent == 0:
+            break
+        units += 1
+    return units
 
 
 @kernel
@@ -90,7 +100,7 @@ def idle_units(e, r, request, units, nodes, ids):
     """Return how many of the first ``units`` nodes of ``request`` wait in the free queue."""
     count = 0
     for unit in range(units - 1, -1, -1):
-        if nodes[e, r, ids[e, request.prefix_begin + unit]].references > 0:
+        if nodes[e, ids[e, request.prefix_begin + unit], r].references > 0:
             break  # whoever holds a prefix holds all shorter ones
         count += 1
     return count
@@ -101,10 +111,10 @@ def hold(e, r, request, units, replica, spec, nodes, ids):
     """Let ``request`` reference its first ``units`` nodes, which are all cached."""
     for unit in range(units):
         node = ids[e, request.prefix_begin + unit]
-        if nodes[e, r, node].references == 0:
+        if nodes[e, node, r].references == 0:
             unlink(e, r, node, replica, nodes)
             replica.free_blocks -= spec.unit_blocks
-        nodes[e, r, node].references += 1
+        nodes[e, node, r].references += 1
     request.nodes = units
 
 
@@ -116,7 +126,7 @@ def register(e, r, request, units, now_s, nodes, ids):
     """
     units = min(units, request.prefix_count)
     while request.nodes < units and request.sealed == 0:
-        item = nodes[e, r, ids[e, request.prefix_begin + request.nodes]]
+        item = nodes[e, ids[e, request.prefix_begin + request.nodes], r]
         if item.references >= 0:
             request.sealed = 1
         else:
@@ -133,7 +143,7 @@ def release(e, r, request, replica, spec, nodes, ids):
     replica.free_blocks += private
     for unit in range(request.nodes - 1, -1, -1):
         node = ids[e, request.prefix_begin + unit]
-        item = nodes[e, r, node]
+        item = nodes[e, node, r]
         item.references -= 1
         if item.references == 0:
             item.lead = replica.tail_blocks
@@ -141,7 +151,7 @@ def release(e, r, request, replica, spec, nodes, ids):
             item.before = replica.lru_tail
             item.after = -1
             if replica.lru_tail >= 0:
-                nodes[e, r, replica.lru_tail].after = node
+                nodes[e, replica.lru_tail, r].after = node
             else:
                 replica.lru_head = node
             replica.lru_tail = node

@@ -1,22 +1,38 @@
 """Fill the observation of one environment from its records.
 
-Column order and scales are those of :mod:`gpuyard.envs.observation`; a test holds the two against
-each other, column by column.
+Rows are filled with raw quantities in the order of :mod:`gpuyard.envs.observation`, whose scales
+then squash them; a test holds the order against a slow reading of the state, column by column.
 """
 
 from __future__ import annotations
 
+import numpy as np
+
+from ..observation import CANDIDATES, CLUSTER, QUEUE
 
 from .compile import kernel
 from .costs import decode_step_s, prefill_attention_s
 from .kvcache import cached_units, sent_units
-from .serving import blocks_needed, ceil_div, steps_done
+from .serving import blocks_needed, ceil_div, floor_div, steps_done
+
+
+def _scaling(columns):
+    """Return (offset, slope) such that ``x / (offset + slope * x)`` is each column's value."""
+    offset = [1.0 if column.scale is None else column.scale for column in columns]
+    slope = [0.0 if column.scale is None else 1.0 for column in columns]
+    return np.array(offset, np.float32), np.array(slope, np.float32)
+
+
+CLUSTER_OFFSET, CLUSTER_SLOPE = _scaling(CLUSTER)
+QUEUE_OFFSET, QUEUE_SLOPE = _scaling(QUEUE)
+CANDIDATE_OFFSET, CANDIDATE_SLOPE = _scaling(CANDIDATES)
 
 
 @kernel
-def squash(x, scale):
-    """Map x >= 0 to [0, 1)."""
-    return x / (x + scale)
+def squash(row, offset, slope):
+    """Turn raw quantities into column values, in place."""
+    for column in range(len(row)):
+        row[column] /= offset[column] + slope[column] * row[column]
 
 
 @kernel
@@ -31,26 +47,32 @@ def held_blocks(e, r, steps, replica, spec, phases):
 
 @kernel
 def report(e, r, now_s, replica, spec, phases):
-    """Let the replica, advanced to ``now_s``, report its state to the router."""
+    """Let the replica, advanced to ``now_s``, report its state to the router.
+
+    Returns the steps of its current run that have ended and the KV blocks it holds.
+    """
     steps = steps_done(replica, now_s) if replica.busy == 1 else 0
+    held = held_blocks(e, r, steps, replica, spec, phases)
     decoding = replica.running - replica.prefilling
     replica.report_s = now_s
     replica.report_running = replica.running
     replica.report_waiting = replica.waiting
     replica.report_queued_tokens = replica.queued_tokens
-    replica.report_blocks = held_blocks(e, r, steps, replica, spec, phases)
+    replica.report_blocks = held
     replica.report_context = replica.context_tokens + steps * decoding
+    return steps, held
 
 
 @kernel
 def predict_prefill_s(tokens, cached, spec, cost, linear, head):
     """Return the seconds to prefill ``tokens`` prompt tokens alone on top of ``cached`` ones."""
     budget = spec.max_num_batched_tokens
-    steps = tokens // budget
-    rest = tokens - steps * budget
-    seconds = steps * (linear[spec.kind, budget] + cost.pre_fixed_s)
-    if rest > 0:
-        seconds += linear[spec.kind, rest] + cost.pre_fixed_s
+    seconds = 0.0
+    rest = tokens
+    while rest > budget:
+        seconds += linear[spec.kind, budget] + cost.pre_fixed_s
+        rest -= budget
+    seconds += linear[spec.kind, rest] + cost.pre_fixed_s
     return seconds + head[spec.kind, 1] + prefill_attention_s(cost, tokens, cached)
 
 
@@ -84,19 +106,24 @@ def fits(request, spec):
 
 
 @kernel
-def observe_devices(e, r, now_s, replica, spec, cost, phases, memory, load, link_load):
+def cached_tokens(e, r, request, replica, spec, nodes, ids):
+    """Return the prompt tokens of ``request`` that the replica has reported as cached."""
+    if request.prefix_count == 0:
+        return 0
+    most = floor_div(request.prompt_tokens - 1, spec.unit_tokens)
+    return spec.unit_tokens * cached_units(e, r, request, most, replica.report_s, nodes, ids)
+
+
+@kernel
+def observe_devices(e, r, steps, held, replica, spec, cost, memory, load, link_load):
     """Fill the rows of the replica's devices and of its scale-up link."""
-    steps = 0
     busy_share = 0.0
     link_share = 0.0
     if replica.busy == 1:
-        steps = steps_done(replica, now_s)
-        step_s = replica.first_step_s + replica.step_growth_s * steps
-        busy_share = replica.tokens * cost.flop_per_token / (step_s * cost.peak_flops)
+        tokens_per_s = replica.tokens / (replica.first_step_s + replica.step_growth_s * steps)
+        busy_share = tokens_per_s * cost.flop_per_token / cost.peak_flops
         if cost.comm_bytes_per_s > 0.0:
-            link_share = replica.tokens * cost.comm_bytes_per_token
-            link_share /= step_s * cost.comm_bytes_per_s
-    held = held_blocks(e, r, steps, replica, spec, phases)
+            link_share = tokens_per_s * cost.comm_bytes_per_token / cost.comm_bytes_per_s
     share = spec.weight_share + spec.kv_share * held / spec.kv_blocks
     for device in range(spec.first_device, spec.first_device + spec.num_devices):
         memory[e, device] = min(share, 1.0)
@@ -106,17 +133,15 @@ def observe_devices(e, r, now_s, replica, spec, cost, phases, memory, load, link
 
 @kernel
 def observe_candidate(
-    e, r, home, request, replica, spec, cost, requests, nodes, ids, linear, head, candidates
-):
-    """Fill the row of sending ``request`` to the replica."""
+    e, r, home, hit, prefill_s, request, replica, spec, cost, requests, nodes, ids, linear, head,
+    candidates,
+):  # fmt: skip
+    """Fill the row of sending ``request`` to the replica, which has ``hit`` tokens of it cached."""
     prompt = request.prompt_tokens
-    hit = 0
     sent = 0
     if request.prefix_count > 0:
-        most = (prompt - 1) // spec.unit_tokens
-        units = cached_units(e, r, request, most, replica.report_s, nodes, ids)
-        hit = units * spec.unit_tokens
-        sent = min(sent_units(e, r, request, nodes, ids) * spec.unit_tokens, prompt)
+        units = sent_units(e, r, request, floor_div(hit, spec.unit_tokens), nodes, ids)
+        sent = min(units * spec.unit_tokens, prompt)
     running = min(replica.report_running + replica.report_waiting + 1, spec.max_num_seqs)
     context = replica.report_context + replica.report_queued_tokens + prompt
     step_s = decode_step_s(cost, linear, head, spec.kind, running, context)
@@ -125,28 +150,29 @@ def observe_candidate(
     if replica.report_running > 0:
         wait_s += 0.5 * step_s
     blocks = ceil_div(prompt + request.estimate_tokens, spec.block_size)
-    blocks -= hit // spec.block_size
+    blocks -= floor_div(hit, spec.block_size)
     row = candidates[e, r]
-    row[0] = squash(replica.report_running, 32.0)
-    row[1] = squash(replica.report_waiting, 8.0)
-    row[2] = squash(replica.in_flight, 32.0)
-    row[3] = squash(replica.in_flight_tokens, 32_768.0)
-    row[4] = squash(replica.report_queued_tokens, 8192.0)
+    row[0] = replica.report_running
+    row[1] = replica.report_waiting
+    row[2] = replica.in_flight
+    row[3] = replica.in_flight_tokens
+    row[4] = replica.report_queued_tokens
     row[5] = replica.report_blocks / spec.kv_blocks
-    row[6] = squash(replica.report_blocks, 4096.0)
+    row[6] = replica.report_blocks
     row[7] = min(blocks / spec.kv_blocks, 1.0)
-    row[8] = squash(ceil_div(prompt, spec.block_size), 64.0)
+    row[8] = ceil_div(prompt, spec.block_size)
     row[9] = hit / prompt
     row[10] = sent / prompt
     row[11] = request.previous >= 0 and requests[e, request.previous].replica == r
     row[12] = home == r
-    row[13] = squash(predict_prefill_s(prompt - hit, hit, spec, cost, linear, head), 0.5)
-    row[14] = squash(wait_s, 0.5)
-    row[15] = squash(step_s, 0.05)
-    row[16] = squash(max(replica.work_s, 0.0), 5.0)
+    row[13] = prefill_s
+    row[14] = wait_s
+    row[15] = step_s
+    row[16] = max(replica.work_s, 0.0)
     row[17] = spec.capacity
     row[18] = min(replica.in_flight / spec.max_num_seqs, 1.0)
-    row[19] = squash(spec.price_per_h, 10.0)
+    row[19] = spec.price_per_h
+    squash(row, CANDIDATE_OFFSET, CANDIDATE_SLOPE)
 
 
 @kernel
@@ -155,12 +181,13 @@ def observe_queue_row(e, row, now_s, request, config, queue):
     out = queue[e, row]
     out[0] = 1.0
     out[1] = 0.0
-    out[2] = squash(request.prompt_tokens, 2048.0)
-    out[3] = squash(request.estimate_tokens, 512.0)
-    out[4] = squash(max(now_s - request.arrival_s, 0.0), 1.0)
+    out[2] = request.prompt_tokens
+    out[3] = request.estimate_tokens
+    out[4] = max(now_s - request.arrival_s, 0.0)
     out[5] = request.priority
-    out[6] = squash(config.ttft_slo_s, 1.0)
-    out[7] = squash(config.tpot_slo_s, 0.05)
+    out[6] = config.ttft_slo_s
+    out[7] = config.tpot_slo_s
+    squash(out, QUEUE_OFFSET, QUEUE_SLOPE)
 
 
 @kernel
@@ -188,12 +215,13 @@ def observe_cluster(e, env, cluster):
     row[2] = 0.0
     row[3] = env.arrived / env.num_requests
     rate = 1.0 / env.gap_s if env.gap_s > 0.0 else 0.0
-    row[4] = squash(rate, 20.0)
-    row[5] = squash(rate * env.mean_prompt, 20_000.0)
-    row[6] = squash(env.in_flight, 256.0)
-    row[7] = squash(env.held, 8.0)
+    row[4] = rate
+    row[5] = rate * env.mean_prompt
+    row[6] = env.in_flight
+    row[7] = env.held
     row[8] = env.slo_met / env.finished if env.finished > 0 else 0.0
     row[9] = env.cached_tokens / env.prompt_tokens if env.prompt_tokens > 0 else 0.0
+    squash(row, CLUSTER_OFFSET, CLUSTER_SLOPE)
 
 
 @kernel
@@ -218,23 +246,32 @@ def observe(
     home = -1
     if index >= 0 and requests[e, index].session >= 0:
         home = session_home(requests[e, index].session, specs)
+    predicted_kind, predicted_hit, prefill_s = -1, -1, 0.0
     for r in range(len(specs)):
         replica = replicas[e, r]
         spec = specs[r]
         cost = costs[spec.kind]
         if config.signal_interval_s == 0.0:
-            report(e, r, env.now_s, replica, spec, phases)
-        observe_devices(e, r, env.now_s, replica, spec, cost, phases, memory, load, link_load)
-        if index >= 0:
-            request = requests[e, index]
-            observe_candidate(
-                e, r, home, request, replica, spec, cost, requests, nodes, ids, linear, head,
-                candidates,
-            )  # fmt: skip
-            mask[e, r] = fits(request, spec)
+            steps, held = report(e, r, env.now_s, replica, spec, phases)
         else:
+            steps = steps_done(replica, env.now_s) if replica.busy == 1 else 0
+            held = held_blocks(e, r, steps, replica, spec, phases)
+        observe_devices(e, r, steps, held, replica, spec, cost, memory, load, link_load)
+        if index < 0:
             candidates[e, r, :] = 0.0
             mask[e, r] = 1
+            continue
+        request = requests[e, index]
+        hit = cached_tokens(e, r, request, replica, spec, nodes, ids)
+        if spec.kind != predicted_kind or hit != predicted_hit:  # replicas often agree
+            predicted_kind, predicted_hit = spec.kind, hit
+            tokens = request.prompt_tokens - hit
+            prefill_s = predict_prefill_s(tokens, hit, spec, cost, linear, head)
+        observe_candidate(
+            e, r, home, hit, prefill_s, request, replica, spec, cost, requests, nodes, ids, linear,
+            head, candidates,
+        )  # fmt: skip
+        mask[e, r] = fits(request, spec)
 
 
 @kernel

@@ -63,17 +63,17 @@ REPLICA = np.dtype(
         # the step, or run of equal decode steps, that is under way
         ("busy", "i4"),
         ("prefilling", "i4"),  # requests at the tail of the batch whose prompt is in this step
-        ("steps", "i8"),  # planned steps of the run
+        ("steps", "i4"),  # planned steps of the run
         ("start_s", "f8"),
         ("first_step_s", "f8"),
         ("step_growth_s", "f8"),  # each step of the run takes this much longer than the last
         ("end_s", "f8"),
         ("tokens", "i4"),  # tokens computed per step
         # the batch
-        ("step_count", "i8"),
+        ("step_count", "i4"),
         ("running", "i4"),
-        ("context_tokens", "i8"),  # cached tokens of all decoding sequences
-        ("next_finish", "i8"),  # step count at which the next sequence finishes
+        ("context_tokens", "i4"),  # cached tokens of all decoding sequences
+        ("next_finish", "i4"),  # step count at which the next sequence finishes
         # the queue
         ("waiting", "i4"),
         ("head", "i4"),
@@ -94,13 +94,13 @@ REPLICA = np.dtype(
         ("report_waiting", "i4"),
         ("report_queued_tokens", "i8"),
         ("report_blocks", "i4"),
-        ("report_context", "i8"),
+        ("report_context", "i4"),
     ]
 )
 
-SLOT = np.dtype([("request", "i4"), ("finish_step", "i8")])  # one sequence of a running batch
+SLOT = np.dtype([("request", "i4"), ("finish_step", "i4")])  # one sequence of a running batch
 
-NODE = np.dtype(  # one prefix unit on one replica, addressed by its id
+NODE = np.dtype(  # one prefix unit on one replica; the array is (environment, id, replica)
     [
         ("references", "i4"),  # running requests that hold it; -1: not cached
         ("lead", "i4"),  # plain free blocks queued just before it

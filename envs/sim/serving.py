@@ -23,8 +23,31 @@ from .compile import kernel
 from .costs import decode_step_s, mixed_attention_s, prefill_attention_s
 from .kvcache import allocate, cached_units, hold, idle_units, register, release
 
-NEVER = 1 << 62
+NEVER = (1 << 31) - 1
 LONGEST_RUN = 1024  # steps: bounds the error of the run's chord where the cost is not affine
+
+
+@kernel
+def floor_div(a, b):
+    """Return a / b rounded down, for 0 <= a < 2**52 and b > 0.
+
+    The quotient of two such integers as floats never rounds up to the next integer, and a float
+    division takes a quarter of the time of a 64-bit integer one.
+    """
+    return int(a / b)
+
+
+@kernel
+def ceil_div(a, b):
+    """Return a / b rounded up, for 0 <= a < 2**52 and b > 0."""
+    return int((a + b - 1) / b)
+
+
+@kernel
+def phase_of(computed, step_count, size):
+    """Return when a sequence takes its next block: at steps that are 0 modulo ``size`` with it."""
+    offset = computed - step_count
+    return int(offset - size * math.floor(offset / size))
 
 
 @kernel
@@ -56,21 +79,17 @@ def blocks_needed(e, r, first_step, steps, size, phases):
 
     A sequence takes one every ``size`` steps; ``phases`` counts the sequences by when they do.
     """
-    cycles = steps // size
+    if steps <= 0:
+        return 0
+    cycles = floor_div(steps, size)
+    rest = steps - cycles * size
+    first = phase_of(0, first_step, size)
     count = 0
-    if cycles > 0:
-        for phase in range(size):
-            count += phases[e, r, phase]
-        count *= cycles
-    for step in range(first_step, first_step + steps - cycles * size):
-        count += phases[e, r, (-step) % size]
+    for phase in range(size):
+        ahead = first - phase  # steps until the sequences of this phase take a block
+        ahead += size if ahead < 0 else 0
+        count += phases[e, r, phase] * (cycles + (1 if ahead < rest else 0))
     return count
-
-
-@kernel
-def ceil_div(a, b):
-    """Return a / b rounded up, for non-negative integers."""
-    return (a + b - 1) // b
 
 
 @kernel
@@ -94,7 +113,7 @@ def preempt_last(e, r, replica, spec, env, requests, slots, phases, nodes, ids):
         replica.queued_tokens += request.computed
     else:
         store_progress(request, finish_step, replica.step_count, spec.block_size)
-        phases[e, r, (request.computed - replica.step_count) % spec.block_size] -= 1
+        phases[e, r, phase_of(request.computed, replica.step_count, spec.block_size)] -= 1
         replica.context_tokens -= request.computed
         replica.queued_tokens += request.prompt_tokens + request.generated
     release(e, r, request, replica, spec, nodes, ids)
@@ -159,7 +178,7 @@ def admit_head(e, r, budget, replica, spec, requests, slots, nodes, ids):
     known = request.prompt_tokens + request.generated
     units = 0
     if request.prefix_count > 0:
-        most = (known - 1) // spec.unit_tokens
+        most = floor_div(known - 1, spec.unit_tokens)
         units = cached_units(e, r, request, most, math.inf, nodes, ids)
     hit = units * spec.unit_tokens
     chunk = min(known - hit, budget)
@@ -191,7 +210,7 @@ def compute_prompt(e, r, now_s, chunk, request, replica, spec, nodes, ids):
     replica.queued_tokens -= chunk
     give_blocks(e, r, request, request.computed, replica, spec, nodes)
     if request.prefix_count > 0:
-        units = min(request.computed, request.prompt_tokens) // spec.unit_tokens
+        units = floor_div(min(request.computed, request.prompt_tokens), spec.unit_tokens)
         register(e, r, request, units, now_s, nodes, ids)
 
 
@@ -216,9 +235,7 @@ def begin_step(
         partial_need = ceil_div(tokens, spec.block_size) - request.blocks
     preempted = need + partial_need > replica.free_blocks
     if preempted:
-        decoding = grow_or_preempt(
-            e, r, replica, spec, env, requests, slots, phases, nodes, ids
-        )
+        decoding = grow_or_preempt(e, r, replica, spec, env, requests, slots, phases, nodes, ids)
         if replica.prefilling == 0:
             chunk = 0
     else:
@@ -299,7 +316,8 @@ def finish_request(e, r, end_s, index, replica, spec, env, config, requests, nod
     request.computed = request.prompt_tokens + request.output_tokens - 1
     request.blocks = ceil_div(request.computed, spec.block_size)
     if request.prefix_count > 0:
-        register(e, r, request, request.computed // spec.unit_tokens, end_s, nodes, ids)
+        units = floor_div(request.computed, spec.unit_tokens)
+        register(e, r, request, units, end_s, nodes, ids)
     release(e, r, request, replica, spec, nodes, ids)
     replica.in_flight -= 1
     replica.in_flight_tokens -= request.prompt_tokens + request.estimate_tokens
@@ -333,7 +351,7 @@ def remove_finished(e, r, end_s, replica, spec, env, config, requests, slots, ph
         if finish_step == step:
             request = requests[e, index]
             computed = request.prompt_tokens + request.output_tokens - 1
-            phases[e, r, (computed - step) % spec.block_size] -= 1
+            phases[e, r, phase_of(computed, step, spec.block_size)] -= 1
             replica.context_tokens -= computed
             finish_request(e, r, end_s, index, replica, spec, env, config, requests, nodes, ids)
         else:
@@ -355,18 +373,14 @@ def end_prefill(e, r, end_s, at, replica, spec, env, requests, slots, phases):
         env.first_tokens += 1
         env.ttft_s += end_s - request.arrival_s
         env.awaiting_arrival_s -= request.arrival_s
-    slots[e, r, at].finish_step = (
-        replica.step_count + request.output_tokens - request.generated
-    )
-    phases[e, r, (request.computed - replica.step_count) % spec.block_size] += 1
+    slots[e, r, at].finish_step = replica.step_count + request.output_tokens - request.generated
+    phases[e, r, phase_of(request.computed, replica.step_count, spec.block_size)] += 1
     replica.context_tokens += request.computed
     replica.next_finish = min(replica.next_finish, slots[e, r, at].finish_step)
 
 
 @kernel
-def end_run(
-    e, r, end_s, steps, replica, spec, env, config, requests, slots, phases, nodes, ids
-):
+def end_run(e, r, end_s, steps, replica, spec, env, config, requests, slots, phases, nodes, ids):
     """Commit ``steps`` steps of the run (or the one prefilling step) that end at ``end_s``."""
     if steps > 1:
         after = replica.step_count + 1
@@ -382,7 +396,9 @@ def end_run(
             end_prefill(e, r, end_s, at, replica, spec, env, requests, slots, phases)
         replica.prefilling = partial
     if replica.next_finish == replica.step_count:
-        remove_finished(e, r, end_s, replica, spec, env, config, requests, slots, phases, nodes, ids)
+        remove_finished(
+            e, r, end_s, replica, spec, env, config, requests, slots, phases, nodes, ids
+        )
 
 
 @kernel
@@ -436,7 +452,7 @@ def submit(
     replica.work_s += request.work_s
     env.in_flight += 1
     for unit in range(request.prefix_count):
-        nodes[e, r, ids[e, request.prefix_begin + unit]].sent = 1
+        nodes[e, ids[e, request.prefix_begin + unit], r].sent = 1
     if replica.busy == 0:
         cost = costs[spec.kind]
         begin_step(

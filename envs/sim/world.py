@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numba import config
 from numpy.typing import NDArray
 
 from ..observation import CANDIDATES, CLUSTER, QUEUE
@@ -79,12 +80,12 @@ class World:
         self.num_devices = int(specs["num_devices"].sum())
         self.queue_rows = queue_rows
         shape = (num_envs, len(specs))
-        self.envs = _records(num_envs, ENV)
-        self.replicas = _records(shape, REPLICA)
-        self.requests = _records((num_envs, num_requests), REQUEST)
-        self.slots = _records((*shape, int(specs["max_num_seqs"].max())), SLOT)
+        self.envs = records(num_envs, ENV)
+        self.replicas = records(shape, REPLICA)
+        self.requests = records((num_envs, num_requests), REQUEST)
+        self.slots = records((*shape, int(specs["max_num_seqs"].max())), SLOT)
         self.phases = np.zeros((*shape, int(specs["block_size"].max())), np.int32)
-        self.nodes = _records((*shape, max(num_nodes, 1)), NODE)
+        self.nodes = records((num_envs, max(num_nodes, 1), len(specs)), NODE)
         self.ids = np.zeros((num_envs, max(num_ids, 1)), np.int32)
         self.num_ids = np.zeros(num_envs, np.int32)
 
@@ -97,7 +98,7 @@ class World:
             )
         decisions.load_requests(
             e,
-            self.envs[e],
+            self.envs,
             self.requests,
             self.ids,
             stream.arrival_s,
@@ -163,5 +164,7 @@ class World:
             getattr(self, name)[e : e + 1] = state[name]
 
 
-def _records(shape: int | tuple[int, ...], dtype: np.dtype) -> np.recarray:
-    return np.zeros(shape, dtype).view(np.recarray)
+def records(shape: int | tuple[int, ...], dtype: np.dtype) -> NDArray[np.void]:
+    """Return zeroed records; without the compiler, of a kind that Python code can read as such."""
+    array = np.zeros(shape, dtype)
+    return array.view(np.recarray) if config.DISABLE_JIT else array
