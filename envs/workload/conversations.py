@@ -1,0 +1,252 @@
+"""What the requests are: conversations that grow turn by turn over shared system prompts."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from ..sim.compile import kernel
+from ..sim.random import next_u64, normal, uniform
+from .arrivals import CLOCK, first_gap, next_gap, seconds, start_clock
+from .heap import push, replace_first
+from .tables import draw
+
+FIRST, FOLLOW_UP, OUTPUT, THINK, DUE = range(5)  # rows of the tables
+_TRIES = 16  # at lengths that fit, before they are cut
+
+SPEC = np.dtype(
+    [
+        ("max_tokens", "i4"),
+        ("block_tokens", "i4"),
+        ("conversing", "i4"),  # 0: every request stands alone
+        ("max_ids", "i4"),  # distinct prefix ids of one stream, per request
+        ("waiting", "f8"),  # mean number of conversations between two turns
+        ("reply_token_s", "f8"),
+        ("edit_prob", "f8"),
+        ("urgent_share", "f8"),
+    ]
+)
+
+TALK = np.dtype(  # one conversation
+    [
+        ("client", "i4"),
+        ("turn", "i4"),  # turns so far
+        ("history", "i4"),  # tokens behind the system prompt
+        ("last", "i4"),  # its latest request in the stream, -1: none
+        ("number", "i4"),
+        ("priority", "f4"),
+    ]
+)
+
+DRAFT = np.dtype(  # one request while its neighbours are not known
+    [
+        ("client", "i4"),
+        ("previous", "i4"),  # request before it in its conversation, -1: none
+        ("common", "i4"),  # whole blocks that it shares with that one, or with its client's others
+        ("ahead", "i4"),  # whole blocks that it shares with the next request of its conversation
+        ("kept", "i4"),  # blocks with an id
+        ("begin", "i8"),
+    ]
+)
+
+
+@kernel
+def _begin(state, spec, talk, client):
+    """Set a conversation to its beginning."""
+    talk.client = client
+    talk.turn = 0
+    talk.history = 0
+    talk.last = -1
+    talk.number = -1
+    talk.priority = 0.0
+    if spec.urgent_share > 0.0 and uniform(state) < spec.urgent_share:
+        talk.priority = 1.0
+
+
+@kernel
+def _lengths(state, spec, tables, turn, room):
+    """Draw user and output tokens that fit in ``room`` together; cut them if none of 16 fit."""
+    row = FIRST if turn == 0 else FOLLOW_UP
+    user, output = 0, 0
+    for _ in range(_TRIES):
+        user = max(1, int(draw(state, tables[row]) + 0.5))
+        output = max(1, int(draw(state, tables[OUTPUT]) + 0.5))
+        if user + output <= room:
+            return user, output
+    output = min(output, room // 2)
+    return min(user, room - output), output
+
+
+@kernel
+def _take_turn(state, spec, talk, system, tables):
+    """Take a conversation's next turn: returns prompt, output and tokens shared with the last one.
+
+    A turn that edits the conversation keeps a random part of its history. Where the context is
+    full the client drops the older half of it, which leaves only the system prompt in common.
+    """
+    room = spec.max_tokens - system
+    user, output = _lengths(state, spec, tables, talk.turn, room)
+    history = talk.history
+    if history > 0 and spec.edit_prob > 0.0 and uniform(state) < spec.edit_prob:
+        history = int(uniform(state) * history)
+    shared = system + history
+    if history + user + output > room:
+        history = (room - user - output) // 2
+        shared = system
+    talk.history = history + user + output
+    talk.turn += 1
+    return system + history + user, output, shared
+
+
+@kernel
+def _goes_on(state, talk, go_on):
+    return uniform(state) < go_on[min(talk.turn, len(go_on)) - 1]
+
+
+@kernel
+def rehearse(state, spec, clients, tables, go_on, snapshots):
+    """Fill ``snapshots`` with conversations as they stand between two of their turns.
+
+    Weighted by how often a conversation comes to stand so: what a stream finds under way.
+    """
+    count = 0
+    while count < len(snapshots):
+        p = uniform(state)
+        client = 0
+        while client < len(clients) - 1 and clients[client].share_below <= p:
+            client += 1
+        _begin(state, spec, snapshots[count], client)
+        while count < len(snapshots):
+            _take_turn(state, spec, snapshots[count], clients[client].system_tokens, tables)
+            if not _goes_on(state, snapshots[count], go_on):
+                break
+            count += 1
+            if count < len(snapshots):
+                snapshots[count] = snapshots[count - 1]
+
+
+@kernel
+def generate(state, n, spec, clock_spec, burst, clients, profile, tables, go_on, snapshots):
+    """Generate ``n`` requests; the arguments are those that ``Generator`` keeps ready.
+
+    Returns:
+        The columns of a ``RequestStream`` but for ``prefix_block_tokens``.
+    """
+    arrival_s = np.empty(n)
+    prompt = np.empty(n, np.int32)
+    output = np.empty(n, np.int32)
+    session = np.empty(n, np.int32)
+    priority = np.empty(n, np.float32)
+    drafts = np.empty(n, DRAFT)
+    clients = clients.copy()
+    waiting = 0
+    if spec[0].conversing:
+        spread = math.sqrt(spec[0].waiting) * normal(state)
+        waiting = max(0, int(spec[0].waiting + spread + 0.5))
+    talks = np.empty(waiting + n, TALK)
+    due_s = np.empty(waiting + n)
+    due = np.empty(waiting + n, np.int32)
+    for i in range(waiting):
+        talks[i] = snapshots[next_u64(state) % np.uint64(len(snapshots))]
+        push(due_s, due, i, draw(state, tables[DUE]), i)
+    clock = np.empty(1, CLOCK)
+    start_clock(state, clock_spec[0], profile, clock[0])
+    start = np.empty(len(clients))
+    starter = np.empty(len(clients), np.int32)
+    for client in range(len(clients)):
+        push(start, starter, client, first_gap(state, clients[client], burst[0]), client)
+    begun_s = seconds(state, clock_spec[0], profile, clock[0], start[0])
+    known, numbers = waiting, 0
+    for i in range(n):
+        if waiting > 0 and due_s[0] < begun_s:
+            at = due[0]
+            arrival_s[i] = due_s[0]
+            waiting -= 1
+            replace_first(due_s, due, waiting, due_s[waiting], due[waiting])
+        else:
+            at = known
+            known += 1
+            client = starter[0]
+            _begin(state, spec[0], talks[at], client)
+            arrival_s[i] = begun_s
+            gap = next_gap(state, clients[client], burst[0])
+            replace_first(start, starter, len(start), start[0] + gap, client)
+            begun_s = seconds(state, clock_spec[0], profile, clock[0], start[0])
+        talk = talks[at]
+        system = clients[talk.client].system_tokens
+        prompt[i], output[i], shared = _take_turn(state, spec[0], talk, system, tables)
+        if talk.number < 0:
+            talk.number = numbers
+            numbers += 1
+        session[i] = talk.number if spec[0].conversing else -1
+        priority[i] = talk.priority
+        draft = drafts[i]
+        draft.client = talk.client
+        draft.previous = talk.last
+        draft.common = (shared if talk.last >= 0 else system) // spec[0].block_tokens
+        draft.ahead = 0
+        if talk.last >= 0:
+            drafts[talk.last].ahead = draft.common
+        talk.last = i
+        if spec[0].conversing and _goes_on(state, talk, go_on):
+            gap = output[i] * spec[0].reply_token_s + draw(state, tables[THINK])
+            push(due_s, due, waiting, arrival_s[i] + gap, at)
+            waiting += 1
+    offsets, ids = prefixes(spec[0], len(clients), drafts)
+    return arrival_s, prompt, output, session, offsets, ids, priority
+
+
+@kernel
+def prefixes(spec, num_clients, drafts):
+    """Give ids to the prefixes that two or more of the requests share.
+
+    Returns:
+        offsets int64 (n + 1,) and ids int32 (M,): exactly what ``prefix.shared_only`` would keep
+        of all whole blocks, up to ``spec.max_ids`` distinct ids per request.
+    """
+    n = len(drafts)
+    requests = np.zeros(num_clients, np.int32)
+    root = np.full(num_clients, -1, np.int32)
+    for i in range(n):
+        requests[drafts[i].client] += 1
+    offsets = np.empty(n + 1, np.int64)
+    offsets[0] = 0
+    left = spec.max_ids * n
+    known = 0
+    roots = np.zeros(num_clients, np.int32)
+    for i in range(n):
+        draft = drafts[i]
+        if draft.previous >= 0:
+            draft.common = min(draft.common, drafts[draft.previous].kept)
+        elif requests[draft.client] < 2:
+            draft.common = 0
+        else:
+            if root[draft.client] < 0:
+                roots[draft.client] = min(draft.common, left)
+                root[draft.client] = 0
+                left -= roots[draft.client]
+            draft.common = min(draft.common, roots[draft.client])
+        fresh = max(0, min(draft.ahead - draft.common, left))
+        left -= fresh
+        draft.kept = draft.common + fresh
+        draft.begin = offsets[i]
+        offsets[i + 1] = offsets[i] + draft.kept
+    ids = np.empty(offsets[n], np.int32)
+    root[:] = -1
+    for i in range(n):
+        draft = drafts[i]
+        if draft.previous >= 0:
+            source = drafts[draft.previous].begin
+            for j in range(draft.common):
+                ids[draft.begin + j] = ids[source + j]
+        else:
+            if root[draft.client] < 0 and draft.common > 0:
+                root[draft.client] = known
+                known += draft.common
+            for j in range(draft.common):
+                ids[draft.begin + j] = root[draft.client] + j
+        for j in range(draft.common, draft.kept):
+            ids[draft.begin + j] = known
+            known += 1
+    return offsets, ids
