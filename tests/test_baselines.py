@@ -28,7 +28,9 @@ DETERMINISTIC = [name for name in ROUTERS if name not in STOCHASTIC]
 
 
 def pool(replicas: int) -> SimpleNamespace:
-    return SimpleNamespace(replicas=[SimpleNamespace(block_size=16)] * replicas)
+    return SimpleNamespace(
+        replicas=[SimpleNamespace(deployment=SimpleNamespace(block_size=16))] * replicas
+    )
 
 
 def observe(mask=None, hold=None, estimate=200.0, **columns) -> dict[str, np.ndarray]:

@@ -111,7 +111,7 @@ class Dynamo(Router):
     def reset(self, scenario: Scenario, num_envs: int, seed: int = 0) -> None:
         """Learn the block size: tokens become blocks."""
         super().reset(scenario, num_envs, seed)
-        self.block_size = np.array([r.block_size for r in scenario.replicas] + [1.0])
+        self.block_size = np.array([r.deployment.block_size for r in scenario.replicas] + [1.0])
 
     def cost(self, observation: Observation) -> Array:
         """Return the cost of each candidate in blocks, shape (n, C)."""
