@@ -239,7 +239,7 @@ def model_from(name: str, row: Row) -> Model:
     layers = cell.whole("layers", low=1)
     heads = cell.whole("heads", low=1)
     experts = cell.whole("experts", default=0)
-    needed = 1 if experts else 0
+    low, default = (1, None) if experts else (0, 0)
     result = Model(
         name=name,
         layers=layers,
@@ -250,8 +250,8 @@ def model_from(name: str, row: Row) -> Model:
         ffn=cell.whole("ffn", low=0 if experts else 1, default=0 if experts else None),
         gated=bool(cell.whole("gated", default=1)),
         experts=experts,
-        active_experts=cell.whole("active_experts", low=needed, default=0),
-        expert_ffn=cell.whole("expert_ffn", low=needed, default=0),
+        active_experts=cell.whole("active_experts", low, default),
+        expert_ffn=cell.whole("expert_ffn", low, default),
         shared_ffn=cell.whole("shared_ffn", default=0),
         dense_layers=cell.whole("dense_layers", default=0 if experts else layers),
         vocab=cell.whole("vocab", low=1),

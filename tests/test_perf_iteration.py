@@ -1,0 +1,185 @@
+"""Step times, cost tables, memory and capability of whole deployments."""
+
+import dataclasses
+import time
+
+import numpy as np
+import pytest
+
+from gpuyard.envs.hardware.catalogue import gpu, gpu_names, model
+from gpuyard.envs.perf import Deployment, capability, kv_blocks, tabulate
+from gpuyard.envs.perf.capability import Capability
+from gpuyard.envs.perf.cost_table import COST
+from gpuyard.envs.perf.iteration import decode_s, head_s, linear_s, prefill_s, step_s
+from gpuyard.envs.perf.memory import rank_kv_bytes_per_token, rank_weight_bytes
+
+LLAMA = Deployment(gpu("H100-SXM"), model("Llama-3-8B"))
+
+
+def record(**values):
+    c = np.zeros(1, COST)[0]
+    for name, value in values.items():
+        c[name] = value
+    return c
+
+
+def test_decode_formula_by_hand():
+    c = record(dec_fixed_s=1, dec_log_s=2, dec_seq_s=3, dec_token_s=4, dec_row_s=5, dec_flop_s=6)
+    # 2 sequences of 1024 tokens each: log2(1 + 1) = 1
+    moved = ((6 * 2048) ** 3 + (4 * 2048 + 5 * 2) ** 3) ** (1 / 3)
+    assert decode_s(c, 2, 2048) == pytest.approx(1 + 2 + 3 * 2 + moved)
+    assert decode_s(c, 0, 0) == 0
+
+
+def test_prefill_formula_by_hand():
+    c = record(pre_fixed_s=1, pre_flop_s=2, pre_pad=10, pre_tile_s=3, pre_query_s=4, pre_cache_s=5)
+    chunk = ((2 * 6 * (7 + 8)) ** 3 + (3 * 16) ** 3 + (4 * 6 + 5 * 13) ** 3) ** (1 / 3)
+    assert prefill_s(c, [(6, 7), (6, 7)]) == pytest.approx(1 + 2 * chunk)
+    assert prefill_s(c, []) == 0
+
+
+def test_table_is_the_formula():
+    table = tabulate(LLAMA)
+    tokens = np.array([1, 2, 63, 64, 500, 8192])
+    assert np.array_equal(table.linear_s[tokens], linear_s(LLAMA, tokens))
+    assert np.array_equal(table.head_s[[1, 256]], head_s(LLAMA, [1, 256]))
+    assert table.linear_s.shape == (8193,) and table.head_s.shape == (257,)
+    assert table.linear_s[0] == table.head_s[0] == 0
+
+
+def test_equal_deployments_share_a_table():
+    assert tabulate(LLAMA) is tabulate(dataclasses.replace(LLAMA))
+
+
+def test_a_step_is_the_sum_of_its_parts():
+    table = tabulate(LLAMA)
+    c = table.coefficients
+    chunks = [(512, 1024), (100, 0)]
+    expected = table.linear_s[16 + 612] + table.head_s[17]
+    expected += decode_s(c, 16, 16_000) + prefill_s(c, chunks)
+    assert step_s(table, 16, 16_000, chunks, sampling=17) == pytest.approx(float(expected))
+
+
+def test_batch_of_one_is_bound_by_reading_the_weights():
+    step = step_s(tabulate(LLAMA), 1, 128)
+    weights_s = 2 * (model("Llama-3-8B").params - 128256 * 4096) / 3.35e12
+    assert weights_s < step < 2 * weights_s
+
+
+def test_prompt_throughput_is_a_plausible_share_of_peak():
+    seconds = step_s(tabulate(LLAMA), 0, 0, [(8192, 0)])
+    dense = model("Llama-3-8B").params - model("Llama-3-8B").embedding_params
+    share = 2 * 8192 * dense / seconds / 989.4e12
+    assert 0.5 < share < 0.8
+
+
+def test_tensor_parallelism_helps_less_than_its_degree():
+    llama = model("Llama-3-70B")
+    steps = [
+        step_s(tabulate(Deployment(gpu("H200-SXM"), llama, tp=tp)), 16, 32_000) for tp in (2, 4, 8)
+    ]
+    assert steps[0] > steps[1] > steps[2] > steps[0] / 4
+
+
+def test_sliding_window_bounds_the_context_of_half_the_layers():
+    oss = Deployment(gpu("H100-SXM"), model("gpt-oss-120b"), tp=2, dtype="mxfp4")
+    full = dataclasses.replace(oss, model=dataclasses.replace(oss.model, window_layers=0))
+    windowed, whole = tabulate(oss).coefficients, tabulate(full).coefficients
+    assert windowed["dec_token_s"] == pytest.approx(whole["dec_token_s"] / 2)
+
+
+def test_data_parallel_attention_halves_the_rank_and_pools_the_experts():
+    qwen = model("Qwen3-30B-A3B")
+    one = tabulate(Deployment(gpu("H100-SXM"), qwen))
+    two = tabulate(Deployment(gpu("H100-SXM"), qwen, dp=2, ep=2))
+    assert two.coefficients["dec_token_s"] == one.coefficients["dec_token_s"] / 2
+    # a chunk stays on one rank: it gains less than a decode batch from the second GPU
+    prefill = [step_s(t, 0, 0, [(4096, 0)]) for t in (one, two)]
+    assert prefill[0] / 2 < prefill[1] < prefill[0]
+
+
+def test_every_gpu_can_be_tabulated():
+    for name in gpu_names():
+        d = Deployment(gpu(name), model("Llama-3-8B"), dtype="fp16", max_num_batched_tokens=2048)
+        table = tabulate(d)
+        assert np.isfinite(table.linear_s).all() and (np.diff(table.linear_s) > 0).all()
+
+
+def test_tabulating_is_fast():
+    begin = time.process_time()
+    tabulate(dataclasses.replace(LLAMA, max_num_seqs=255))
+    assert time.process_time() - begin < 0.2
+
+
+def test_kv_blocks_of_a_real_vllm_server():
+    # vLLM 0.19 on an RTX 4090, Llama-3.1-8B, 2048 tokens, 256 sequences, 0.9: 2,588 blocks
+    d = Deployment(gpu("RTX-4090"), model("Llama-3.1-8B"), max_num_batched_tokens=2048)
+    assert kv_blocks(d) == pytest.approx(2588, rel=0.01)
+
+
+def test_memory_of_a_rank():
+    d = Deployment(gpu("H100-SXM"), model("Llama-3-70B"), tp=4)
+    assert rank_weight_bytes(d) == pytest.approx(2 * d.model.params / 4)
+    assert rank_kv_bytes_per_token(d) == 327_680 / 4
+    wide = Deployment(gpu("H100-SXM"), model("Qwen3-30B-A3B"), tp=8)
+    assert rank_kv_bytes_per_token(wide) == 98_304 / 4  # 4 KV heads, each on two ranks
+    latent = Deployment(gpu("H200-SXM"), model("DeepSeek-V3"), tp=8, dtype="fp8")
+    assert rank_kv_bytes_per_token(latent) == 70_272  # copied to every rank
+    spread = Deployment(gpu("RTX-PRO-6000"), model("Qwen3-30B-A3B"), dp=2, ep=2)
+    routed = 48 * 128 * spread.model.expert_params
+    assert rank_weight_bytes(spread) == 2 * (spread.model.params - routed / 2)
+
+
+def test_model_that_does_not_fit_says_what_to_do():
+    with pytest.raises(ValueError, match=r"does not fit on 1 x H100-SXM.*raise tp"):
+        kv_blocks(Deployment(gpu("H100-SXM"), model("Llama-3-70B")))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"tp": 0}, "tp = 0"),
+        ({"tp": 3}, "must divide the 32 heads"),
+        ({"tp": 16}, "exceeds the 8 H100-SXM"),
+        ({"ep": 2}, "has no experts"),
+        ({"dtype": "nvfp4"}, "has no nvfp4; use one of bf16"),
+        ({"dtype": "bf17"}, "dtype 'bf17' is unknown"),
+        ({"kv_dtype": "int2"}, "kv_dtype = 'int2'"),
+        ({"stack": "hf"}, "stack = 'hf'"),
+        ({"max_num_seqs": 0}, "max_num_seqs = 0"),
+        ({"block_size": 2.5}, "block_size = 2.5"),
+        ({"max_num_batched_tokens": 100}, "at least max_num_seqs"),
+        ({"gpu_memory_utilization": 1.5}, "share above 0"),
+        ({"model": model("Mixtral-8x7B"), "ep": 3}, "must divide the 8 experts"),
+        ({"model": model("Mixtral-8x7B"), "tp": 2, "ep": 4}, "must divide tp \\* dp = 2"),
+    ],
+)
+def test_bad_deployments_name_field_value_and_remedy(changes, message):
+    with pytest.raises(ValueError, match=message):
+        dataclasses.replace(LLAMA, **changes)
+
+
+def test_capability_by_hand():
+    c = Capability((0.0, 1e-4, 0.0), (0.01, 0.0, 0.0), kv_tokens=12_000, max_num_seqs=256)
+    assert c.max_batch(1000, 200) == 10
+    # ten prefills of 0.1 s and 200 decode steps of 10 ms for 2,000 tokens
+    assert c.throughput(1000, 200) == pytest.approx(2000 / 3)
+    assert c.max_batch(20_000, 1) == 1
+    assert dataclasses.replace(c, max_num_seqs=4).max_batch(1000, 200) == 4
+
+
+def test_capability_fits_the_cost_table():
+    c, table = capability(LLAMA), tabulate(LLAMA)
+    for tokens in (512, 2048, 8192):
+        assert c.prefill_s(tokens) == pytest.approx(step_s(table, 0, 0, [(tokens, 0)]), rel=0.15)
+    for sequences in (1, 32, 256):
+        exact = step_s(table, sequences, sequences * 1024)
+        assert c.decode_s(sequences, sequences * 1024) == pytest.approx(exact, rel=0.15)
+    assert c.kv_tokens == kv_blocks(LLAMA) * 16
+
+
+def test_capability_orders_gpus():
+    llama = model("Llama-3-8B")
+    names = ("H200-SXM", "H100-SXM", "A100-80", "L40S", "L4")
+    rates = [capability(Deployment(gpu(n), llama)).throughput(1000, 250) for n in names]
+    assert rates == sorted(rates, reverse=True)

@@ -1,0 +1,147 @@
+"""Kernel formulas against calculations by hand."""
+
+import math
+
+import numpy as np
+import pytest
+
+from gpuyard.envs.hardware.catalogue import gpu, gpu_from, model
+from gpuyard.envs.perf import legacy
+from gpuyard.envs.perf.attention import decode_gqa, decode_mla, prefill_gqa
+from gpuyard.envs.perf.collectives import all_reduce_s, link_bytes_per_s
+from gpuyard.envs.perf.constants import constants
+from gpuyard.envs.perf.gemm import gemm_s, kernel_s
+from gpuyard.envs.perf.moe import experts_s
+
+PLAIN = gpu_from(
+    "plain",
+    {
+        "sms": 100,
+        "fp16_tflops": 100,
+        "bf16_tflops": 100,
+        "memory_gib": 80,
+        "bandwidth_gbps": 1000,
+        "like": "A100-80",
+    },
+)
+
+
+def test_gemm_by_hand():
+    row = {"t0_us": 2, "ec": 0.5, "em": 0.8, "k0": 0, "tile_m": 128, "tile_n": 128, "omega": 0.1}
+    # two tiles of 100 SMs: 0.9 * 0.02 + 0.1 * 1 waves = 11.8 tiles' worth of time
+    compute = 11.8 * 128 * 128 * 2 * 1024 / 50e12
+    memory = (2 * 256 * 1024 + 2 * 128 * 1024 + 2 * 128 * 256) / 800e9
+    expected = 2e-6 + (compute**4 + memory**4) ** 0.25
+    assert expected == pytest.approx(9.9194e-6, rel=1e-4)
+    assert kernel_s(128, 256, 1024, PLAIN, "bf16", row) == pytest.approx(expected, rel=1e-12)
+
+
+def test_small_gemm_reads_its_weights_and_large_gemm_computes():
+    h100 = gpu("H100-SXM")
+    row = constants("gemm", h100, "bf16")
+    one = kernel_s(1, 28672, 4096, h100, "bf16") - row["t0_us"] * 1e-6
+    assert one == pytest.approx(2 * 28672 * 4096 / (row["em"] * 3.35e12), rel=0.02)
+    many = float(kernel_s(16384, 28672, 4096, h100, "bf16"))
+    assert 2 * 16384 * 28672 * 4096 / many / 989.4e12 == pytest.approx(row["ec"], rel=0.05)
+
+
+def test_calibration_scales_the_fixed_and_the_variable_part():
+    h100 = gpu("H100-SXM")
+    t0 = constants("gemm", h100, "bf16")["t0_us"] * 1e-6
+    alone = float(kernel_s(64, 4096, 4096, h100, "bf16"))
+    assert gemm_s(64, 4096, 4096, h100, "bf16") == pytest.approx(1.30 * t0 + 1.02 * (alone - t0))
+
+
+def test_quantised_activations_cost_their_pass_over_memory():
+    h100 = gpu("H100-SXM")
+    row = constants("gemm", h100, "fp8")
+    without = {k: v for k, v in row.items() if k != "eq"}
+    extra = kernel_s(512, 4096, 8192, h100, "fp8", row)
+    extra = extra - kernel_s(512, 4096, 8192, h100, "fp8", without)
+    assert extra == pytest.approx(3 * 512 * 8192 / (row["eq"] * 3.35e12))
+
+
+def test_all_reduce_by_hand():
+    # H100, 8 GPUs: 4.72 us + 1.75 S / 401 GB/s + 6.06 us beyond the knee
+    seconds = float(all_reduce_s(64e6, 8, gpu("H100-SXM"), fused=False))
+    assert seconds == pytest.approx(4.72e-6 + 1.75 * 64e6 / 401e9 + 6.06e-6, rel=1e-9)
+    assert all_reduce_s(1e6, 1, gpu("H100-SXM")) == 0
+
+
+def test_all_reduce_of_a_gpu_without_measurements_scales_with_its_links():
+    h100, h20 = gpu("H100-SXM"), gpu("H20")
+    assert all_reduce_s(1e9, 4, h20) == all_reduce_s(1e9, 4, h100)
+    mi300x = gpu("MI300X")
+    ratio = float(all_reduce_s(8e9, 8, mi300x) / all_reduce_s(8e9, 8, h100))
+    assert ratio == pytest.approx(450 / 448, rel=1e-3)
+
+
+def test_bridged_pairs_fall_back_to_pcie():
+    bridged = gpu("H100-PCIe")
+    assert link_bytes_per_s(2, bridged) == 300e9
+    assert link_bytes_per_s(4, bridged) == 32e9
+    assert all_reduce_s(1e8, 4, bridged) > 10 * all_reduce_s(1e8, 2, bridged)
+
+
+def test_decode_attention_reads_the_cache_once():
+    h100 = gpu("H100-SXM")
+    c = decode_gqa(h100, 32, 8, 128, "bf16")
+    em = constants("decode", h100, "bf16")["em"]
+    assert c["dec_token_s"] == pytest.approx(2 * 8 * 128 * 2 / (em * 3.35e12))
+    assert decode_gqa(h100, 16, 4, 128, "bf16")["dec_token_s"] == c["dec_token_s"] / 2
+
+
+def test_latent_decode_pads_to_64_heads():
+    h100 = gpu("H100-SXM")
+    few, padded = decode_mla(h100, 16, "bf16"), decode_mla(h100, 64, "bf16")
+    assert few["dec_flop_s"] == padded["dec_flop_s"]
+    assert decode_mla(h100, 128, "bf16")["dec_flop_s"] == 2 * padded["dec_flop_s"]
+
+
+def test_prefill_attention_flops():
+    h100 = gpu("H100-SXM")
+    c = prefill_gqa(h100, 32, 8, 128, "bf16")
+    ec = constants("prefill", h100)["ec"]
+    # causal: q^2/2 pairs, 4 h d flops each
+    assert c["pre_flop_s"] * 4096 * 4096 / 2 == pytest.approx(
+        4 * 32 * 128 * 4096**2 / 2 / (ec * 989.4e12)
+    )
+
+
+def test_experts_by_hand():
+    row = {"t0_us": 10, "ec": 0.5, "em": 0.5, "tm": 0, "ca": 1e9}
+    mixtral = model("Mixtral-8x7B")
+    # one token hits 2 of 8 experts and reads 2 * 3 * 4096 * 14336 bf16 weights
+    expected = 10e-6 + 2 * 3 * 4096 * 14336 * 2 / (0.5 * 3.35e12)
+    one = float(experts_s(1, mixtral, gpu("H100-SXM"), "bf16", 1, 1, row))
+    assert one == pytest.approx(expected, rel=1e-3)
+    # many tokens hit all of them: half the experts on each of two ranks, half the time
+    whole = experts_s(1000, mixtral, gpu("H100-SXM"), "bf16", 1, 1, row) - 10e-6
+    half = experts_s(1000, mixtral, gpu("H100-SXM"), "bf16", 1, 2, row) - 10e-6
+    assert half == pytest.approx(whole / 2, rel=1e-6)
+
+
+def test_constants_follow_likeness():
+    own = constants("gemm", gpu("H100-SXM"), "bf16")
+    taken = constants("gemm", gpu("H20"), "bf16")
+    assert (own["confidence"], taken["confidence"]) == ("measured", "analogy")
+    assert taken["of"] == "H100-SXM" and taken["ec"] == 0.90 and taken["em"] == own["em"]
+    assert constants("gemm", gpu("V100-16"), "fp16")["t0_us"] == 6
+    with pytest.raises(KeyError, match="no allreduce constants"):
+        constants("allreduce", gpu("H100-SXM"), "3")
+
+
+def test_splitwise_table_points():
+    # measured medians of splitwise-sim: 512 tokens 196.4 ms, decode 54.86 ms (A100, tp 2, batch 1)
+    prefill = float(legacy.prefill_s("Llama-2-70B", "A100-80", 2, 512))
+    assert prefill == pytest.approx(0.1964, rel=0.05)
+    decode = float(legacy.decode_s("Llama-2-70B", "A100-80", 2, 1))
+    assert decode == pytest.approx(0.05486, rel=0.07)
+    with pytest.raises(ValueError, match="Splitwise has no Llama-3-8B"):
+        legacy.decode_s("Llama-3-8B", "A100-80", 2, 1)
+
+
+def test_time_never_falls_with_tokens():
+    for name in ("A100-80", "L40S", "H100-SXM", "B200-SXM"):
+        times = kernel_s(np.arange(1, 4097), 6144, 4096, gpu(name), "bf16")
+        assert (np.diff(times) >= 0).all() and math.isfinite(times[-1])
