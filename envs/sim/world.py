@@ -154,6 +154,35 @@ class World:
             static.head_s,
         )
 
+    @property
+    def done(self) -> NDArray[np.bool_]:
+        """Which environments have finished their episode, bool (E,)."""
+        return self.envs["done"] != 0
+
+    @property
+    def decisions(self) -> NDArray[np.int64]:
+        """Decisions taken in this episode, int64 (E,)."""
+        return self.envs["decisions"]
+
+    @property
+    def is_loaded(self) -> bool:
+        """Whether every environment has had an episode loaded."""
+        return bool((self.envs["num_requests"] > 0).all())
+
+    def warm_up(self) -> None:
+        """Compile every engine function, or load it from the cache, without touching the state."""
+        nobody = np.zeros(self.num_envs, np.bool_)
+        outputs = self.outputs()
+        none_i4, none_i8 = np.zeros(0, np.int32), np.zeros(1, np.int64)
+        none_f8, none_f4 = np.zeros(0, np.float64), np.zeros(0, np.float32)
+        self.reset(nobody, outputs)
+        self.step(nobody, np.zeros(self.num_envs, np.int64), outputs)
+        nowhere, ids = records(1, ENV), np.zeros((1, 1), np.int32)
+        decisions.load_requests(
+            0, nowhere, records((1, 1), REQUEST), ids, none_f8, none_i4, none_i4, none_i4, none_i4,
+            none_i8, none_i4, none_f4,
+        )  # fmt: skip
+
     def get_state(self, e: int) -> dict[str, NDArray]:
         """Return a copy of environment ``e``'s state."""
         return {name: getattr(self, name)[e : e + 1].copy() for name in STATE}

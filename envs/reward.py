@@ -1,0 +1,18 @@
+"""The terms a reward is made of.
+
+The reward of a decision is the change of ``sum(weight * term)`` since the last one, so over an
+episode each term adds up to the metric in its row.
+
+| Term          | Sum over an episode                                                          |
+|---------------|------------------------------------------------------------------------------|
+| `waiting`     | minus the seconds requests waited for their first token (N x mean TTFT)      |
+| `in_system`   | minus the seconds requests spent from arrival to last token (N x mean E2E)   |
+| `slo`         | requests that met both objectives, TTFT and TPOT                             |
+| `tokens`      | output tokens of finished requests                                           |
+| `preemptions` | minus the number of preemptions                                              |
+| `invalid`     | minus the number of infeasible actions                                       |
+"""
+
+from __future__ import annotations
+
+TERMS = ("waiting", "in_system", "slo", "tokens", "preemptions", "invalid")

@@ -1,0 +1,388 @@
+"""Scenarios: a cluster, its workload, objectives and what the agent is rewarded for, as TOML.
+
+A scenario file has these tables; :func:`load` says what is wrong with one that does not fit.
+
+| Table            | Field (default)                                                              |
+|------------------|------------------------------------------------------------------------------|
+| top level        | `description`                                                                |
+| `[[replicas]]`   | `gpu`, `model`; `count` (1), `tp`, `ep`, `dp` (1), `dtype`, `kv_dtype` (bf16), `max_num_seqs` (256), `max_num_batched_tokens` (8192), `block_size` (16), `gpu_memory_utilization` (0.9), `stack` (vllm), `kv_blocks` (as vLLM computes them) |
+| `[workload]`     | `preset` or `trace` (path, relative to the file) with `format` (auto); `num_requests` (512; 0 = the whole trace), `rate_scale` (1); any field of the preset's generator, such as `rate_per_s`, `max_tokens` |
+| `[router]`       | `signal_interval_s` (0: live), `hold_s` (0: no hold action), `hold_limit_s` (1) |
+| `[estimates]`    | `output`: noisy, mean or oracle (noisy), `sigma` (0.5)                       |
+| `[slo]`          | `ttft_s` (0.5), `tpot_s` (0.05)                                              |
+| `[reward]`       | weights of :data:`gpuyard.envs.reward.TERMS` (waiting 1)                     |
+| `[observation]`  | `queue_rows` (4)                                                             |
+| `[gpus.NAME]`    | a GPU of your own: columns of `hardware/gpus.csv`                            |
+| `[models.NAME]`  | a model of your own: columns of `hardware/models.csv`                        |
+"""
+
+from __future__ import annotations
+
+import math
+import tomllib
+from dataclasses import MISSING, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .hardware import catalogue
+from .hardware.catalogue import GPU, Model
+from .perf import Deployment, capability, kv_blocks
+from .reward import TERMS
+from .workload import presets, readers
+from .workload.generator import Generator
+from .workload.prefix import shared_only
+from .workload.stream import RequestStream
+from .workload.transform import scale_rate, window
+
+FOLDER = Path(__file__).parent / "scenarios"
+
+
+class ScenarioError(ValueError):
+    """A scenario that cannot be simulated; the message names the field, its value and a remedy."""
+
+
+@dataclass(frozen=True)
+class Replica:
+    """One serving replica.
+
+    Attributes:
+        deployment: model, devices, parallel layout and engine limits.
+        kv_blocks: KV-cache capacity in blocks of ``deployment.block_size`` tokens.
+        capacity: expected output tokens/s at the workload's mean lengths.
+    """
+
+    deployment: Deployment
+    kv_blocks: int
+    capacity: float = 0.0
+
+    @property
+    def price_per_h(self) -> float:
+        """Price of its devices, $/h."""
+        return self.deployment.gpus * self.deployment.gpu.price_per_h
+
+
+@dataclass(frozen=True)
+class Workload:
+    """Where requests come from: a generator, or windows of a trace.
+
+    Attributes:
+        source: generator or trace.
+        num_requests: requests per episode.
+    """
+
+    source: Generator | RequestStream
+    num_requests: int
+
+    def sample(self, rng: np.random.Generator) -> RequestStream:
+        """Return the requests of one episode; of a trace, a window from a random start."""
+        if isinstance(self.source, Generator):
+            return self.source.sample(rng, self.num_requests)
+        if self.num_requests == len(self.source):
+            return self.source
+        start = int(rng.integers(len(self.source) - self.num_requests + 1))
+        return shared_only(window(self.source, start, self.num_requests))
+
+    @property
+    def room(self) -> tuple[int, int]:
+        """Bounds on the prefix ids of an episode: all of its requests', and distinct ones."""
+        if isinstance(self.source, Generator):
+            distinct = self.source.max_prefix_ids(self.num_requests)
+            block = max(self.source.prefix_block_tokens, 1)
+            per_request = self.source.max_tokens // block if distinct else 0
+            return self.num_requests * per_request, distinct
+        offsets = self.source.prefix_offsets
+        most = int((offsets[self.num_requests :] - offsets[: -self.num_requests]).max())
+        if self.num_requests == len(self.source):
+            return most, int(self.source.prefix_ids.max(initial=-1)) + 1
+        return most, most
+
+    @property
+    def prefix_block_tokens(self) -> int:
+        """Tokens per prefix id, 0 if there are none."""
+        return self.source.prefix_block_tokens
+
+    def mean_lengths(self) -> tuple[float, float]:
+        """Return the mean prompt and output tokens."""
+        stream = self.source
+        if isinstance(stream, Generator):
+            stream = stream.sample(np.random.default_rng(0), 4096)
+        return float(stream.prompt_tokens.mean()), float(stream.output_tokens.mean())
+
+
+@dataclass(frozen=True)
+class Router:
+    """What the router knows and may do. Seconds."""
+
+    signal_interval_s: float = 0.0
+    hold_s: float = 0.0
+    hold_limit_s: float = 1.0
+
+
+@dataclass(frozen=True)
+class Estimates:
+    """What is believed of output lengths before they are known.
+
+    ``output``: "noisy" (the true length times a log-normal factor of log-deviation ``sigma``),
+    "mean" (the workload's mean for all) or "oracle" (the true length).
+    """
+
+    output: str = "noisy"
+    sigma: float = 0.5
+
+
+@dataclass(frozen=True)
+class SLO:
+    """Objectives per request, seconds."""
+
+    ttft_s: float = 0.5
+    tpot_s: float = 0.05
+
+
+@dataclass(frozen=True)
+class ObservationSize:
+    """Sizes of the observation that are free to choose."""
+
+    queue_rows: int = 4
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """Everything that defines a world. See the module's table."""
+
+    name: str
+    description: str
+    replicas: tuple[Replica, ...]
+    workload: Workload
+    router: Router = field(default_factory=Router)
+    estimates: Estimates = field(default_factory=Estimates)
+    slo: SLO = field(default_factory=SLO)
+    reward: tuple[float, ...] = (1.0,) + (0.0,) * (len(TERMS) - 1)
+    observation: ObservationSize = field(default_factory=ObservationSize)
+
+    def estimate(
+        self, rng: np.random.Generator, output_tokens: NDArray[np.int32]
+    ) -> NDArray[np.int32]:
+        """Return what is believed of the output lengths, int32 (N,), at least 1."""
+        kind = self.estimates.output
+        if kind == "oracle":
+            return output_tokens
+        if kind == "mean":
+            return np.full_like(output_tokens, max(1, round(output_tokens.mean())))
+        factor = np.exp(self.estimates.sigma * rng.standard_normal(len(output_tokens)))
+        return np.maximum(1, np.rint(output_tokens * factor)).astype(np.int32)
+
+    def with_trace(self, path: str | Path, format: str = "auto") -> Scenario:
+        """Return this scenario fed by a trace file, in windows of the same length."""
+        table = {"trace": str(path), "format": format}
+        table["num_requests"] = self.workload.num_requests
+        return _finish(replace(self, workload=_workload(table, Path.cwd(), self.name)))
+
+
+def names() -> list[str]:
+    """Return the names of the scenarios that come with the package."""
+    return sorted(path.stem for path in FOLDER.glob("*.toml"))
+
+
+def load(scenario: str | Path | Scenario) -> Scenario:
+    """Return a scenario by name, from a TOML file, or as it is.
+
+    Raises:
+        ScenarioError: naming the file, field, value and remedy.
+    """
+    if isinstance(scenario, Scenario):
+        return scenario
+    path = Path(scenario)
+    if path.suffix != ".toml":
+        path = FOLDER / f"{scenario}.toml"
+        if not path.exists():
+            raise ScenarioError(
+                f"scenario {str(scenario)!r} is unknown; choose one of {', '.join(names())}, or "
+                "give the path of a .toml file"
+            )
+    if not path.exists():
+        raise ScenarioError(f"scenario file {path} does not exist")
+    try:
+        table = tomllib.loads(path.read_text())
+        return from_dict(table, name=path.stem, folder=path.parent)
+    except (ValueError, KeyError) as error:
+        message = error.args[0] if error.args else error
+        raise ScenarioError(f"{path}: {message}") from error
+
+
+def from_dict(table: dict[str, Any], name: str = "custom", folder: Path | None = None) -> Scenario:
+    """Build a scenario from the parsed tables of a scenario file.
+
+    Args:
+        table: the tables.
+        name: what to call it.
+        folder: where a relative trace path starts; the working directory by default.
+
+    Raises:
+        ScenarioError: naming the field, value and remedy.
+    """
+    known = {"description", "replicas", "workload", "gpus", "models", "reward"}
+    sections = {"router": Router, "estimates": Estimates, "slo": SLO}
+    sections["observation"] = ObservationSize
+    _refuse_unknown(table, known | set(sections), "scenario")
+    gpus = {key: catalogue.gpu_from(key, row) for key, row in table.get("gpus", {}).items()}
+    models = {key: catalogue.model_from(key, row) for key, row in table.get("models", {}).items()}
+    replicas = _replicas(table.get("replicas", []), gpus, models)
+    workload = _workload(table.get("workload", {}), folder or Path.cwd(), name)
+    parts = {key: _section(kind, table.get(key, {}), key) for key, kind in sections.items()}
+    scenario = Scenario(
+        name=name,
+        description=str(table.get("description", "")),
+        replicas=replicas,
+        workload=workload,
+        reward=_reward(table.get("reward", {"waiting": 1.0})),
+        **parts,
+    )
+    _check_values(scenario)
+    return _finish(scenario)
+
+
+def _refuse_unknown(table: dict[str, Any], known: set[str], where: str) -> None:
+    for key in table:
+        if key not in known:
+            raise ScenarioError(f"{where}.{key} is unknown; use one of {', '.join(sorted(known))}")
+
+
+def _section(kind: type, table: dict[str, Any], where: str) -> Any:
+    """Build a dataclass of plain values from a table, with its types checked."""
+    _refuse_unknown(table, {item.name for item in fields(kind)}, where)
+    for item in fields(kind):
+        if item.name in table:
+            default: Any = item.default
+            value = table[item.name]
+            allowed: tuple[type, ...] = (int, float) if isinstance(default, float) else ()
+            allowed = allowed or (type(default),)
+            if default is not MISSING and (
+                not isinstance(value, allowed) or isinstance(value, bool)
+            ):
+                raise ScenarioError(
+                    f"{where}.{item.name} = {value!r} must be a {type(default).__name__}, "
+                    f"for example {default!r}"
+                )
+    return kind(**table)
+
+
+def _replicas(
+    rows: list[dict[str, Any]], gpus: dict[str, GPU], models: dict[str, Model]
+) -> tuple[Replica, ...]:
+    limits = {item.name for item in fields(Deployment)}
+    replicas: list[Replica] = []
+    for number, row in enumerate(rows):
+        where = f"replicas[{number}]"
+        _refuse_unknown(row, limits | {"count", "kv_blocks"}, where)
+        for key in ("gpu", "model"):
+            if key not in row:
+                raise ScenarioError(f"{where}.{key} is missing; give a name of the catalogue")
+        settings = {key: row[key] for key in row if key in limits}
+        try:
+            settings["gpu"] = gpus.get(row["gpu"]) or catalogue.gpu(row["gpu"])
+            settings["model"] = models.get(row["model"]) or catalogue.model(row["model"])
+            deployment = Deployment(**settings)
+            blocks = row.get("kv_blocks") or kv_blocks(deployment)
+        except (ValueError, KeyError) as error:
+            raise ScenarioError(f"{where}: {error.args[0]}") from error
+        if deployment.max_num_batched_tokens <= deployment.max_num_seqs:
+            raise ScenarioError(
+                f"{where}.max_num_batched_tokens = {deployment.max_num_batched_tokens} must be "
+                f"above max_num_seqs = {deployment.max_num_seqs}"
+            )
+        count = row.get("count", 1)
+        for key, value in (("count", count), ("kv_blocks", blocks)):
+            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+                raise ScenarioError(f"{where}.{key} = {value!r} must be a whole number >= 1")
+        replicas += [Replica(deployment, blocks)] * count
+    if not replicas:
+        raise ScenarioError("replicas = [] leaves nobody to serve; add a [[replicas]] table")
+    return tuple(replicas)
+
+
+def _workload(table: dict[str, Any], folder: Path, name: str) -> Workload:
+    table = dict(table)
+    count = table.pop("num_requests", 512)
+    if not isinstance(count, int) or isinstance(count, bool) or count < 0:
+        raise ScenarioError(f"workload.num_requests = {count!r} must be a whole number >= 0")
+    scale = table.pop("rate_scale", 1.0)
+    if not isinstance(scale, (int, float)) or not (math.isfinite(scale) and scale > 0):
+        raise ScenarioError(f"workload.rate_scale = {scale!r} must be a finite number above 0")
+    if "trace" not in table:
+        preset = table.pop("preset", "chat")
+        generator = presets.preset(preset, **table)
+        if count == 0:
+            raise ScenarioError("workload.num_requests = 0 means a whole trace; set it, e.g. 512")
+        return Workload(replace(generator, rate_per_s=generator.rate_per_s * scale), count)
+    _refuse_unknown(table, {"trace", "format"}, "workload")
+    path = Path(table["trace"])
+    stream = readers.read(path if path.is_absolute() else folder / path, table.get("format", "auto"))
+    stream = scale_rate(shared_only(stream), scale) if scale != 1.0 else shared_only(stream)
+    return Workload(stream, min(count, len(stream)) or len(stream))
+
+
+def _reward(table: dict[str, Any]) -> tuple[float, ...]:
+    _refuse_unknown(table, set(TERMS), "reward")
+    for term, weight in table.items():
+        if not isinstance(weight, (int, float)) or not math.isfinite(weight):
+            raise ScenarioError(f"reward.{term} = {weight!r} must be a finite number")
+    return tuple(float(table.get(term, 0.0)) for term in TERMS)
+
+
+def _check_values(scenario: Scenario) -> None:
+    positive = {
+        "slo.ttft_s": scenario.slo.ttft_s,
+        "slo.tpot_s": scenario.slo.tpot_s,
+        "observation.queue_rows": scenario.observation.queue_rows,
+    }
+    not_negative = {
+        "router.signal_interval_s": scenario.router.signal_interval_s,
+        "router.hold_s": scenario.router.hold_s,
+        "router.hold_limit_s": scenario.router.hold_limit_s,
+        "estimates.sigma": scenario.estimates.sigma,
+    }
+    for where, value in positive.items():
+        if not (math.isfinite(value) and value > 0):
+            raise ScenarioError(f"{where} = {value} must be a finite number above 0")
+    for where, value in not_negative.items():
+        if not (math.isfinite(value) and value >= 0):
+            raise ScenarioError(f"{where} = {value} must be a finite number >= 0")
+    if scenario.estimates.output not in ("noisy", "mean", "oracle"):
+        raise ScenarioError(
+            f"estimates.output = {scenario.estimates.output!r} must be noisy, mean or oracle"
+        )
+    unit = scenario.workload.prefix_block_tokens
+    for number, replica in enumerate(scenario.replicas):
+        block = replica.deployment.block_size
+        if unit and unit % block:
+            raise ScenarioError(
+                f"replicas[{number}].block_size = {block} must divide the workload's "
+                f"prefix blocks of {unit} tokens"
+            )
+
+
+def _finish(scenario: Scenario) -> Scenario:
+    """Fill in each replica's capacity and check that every request fits somewhere."""
+    source = scenario.workload.source
+    if isinstance(source, Generator):
+        longest = source.max_tokens
+    else:
+        longest = int((source.prompt_tokens.astype(np.int64) + source.output_tokens).max())
+    room = max(replica.kv_blocks * replica.deployment.block_size for replica in scenario.replicas)
+    if longest > room:
+        raise ScenarioError(
+            f"a request of {longest} tokens never fits: the largest KV cache holds {room}; lower "
+            "workload.max_tokens, or give replicas more memory (tp, a larger GPU, fewer bits)"
+        )
+    lengths = scenario.workload.mean_lengths()
+    capacities = {
+        deployment: capability(deployment).throughput(*lengths)
+        for deployment in {replica.deployment for replica in scenario.replicas}
+    }
+    replicas = (
+        replace(replica, capacity=capacities[replica.deployment]) for replica in scenario.replicas
+    )
+    return replace(scenario, replicas=tuple(replicas))

@@ -1,0 +1,207 @@
+"""The native vector environment: one engine call steps all environments."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector.utils import batch_space
+from numpy.typing import NDArray
+
+from . import rendering
+from .batch import KEYS, Batch
+from .cluster_env import ClusterEnv
+from .scenario import Scenario, load
+from .sim.world import INFO_KEYS
+
+Observation = dict[str, NDArray]
+
+
+class ClusterVectorEnv(VectorEnv[Observation, NDArray[np.int64], NDArray[np.int64]]):
+    """A batch of :class:`~gpuyard.envs.cluster_env.ClusterEnv` in one engine call.
+
+    Environment i with seed s gives the same trajectory, byte for byte, as the single environment
+    with seed s + i. Observations, rewards and infos are fresh arrays with a leading axis of
+    ``num_envs``; ``info`` holds an array per key and a boolean mask per ``_key``.
+
+    ## Arguments
+
+    | Argument            | Meaning                                                               |
+    |---------------------|-----------------------------------------------------------------------|
+    | `num_envs`          | environments in the batch                                             |
+    | `scenario`          | as for the single environment                                         |
+    | `autoreset_mode`    | an `AutoresetMode` or its value: "NextStep" (default), "SameStep", "Disabled" |
+    | `max_episode_steps` | truncate an episode after so many decisions (None: never)             |
+    | `render_mode`       | as for the single environment                                         |
+
+    With "Disabled", start new episodes by ``reset(options={"reset_mask": bool array})``; until then
+    a finished environment repeats its last observation with reward 0.
+    """
+
+    metadata = {**ClusterEnv.metadata, "autoreset_mode": AutoresetMode.NEXT_STEP}  # noqa: RUF012
+
+    def __init__(
+        self,
+        num_envs: int = 1,
+        scenario: str | Path | Scenario = "routing-default",
+        autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
+        max_episode_steps: int | None = None,
+        render_mode: str | None = None,
+    ) -> None:
+        if num_envs < 1:
+            raise ValueError(f"num_envs = {num_envs} must be at least 1")
+        modes = self.metadata["render_modes"]
+        if render_mode is not None and render_mode not in modes:
+            raise ValueError(f"render_mode = {render_mode!r} must be None or one of {modes}")
+        self.autoreset_mode = AutoresetMode(autoreset_mode)
+        self.metadata = {**self.metadata, "autoreset_mode": self.autoreset_mode}
+        self.num_envs = num_envs
+        self.scenario = load(scenario)
+        self.max_episode_steps = max_episode_steps
+        self.render_mode = render_mode
+        self._batch = Batch(self.scenario, num_envs)
+        self.single_action_space = self._batch.action_space
+        self.single_observation_space = self._batch.observation_space
+        self.action_space = batch_space(self.single_action_space, num_envs)
+        self.observation_space = batch_space(self.single_observation_space, num_envs)
+        self._generators: list[np.random.Generator] = []
+        self._ended = np.zeros(num_envs, np.bool_)
+        self._outputs = self._batch.world.outputs()
+
+    def reset(
+        self,
+        *,
+        seed: int | Sequence[int | None] | None = None,
+        options: dict[str, Any] | None = None,
+    ) -> tuple[Observation, dict[str, Any]]:
+        """Start episodes in all environments, or in those of ``options["reset_mask"]``.
+
+        Args:
+            seed: environment i gets ``seed + i``, or ``seed[i]``; None goes on with its generator.
+            options: ``reset_mask``, bool (num_envs,): the environments to reset.
+        """
+        mask = np.ones(self.num_envs, np.bool_)
+        if options is not None and options.get("reset_mask") is not None:
+            mask = np.array(options["reset_mask"], np.bool_)
+            if mask.shape != (self.num_envs,):
+                raise ValueError(f"reset_mask has shape {mask.shape}, expected ({self.num_envs},)")
+        self._seed(seed, mask)
+        if not mask.all() and not self._batch.world.is_loaded:
+            raise ValueError("reset all environments once before resetting some by reset_mask")
+        outputs = tuple(array.copy() for array in self._outputs)
+        self._begin(mask, outputs)
+        self._outputs = outputs
+        return self._observation(outputs), self._infos(outputs[8])
+
+    def step(
+        self, actions: NDArray[np.int64]
+    ) -> tuple[
+        Observation, NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]
+    ]:
+        """Take one candidate per environment; see the class for the autoreset modes."""
+        actions = np.asarray(actions, np.int64)
+        if actions.shape != (self.num_envs,):
+            raise ValueError(f"actions have shape {actions.shape}, expected ({self.num_envs},)")
+        outputs = self._batch.world.outputs()
+        waiting = self._ended
+        if waiting.any():
+            for new, old in zip(outputs, self._outputs, strict=True):
+                new[waiting] = old[waiting]
+            outputs[0][waiting] = 0.0
+        self._batch.world.step(~waiting, actions, outputs)
+        terminated = self._batch.world.done & ~waiting
+        truncated = np.zeros(self.num_envs, np.bool_)
+        if self.max_episode_steps is not None:
+            truncated = self._batch.world.decisions >= self.max_episode_steps
+            truncated &= ~terminated & ~waiting
+        infos = None
+        if self.autoreset_mode is AutoresetMode.NEXT_STEP:
+            if waiting.any():
+                self._begin(waiting, outputs)
+            self._ended = terminated | truncated
+        elif self.autoreset_mode is AutoresetMode.DISABLED:
+            self._ended = waiting | terminated | truncated
+            if waiting.any():
+                terminated |= waiting & self._batch.world.done
+                truncated |= waiting & ~self._batch.world.done
+        elif terminated.any() or truncated.any():
+            infos = self._reset_at_once(terminated | truncated, outputs)
+        self._outputs = outputs
+        if infos is None:
+            infos = self._infos(outputs[8])
+        return self._observation(outputs), outputs[0], terminated, truncated, infos
+
+    def action_masks(self) -> NDArray[np.bool_]:
+        """Return which candidates are feasible, bool (num_envs, C)."""
+        return self._outputs[7].astype(np.bool_)
+
+    def results(self, index: int) -> dict[str, NDArray]:
+        """Return the per-request table of environment ``index``; see :meth:`Batch.results`."""
+        return self._batch.results(index)
+
+    def render(self) -> tuple[Any, ...] | None:
+        """Return one picture per environment; see the single environment."""
+        if self.render_mode is None:
+            return None
+        draw = rendering.as_text if self.render_mode == "ansi" else rendering.as_image
+        return tuple(
+            draw(rendering.Picture.of(self.scenario, self._batch.world, index))
+            for index in range(self.num_envs)
+        )
+
+    def _seed(self, seed: int | Sequence[int | None] | None, mask: NDArray[np.bool_]) -> None:
+        """Give the masked environments their own generators, as Gymnasium seeds a single one."""
+        if isinstance(seed, (int, np.integer)):
+            seeds: Sequence[int | None] = [int(seed) + index for index in range(self.num_envs)]
+        else:
+            seeds = [None] * self.num_envs if seed is None else seed
+        if len(seeds) != self.num_envs:
+            raise ValueError(f"{len(seeds)} seeds given for {self.num_envs} environments")
+        fresh = not self._generators
+        if fresh:
+            self._generators = [np.random.default_rng() for _ in range(self.num_envs)]
+        for index, value in enumerate(seeds):
+            if value is not None and mask[index]:
+                self._generators[index] = np.random.default_rng(value)
+
+    def _begin(self, mask: NDArray[np.bool_], outputs: tuple[NDArray, ...]) -> None:
+        """Start episodes in the masked environments and write their rows."""
+        for index in np.flatnonzero(mask):
+            self._batch.load(int(index), self._generators[index])
+        self._batch.world.reset(mask, outputs)
+        self._ended = self._ended & ~mask
+
+    def _reset_at_once(
+        self, ended: NDArray[np.bool_], outputs: tuple[NDArray, ...]
+    ) -> dict[str, Any]:
+        """SAME_STEP: keep what the episodes ended with in the infos, then start the next ones."""
+        final_obs = np.full(self.num_envs, None, object)
+        last = self._observation(outputs)
+        for index in np.flatnonzero(ended):
+            final_obs[index] = {key: array[index].copy() for key, array in last.items()}
+        final_info = self._infos(outputs[8].copy(), ended)
+        rewards = outputs[0].copy()
+        self._begin(ended, outputs)
+        outputs[0][:] = rewards
+        infos = self._infos(outputs[8])
+        infos["final_obs"], infos["_final_obs"] = final_obs, ended.copy()
+        infos["final_info"], infos["_final_info"] = final_info, ended.copy()
+        return infos
+
+    def _observation(self, outputs: tuple[NDArray, ...]) -> Observation:
+        return dict(zip(KEYS, outputs[1:8], strict=True))
+
+    def _infos(
+        self, values: NDArray[np.float64], mask: NDArray[np.bool_] | None = None
+    ) -> dict[str, Any]:
+        """Return an array per info key, each with its mask."""
+        if mask is None:
+            mask = np.ones(self.num_envs, np.bool_)
+        infos: dict[str, Any] = {}
+        for column, key in enumerate(INFO_KEYS):
+            infos[key] = values[:, column]
+            infos[f"_{key}"] = mask
+        return infos
