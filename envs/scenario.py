@@ -38,6 +38,7 @@ from .workload.stream import RequestStream
 from .workload.transform import scale_rate, window
 
 FOLDER = Path(__file__).parent / "scenarios"
+OWN_IDS = 1_000_000  # prefix ids up to which a replay keeps those that requests do not share
 
 
 class ScenarioError(ValueError):
@@ -320,8 +321,11 @@ def _workload(table: dict[str, Any], folder: Path, name: str) -> Workload:
     _refuse_unknown(table, {"trace", "format"}, "workload")
     path = Path(table["trace"])
     stream = readers.read(path if path.is_absolute() else folder / path, table.get("format", "auto"))
-    stream = scale_rate(shared_only(stream), scale) if scale != 1.0 else shared_only(stream)
-    return Workload(stream, min(count, len(stream)) or len(stream))
+    count = min(count, len(stream)) or len(stream)
+    # a preempted request may find its own blocks again: a replay of a whole trace keeps their ids
+    if count < len(stream) or len(stream.prefix_ids) > OWN_IDS:
+        stream = shared_only(stream)
+    return Workload(scale_rate(stream, scale) if scale != 1.0 else stream, count)
 
 
 def _reward(table: dict[str, Any]) -> tuple[float, ...]:
