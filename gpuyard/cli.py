@@ -1,0 +1,190 @@
+"""The console command ``gpuyard``: train, evaluate, scenarios, warmup."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gpuyard.agents.config import TrainConfig
+
+if TYPE_CHECKING:
+    from gpuyard.baselines import Policy
+    from gpuyard.envs.scenario import Scenario
+
+USER_ERRORS = (ValueError, KeyError, OSError, ImportError)
+"""What bad input raises; anything else is a bug and keeps its traceback."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; return the exit status.
+
+    Bad input ends with one line on stderr. With ``GPUYARD_DEBUG=1`` it raises instead.
+    """
+    options = parser().parse_args(arguments)
+    try:
+        return options.run(options)
+    except KeyboardInterrupt:
+        print("gpuyard: interrupted", file=sys.stderr)
+        return 130
+    except USER_ERRORS as error:
+        if os.environ.get("GPUYARD_DEBUG"):
+            raise
+        message = error.args[0] if isinstance(error, KeyError) and error.args else error
+        print(f"gpuyard {options.command}: error: {message}", file=sys.stderr)
+        return 2
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of all subcommands; it needs neither torch nor numba."""
+    top = argparse.ArgumentParser(prog="gpuyard", description="A Gymnasium world of GPU clusters.")
+    commands = top.add_subparsers(dest="command", required=True)
+    _add_train(commands)
+    _add_evaluate(commands)
+    scenarios = commands.add_parser("scenarios", help="list the scenarios of the package")
+    scenarios.set_defaults(run=_scenarios)
+    warmup = commands.add_parser("warmup", help="compile the engine ahead of its first use")
+    warmup.set_defaults(run=_warmup)
+    return top
+
+
+def _add_train(commands: argparse._SubParsersAction) -> None:
+    sub = commands.add_parser(
+        "train",
+        help="train an agent, then compare it with all baselines",
+        description="Train an agent, then compare it with all baselines on held-out seeds.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    for entry in fields(TrainConfig):
+        flag = "--" + entry.name.replace("_", "-")
+        sub.add_argument(
+            flag, type=type(entry.default), default=entry.default, help=entry.metadata["help"]
+        )
+    sub.add_argument("--resume", type=Path, metavar="RUN", help="continue this run's folder")
+    sub.add_argument(
+        "--eval-seeds", type=_positive, default=32, help="held-out episodes per policy"
+    )
+    sub.add_argument("--no-eval", action="store_true", help="only train")
+    sub.set_defaults(run=_train)
+
+
+def _add_evaluate(commands: argparse._SubParsersAction) -> None:
+    sub = commands.add_parser(
+        "evaluate",
+        help="compare policies on scenarios or on a trace",
+        description="Compare baselines and trained models on the same held-out seeds.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    sub.add_argument(
+        "--policies", default="all", help="baseline names and model files, comma separated"
+    )
+    sub.add_argument(
+        "--scenarios", default="routing-default", help="scenario names and files, comma separated"
+    )
+    sub.add_argument("--trace", type=Path, help="request trace that replaces the workload")
+    sub.add_argument("--format", default="auto", help="format of the trace")
+    sub.add_argument("--seeds", type=_positive, default=32, help="episodes per policy and scenario")
+    sub.add_argument("--env", default="gpuyard/Routing-v0", help="environment id")
+    sub.add_argument("--out", type=Path, default=Path("runs/evaluation"), help="folder of results")
+    sub.set_defaults(run=_evaluate)
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError("must be at least 1")
+    return value
+
+
+def _train(options: argparse.Namespace) -> int:
+    from gpuyard.agents import training
+
+    config = TrainConfig(**{f.name: getattr(options, f.name) for f in fields(TrainConfig)})
+    start = time.perf_counter()
+    trained = training.resume(options.resume) if options.resume else training.train(config)
+    if trained.model is None:
+        print(f"interrupted; continue with: gpuyard train --resume {trained.folder}")
+        return 130
+    print(f"trained in {time.perf_counter() - start:.0f} s: {trained.model}", file=sys.stderr)
+    if not options.no_eval:
+        _compare_trained(trained.folder, options.eval_seeds)
+    return 0
+
+
+def _compare_trained(folder: Path, seeds: int) -> None:
+    from gpuyard.agents.callbacks import read_curve
+    from gpuyard.envs.scenario import load
+    from gpuyard.evaluation.report import compare, report
+
+    config = TrainConfig.load(folder / "config.json")
+    policies = {"learned": _policy(str(folder / "model.zip"))} | _policies("all", config.env)
+    rollouts = compare(policies, [load(config.scenario)], seeds, config.env)
+    curve = read_curve(folder / "learning_curve.csv")
+    print(report(rollouts, ["learned"], folder, curve))
+
+
+def _evaluate(options: argparse.Namespace) -> int:
+    from gpuyard.envs.scenario import load
+    from gpuyard.evaluation.report import compare, report
+
+    scenarios = [load(name) for name in options.scenarios.split(",")]
+    if options.trace:
+        scenarios = [_with_trace(scenario, options.trace, options.format) for scenario in scenarios]
+    policies = _policies(options.policies, options.env)
+    learned = [name for name in policies if name.endswith(".zip")]
+    rollouts = compare(policies, scenarios, options.seeds, options.env)
+    print(report(rollouts, learned, options.out))
+    return 0
+
+
+def _with_trace(scenario: Scenario, trace: Path, trace_format: str) -> Scenario:
+    """Return the scenario fed by a trace, named after both."""
+    fed = scenario.with_trace(trace, trace_format)
+    return replace(fed, name=f"{scenario.name}-{trace.stem}")
+
+
+def _policies(names: str, env_id: str) -> dict[str, Policy]:
+    """Return the policies of a comma-separated list; ``all`` stands for every baseline."""
+    from gpuyard.baselines import names as baseline_names
+
+    family = env_id.split("/")[-1].split("-")[0].lower()
+    chosen: list[str] = []
+    for name in names.split(","):
+        chosen += baseline_names(family) if name == "all" else [name]
+    return {name.removeprefix(f"{family}/"): _policy(name) for name in dict.fromkeys(chosen)}
+
+
+def _policy(name: str) -> Policy:
+    from gpuyard.baselines import make
+
+    if not name.endswith(".zip"):
+        return make(name)
+    from gpuyard.agents.policy import LearnedPolicy
+
+    return LearnedPolicy.load(name)
+
+
+def _scenarios(options: argparse.Namespace) -> int:
+    from gpuyard.envs.scenario import load, names
+
+    width = max(len(name) for name in names())
+    for name in names():
+        print(f"{name.ljust(width)}  {load(name).description}")
+    return 0
+
+
+def _warmup(options: argparse.Namespace) -> int:
+    import gymnasium
+
+    start = time.perf_counter()
+    env = gymnasium.make("gpuyard/Routing-v0")
+    env.reset(seed=0)
+    env.step(int(env.unwrapped.action_masks().argmax()))
+    env.close()
+    print(f"engine ready in {time.perf_counter() - start:.1f} s")
+    return 0

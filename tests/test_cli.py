@@ -1,0 +1,106 @@
+"""The console command: what a newcomer types, and what a typing error answers."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gpuyard.cli import main
+from gpuyard.evaluation.tables import read_csv
+
+ROOT = Path(__file__).parents[1]
+TINY = "--steps 256 --num-envs 8 --n-steps 16 --batch-size 64 --width 8 --eval-seeds 2".split()
+
+
+def fails(capsys, *arguments):
+    """Run a command that must fail with one line; return the line."""
+    assert main(list(arguments)) == 2
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) == 1, lines
+    assert lines[0].startswith(f"gpuyard {arguments[0]}: error: ")
+    return lines[0]
+
+
+@pytest.mark.parametrize("command", ["--help", "train --help", "evaluate --help", "scenarios"])
+def test_light_commands_do_not_import_torch(command):
+    code = (
+        "import sys\n"
+        "from gpuyard.cli import main\n"
+        f"sys.argv = ['gpuyard', *{command.split()!r}]\n"
+        "try:\n    main()\nexcept SystemExit:\n    pass\n"
+        "assert not {'torch', 'stable_baselines3', 'matplotlib'} & set(sys.modules)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout
+
+
+def test_scenarios_are_listed_with_one_line_each(capsys):
+    from gpuyard.envs.scenario import names
+
+    assert main(["scenarios"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == list(names())
+    assert all(len(line.split()) > 3 for line in lines)
+
+
+def test_warmup(capsys):
+    assert main(["warmup"]) == 0
+    assert "engine ready in" in capsys.readouterr().out
+
+
+def test_train_then_evaluate_its_model(tmp_path, capsys):
+    assert main(["train", "--out", str(tmp_path), "--name", "tiny", *TINY]) == 0
+    printed = capsys.readouterr().out
+    run = tmp_path / "tiny"
+    assert "learned" in printed and "random" in printed and "round-robin" in printed
+    saved = {path.name for path in run.iterdir()}
+    assert {"model.zip", "config.json", "results.csv", "results.md"} <= saved
+    assert {"metrics-routing-default.png", "learning_curve.png"} <= saved
+
+    policies = f"routing/random,{run / 'model.zip'}"
+    out = tmp_path / "again"
+    arguments = ["evaluate", "--policies", policies, "--seeds", "2", "--out", str(out)]
+    assert main(arguments) == 0
+    trained = next(r for r in read_csv(run / "results.csv") if r.policy == "learned")
+    again = next(r for r in read_csv(out / "results.csv") if r.policy.endswith("model.zip"))
+    np.testing.assert_array_equal(again.metrics["ttft_mean_s"], trained.metrics["ttft_mean_s"])
+
+
+def test_evaluate_on_a_trace(tmp_path, capsys):
+    trace = tmp_path / "trace.csv"
+    rows = [f"{0.2 * i:.1f},{100 + i},{20 + i % 7}" for i in range(40)]
+    trace.write_text("\n".join(["arrival_s,prompt_tokens,output_tokens", *rows]) + "\n")
+    out = tmp_path / "out"
+    policies = "routing/least-requests,routing/random"
+    arguments = ["evaluate", "--trace", str(trace), "--seeds", "2", "--out", str(out)]
+    assert main([*arguments, "--policies", policies]) == 0
+    assert [r.policy for r in read_csv(out / "results.csv")] == ["least-requests", "random"]
+    assert read_csv(out / "results.csv")[0].metrics["finished"][0] == 40
+
+
+def test_errors_are_one_line(tmp_path, capsys):
+    assert "did you mean" in fails(capsys, "evaluate", "--policies", "routing/rndom")
+    assert "nowhere" in fails(capsys, "evaluate", "--scenarios", "nowhere")
+    assert "none.zip: no such model file" in fails(capsys, "evaluate", "--policies", "none.zip")
+    missing = str(tmp_path / "missing.csv")
+    assert "missing.csv" in fails(capsys, "evaluate", "--trace", missing)
+    broken = tmp_path / "broken.csv"
+    broken.write_text("arrival_s,prompt_tokens\n0,5\n")
+    assert "broken.csv" in fails(capsys, "evaluate", "--trace", str(broken))
+    assert "nowhere" in fails(capsys, "train", "--scenario", "nowhere", "--out", str(tmp_path))
+    assert "no run to resume" in fails(capsys, "train", "--resume", str(tmp_path))
+    assert "gamma = 2.0: must lie in" in fails(capsys, "train", "--gamma", "2")
+    assert "no baseline 'x'" in fails(capsys, "train", "--teacher", "x", "--out", str(tmp_path))
+    assert not [path for path in tmp_path.iterdir() if path.is_dir()]  # no half-made runs
+
+
+@pytest.mark.parametrize("script", ["train.py", "evaluate.py"])
+def test_scripts_are_doors_to_the_command(script):
+    done = subprocess.run(
+        [sys.executable, script, "--help"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 0
+    assert done.stdout.startswith(f"usage: gpuyard {script[:-3]}")
