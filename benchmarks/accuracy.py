@@ -18,21 +18,14 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 import accuracy_operators  # noqa: E402
-
-try:
-    import accuracy_serving
-except ModuleNotFoundError:
-    accuracy_serving = None
+import accuracy_serving  # noqa: E402
 
 
 def main() -> None:
     data = Path(os.environ.get("GPUYARD_DATA", ROOT.parent / "shared" / "data"))
     if not data.is_dir():
         sys.exit(f"no measured data at {data}: set GPUYARD_DATA to its folder")
-    errors = accuracy_operators.run(data)
-    if accuracy_serving:
-        errors |= accuracy_serving.run(data)
-    print(json.dumps(errors))
+    print(json.dumps(accuracy_operators.run(data) | accuracy_serving.run(data)))
 
 
 if __name__ == "__main__":
