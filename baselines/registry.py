@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import inspect
 from collections.abc import Callable
+from functools import partial
 
 from . import routing
 from .policy import Policy
@@ -22,6 +23,7 @@ _BASELINES: dict[str, Callable[..., Policy]] = {
     "routing/prefix-aware": routing.PrefixAware,
     "routing/llm-d": routing.LLMD,
     "routing/dynamo": routing.Dynamo,
+    "routing/dynamo-lmetric": partial(routing.Dynamo, policy="lmetric"),
     "routing/capability-aware": routing.CapabilityAware,
     "routing/predicted-latency": routing.PredictedLatency,
 }

@@ -327,7 +327,7 @@ def test_dynamo_reads_blocks_from_the_columns():
     decayed = router("dynamo", 2, overlap_credit_decay=1).cost(observation)
     np.testing.assert_allclose(decayed[0, 0], 44 - 5 / 3, rtol=1e-5)
     # lmetric: (20 + 10 - 5) * (14 + 1) = 375 against 10 * (40 + 1) = 410.
-    lmetric = router("dynamo", 2, policy="lmetric").cost(observation)
+    lmetric = router("dynamo-lmetric", 2).cost(observation)
     np.testing.assert_allclose(lmetric, [[375, 410]], rtol=1e-5)
 
 
@@ -451,7 +451,7 @@ def test_same_seed_same_actions(name):
 
 
 def test_names_and_kinds():
-    assert len(ROUTERS) == len(set(ROUTERS)) == 13
+    assert len(ROUTERS) == len(set(ROUTERS)) == 14
     assert baselines.names() == ROUTERS
     with pytest.raises(ValueError, match=r"no baselines of kind 'gang'; kinds: routing"):
         baselines.names("gang")
