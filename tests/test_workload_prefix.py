@@ -17,7 +17,7 @@ BLOCK = 4
 
 
 def stream_of(paths):
-    """Make a stream whose request i has the blocks paths[i], each of 4 tokens, and 2 more tokens."""
+    """Make a stream whose request i has the blocks paths[i] of 4 tokens each, and 2 more tokens."""
     n = len(paths)
     offsets = np.concatenate([[0], np.cumsum([len(path) for path in paths])]).astype(np.int64)
     blocks = np.array([block for path in paths for block in path], np.int64)

@@ -41,7 +41,7 @@ def next_u64(state):
 @kernel
 def uniform(state):
     """Return a float uniform in (0, 1): never 0, so that its logarithm is finite."""
-    return (float(next_u64(state) >> _S11) + 0.5) * _UNIT
+    return (float(np.int64(next_u64(state) >> _S11)) + 0.5) * _UNIT  # signed: one instruction
 
 
 @kernel

@@ -207,46 +207,56 @@ def prefixes(spec, num_clients, drafts):
     """
     n = len(drafts)
     requests = np.zeros(num_clients, np.int32)
-    root = np.full(num_clients, -1, np.int32)
     for i in range(n):
         requests[drafts[i].client] += 1
+    roots = np.full(num_clients, -1, np.int32)  # blocks of each client's system prompt with ids
     offsets = np.empty(n + 1, np.int64)
-    offsets[0] = 0
+    end = 0
     left = spec.max_ids * n
-    known = 0
-    roots = np.zeros(num_clients, np.int32)
     for i in range(n):
         draft = drafts[i]
+        common = draft.common
         if draft.previous >= 0:
-            draft.common = min(draft.common, drafts[draft.previous].kept)
+            common = min(common, drafts[draft.previous].kept)
         elif requests[draft.client] < 2:
-            draft.common = 0
+            common = 0
         else:
-            if root[draft.client] < 0:
-                roots[draft.client] = min(draft.common, left)
-                root[draft.client] = 0
+            if roots[draft.client] < 0:
+                roots[draft.client] = min(common, left)
                 left -= roots[draft.client]
-            draft.common = min(draft.common, roots[draft.client])
-        fresh = max(0, min(draft.ahead - draft.common, left))
+            common = roots[draft.client]
+        fresh = max(0, min(draft.ahead - common, left))
         left -= fresh
-        draft.kept = draft.common + fresh
-        draft.begin = offsets[i]
-        offsets[i + 1] = offsets[i] + draft.kept
-    ids = np.empty(offsets[n], np.int32)
-    root[:] = -1
-    for i in range(n):
+        draft.common = common
+        draft.kept = common + fresh
+        draft.begin = end
+        offsets[i] = end
+        end += draft.kept
+    offsets[n] = end
+    return offsets, _name(drafts, roots, end)
+
+
+@kernel
+def _name(drafts, roots, total):
+    """Write the ids of all requests one after the other, dense in order of first use."""
+    ids = np.empty(total, np.int32)
+    roots[:] = -1  # from here on the first id of each client's system prompt
+    known = 0
+    for i in range(len(drafts)):
         draft = drafts[i]
+        begin, common, kept = draft.begin, draft.common, draft.kept
         if draft.previous >= 0:
             source = drafts[draft.previous].begin
-            for j in range(draft.common):
-                ids[draft.begin + j] = ids[source + j]
-        else:
-            if root[draft.client] < 0 and draft.common > 0:
-                root[draft.client] = known
-                known += draft.common
-            for j in range(draft.common):
-                ids[draft.begin + j] = root[draft.client] + j
-        for j in range(draft.common, draft.kept):
-            ids[draft.begin + j] = known
-            known += 1
-    return offsets, ids
+            for j in range(common):
+                ids[begin + j] = ids[source + j]
+        elif common > 0:
+            if roots[draft.client] < 0:
+                roots[draft.client] = known
+                known += common
+            root = roots[draft.client]
+            for j in range(common):
+                ids[begin + j] = root + j
+        for j in range(common, kept):
+            ids[begin + j] = known + j - common
+        known += kept - common
+    return ids

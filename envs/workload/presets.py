@@ -108,6 +108,7 @@ def _mooncake_conv() -> Generator:
         rate_per_s=3.29,
         max_tokens=126_000,
         clients=Clients(system_tokens=512),
+        modulation=Modulation(**_fitted("modulation", "mooncake")),
         conversation=Conversation(
             follow_up=_knots("mooncake-follow-up"), **_fitted("conversation", "mooncake")
         ),

@@ -28,7 +28,8 @@ def draw(state, table):
     """Return a variate of the tabulated distribution."""
     bits = next_u64(state)
     cell = np.int64(bits >> _CELL_SHIFT)
-    return table[cell] + (bits & _REST) * 2.0**-53 * (table[cell + 1] - table[cell])
+    share = np.int64(bits & _REST) * 2.0**-53
+    return table[cell] + share * (table[cell + 1] - table[cell])
 
 
 def lengths(knots: ArrayLike) -> NDArray[np.float64]:
