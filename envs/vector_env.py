@@ -142,6 +142,30 @@ class ClusterVectorEnv(VectorEnv[Observation, NDArray[np.int64], NDArray[np.int6
         """Return the per-request table of environment ``index``; see :meth:`Batch.results`."""
         return self._batch.results(index)
 
+    def get_state(self) -> dict[str, Any]:
+        """Return a copy of all worlds, to come back to with :meth:`set_state`.
+
+        The generators of future episodes are part of it.
+        """
+        return {
+            "worlds": [self._batch.world.get_state(index) for index in range(self.num_envs)],
+            "generators": [generator.bit_generator.state for generator in self._generators],
+            "ended": self._ended.copy(),
+            "outputs": tuple(array.copy() for array in self._outputs),
+        }
+
+    def set_state(self, state: dict[str, Any]) -> tuple[Observation, dict[str, Any]]:
+        """Put all worlds into ``state`` and return their observations and infos."""
+        self._generators = [np.random.default_rng() for _ in range(self.num_envs)]
+        for index, (world, generator) in enumerate(
+            zip(state["worlds"], state["generators"], strict=True)
+        ):
+            self._batch.world.set_state(index, world)
+            self._generators[index].bit_generator.state = generator
+        self._ended = state["ended"].copy()
+        self._outputs = tuple(array.copy() for array in state["outputs"])
+        return self._observation(self._outputs), self._infos(self._outputs[8])
+
     def render(self) -> tuple[Any, ...] | None:
         """Return one picture per environment; see the single environment."""
         if self.render_mode is None:
