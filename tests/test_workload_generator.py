@@ -226,7 +226,10 @@ def test_urgent_cap_and_lengths_follow_the_knots():
         (lambda: replace(TALK, think_sigma=float("nan")), r"Conversation.think_sigma = nan"),
         (lambda: Bursts(1, 1, 0, 1, 1, 1, 1, 0, 1, 1), r"Bursts.size_max = 0"),
         (lambda: preset("chatt"), r"unknown workload generator 'chatt'; choose one of chat"),
-        (lambda: preset("chat", rate=3), r"has no parameter 'rate'; choose from"),
+        (lambda: preset("chat", rate=3), r"'chat' has no field 'rate'; choose from prompt"),
+        (lambda: preset("chat", clients={"n": 3}), r"'chat', clients has no field 'n'; choose"),
+        (lambda: preset("azure-conv", bursts={"n": 3}), r"'azure-conv', bursts: .*'n'"),
+        (lambda: preset("chat", prompt="x"), r"unknown length sketch 'x'; choose one of azure"),
         (lambda: hour_profile("x"), r"unknown hour profile 'x'; choose one of azure"),
         (lambda: sample(POISSON, 0, 0), r"num_requests = 0"),
     ],
@@ -234,6 +237,21 @@ def test_urgent_cap_and_lengths_follow_the_knots():
 def test_bad_parameters(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_preset_takes_what_a_scenario_file_can_say():
+    changed = preset(
+        "chat",
+        clients={"count": 3, "zipf": 0.5},
+        modulation={"hour_profile": "azure-code-weekday", "log_sd": 0.1},
+        prompt="azure-conv-prompt",
+        conversation={"continue_prob": [0.5, 0.6]},
+    )
+    assert (changed.clients.count, changed.clients.cv_mu) == (3, preset("chat").clients.cv_mu)
+    assert changed.modulation.hour_profile == hour_profile("azure-code-weekday")
+    assert changed.prompt == preset("azure-conv").prompt
+    assert changed.mean_turns == pytest.approx(1 + 0.5 / 0.4)
+    assert sample(changed).prefix_block_tokens == 128
 
 
 def test_every_fit_names_its_source():

@@ -76,8 +76,12 @@ class Generator:
         """
         if num_requests < 1:
             raise ValueError(f"num_requests = {num_requests} must be at least 1")
-        columns = conversations.generate(seed_state(rng), num_requests, *self._arrays)
-        return RequestStream(*columns[:6], self._block_tokens, columns[6])
+        arrival_s, prompt, output, session, offsets, ids, priority = conversations.generate(
+            seed_state(rng), num_requests, *self._arrays
+        )
+        return RequestStream(
+            arrival_s, prompt, output, session, offsets, ids, self._block_tokens, priority
+        )
 
     def max_prefix_ids(self, num_requests: int) -> int:
         """Return a bound on the distinct prefix ids of a stream: all are below it."""

@@ -13,6 +13,7 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Mapping
 from dataclasses import fields, replace
 from functools import cache
 from importlib.resources import files
@@ -50,21 +51,57 @@ def preset(name: str, **changes: Any) -> Generator:
     Args:
         name: a key of :data:`PRESETS`.
         changes: fields of :class:`Generator` that are to differ, usually ``rate_per_s`` and
-            ``max_tokens``.
+            ``max_tokens``. As in a scenario file, a part may be a table of its fields, lengths the
+            name of a fitted sketch, and an hour profile the name of a fitted one.
 
     Raises:
         ValueError: there is no generator of that name, or no such field.
     """
     if name not in PRESETS:
         raise ValueError(f"unknown workload generator {name!r}; choose one of {', '.join(PRESETS)}")
-    known = {field.name for field in fields(Generator)}
-    unknown = sorted(changes.keys() - known)
+    return _changed(PRESETS[name](), changes, f"workload generator {name!r}")
+
+
+_PARTS = {
+    "clients": Clients,
+    "bursts": Bursts,
+    "modulation": Modulation,
+    "conversation": Conversation,
+}
+_SKETCHES = ("prompt", "output", "follow_up")
+
+
+def _changed(old: Any, changes: Mapping[str, Any], where: str) -> Any:
+    """Return a dataclass with some fields changed from plain values."""
+    known = [field.name for field in fields(old)]
+    unknown = sorted(changes.keys() - set(known))
     if unknown:
-        raise ValueError(
-            f"workload generator {name!r} has no parameter {unknown[0]!r}; "
-            f"choose from {', '.join(sorted(known))}"
-        )
-    return replace(PRESETS[name](), **changes)
+        raise ValueError(f"{where} has no field {unknown[0]!r}; choose from {', '.join(known)}")
+    return replace(old, **{k: _value(getattr(old, k), k, v, where) for k, v in changes.items()})
+
+
+def _value(old: Any, field: str, value: Any, where: str) -> Any:
+    """Return the value of a field from what a scenario file can say."""
+    if field in _PARTS and isinstance(value, Mapping):
+        if old is not None:
+            return _changed(old, value, f"{where}, {field}")
+        try:
+            return _PARTS[field](**_plain(value))
+        except TypeError as error:
+            raise ValueError(f"{where}, {field}: {error}") from error
+    return _plain({field: value})[field]
+
+
+def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Look up names of fits and turn lists into tuples."""
+    found = {}
+    for field, value in values.items():
+        if isinstance(value, str) and field == "hour_profile":
+            value = hour_profile(value)
+        elif isinstance(value, str) and field in _SKETCHES:
+            value = _knots(value)
+        found[field] = tuple(value) if isinstance(value, list) else value
+    return found
 
 
 def _fitted(kind: str, name: str) -> dict[str, Any]:
@@ -74,7 +111,10 @@ def _fitted(kind: str, name: str) -> dict[str, Any]:
 
 
 def _knots(name: str) -> tuple[float, ...]:
-    return tuple(fits()["lengths"][name]["knots"])
+    sketches = fits()["lengths"]
+    if name not in sketches:
+        raise ValueError(f"unknown length sketch {name!r}; choose one of {', '.join(sketches)}")
+    return tuple(sketches[name]["knots"])
 
 
 def _azure_conv() -> Generator:

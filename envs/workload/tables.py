@@ -47,14 +47,14 @@ def middles(table: NDArray[np.float64]) -> NDArray[np.float64]:
     return 0.5 * (table[1:] + table[:-1])
 
 
-def remaining(*parts: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Tabulate what is left of a sum of independent parts, seen from a random moment.
+def remaining(first: NDArray[np.float64], second: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Tabulate what is left of the sum of two independent times, seen from a random moment.
 
     In a renewal process that moment falls into an interval G with probability proportional to its
     length and uniformly inside it: P(left > x) = E[max(0, G - x)] / E[G].
     """
-    coarse = [np.interp((np.arange(64) + 0.5) / 64, _P, part) for part in parts]
-    whole = np.sort(sum(np.meshgrid(*coarse)).ravel() if len(parts) > 1 else middles(parts[0]))
+    coarse = [np.interp((np.arange(64) + 0.5) / 64, _P, part) for part in (first, second)]
+    whole = np.sort(np.add.outer(*coarse).ravel())
     behind = np.append(np.cumsum(whole[::-1])[::-1], 0.0)  # sum of all from here on
     left = np.arange(len(whole), -1, -1)
     x = np.append(0.0, whole)
