@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from .observation import CANDIDATES, CLUSTER, QUEUE
 from .perf import capability, tabulate
+from .perf.cost_table import COST
 from .scenario import Scenario
 from .sim.compile import is_warm
-from .perf.cost_table import COST
 from .sim.records import CONFIG, SPEC
 from .sim.world import Static, World, records
 

@@ -18,7 +18,149 @@ Observation = dict[str, NDArray]
 
 
 class ClusterEnv(gym.Env[Observation, np.int64]):
-    """DOCSTRING"""
+    """A GPU cluster that stops whenever someone must decide.
+
+    ## Description
+
+    Requests for a large language model arrive at a router in front of unequal replicas. For each
+    one the agent picks the replica that will serve it (or holds it back for a moment, where the
+    scenario allows). Replicas batch continuously with vLLM v1's semantics: a token budget per
+    step, decodes first, chunked prefill, a cap on sequences, block-paged KV with preemption by
+    recomputation, and a prefix cache with LRU eviction. Step times come from a cost model that is
+    held against measured kernels and real serving runs (`docs/accuracy.md`). Between events the
+    engine advances in closed form.
+
+    ## Action Space
+
+    `Discrete(C)`: the candidate to take. In `gpuyard/Routing-v0` there is one candidate per
+    replica, in the scenario's order, and a last one to hold the request back for `router.hold_s`
+    seconds if that is above 0. `action_masks()` and the observation's `action_mask` say which are
+    feasible: replicas whose KV cache can hold the request; holding, while the request has waited
+    less than `router.hold_limit_s`. An infeasible action is counted in `info["invalid_actions"]`
+    and replaced by the feasible replica with the fewest requests in flight.
+
+    ## Observation Space
+
+    A flat `Dict` of float32 `Box`es in [0, 1]; `action_mask` is int8. R replicas, D devices, C
+    candidates. A column holds a share, or a quantity x >= 0 squashed to x / (x + scale), which
+    `gpuyard.envs.observation.read` undoes. Columns marked "reported" are what the replica last told the
+    router, every `router.signal_interval_s` seconds (0: always up to date); the others are the
+    router's own knowledge. Output lengths are estimates (`[estimates]` of the scenario).
+
+    | Key | Shape | What |
+    |-----|-------|------|
+    | `cluster` | (10,) | the world as a whole |
+    | `device_memory` | (D,) | share of each device's memory in use |
+    | `device_load` | (D,) | share of each device's peak FLOP/s in use by the step under way |
+    | `link_load` | (R,) | utilisation of each replica's scale-up links by tensor parallelism |
+    | `queue` | (Q, 8) | the request under decision, then those held back, oldest first |
+    | `candidates` | (C, 20) | what taking each candidate would mean |
+    | `action_mask` | (C,) | 1 = feasible |
+
+    `cluster`:
+
+    | # | Column | Unit | Stored as | Meaning |
+    |---|--------|------|-----------|---------|
+    | 0 | `kind_route` | flag | x | a request waits for a replica |
+    | 1 | `kind_place` | flag | x | a gang waits for devices |
+    | 2 | `kind_scale` | flag | x | a replica may be added or removed |
+    | 3 | `progress` | share | x | decided share of the episode's requests |
+    | 4 | `arrival_rate` | request/s | x / (x + 20) | moving average over about 32 arrivals |
+    | 5 | `prompt_rate` | token/s | x / (x + 20000) | prompt tokens arriving, same average |
+    | 6 | `in_flight` | request | x / (x + 256) | requests sent to any replica and not finished |
+    | 7 | `held` | request | x / (x + 8) | requests held back at the router |
+    | 8 | `slo_attainment` | share | x | finished requests that met both objectives |
+    | 9 | `prefix_hit_rate` | share | x | prompt tokens served from a prefix cache so far |
+
+    `queue`, rows beyond the queue are 0:
+
+    | # | Column | Unit | Stored as | Meaning |
+    |---|--------|------|-----------|---------|
+    | 0 | `is_request` | flag | x | the row holds a request |
+    | 1 | `is_gang` | flag | x | the row holds a gang |
+    | 2 | `size` | token or device | x / (x + 2048) | prompt tokens of a request, devices of a gang |
+    | 3 | `estimate` | token or s | x / (x + 512) | estimated output tokens or duration |
+    | 4 | `age_s` | s | x / (x + 1) | time since arrival |
+    | 5 | `priority` | share | x | 0 lowest, 1 highest |
+    | 6 | `ttft_slo_s` | s | x / (x + 1) | objective for the time to first token |
+    | 7 | `tpot_slo_s` | s | x / (x + 0.05) | objective for the time per output token |
+
+    `candidates`, the row of holding back is 0:
+
+    | # | Column | Unit | Stored as | Meaning |
+    |---|--------|------|-----------|---------|
+    | 0 | `running` | request | x / (x + 32) | sequences in the batch (reported) |
+    | 1 | `waiting` | request | x / (x + 8) | requests queued at the replica (reported) |
+    | 2 | `in_flight` | request | x / (x + 32) | sent by this router and not finished |
+    | 3 | `in_flight_tokens` | token | x / (x + 32768) | their prompt plus estimated output tokens |
+    | 4 | `queued_tokens` | token | x / (x + 8192) | prompt tokens not yet computed (reported) |
+    | 5 | `kv_usage` | share | x | KV blocks held by running requests (reported) |
+    | 6 | `kv_blocks` | block | x / (x + 4096) | KV blocks held by running requests (reported) |
+    | 7 | `kv_demand` | share | x | blocks this request needs at its estimated length |
+    | 8 | `request_blocks` | block | x / (x + 64) | KV blocks of this request's prompt |
+    | 9 | `prefix_match` | share | x | share of the prompt cached there (reported) |
+    | 10 | `prefix_sent` | share | x | share of the prompt this router ever sent there |
+    | 11 | `session_last` | flag | x | this session's last request went there |
+    | 12 | `session_home` | flag | x | consistent hashing maps this session there |
+    | 13 | `prefill_s` | s | x / (x + 0.5) | predicted time to prefill this prompt alone, hits deducted |
+    | 14 | `wait_s` | s | x / (x + 0.5) | predicted wait before its prefill starts (reported) |
+    | 15 | `step_s` | s | x / (x + 0.05) | predicted decode step with this request added (reported) |
+    | 16 | `work_s` | s | x / (x + 5) | estimated compute time of everything in flight there |
+    | 17 | `capacity` | share | x | expected output throughput, the fastest replica = 1 |
+    | 18 | `load` | share | x | in flight over the sequence cap |
+    | 19 | `price` | $/h | x / (x + 10) | price of the replica's devices |
+
+    ## Rewards
+
+    The change of a weighted sum of terms since the last decision; the scenario's `[reward]` table
+    has the weights, `gpuyard.envs.reward` the terms. Default: minus the time that requests have
+    spent waiting for their first token, so the return is minus N times the mean TTFT (seconds).
+
+    ## Starting State
+
+    All replicas are empty and the first request has just arrived. `reset(seed=...)` draws new
+    requests: from the workload's generator, or a window of its trace from a random start.
+
+    ## Episode End
+
+    Terminated when all `workload.num_requests` requests are finished: after the last decision the
+    world runs on until then. Never truncated by itself.
+
+    ## Information
+
+    `reset` and `step` return the same keys, floats, as they stand: `time_s`, `arrived`,
+    `finished`, `invalid_actions`, `preemptions`, `ttft_mean_s`, `tpot_mean_s`, `e2e_mean_s`,
+    `slo_attainment`, `goodput` (requests within both objectives per second),
+    `output_tokens_per_s`, `prefix_hit_rate`. `results()` returns the table of all requests.
+
+    ## Arguments
+
+    | Argument | Default | Meaning |
+    |----------|---------|---------|
+    | `scenario` | `"routing-default"` | name, path of a TOML file, or a `Scenario` |
+    | `render_mode` | `None` | `"ansi"` (text) or `"rgb_array"` (uint8 image; needs matplotlib) |
+
+    ```python
+    import gymnasium as gym
+    import gpuyard
+
+    env = gym.make("gpuyard/Routing-v0", scenario="routing-default")
+    ```
+
+    ## Vectorized environment
+
+    `gym.make_vec("gpuyard/Routing-v0", num_envs=64)` gives
+    :class:`~gpuyard.envs.vector_env.ClusterVectorEnv`: the same engine and, seed for seed, the
+    same trajectories.
+
+    ## References
+
+    vLLM v1 scheduler and block pool; the cost model's sources stand in `envs/perf`.
+
+    ## Version History
+
+    * v0: initial version.
+    """
 
     metadata = {"render_modes": ["ansi", "rgb_array"], "render_fps": 4}  # noqa: RUF012
 

@@ -10,6 +10,7 @@ knowledge. Nothing here depends on true output lengths, only on estimates.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -80,6 +81,7 @@ TABLES: dict[str, tuple[Column, ...]] = {
 }
 
 
+@cache
 def index(key: str, name: str) -> int:
     """Return the position of column ``name`` in observation ``key``.
 

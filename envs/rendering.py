@@ -79,7 +79,9 @@ def as_image(picture: Picture) -> NDArray[np.uint8]:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise ImportError('render_mode "rgb_array" needs matplotlib: install gpuyard[plot]') from error
+        raise ImportError(
+            'render_mode "rgb_array" needs matplotlib: install gpuyard[plot]'
+        ) from error
     count = len(picture.replicas)
     figure = Figure(figsize=(10, 1.2 + 0.35 * count), dpi=80, layout="constrained")
     canvas = FigureCanvasAgg(figure)

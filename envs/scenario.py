@@ -320,7 +320,9 @@ def _workload(table: dict[str, Any], folder: Path, name: str) -> Workload:
         return Workload(replace(generator, rate_per_s=generator.rate_per_s * scale), count)
     _refuse_unknown(table, {"trace", "format"}, "workload")
     path = Path(table["trace"])
-    stream = readers.read(path if path.is_absolute() else folder / path, table.get("format", "auto"))
+    stream = readers.read(
+        path if path.is_absolute() else folder / path, table.get("format", "auto")
+    )
     count = min(count, len(stream)) or len(stream)
     # a preempted request may find its own blocks again: a replay of a whole trace keeps their ids
     if count < len(stream) or len(stream.prefix_ids) > OWN_IDS:

@@ -33,7 +33,7 @@ class ClusterVectorEnv(VectorEnv[Observation, NDArray[np.int64], NDArray[np.int6
     |---------------------|-----------------------------------------------------------------------|
     | `num_envs`          | environments in the batch                                             |
     | `scenario`          | as for the single environment                                         |
-    | `autoreset_mode`    | an `AutoresetMode` or its value: "NextStep" (default), "SameStep", "Disabled" |
+    | `autoreset_mode`    | an `AutoresetMode` or its value: "NextStep", "SameStep", "Disabled"   |
     | `max_episode_steps` | truncate an episode after so many decisions (None: never)             |
     | `render_mode`       | as for the single environment                                         |
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from reference_serving import ReplicaSpec
 from reference_kv import Request
+from reference_serving import ReplicaSpec
 
 from gpuyard.envs.perf.cost_table import COST, CostTable
 from gpuyard.envs.sim.records import CONFIG, SPEC

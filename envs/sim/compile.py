@@ -7,6 +7,7 @@ Where no cache can be written the functions compile in memory.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 import tempfile
@@ -48,19 +49,26 @@ def _cache_folder() -> Path | None:
 
 
 # error_model: a division by zero gives inf or nan instead of an exception; the checks cost
-OPTIONS = {"nogil": True, "error_model": "numpy", "forceinline": True}
+OPTIONS = {"nogil": True, "error_model": "numpy"}
 CACHE_FOLDER = None if config.DISABLE_JIT else _cache_folder()
 
 
-def kernel(function: Callable[..., Any]) -> Any:
-    """Compile ``function`` on first use, without the GIL, cached on disk where possible."""
+def kernel(function: Callable[..., Any] | None = None, *, inline: bool = True) -> Any:
+    """Compile ``function`` on first use, without the GIL, cached on disk where possible.
+
+    Small functions on the hot path are inlined into their callers, which takes their arguments
+    out of memory; ``inline=False`` keeps large or rarely called ones apart, to compile them once.
+    """
+    if function is None:
+        return functools.partial(kernel, inline=inline)
+    options = {**OPTIONS, "forceinline": inline}
     if CACHE_FOLDER is None:
-        return njit(**OPTIONS)(function)
+        return njit(**options)(function)
     before, config.CACHE_DIR = config.CACHE_DIR, str(CACHE_FOLDER)
     try:
-        return njit(cache=True, **OPTIONS)(function)
+        return njit(cache=True, **options)(function)
     except RuntimeError:  # numba found no way to cache: a zipped or frozen install
-        return njit(**OPTIONS)(function)
+        return njit(**options)(function)
     finally:
         config.CACHE_DIR = before
 

@@ -58,7 +58,7 @@ def hold_back(e, index, env, config, requests):
     env.held += 1
 
 
-@kernel
+@kernel(inline=False)
 def apply_action(
     e, action, env, config, replicas, specs, costs, requests, slots, phases, nodes, ids, linear, head
 ):  # fmt: skip
@@ -122,7 +122,7 @@ def next_decision(e, env, requests):
     return True
 
 
-@kernel
+@kernel(inline=False)
 def run_until_decision(
     e, env, config, replicas, specs, costs, requests, slots, phases, nodes, ids, linear, head
 ):  # fmt: skip
@@ -152,7 +152,7 @@ def run_until_decision(
             env.now_s = max(env.now_s, requests[e, index].finish_s)
 
 
-@kernel
+@kernel(inline=False)
 def reset_world(e, env, replicas, specs, phases, nodes, num_ids):
     """Empty every replica and set the clock to zero; the requests have been loaded already."""
     for r in range(len(specs)):
@@ -214,7 +214,7 @@ def reset_world(e, env, replicas, specs, phases, nodes, num_ids):
     env.cached_tokens = 0
 
 
-@kernel
+@kernel(inline=False)
 def load_requests(
     e, envs, requests, ids, arrival_s, prompt_tokens, output_tokens, estimate_tokens, session,
     prefix_offsets, prefix_ids, priority,
@@ -254,12 +254,16 @@ def load_requests(
     envs[e].num_requests = count
 
 
-@kernel
-def reset_batch(
-    chosen, num_ids, rewards, envs, config, replicas, specs, costs, requests, slots, phases, nodes,
-    ids, linear, head, cluster, memory, load, link_load, queue, candidates, mask, info,
+IDLE, STEP, RESET = 0, 1, 2  # what an environment of a batch is to do
+
+
+@kernel(inline=False)
+def run_batch(
+    orders, actions, num_ids, rewards, envs, config, replicas, specs, costs, requests, slots,
+    phases, nodes, ids, linear, head, cluster, memory, load, link_load, queue, candidates, mask,
+    info,
 ):  # fmt: skip
-    """Start an episode in the chosen environments and observe its first decision."""
+    """Step or reset environments as ``orders`` says, and observe their next decisions."""
     envs = borrow(envs)
     config = borrow(config)
     replicas = borrow(replicas)
@@ -280,66 +284,27 @@ def reset_batch(
     candidates = borrow(candidates)
     mask = borrow(mask)
     info = borrow(info)
+    settings = config[0]
     for e in range(len(envs)):
-        if chosen[e]:
-            env = envs[e]
+        if orders[e] == IDLE:
+            continue
+        env = envs[e]
+        if orders[e] == RESET:
             reset_world(e, env, replicas, specs, phases, nodes, num_ids[e])
-            run_until_decision(
-                e, env, config[0], replicas, specs, costs, requests, slots, phases, nodes, ids,
-                linear, head,
+        elif env.deciding >= 0:
+            apply_action(
+                e, actions[e], env, settings, replicas, specs, costs, requests, slots, phases,
+                nodes, ids, linear, head,
             )  # fmt: skip
-            env.reward_value = value(env, config[0])
-            rewards[e] = 0.0
-            observe(
-                e, env, config[0], replicas, specs, costs, requests, phases, nodes, ids, linear,
-                head, cluster, memory, load, link_load, queue, candidates, mask,
-            )  # fmt: skip
-            write_info(e, env, info)
-
-
-@kernel
-def step_batch(
-    chosen, actions, rewards, envs, config, replicas, specs, costs, requests, slots, phases, nodes,
-    ids, linear, head, cluster, memory, load, link_load, queue, candidates, mask, info,
-):  # fmt: skip
-    """Take one action in each chosen environment and observe its next decision."""
-    envs = borrow(envs)
-    config = borrow(config)
-    replicas = borrow(replicas)
-    specs = borrow(specs)
-    costs = borrow(costs)
-    requests = borrow(requests)
-    slots = borrow(slots)
-    phases = borrow(phases)
-    nodes = borrow(nodes)
-    ids = borrow(ids)
-    linear = borrow(linear)
-    head = borrow(head)
-    cluster = borrow(cluster)
-    memory = borrow(memory)
-    load = borrow(load)
-    link_load = borrow(link_load)
-    queue = borrow(queue)
-    candidates = borrow(candidates)
-    mask = borrow(mask)
-    info = borrow(info)
-    for e in range(len(envs)):
-        if chosen[e]:
-            env = envs[e]
-            if env.deciding >= 0:
-                apply_action(
-                    e, actions[e], env, config[0], replicas, specs, costs, requests, slots, phases,
-                    nodes, ids, linear, head,
-                )  # fmt: skip
-                run_until_decision(
-                    e, env, config[0], replicas, specs, costs, requests, slots, phases, nodes, ids,
-                    linear, head,
-                )  # fmt: skip
-            before = env.reward_value
-            env.reward_value = value(env, config[0])
-            rewards[e] = env.reward_value - before
-            observe(
-                e, env, config[0], replicas, specs, costs, requests, phases, nodes, ids, linear,
-                head, cluster, memory, load, link_load, queue, candidates, mask,
-            )  # fmt: skip
-            write_info(e, env, info)
+        run_until_decision(
+            e, env, settings, replicas, specs, costs, requests, slots, phases, nodes, ids, linear,
+            head,
+        )  # fmt: skip
+        before = env.reward_value if orders[e] == STEP else 0.0
+        env.reward_value = value(env, settings)
+        rewards[e] = env.reward_value - before
+        observe(
+            e, env, settings, replicas, specs, costs, requests, phases, nodes, ids, linear, head,
+            cluster, memory, load, link_load, queue, candidates, mask,
+        )  # fmt: skip
+        write_info(e, env, info)

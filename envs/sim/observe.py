@@ -9,7 +9,6 @@ from __future__ import annotations
 import numpy as np
 
 from ..observation import CANDIDATES, CLUSTER, QUEUE
-
 from .compile import kernel
 from .costs import decode_step_s, prefill_attention_s
 from .kvcache import cached_units, sent_units
@@ -231,7 +230,7 @@ def may_hold(request, now_s, config):
     return config.hold_s > 0.0 and waited_s + config.hold_s <= config.hold_limit_s
 
 
-@kernel
+@kernel(inline=False)
 def observe(
     e, env, config, replicas, specs, costs, requests, phases, nodes, ids, linear, head,
     cluster, memory, load, link_load, queue, candidates, mask,

@@ -135,7 +135,7 @@ def give_blocks(e, r, request, tokens, replica, spec, nodes):
     request.blocks = blocks
 
 
-@kernel
+@kernel(inline=False)
 def grow_or_preempt(e, r, replica, spec, env, requests, slots, phases, nodes, ids):
     """Allocate this step's blocks one sequence at a time, preempting from the tail as needed.
 
@@ -214,7 +214,7 @@ def compute_prompt(e, r, now_s, chunk, request, replica, spec, nodes, ids):
         register(e, r, request, units, now_s, nodes, ids)
 
 
-@kernel
+@kernel(inline=False)
 def begin_step(
     e, r, now_s, replica, spec, env, cost, requests, slots, phases, nodes, ids, linear, head
 ):
@@ -339,7 +339,7 @@ def finish_request(e, r, end_s, index, replica, spec, env, config, requests, nod
         env.slo_met += 1
 
 
-@kernel
+@kernel(inline=False)
 def remove_finished(e, r, end_s, replica, spec, env, config, requests, slots, phases, nodes, ids):
     """Finish the sequences whose time has come; the others keep their order."""
     step = replica.step_count
@@ -379,7 +379,7 @@ def end_prefill(e, r, end_s, at, replica, spec, env, requests, slots, phases):
     replica.next_finish = min(replica.next_finish, slots[e, r, at].finish_step)
 
 
-@kernel
+@kernel(inline=False)
 def end_run(e, r, end_s, steps, replica, spec, env, config, requests, slots, phases, nodes, ids):
     """Commit ``steps`` steps of the run (or the one prefilling step) that end at ``end_s``."""
     if steps > 1:
@@ -401,7 +401,7 @@ def end_run(e, r, end_s, steps, replica, spec, env, config, requests, slots, pha
         )
 
 
-@kernel
+@kernel(inline=False)
 def advance(
     e,
     r,
@@ -432,7 +432,7 @@ def advance(
         )  # fmt: skip
 
 
-@kernel
+@kernel(inline=False)
 def submit(
     e, r, index, now_s, replica, spec, env, costs, requests, slots, phases, nodes, ids, linear, head
 ):

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from ..observation import CANDIDATES, CLUSTER, QUEUE
 from ..workload.stream import RequestStream
 from . import decisions
-from .records import CONFIG, ENV, NODE, REPLICA, REQUEST, SLOT
+from .records import ENV, NODE, REPLICA, REQUEST, SLOT
 
 INFO_KEYS = (
     "time_s",
@@ -129,13 +129,21 @@ class World:
 
     def reset(self, chosen: NDArray[np.bool_], outputs: tuple[NDArray, ...]) -> None:
         """Start an episode in the chosen environments and write their rows of ``outputs``."""
-        decisions.reset_batch(chosen, self.num_ids, outputs[0], *self._engine(), *outputs[1:])
+        nothing = np.zeros(self.num_envs, np.int64)
+        self._run(np.where(chosen, decisions.RESET, decisions.IDLE), nothing, outputs)
 
     def step(
         self, chosen: NDArray[np.bool_], actions: NDArray[np.int64], outputs: tuple[NDArray, ...]
     ) -> None:
         """Take one action in the chosen environments and write their rows of ``outputs``."""
-        decisions.step_batch(chosen, actions, outputs[0], *self._engine(), *outputs[1:])
+        self._run(np.where(chosen, decisions.STEP, decisions.IDLE), actions, outputs)
+
+    def _run(
+        self, orders: NDArray[np.int64], actions: NDArray[np.int64], outputs: tuple[NDArray, ...]
+    ) -> None:
+        decisions.run_batch(
+            orders, actions, self.num_ids, outputs[0], *self._engine(), *outputs[1:]
+        )
 
     def _engine(self) -> tuple[NDArray, ...]:
         static = self.static
