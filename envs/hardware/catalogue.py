@@ -200,7 +200,7 @@ def gpu_from(name: str, row: Row) -> GPU:
     Raises:
         ValueError: naming the field, its value and the remedy.
     """
-    cell = Cells("GPU", name, row, set(_header("gpus.csv")) - {"name"})
+    cell = Cells("GPU", name, row, _columns("gpus.csv"))
     result = GPU(
         name=name,
         sms=cell.whole("sms", low=1),
@@ -224,8 +224,10 @@ def gpu_from(name: str, row: Row) -> GPU:
         confidence=str(row.get("confidence", "analogy")),
         source=str(row.get("source", "scenario")),
     )
-    if not result.like:
-        raise cell.error("like", "", "name the catalogue GPU whose kernels resemble its own")
+    if result.like not in _rows("gpus.csv"):
+        names = ", ".join(_rows("gpus.csv"))
+        remedy = f"name the GPU whose kernels resemble its own, one of {names}"
+        raise cell.error("like", result.like, remedy)
     return result
 
 
@@ -235,7 +237,7 @@ def model_from(name: str, row: Row) -> Model:
     Raises:
         ValueError: naming the field, its value and the remedy.
     """
-    cell = Cells("model", name, row, set(_header("models.csv")) - {"name", "also"})
+    cell = Cells("model", name, row, _columns("models.csv"))
     layers = cell.whole("layers", low=1)
     heads = cell.whole("heads", low=1)
     experts = cell.whole("experts", default=0)
@@ -288,22 +290,25 @@ def _lookup(kind: str, name: str, table: dict[str, Any]) -> Any:
 
 
 @cache
-def _header(file: str) -> tuple[str, ...]:
+def _rows(file: str) -> dict[str, dict[str, str]]:
+    """Return the rows of a table by name."""
     with (HERE / file).open(newline="") as lines:
-        return tuple(next(csv.reader(lines)))
+        return {row["name"]: row for row in csv.DictReader(lines)}
+
+
+def _columns(file: str) -> set[str]:
+    return set(next(iter(_rows(file).values())))
 
 
 @cache
 def _gpus() -> dict[str, GPU]:
-    with (HERE / "gpus.csv").open(newline="") as lines:
-        return {row["name"]: gpu_from(row["name"], row) for row in csv.DictReader(lines)}
+    return {name: gpu_from(name, row) for name, row in _rows("gpus.csv").items()}
 
 
 @cache
 def _models() -> dict[str, Model]:
     result = {}
-    with (HERE / "models.csv").open(newline="") as lines:
-        for row in csv.DictReader(lines):
-            entry = model_from(row["name"], row)
-            result.update({name: entry for name in [entry.name, *row["also"].split(";")] if name})
+    for name, row in _rows("models.csv").items():
+        entry = model_from(name, row)
+        result.update({known: entry for known in [name, *row["also"].split(";")] if known})
     return result

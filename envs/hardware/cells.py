@@ -27,7 +27,7 @@ class Cells:
     def __init__(self, kind: str, name: str, row: Row, known: set[str]):
         self.label = f"{kind} {name!r}"
         self.row = row
-        for field in set(row) - known - {"name", "also"}:
+        for field in set(row) - known:
             near = difflib.get_close_matches(field, known, n=3)
             raise self.error(field, row[field], f"no such field; {did_you_mean(near, known)}")
 

@@ -40,8 +40,8 @@ def constants(
             rows = table.get(name, {})
             row = rows if choice is None else rows.get(choice, {})
             if row:
-                own = name == device.name and (choice == wanted or choice != "bf16")
-                confidence = row.get("confidence", "calibrated") if own else "analogy"
+                borrowed = name != device.name or choice == "bf16" != wanted
+                confidence = "analogy" if borrowed else row["confidence"]
                 return {**row, **changes, "confidence": confidence, "of": name}
             changes = {**_tables()["analogy"].get(name, {}).get(kernel, {}), **changes}
     raise KeyError(f"no {kernel} constants for GPU {device.name!r} ({key}) in constants.toml")
