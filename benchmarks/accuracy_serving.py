@@ -13,6 +13,7 @@ import csv
 import os
 import sys
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,7 @@ import gpuyard  # noqa: E402, F401
 from gpuyard.envs.scenario import from_dict  # noqa: E402
 
 METRICS = ("ttft_ms", "tpot_ms", "e2e_ms")
-STATISTICS = {
+STATISTICS: dict[str, Callable[[pd.Series], float]] = {
     "mean": np.mean,
     "p50": np.median,
     "p90": lambda x: np.quantile(x, 0.9),
@@ -121,7 +122,7 @@ def simulated(data: Path, run: Run, arrival_s: np.ndarray) -> pd.DataFrame:
     done = False
     while not done:
         _, _, done, _, _ = env.step(0)
-    results = env.unwrapped.results()
+    results = env.get_wrapper_attr("results")()
     decode_s = results["finish_s"] - results["first_token_s"]
     latencies = {
         "ttft_ms": 1e3 * (results["first_token_s"] - results["arrival_s"]),

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 
 from reference_kv import KVBlocks, Node, Request, Served
 
-from gpuyard.envs.perf.cost_table import CostTable
+from gpuyard.envs.perf.cost_table import COST, CostTable
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def step_cost_s(
         chunks: ``(new tokens, cached tokens)`` of every prefill chunk.
         n: sequences that sample.
     """
-    k = {name: float(cost.coefficients[name]) for name in cost.coefficients.dtype.names}
+    k = {name: float(cost.coefficients[name]) for name in COST.names or ()}
     seqs, cached = len(decodes), sum(decodes)
     total = float(cost.linear_s[seqs + sum(q for q, _ in chunks)]) + float(cost.head_s[n])
     prompt = sum(q for q, _ in chunks)
