@@ -20,8 +20,8 @@ GAMMA, WEIBULL, BURST = 0, 1, 2
 CLIENT = np.dtype(
     [
         ("family", "i4"),  # GAMMA, WEIBULL or BURST
-        ("shape", "f8"),
-        ("scale", "f8"),  # operational time per unit of the family's gap
+        ("gap_shape", "f8"),
+        ("gap_scale", "f8"),  # operational time per unit of the family's gap
         ("share_below", "f8"),  # share of all conversations, of this client and those before it
         ("system_tokens", "i4"),
         ("burst_left", "i4"),  # arrivals still to come in the burst under way
@@ -104,17 +104,17 @@ def seconds(state, spec, profile, clock, operational):
 def next_gap(state, client, burst):
     """Return the operational time to this client's next start."""
     if client.family == GAMMA:
-        if client.shape == 1.0:
-            return client.scale * exponential(state)
-        return client.scale * gamma(state, client.shape)
+        if client.gap_shape == 1.0:
+            return client.gap_scale * exponential(state)
+        return client.gap_scale * gamma(state, client.gap_shape)
     if client.family == WEIBULL:
-        return client.scale * exponential(state) ** (1.0 / client.shape)
+        return client.gap_scale * exponential(state) ** (1.0 / client.gap_shape)
     if client.burst_left > 0:
         client.burst_left -= 1
         mean = burst.close_s if uniform(state) < burst.close_share else burst.apart_s
-        return client.scale * mean * exponential(state)
+        return client.gap_scale * mean * exponential(state)
     client.burst_left = int(_burst_size(state, burst)) - 1
-    return client.scale * _pause(state, burst)
+    return client.gap_scale * _pause(state, burst)
 
 
 @kernel
@@ -126,16 +126,16 @@ def first_gap(state, client, burst):
     is a power of a gamma of shape 1 + 1/k; bursts and pauses are accepted by their length.
     """
     if client.family == GAMMA:
-        return uniform(state) * client.scale * gamma(state, client.shape + 1.0)
+        return uniform(state) * client.gap_scale * gamma(state, client.gap_shape + 1.0)
     if client.family == WEIBULL:
-        power = gamma(state, 1.0 + 1.0 / client.shape)
-        return uniform(state) * client.scale * power ** (1.0 / client.shape)
+        power = gamma(state, 1.0 + 1.0 / client.gap_shape)
+        return uniform(state) * client.gap_scale * power ** (1.0 / client.gap_shape)
     if uniform(state) < burst.pause_share:
         pause = _pause(state, burst)
         while uniform(state) * burst.pause_max_s > pause:
             pause = _pause(state, burst)
         client.burst_left = int(_burst_size(state, burst)) - 1
-        return uniform(state) * client.scale * pause
+        return uniform(state) * client.gap_scale * pause
     size = _burst_size(state, burst)
     while uniform(state) * burst.size_max > size:
         size = _burst_size(state, burst)

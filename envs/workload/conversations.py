@@ -8,7 +8,7 @@ import numpy as np
 
 from ..sim.compile import kernel
 from ..sim.random import next_u64, normal, uniform
-from .arrivals import CLOCK, first_gap, next_gap, seconds, start_clock
+from .arrivals import first_gap, next_gap, seconds, start_clock
 from .heap import push, replace_first
 from .tables import draw
 
@@ -127,30 +127,43 @@ def rehearse(state, spec, clients, tables, go_on, snapshots):
 
 
 @kernel
-def generate(state, n, spec, clock_spec, burst, clients, profile, tables, go_on, snapshots):
-    """Generate ``n`` requests; the arguments are those that ``Generator`` keeps ready.
+def generate(
+    state, drafts, talks, clock, clients, spec, clock_spec, burst, profile, tables, go_on, snapshots
+):
+    """Generate a request for each of ``drafts``; the caller provides the scratch records.
+
+    Args:
+        state: random state.
+        drafts: DRAFT (n,), scratch.
+        talks: TALK (n + the most conversations that may be under way at the beginning,), scratch.
+        clock: CLOCK (1,), scratch.
+        clients: CLIENT (K,), changed.
+        spec: SPEC (1,).
+        clock_spec: CLOCK_SPEC (1,).
+        burst: BURST_SPEC (1,).
+        profile: float64 (hours,), mean 1.
+        tables: float64 (5, cells + 1).
+        go_on: float64 (T,), probability of a further turn.
+        snapshots: TALK (S,), from :func:`rehearse`.
 
     Returns:
         The columns of a ``RequestStream`` but for ``prefix_block_tokens``.
     """
+    n = len(drafts)
     arrival_s = np.empty(n)
     prompt = np.empty(n, np.int32)
     output = np.empty(n, np.int32)
     session = np.empty(n, np.int32)
     priority = np.empty(n, np.float32)
-    drafts = np.empty(n, DRAFT)
-    clients = clients.copy()
+    due_s = np.empty(len(talks))
+    due = np.empty(len(talks), np.int32)
     waiting = 0
     if spec[0].conversing:
         spread = math.sqrt(spec[0].waiting) * normal(state)
-        waiting = max(0, int(spec[0].waiting + spread + 0.5))
-    talks = np.empty(waiting + n, TALK)
-    due_s = np.empty(waiting + n)
-    due = np.empty(waiting + n, np.int32)
+        waiting = max(0, min(len(talks) - n, int(spec[0].waiting + spread + 0.5)))
     for i in range(waiting):
         talks[i] = snapshots[next_u64(state) % np.uint64(len(snapshots))]
         push(due_s, due, i, draw(state, tables[DUE]), i)
-    clock = np.empty(1, CLOCK)
     start_clock(state, clock_spec[0], profile, clock[0])
     start = np.empty(len(clients))
     starter = np.empty(len(clients), np.int32)

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..sim.random import seed_state
+from ..sim.world import records
 from . import arrivals, conversations, tables
 from .parameters import Bursts, Clients, Conversation, Modulation, check, check_knots
 from .stream import RequestStream
@@ -76,8 +77,14 @@ class Generator:
         """
         if num_requests < 1:
             raise ValueError(f"num_requests = {num_requests} must be at least 1")
+        waiting, clients, constants = self._constants
         arrival_s, prompt, output, session, offsets, ids, priority = conversations.generate(
-            seed_state(rng), num_requests, *self._arrays
+            seed_state(rng),
+            records(num_requests, conversations.DRAFT),
+            records(num_requests + waiting, conversations.TALK),
+            records(1, arrivals.CLOCK),
+            clients.copy(),
+            *constants,
         )
         return RequestStream(
             arrival_s, prompt, output, session, offsets, ids, self._block_tokens, priority
@@ -104,28 +111,33 @@ class Generator:
         return self.prefix_block_tokens if shares else 0
 
     @cached_property
-    def _arrays(self) -> tuple[Any, ...]:
-        """The arguments of :func:`conversations.generate` behind the state and the number."""
+    def _constants(self) -> tuple[int, NDArray[Any], tuple[NDArray[Any], ...]]:
+        """What :func:`conversations.generate` needs each time.
+
+        That is the most conversations under way at the beginning, the clients, and its arguments
+        behind them.
+        """
         profile = np.array(self.modulation.hour_profile, np.float64)
         clients = _clients(self.clients, self.bursts, self.max_tokens)
         rows = _tables(self)
         spec = _spec(self, rows)
         talk = self.conversation
         go_on = np.array(talk.continue_prob if talk else (0.0,), np.float64)
-        snapshots = np.zeros(_SNAPSHOTS if talk else 1, conversations.TALK)
+        snapshots = records(_SNAPSHOTS if talk else 1, conversations.TALK)
         if talk and self.mean_turns > 1.0:
             state = np.zeros(1, np.uint64)  # fixed: equal generators give equal streams
             conversations.rehearse(state, spec[0], clients, rows, go_on, snapshots)
-        return (
+        mean = float(spec[0]["waiting"])
+        constants = (
             spec,
             _clock_spec(self),
             _bursts(self.bursts),
-            clients,
             profile / profile.mean(),
             rows,
             go_on,
             snapshots,
         )
+        return int(mean + 6.0 * math.sqrt(mean)), clients, constants
 
 
 def _tables(generator: Generator) -> NDArray[np.float64]:
@@ -141,7 +153,7 @@ def _tables(generator: Generator) -> NDArray[np.float64]:
 
 
 def _spec(generator: Generator, rows: NDArray[np.float64]) -> NDArray[Any]:
-    spec = np.zeros(1, conversations.SPEC)
+    spec = records(1, conversations.SPEC)
     spec["max_tokens"] = generator.max_tokens
     spec["block_tokens"] = generator.prefix_block_tokens
     spec["max_ids"] = generator.max_ids_per_request
@@ -160,7 +172,7 @@ def _spec(generator: Generator, rows: NDArray[np.float64]) -> NDArray[Any]:
 
 def _clock_spec(generator: Generator) -> NDArray[Any]:
     modulation = generator.modulation
-    spec = np.zeros(1, arrivals.CLOCK_SPEC)
+    spec = records(1, arrivals.CLOCK_SPEC)
     spec["rate"] = generator.rate_per_s / generator.mean_turns
     spec["step_s"] = modulation.step_s
     spec["log_sd"], spec["ar1"] = modulation.log_sd, modulation.ar1
@@ -170,7 +182,7 @@ def _clock_spec(generator: Generator) -> NDArray[Any]:
 
 def _bursts(bursts: Bursts | None) -> NDArray[Any]:
     """Return the record of the bursts, with the share of time that is pause."""
-    record = np.zeros(1, arrivals.BURST_SPEC)
+    record = records(1, arrivals.BURST_SPEC)
     if bursts:
         for name, value in vars(bursts).items():
             record[name] = value
@@ -190,7 +202,7 @@ def _burst_means(bursts: Bursts) -> tuple[float, float, float]:
 
 def _clients(clients: Clients, bursts: Bursts | None, max_tokens: int) -> NDArray[Any]:
     """Return the table of clients; their properties are spread evenly over the quantiles."""
-    table = np.zeros(clients.count, arrivals.CLIENT)
+    table = records(clients.count, arrivals.CLIENT)
     rank = np.arange(1, clients.count + 1)
     share = rank ** -float(clients.zipf)
     share /= share.sum()
@@ -212,8 +224,8 @@ def _clients(clients: Clients, bursts: Bursts | None, max_tokens: int) -> NDArra
         else:
             family = arrivals.GAMMA
             shape = unit = 1.0 / spread**2
-        table[row]["family"], table[row]["shape"] = family, shape
-        table[row]["scale"] = mean_gap / unit
+        table[row]["family"], table[row]["gap_shape"] = family, shape
+        table[row]["gap_scale"] = mean_gap / unit
     return table
 
 
