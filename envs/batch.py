@@ -164,7 +164,7 @@ class Batch:
         return table
 
     def _compile(self) -> None:
-        """Have the engine compiled or loaded; say so where no cache has it, for it takes a while."""
+        """Have the engine compiled or loaded from the cache; say so if it must be compiled."""
         if is_warm():
             self.world.warm_up()
             return

@@ -40,15 +40,6 @@ def mixed_attention_s(cost, sequences, context, prompt_tokens):
 
 
 @kernel
-def mixed_attention_s(cost, sequences, context, chunk):
-    """Return the attention seconds of decodes that share their step with ``chunk`` prompt tokens."""
-    if cost.mix_token_s == 0.0:
-        return decode_attention_s(cost, sequences, context)
-    cells = cost.mix_cell_s * sequences * chunk
-    return cost.mix_seq_s * sequences + cells + cost.mix_token_s * context
-
-
-@kernel
 def prefill_attention_s(cost, chunk, cached):
     """Return the attention seconds of ``chunk`` prompt tokens on top of ``cached`` ones."""
     rows = chunk + cost.pre_pad

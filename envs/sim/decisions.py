@@ -60,7 +60,8 @@ def hold_back(e, index, env, config, requests):
 
 @kernel(inline=False)
 def apply_action(
-    e, action, env, config, replicas, specs, costs, requests, slots, phases, nodes, ids, linear, head
+    e, action, env, config, replicas, specs, costs, requests, slots, phases, nodes, ids, linear,
+    head,
 ):  # fmt: skip
     """Send the request under decision to replica ``action``, or hold it back.
 
