@@ -70,6 +70,8 @@ def test_shared_only_keeps_what_can_hit_and_nothing_else(paths):
 def test_chain_keeps_ids_that_are_prefixes_already():
     offsets = np.array([0, 3, 5], np.int64)
     assert chain(offsets, np.array([900, 5, 6, 900, 7])).tolist() == [0, 1, 2, 0, 3]
+    hashes = np.array([2**62, -5, 6, 2**62, 7])  # any 64-bit names
+    assert chain(offsets, hashes).tolist() == [0, 1, 2, 0, 3]
 
 
 def test_hit_tokens_by_hand():

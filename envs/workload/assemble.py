@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import chain as flatten
 from typing import Any
 
 import numpy as np
@@ -21,13 +20,13 @@ class Blocks:
 
     Attributes:
         field: the column they came from.
-        ids: (N,) lists of whole numbers, one per block, the first block first.
+        ids: (N,) int64 arrays, one id per block, the first block first.
         tokens: tokens per block.
         cover_output: whether ids go on over the output, or end with the prompt.
     """
 
     field: str
-    ids: Sequence[Sequence[int]]
+    ids: Sequence[NDArray[np.int64]]
     tokens: int
     cover_output: bool = False
 
@@ -125,14 +124,13 @@ def _prefixes(
         table.fail(row, blocks.field, head, problem, "check the block size or remove the ids")
     whole = np.minimum(given, covered // blocks.tokens)
     offsets = np.concatenate([[0], np.cumsum(whole[order])]).astype(np.int64)
-    kept = flatten.from_iterable(blocks.ids[i][: whole[i]] for i in order)
-    return offsets, chain(offsets, np.fromiter(kept, np.int64, int(offsets[-1])))
+    return offsets, chain(offsets, np.concatenate([blocks.ids[i][: whole[i]] for i in order]))
 
 
-def _checked(table: Table, blocks: Blocks) -> Sequence[Sequence[int]]:
-    """Return the lists of ids after making sure that they are such."""
+def _checked(table: Table, blocks: Blocks) -> Sequence[NDArray[np.int64]]:
+    """Return the arrays of ids after making sure that they are such."""
     for row, ids in enumerate(blocks.ids):
-        if not isinstance(ids, list) or not all(type(name) is int for name in ids):
+        if not isinstance(ids, np.ndarray):
             problem, remedy = "is not a list of whole numbers", "write block ids as whole numbers"
             table.fail(row, blocks.field, str(ids)[:60], problem, remedy)
     return blocks.ids

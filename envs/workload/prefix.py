@@ -29,8 +29,9 @@ def chain(offsets: NDArray[np.int64], blocks: NDArray[np.int64]) -> NDArray[np.i
     Returns:
         int32 (M,), dense from 0 in order of first use; equal ids mean equal prefixes.
     """
-    _, names = np.unique(blocks, return_inverse=True)
-    return _chain(offsets, names.astype(np.int64))
+    if len(blocks) and not 0 <= blocks.min() <= blocks.max() < 2**31:
+        blocks = np.unique(blocks, return_inverse=True)[1]  # so that a name fits in 31 bits
+    return _chain(offsets, blocks.astype(np.int64))
 
 
 @kernel

@@ -167,8 +167,29 @@ def read_csv(path: Path) -> Table:
     return Table(path, columns, np.array(lines))
 
 
-def read_jsonl(path: Path, fields: tuple[str, ...], optional: tuple[str, ...] = ()) -> Table:
-    """Read a file of one JSON object a line, keeping ``fields`` and ``optional`` ones (or None).
+def whole_numbers(value: Any) -> Any:
+    """Return a list of whole numbers as int64 (M,), anything else as it is."""
+    if not isinstance(value, list):
+        return value
+    try:
+        array = np.array(value)
+    except ValueError:
+        return value
+    if not value:
+        return array.astype(np.int64)
+    return array if array.ndim == 1 and array.dtype == np.int64 else value
+
+
+def read_jsonl(
+    path: Path, fields: tuple[str, ...], optional: tuple[str, ...] = (), packed: str = ""
+) -> Table:
+    """Read a file of one JSON object a line.
+
+    Args:
+        path: the file.
+        fields: to keep, required on every line.
+        optional: to keep, None where a line has none.
+        packed: the field whose lists of whole numbers are kept as arrays.
 
     Raises:
         TraceError: the file is empty, a line is not a JSON object, or a field is missing.
@@ -195,7 +216,8 @@ def read_jsonl(path: Path, fields: tuple[str, ...], optional: tuple[str, ...] = 
                     f"(found: {', '.join(record)}); add it or name the right format"
                 )
             for name, values in columns.items():
-                values.append(record.get(name))
+                value = record.get(name)
+                values.append(whole_numbers(value) if name == packed else value)
             lines.append(number)
     if not lines:
         raise TraceError(f"{path}: the file is empty; expected one JSON object per line")

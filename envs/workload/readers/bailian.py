@@ -28,7 +28,7 @@ def detect(names: set[str]) -> bool:
 
 def read(path: Path, *, sort: bool = False, drop_failed: bool = False) -> RequestStream:
     """Read a Qwen-Bailian trace; ``drop_failed`` leaves out requests without output."""
-    table = read_jsonl(path, _FIELDS)
+    table = read_jsonl(path, _FIELDS, packed=_IDS)
     roots = _roots(table)
     if drop_failed:
         table = drop_zero_output(table, _OUTPUT)

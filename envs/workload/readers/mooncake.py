@@ -42,7 +42,7 @@ def read(
         spread: where stamps lie on a grid, spread the requests of a stamp over the time until the
             next one (:func:`spread_grid`); False keeps the stamps.
     """
-    table = read_jsonl(path, _FIELDS)
+    table = read_jsonl(path, _FIELDS, packed=_IDS)
     if drop_failed:
         table = drop_zero_output(table, _OUTPUT)
     arrival_s = table.numbers(_STAMP) / 1000.0

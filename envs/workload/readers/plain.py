@@ -75,8 +75,8 @@ def _blocks(table: Table) -> Blocks | None:
     ids = []
     for row, text in enumerate(table.column(field)):
         try:
-            ids.append([int(word) for word in text.split()])
-        except ValueError as error:
+            ids.append(np.array(text.split(), np.int64))
+        except (ValueError, OverflowError) as error:
             table.fail(row, field, text[:60], f"is unreadable ({error})", "write whole numbers")
     return Blocks(field, ids, tokens, cover_output=True)
 
