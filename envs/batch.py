@@ -9,23 +9,12 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from .observation import CANDIDATES, CLUSTER, QUEUE
 from .perf import capability, tabulate
 from .perf.cost_table import COST
 from .scenario import Scenario
 from .sim.compile import is_warm
 from .sim.records import CONFIG, SPEC
 from .sim.world import Static, World, records
-
-KEYS = (
-    "cluster",
-    "device_memory",
-    "device_load",
-    "link_load",
-    "queue",
-    "candidates",
-    "action_mask",
-)
 
 
 def build_static(scenario: Scenario) -> Static:
@@ -117,19 +106,11 @@ class Batch:
     @property
     def observation_space(self) -> spaces.Dict:
         """Flat Dict of float32 Boxes in [0, 1] and the int8 action mask."""
-        world = self.world
-        shapes = {
-            "cluster": (len(CLUSTER),),
-            "device_memory": (world.num_devices,),
-            "device_load": (world.num_devices,),
-            "link_load": (len(self.scenario.replicas),),
-            "queue": (world.queue_rows, len(QUEUE)),
-            "candidates": (world.num_candidates, len(CANDIDATES)),
-        }
         boxes: dict[str, spaces.Space] = {
-            key: spaces.Box(0.0, 1.0, shape, np.float32) for key, shape in shapes.items()
+            key: spaces.Box(0.0, 1.0, shape, np.float32)
+            for key, shape in self.world.shapes().items()
         }
-        boxes["action_mask"] = spaces.Box(0, 1, (world.num_candidates,), np.int8)
+        boxes["action_mask"] = spaces.Box(0, 1, (self.world.num_candidates,), np.int8)
         return spaces.Dict(boxes)
 
     def load(self, e: int, rng: np.random.Generator) -> None:

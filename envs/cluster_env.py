@@ -10,11 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import rendering
-from .batch import KEYS, Batch
+from .batch import Batch
 from .scenario import Scenario, load
-from .sim.world import INFO_KEYS
+from .sim.decisions import RESET, STEP
+from .sim.world import INFO_KEYS, Outputs
 
 Observation = dict[str, NDArray]
+_STEP, _RESET = np.array([STEP]), np.array([RESET])
 
 
 class ClusterEnv(gym.Env[Observation, np.int64]):
@@ -175,11 +177,11 @@ class ClusterEnv(gym.Env[Observation, np.int64]):
         self.scenario = load(scenario)
         self.render_mode = render_mode
         self._batch = Batch(self.scenario, 1)
-        self._chosen = np.ones(1, np.bool_)
+        self._world = self._batch.world
         self._action = np.zeros(1, np.int64)
         self.action_space = self._batch.action_space
         self.observation_space = self._batch.observation_space
-        self._outputs = self._batch.world.outputs()
+        self._outputs = self._world.outputs()
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -187,9 +189,7 @@ class ClusterEnv(gym.Env[Observation, np.int64]):
         """Start an episode with new requests and return its first decision."""
         super().reset(seed=seed)
         self._batch.load(0, self.np_random)
-        self._outputs = self._batch.world.outputs()
-        self._batch.world.reset(self._chosen, self._outputs)
-        return self._observation(), self._info()
+        return self._run(_RESET)
 
     def step(
         self, action: np.int64 | int
@@ -199,15 +199,13 @@ class ClusterEnv(gym.Env[Observation, np.int64]):
         After the last decision the world runs until every request is finished.
         """
         self._action[0] = action
-        outputs = self._batch.world.outputs()
-        self._batch.world.step(self._chosen, self._action, outputs)
-        self._outputs = outputs
-        done = bool(self._batch.world.done[0])
-        return self._observation(), float(outputs[0][0]), done, False, self._info()
+        observation, info = self._run(_STEP)
+        done = bool(self._world.envs["done"][0])
+        return observation, float(self._outputs.numbers[0, 0]), done, False, info
 
     def action_masks(self) -> NDArray[np.bool_]:
         """Return which candidates are feasible, bool (C,)."""
-        return self._outputs[7][0].astype(np.bool_)
+        return self._outputs.mask[0].astype(np.bool_)
 
     def results(self) -> dict[str, NDArray]:
         """Return the per-request table of this episode; see :meth:`Batch.results`."""
@@ -218,29 +216,32 @@ class ClusterEnv(gym.Env[Observation, np.int64]):
 
         The generator of future episodes is part of it.
         """
-        state: dict[str, Any] = self._batch.world.get_state(0)
+        state: dict[str, Any] = self._world.get_state(0)
         state["np_random"] = self.np_random.bit_generator.state
-        state["outputs"] = tuple(array.copy() for array in self._outputs)
+        state["outputs"] = [array.copy() for array in self._outputs]
         return state
 
     def set_state(self, state: dict[str, Any]) -> tuple[Observation, dict[str, Any]]:
         """Put the world into ``state`` and return its observation and info."""
-        self._batch.world.set_state(0, state)
+        self._world.set_state(0, state)
         self.np_random.bit_generator.state = state["np_random"]
-        self._outputs = tuple(array.copy() for array in state["outputs"])
-        return self._observation(), self._info()
+        self._outputs = Outputs(*(array.copy() for array in state["outputs"]))
+        return self._world.first_observation(self._outputs), self._info()
 
     def render(self) -> Any:
         """Return the world as text ("ansi") or as a uint8 image (h, w, 3) ("rgb_array")."""
         if self.render_mode is None:
             return None
-        picture = rendering.Picture.of(self.scenario, self._batch.world, 0)
+        picture = rendering.Picture.of(self.scenario, self._world, 0)
         if self.render_mode == "ansi":
             return rendering.as_text(picture)
         return rendering.as_image(picture)
 
-    def _observation(self) -> Observation:
-        return {key: array[0] for key, array in zip(KEYS, self._outputs[1:8], strict=True)}
+    def _run(self, orders: NDArray[np.int64]) -> tuple[Observation, dict[str, Any]]:
+        """Let the engine step or reset the world; return fresh observation and info."""
+        self._outputs = self._world.outputs()
+        self._world.run(orders, self._action, self._outputs)
+        return self._world.first_observation(self._outputs), self._info()
 
     def _info(self) -> dict[str, Any]:
-        return dict(zip(INFO_KEYS, self._outputs[8][0].tolist(), strict=True))
+        return dict(zip(INFO_KEYS, self._outputs.numbers[0, 1:].tolist(), strict=True))

@@ -20,7 +20,9 @@ from __future__ import annotations
 
 import math
 import tomllib
-from dataclasses import MISSING, dataclass, field, fields, replace
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +40,7 @@ from .workload.stream import RequestStream
 from .workload.transform import scale_rate, window
 
 FOLDER = Path(__file__).parent / "scenarios"
+MAX_ESTIMATE_TOKENS = 2**24
 OWN_IDS = 1_000_000  # prefix ids up to which a replay keeps those that requests do not share
 
 
@@ -107,6 +110,10 @@ class Workload:
 
     def mean_lengths(self) -> tuple[float, float]:
         """Return the mean prompt and output tokens."""
+        return self._mean_lengths
+
+    @cached_property
+    def _mean_lengths(self) -> tuple[float, float]:
         stream = self.source
         if isinstance(stream, Generator):
             stream = stream.sample(np.random.default_rng(0), 4096)
@@ -171,15 +178,16 @@ class Scenario:
         if kind == "oracle":
             return output_tokens
         if kind == "mean":
-            return np.full_like(output_tokens, max(1, round(output_tokens.mean())))
+            return np.full_like(output_tokens, max(1, round(self.workload.mean_lengths()[1])))
         factor = np.exp(self.estimates.sigma * rng.standard_normal(len(output_tokens)))
-        return np.maximum(1, np.rint(output_tokens * factor)).astype(np.int32)
+        estimate = np.rint(output_tokens * factor)
+        return np.clip(estimate, 1, MAX_ESTIMATE_TOKENS).astype(np.int32)
 
     def with_trace(self, path: str | Path, format: str = "auto") -> Scenario:
         """Return this scenario fed by a trace file, in windows of the same length."""
-        table = {"trace": str(path), "format": format}
+        table: dict[str, Any] = {"trace": str(path), "format": format}
         table["num_requests"] = self.workload.num_requests
-        return _finish(replace(self, workload=_workload(table, Path.cwd(), self.name)))
+        return _finish(replace(self, workload=_workload(table, Path.cwd())))
 
 
 def names() -> list[str]:
@@ -195,6 +203,8 @@ def load(scenario: str | Path | Scenario) -> Scenario:
     """
     if isinstance(scenario, Scenario):
         return scenario
+    if not isinstance(scenario, (str, Path)):
+        raise ScenarioError(f"scenario = {scenario!r} must be a name, a path or a Scenario")
     path = Path(scenario)
     if path.suffix != ".toml":
         path = FOLDER / f"{scenario}.toml"
@@ -203,14 +213,20 @@ def load(scenario: str | Path | Scenario) -> Scenario:
                 f"scenario {str(scenario)!r} is unknown; choose one of {', '.join(names())}, or "
                 "give the path of a .toml file"
             )
-    if not path.exists():
-        raise ScenarioError(f"scenario file {path} does not exist")
     try:
-        table = tomllib.loads(path.read_text())
+        table = tomllib.loads(path.read_text("utf-8"))
         return from_dict(table, name=path.stem, folder=path.parent)
-    except (ValueError, KeyError) as error:
-        message = error.args[0] if error.args else error
-        raise ScenarioError(f"{path}: {message}") from error
+    except OSError as error:
+        problem = f"cannot be opened ({error.strerror}); check the path"
+        raise ScenarioError(f"scenario file {path} {problem}") from error
+    except UnicodeDecodeError as error:
+        raise ScenarioError(
+            f"{path}: is not UTF-8 text ({error.reason}); save it as such"
+        ) from error
+    except tomllib.TOMLDecodeError as error:
+        raise ScenarioError(f"{path}: is not valid TOML: {error}; correct that line") from error
+    except ValueError as error:
+        raise ScenarioError(f"{path}: {error}") from error
 
 
 def from_dict(table: dict[str, Any], name: str = "custom", folder: Path | None = None) -> Scenario:
@@ -223,26 +239,34 @@ def from_dict(table: dict[str, Any], name: str = "custom", folder: Path | None =
 
     Raises:
         ScenarioError: naming the field, value and remedy.
+        TraceError: naming the trace file, line, field, value and remedy.
     """
     known = {"description", "replicas", "workload", "gpus", "models", "reward"}
     sections = {"router": Router, "estimates": Estimates, "slo": SLO}
     sections["observation"] = ObservationSize
     _refuse_unknown(table, known | set(sections), "scenario")
-    gpus = {key: catalogue.gpu_from(key, row) for key, row in table.get("gpus", {}).items()}
-    models = {key: catalogue.model_from(key, row) for key, row in table.get("models", {}).items()}
-    replicas = _replicas(table.get("replicas", []), gpus, models)
-    workload = _workload(table.get("workload", {}), folder or Path.cwd(), name)
-    parts = {key: _section(kind, table.get(key, {}), key) for key, kind in sections.items()}
+    _check_type("description", table.get("description", ""), "")
+    gpus = _own(catalogue.gpu_from, table.get("gpus", {}), "gpus")
+    models = _own(catalogue.model_from, table.get("models", {}), "models")
     scenario = Scenario(
         name=name,
-        description=str(table.get("description", "")),
-        replicas=replicas,
-        workload=workload,
-        reward=_reward(table.get("reward", {"waiting": 1.0})),
-        **parts,
+        description=table.get("description", ""),
+        replicas=_replicas(table.get("replicas", []), gpus, models),
+        workload=_workload(_table(table.get("workload", {}), "workload"), folder or Path.cwd()),
+        reward=_reward(_table(table.get("reward", {"waiting": 1.0}), "reward")),
+        **{key: _section(kind, table.get(key, {}), key) for key, kind in sections.items()},
     )
     _check_values(scenario)
     return _finish(scenario)
+
+
+def _table(value: Any, where: str) -> dict[str, Any]:
+    """Return ``value`` after making sure that it is a table."""
+    if not isinstance(value, dict):
+        raise ScenarioError(
+            f"{where} = {value!r} must be a table: write its fields under [{where}]"
+        )
+    return value
 
 
 def _refuse_unknown(table: dict[str, Any], known: set[str], where: str) -> None:
@@ -251,78 +275,111 @@ def _refuse_unknown(table: dict[str, Any], known: set[str], where: str) -> None:
             raise ScenarioError(f"{where}.{key} is unknown; use one of {', '.join(sorted(known))}")
 
 
-def _section(kind: type, table: dict[str, Any], where: str) -> Any:
-    """Build a dataclass of plain values from a table, with its types checked."""
-    _refuse_unknown(table, {item.name for item in fields(kind)}, where)
+def _check_type(where: str, value: Any, example: Any) -> None:
+    """Refuse a value that is not of the kind of ``example``; a whole number will do for a float."""
+    kinds = {float: "a number", int: "a whole number", str: "text"}
+    allowed = (int, float) if isinstance(example, float) else type(example)
+    if not isinstance(value, allowed) or isinstance(value, bool):
+        kind = kinds[type(example)]
+        raise ScenarioError(f"{where} = {value!r} must be {kind}, for example {example!r}")
+
+
+def _check_types(kind: type, table: dict[str, Any], where: str) -> None:
+    """Refuse values that are not of the kind of the dataclass field's default."""
     for item in fields(kind):
-        if item.name in table:
-            default: Any = item.default
-            value = table[item.name]
-            allowed: tuple[type, ...] = (int, float) if isinstance(default, float) else ()
-            allowed = allowed or (type(default),)
-            if default is not MISSING and (
-                not isinstance(value, allowed) or isinstance(value, bool)
-            ):
-                raise ScenarioError(
-                    f"{where}.{item.name} = {value!r} must be a {type(default).__name__}, "
-                    f"for example {default!r}"
-                )
+        if item.name in table and isinstance(item.default, (float, int, str)):
+            _check_type(f"{where}.{item.name}", table[item.name], item.default)
+
+
+def _section(kind: type, table: Any, where: str) -> Any:
+    """Build a dataclass of plain values from a table, with its types checked."""
+    _refuse_unknown(_table(table, where), {item.name for item in fields(kind)}, where)
+    _check_types(kind, table, where)
     return kind(**table)
 
 
-def _replicas(
-    rows: list[dict[str, Any]], gpus: dict[str, GPU], models: dict[str, Model]
-) -> tuple[Replica, ...]:
-    limits = {item.name for item in fields(Deployment)}
+def _own(build: Callable[[str, Any], Any], tables: Any, where: str) -> dict[str, Any]:
+    """Build the scenario's own GPUs or models."""
+    try:
+        return {
+            name: build(name, _table(row, f"{where}.{name}"))
+            for name, row in _table(tables, where).items()
+        }
+    except ValueError as error:
+        raise ScenarioError(f"{where}: {error}") from error
+
+
+def _replicas(rows: Any, gpus: dict[str, GPU], models: dict[str, Model]) -> tuple[Replica, ...]:
+    if not isinstance(rows, list):
+        raise ScenarioError(f"replicas = {rows!r} must be a list: one [[replicas]] table per kind")
+    if not rows:
+        raise ScenarioError("replicas = [] leaves nobody to serve; add a [[replicas]] table")
     replicas: list[Replica] = []
     for number, row in enumerate(rows):
         where = f"replicas[{number}]"
-        _refuse_unknown(row, limits | {"count", "kv_blocks"}, where)
-        for key in ("gpu", "model"):
-            if key not in row:
-                raise ScenarioError(f"{where}.{key} is missing; give a name of the catalogue")
-        settings = {key: row[key] for key in row if key in limits}
-        try:
-            settings["gpu"] = gpus.get(row["gpu"]) or catalogue.gpu(row["gpu"])
-            settings["model"] = models.get(row["model"]) or catalogue.model(row["model"])
-            deployment = Deployment(**settings)
-            blocks = row.get("kv_blocks") or kv_blocks(deployment)
-        except (ValueError, KeyError) as error:
-            raise ScenarioError(f"{where}: {error.args[0]}") from error
-        if deployment.max_num_batched_tokens <= deployment.max_num_seqs:
-            raise ScenarioError(
-                f"{where}.max_num_batched_tokens = {deployment.max_num_batched_tokens} must be "
-                f"above max_num_seqs = {deployment.max_num_seqs}"
-            )
-        count = row.get("count", 1)
-        for key, value in (("count", count), ("kv_blocks", blocks)):
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise ScenarioError(f"{where}.{key} = {value!r} must be a whole number >= 1")
-        replicas += [Replica(deployment, blocks)] * count
-    if not replicas:
-        raise ScenarioError("replicas = [] leaves nobody to serve; add a [[replicas]] table")
+        replicas += _alike(_table(row, where), where, gpus, models)
     return tuple(replicas)
 
 
-def _workload(table: dict[str, Any], folder: Path, name: str) -> Workload:
+def _alike(
+    row: dict[str, Any], where: str, gpus: dict[str, GPU], models: dict[str, Model]
+) -> list[Replica]:
+    """Build the ``count`` replicas of one table."""
+    limits = {item.name for item in fields(Deployment)}
+    _refuse_unknown(row, limits | {"count", "kv_blocks"}, where)
+    for key, example in (("gpu", "H100-SXM"), ("model", "Llama-3-8B")):
+        if key not in row:
+            raise ScenarioError(f"{where}.{key} is missing; give a name of the catalogue")
+        _check_type(f"{where}.{key}", row[key], example)
+    _check_types(Deployment, row, where)
+    for key in ("count", "kv_blocks"):
+        value = row.get(key, 1)
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise ScenarioError(f"{where}.{key} = {value!r} must be a whole number >= 1")
+    settings = {key: row[key] for key in row if key in limits}
+    try:
+        settings["gpu"] = gpus.get(row["gpu"]) or catalogue.gpu(row["gpu"])
+        settings["model"] = models.get(row["model"]) or catalogue.model(row["model"])
+        deployment = Deployment(**settings)
+        blocks = kv_blocks(deployment)  # also where the scenario has its own: the weights must fit
+    except ValueError as error:
+        raise ScenarioError(f"{where}: {error}") from error
+    if deployment.max_num_batched_tokens <= deployment.max_num_seqs:
+        raise ScenarioError(
+            f"{where}.max_num_batched_tokens = {deployment.max_num_batched_tokens} must be "
+            f"above max_num_seqs = {deployment.max_num_seqs}"
+        )
+    return [Replica(deployment, row.get("kv_blocks", blocks))] * row.get("count", 1)
+
+
+def _workload(table: dict[str, Any], folder: Path) -> Workload:
     table = dict(table)
     count = table.pop("num_requests", 512)
     if not isinstance(count, int) or isinstance(count, bool) or count < 0:
         raise ScenarioError(f"workload.num_requests = {count!r} must be a whole number >= 0")
     scale = table.pop("rate_scale", 1.0)
-    if not isinstance(scale, (int, float)) or not (math.isfinite(scale) and scale > 0):
+    _check_type("workload.rate_scale", scale, 1.0)
+    if not (math.isfinite(scale) and scale > 0):
         raise ScenarioError(f"workload.rate_scale = {scale!r} must be a finite number above 0")
-    if "trace" not in table:
-        preset = table.pop("preset", "chat")
+    if "trace" in table:
+        return _replay(table, folder, count, scale)
+    preset = table.pop("preset", "chat")
+    _check_type("workload.preset", preset, "chat")
+    if count == 0:
+        raise ScenarioError("workload.num_requests = 0 means a whole trace; set it, e.g. 512")
+    try:
         generator = presets.preset(preset, **table)
-        if count == 0:
-            raise ScenarioError("workload.num_requests = 0 means a whole trace; set it, e.g. 512")
-        return Workload(replace(generator, rate_per_s=generator.rate_per_s * scale), count)
-    _refuse_unknown(table, {"trace", "format"}, "workload")
-    path = Path(table["trace"])
-    stream = readers.read(
-        path if path.is_absolute() else folder / path, table.get("format", "auto")
-    )
+        generator = replace(generator, rate_per_s=generator.rate_per_s * scale)
+    except ValueError as error:
+        raise ScenarioError(f"workload: {error}") from error
+    return Workload(generator, count)
+
+
+def _replay(table: dict[str, Any], folder: Path, count: int, scale: float) -> Workload:
+    _refuse_unknown(table, {"trace", "format", "num_requests", "rate_scale"}, "workload")
+    for key, example in (("trace", "requests.csv"), ("format", "auto")):
+        _check_type(f"workload.{key}", table.get(key, example), example)
+    stream = readers.read(folder / table["trace"], table.get("format", "auto"))
     count = min(count, len(stream)) or len(stream)
     # a preempted request may find its own blocks again: a replay of a whole trace keeps their ids
     if count < len(stream) or len(stream.prefix_ids) > OWN_IDS:
@@ -333,7 +390,8 @@ def _workload(table: dict[str, Any], folder: Path, name: str) -> Workload:
 def _reward(table: dict[str, Any]) -> tuple[float, ...]:
     _refuse_unknown(table, set(TERMS), "reward")
     for term, weight in table.items():
-        if not isinstance(weight, (int, float)) or not math.isfinite(weight):
+        _check_type(f"reward.{term}", weight, 1.0)
+        if not math.isfinite(weight):
             raise ScenarioError(f"reward.{term} = {weight!r} must be a finite number")
     return tuple(float(table.get(term, 0.0)) for term in TERMS)
 
@@ -360,29 +418,21 @@ def _check_values(scenario: Scenario) -> None:
         raise ScenarioError(
             f"estimates.output = {scenario.estimates.output!r} must be noisy, mean or oracle"
         )
-    unit = scenario.workload.prefix_block_tokens
-    for number, replica in enumerate(scenario.replicas):
-        block = replica.deployment.block_size
-        if unit and unit % block:
-            raise ScenarioError(
-                f"replicas[{number}].block_size = {block} must divide the workload's "
-                f"prefix blocks of {unit} tokens"
-            )
+    if scenario.estimates.sigma > 5:
+        raise ScenarioError(
+            f"estimates.sigma = {scenario.estimates.sigma} must be at most 5: one in six estimates "
+            "would be more than 150 times too long"
+        )
+    if scenario.router.hold_s > scenario.router.hold_limit_s:
+        raise ScenarioError(
+            f"router.hold_s = {scenario.router.hold_s} must not be above router.hold_limit_s = "
+            f"{scenario.router.hold_limit_s}: no request could ever be held; 0 turns holding off"
+        )
 
 
 def _finish(scenario: Scenario) -> Scenario:
-    """Fill in each replica's capacity and check that every request fits somewhere."""
-    source = scenario.workload.source
-    if isinstance(source, Generator):
-        longest = source.max_tokens
-    else:
-        longest = int((source.prompt_tokens.astype(np.int64) + source.output_tokens).max())
-    room = max(replica.kv_blocks * replica.deployment.block_size for replica in scenario.replicas)
-    if longest > room:
-        raise ScenarioError(
-            f"a request of {longest} tokens never fits: the largest KV cache holds {room}; lower "
-            "workload.max_tokens, or give replicas more memory (tp, a larger GPU, fewer bits)"
-        )
+    """Check that replicas and workload go together and fill in each replica's capacity."""
+    _check_fit(scenario)
     lengths = scenario.workload.mean_lengths()
     capacities = {
         deployment: capability(deployment).throughput(*lengths)
@@ -392,3 +442,30 @@ def _finish(scenario: Scenario) -> Scenario:
         replace(replica, capacity=capacities[replica.deployment]) for replica in scenario.replicas
     )
     return replace(scenario, replicas=tuple(replicas))
+
+
+def _check_fit(scenario: Scenario) -> None:
+    """Refuse prefix units that blocks do not divide, and requests that fit nowhere."""
+    unit = scenario.workload.prefix_block_tokens
+    for number, replica in enumerate(scenario.replicas):
+        block = replica.deployment.block_size
+        if unit and unit % block:
+            raise ScenarioError(
+                f"replicas[{number}].block_size = {block} must divide the workload's "
+                f"prefix blocks of {unit} tokens"
+            )
+    source = scenario.workload.source
+    if isinstance(source, Generator):
+        longest, remedy = source.max_tokens, "lower workload.max_tokens"
+    else:
+        tokens = source.prompt_tokens.astype(np.int64) + source.output_tokens
+        longest, remedy = (
+            int(tokens.max()),
+            f"leave out request {int(tokens.argmax())} of the trace",
+        )
+    room = max(replica.kv_blocks * replica.deployment.block_size for replica in scenario.replicas)
+    if longest > room:
+        raise ScenarioError(
+            f"a request of {longest} prompt and output tokens never fits: the largest KV cache "
+            f"holds {room}; {remedy}, or give replicas more memory (tp, a larger GPU, fewer bits)"
+        )

@@ -12,10 +12,11 @@ from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
 from . import rendering
-from .batch import KEYS, Batch
+from .batch import Batch
 from .cluster_env import ClusterEnv
 from .scenario import Scenario, load
-from .sim.world import INFO_KEYS
+from .sim.decisions import IDLE, RESET, STEP
+from .sim.world import INFO_KEYS, Outputs
 
 Observation = dict[str, NDArray]
 
@@ -63,13 +64,14 @@ class ClusterVectorEnv(VectorEnv[Observation, NDArray[np.int64], NDArray[np.int6
         self.max_episode_steps = max_episode_steps
         self.render_mode = render_mode
         self._batch = Batch(self.scenario, num_envs)
+        self._world = self._batch.world
         self.single_action_space = self._batch.action_space
         self.single_observation_space = self._batch.observation_space
         self.action_space = batch_space(self.single_action_space, num_envs)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self._generators: list[np.random.Generator] = []
         self._ended = np.zeros(num_envs, np.bool_)
-        self._outputs = self._batch.world.outputs()
+        self._outputs = self._world.outputs()
 
     def reset(
         self,
@@ -89,12 +91,11 @@ class ClusterVectorEnv(VectorEnv[Observation, NDArray[np.int64], NDArray[np.int6
             if mask.shape != (self.num_envs,):
                 raise ValueError(f"reset_mask has shape {mask.shape}, expected ({self.num_envs},)")
         self._seed(seed, mask)
-        if not mask.all() and not self._batch.world.is_loaded:
+        if not mask.all() and not self._world.is_loaded:
             raise ValueError("reset all environments once before resetting some by reset_mask")
-        outputs = tuple(array.copy() for array in self._outputs)
-        self._begin(mask, outputs)
-        self._outputs = outputs
-        return self._observation(outputs), self._infos(outputs[8])
+        self._outputs = Outputs(*(array.copy() for array in self._outputs))
+        self._begin(mask, self._outputs)
+        return self._world.observation(self._outputs), self._infos(self._outputs.numbers)
 
     def step(
         self, actions: NDArray[np.int64]
@@ -105,38 +106,35 @@ class ClusterVectorEnv(VectorEnv[Observation, NDArray[np.int64], NDArray[np.int6
         actions = np.asarray(actions, np.int64)
         if actions.shape != (self.num_envs,):
             raise ValueError(f"actions have shape {actions.shape}, expected ({self.num_envs},)")
-        outputs = self._batch.world.outputs()
+        outputs = self._world.outputs()
         waiting = self._ended
         if waiting.any():
-            for new, old in zip(outputs, self._outputs, strict=True):
-                new[waiting] = old[waiting]
-            outputs[0][waiting] = 0.0
-        self._batch.world.step(~waiting, actions, outputs)
-        terminated = self._batch.world.done & ~waiting
+            self._repeat(waiting, outputs)
+        self._world.run(np.where(waiting, IDLE, STEP), actions, outputs)
+        terminated = self._world.done & ~waiting
         truncated = np.zeros(self.num_envs, np.bool_)
         if self.max_episode_steps is not None:
-            truncated = self._batch.world.decisions >= self.max_episode_steps
+            truncated = self._world.decisions >= self.max_episode_steps
             truncated &= ~terminated & ~waiting
-        infos = None
+        rewards = outputs.numbers[:, 0].copy()
+        infos: dict[str, Any] = {}
         if self.autoreset_mode is AutoresetMode.NEXT_STEP:
             if waiting.any():
                 self._begin(waiting, outputs)
             self._ended = terminated | truncated
         elif self.autoreset_mode is AutoresetMode.DISABLED:
             self._ended = waiting | terminated | truncated
-            if waiting.any():
-                terminated |= waiting & self._batch.world.done
-                truncated |= waiting & ~self._batch.world.done
+            terminated |= waiting & self._world.done
+            truncated |= waiting & ~self._world.done
         elif terminated.any() or truncated.any():
             infos = self._reset_at_once(terminated | truncated, outputs)
         self._outputs = outputs
-        if infos is None:
-            infos = self._infos(outputs[8])
-        return self._observation(outputs), outputs[0], terminated, truncated, infos
+        infos = {**self._infos(outputs.numbers), **infos}
+        return self._world.observation(outputs), rewards, terminated, truncated, infos
 
     def action_masks(self) -> NDArray[np.bool_]:
         """Return which candidates are feasible, bool (num_envs, C)."""
-        return self._outputs[7].astype(np.bool_)
+        return self._outputs.mask.astype(np.bool_)
 
     def results(self, index: int) -> dict[str, NDArray]:
         """Return the per-request table of environment ``index``; see :meth:`Batch.results`."""
@@ -148,7 +146,7 @@ class ClusterVectorEnv(VectorEnv[Observation, NDArray[np.int64], NDArray[np.int6
         The generators of future episodes are part of it.
         """
         return {
-            "worlds": [self._batch.world.get_state(index) for index in range(self.num_envs)],
+            "worlds": [self._world.get_state(index) for index in range(self.num_envs)],
             "generators": [generator.bit_generator.state for generator in self._generators],
             "ended": self._ended.copy(),
             "outputs": tuple(array.copy() for array in self._outputs),
@@ -160,7 +158,7 @@ class ClusterVectorEnv(VectorEnv[Observation, NDArray[np.int64], NDArray[np.int6
         for index, (world, generator) in enumerate(
             zip(state["worlds"], state["generators"], strict=True)
         ):
-            self._batch.world.set_state(index, world)
+            self._world.set_state(index, world)
             self._generators[index].bit_generator.state = generator
         self._ended = state["ended"].copy()
         self._outputs = tuple(array.copy() for array in state["outputs"])
@@ -172,7 +170,7 @@ class ClusterVectorEnv(VectorEnv[Observation, NDArray[np.int64], NDArray[np.int6
             return None
         draw = rendering.as_text if self.render_mode == "ansi" else rendering.as_image
         return tuple(
-            draw(rendering.Picture.of(self.scenario, self._batch.world, index))
+            draw(rendering.Picture.of(self.scenario, self._world, index))
             for index in range(self.num_envs)
         )
 
@@ -191,41 +189,45 @@ class ClusterVectorEnv(VectorEnv[Observation, NDArray[np.int64], NDArray[np.int6
             if value is not None and mask[index]:
                 self._generators[index] = np.random.default_rng(value)
 
-    def _begin(self, mask: NDArray[np.bool_], outputs: tuple[NDArray, ...]) -> None:
+    def _begin(self, mask: NDArray[np.bool_], outputs: Outputs) -> None:
         """Start episodes in the masked environments and write their rows."""
         for index in np.flatnonzero(mask):
             self._batch.load(int(index), self._generators[index])
-        self._batch.world.reset(mask, outputs)
+        nothing = np.zeros(self.num_envs, np.int64)
+        self._world.run(np.where(mask, RESET, IDLE), nothing, outputs)
         self._ended = self._ended & ~mask
 
-    def _reset_at_once(
-        self, ended: NDArray[np.bool_], outputs: tuple[NDArray, ...]
-    ) -> dict[str, Any]:
+    def _repeat(self, waiting: NDArray[np.bool_], outputs: Outputs) -> None:
+        """Copy the last rows of environments that have ended, with reward 0."""
+        last = self._world.observation(self._outputs)
+        for key, array in self._world.observation(outputs).items():
+            array[waiting] = last[key][waiting]
+        outputs.numbers[waiting] = self._outputs.numbers[waiting]
+        outputs.numbers[waiting, 0] = 0.0
+
+    def _reset_at_once(self, ended: NDArray[np.bool_], outputs: Outputs) -> dict[str, Any]:
         """SAME_STEP: keep what the episodes ended with in the infos, then start the next ones."""
         final_obs = np.full(self.num_envs, None, object)
-        last = self._observation(outputs)
+        last = self._world.observation(outputs)
         for index in np.flatnonzero(ended):
             final_obs[index] = {key: array[index].copy() for key, array in last.items()}
-        final_info = self._infos(outputs[8].copy(), ended)
-        rewards = outputs[0].copy()
+        final_info = self._infos(outputs.numbers.copy(), ended)
         self._begin(ended, outputs)
-        outputs[0][:] = rewards
-        infos = self._infos(outputs[8])
-        infos["final_obs"], infos["_final_obs"] = final_obs, ended.copy()
-        infos["final_info"], infos["_final_info"] = final_info, ended.copy()
-        return infos
-
-    def _observation(self, outputs: tuple[NDArray, ...]) -> Observation:
-        return dict(zip(KEYS, outputs[1:8], strict=True))
+        return {
+            "final_obs": final_obs,
+            "_final_obs": ended,
+            "final_info": final_info,
+            "_final_info": ended,
+        }
 
     def _infos(
-        self, values: NDArray[np.float64], mask: NDArray[np.bool_] | None = None
+        self, numbers: NDArray[np.float64], mask: NDArray[np.bool_] | None = None
     ) -> dict[str, Any]:
         """Return an array per info key, each with its mask."""
         if mask is None:
             mask = np.ones(self.num_envs, np.bool_)
         infos: dict[str, Any] = {}
-        for column, key in enumerate(INFO_KEYS):
-            infos[key] = values[:, column]
+        for column, key in enumerate(INFO_KEYS, start=1):
+            infos[key] = numbers[:, column]
             infos[f"_{key}"] = mask
         return infos

@@ -13,6 +13,8 @@ from engine_worlds import (
 )
 from reference_serving import simulate
 
+from gpuyard.envs.sim.decisions import RESET, STEP
+
 
 def run_both(seed: int, affine: bool):
     rng = np.random.default_rng(seed)
@@ -24,10 +26,9 @@ def run_both(seed: int, affine: bool):
     expected = simulate(specs, tables, reference_requests(stream), list(assignment))
     world = engine_world(specs, tables, stream)
     outputs = world.outputs()
-    chosen = np.ones(1, bool)
-    world.reset(chosen, outputs)
+    world.run(np.array([RESET]), np.zeros(1, np.int64), outputs)
     for action in assignment:
-        world.step(chosen, np.array([action]), outputs)
+        world.run(np.array([STEP]), np.array([action]), outputs)
     assert world.envs["done"][0] == 1
     return expected, world
 

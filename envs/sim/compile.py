@@ -17,8 +17,6 @@ from typing import Any
 
 import numba
 from numba import config, njit
-from numba.core import cgutils
-from numba.extending import intrinsic
 
 _ENVS = Path(__file__).resolve().parents[1]
 _SOURCES = sorted([_ENVS / "observation.py", *(_ENVS / "sim").glob("*.py")])
@@ -76,26 +74,3 @@ def kernel(function: Callable[..., Any] | None = None, *, inline: bool = True) -
 def is_warm() -> bool:
     """Tell whether this version of the engine has been compiled and cached before."""
     return CACHE_FOLDER is not None and any(CACHE_FOLDER.rglob("*.nbi"))
-
-
-@intrinsic
-def _without_owner(typing_context: Any, array: Any) -> Any:
-    """Strip an array of its reference count."""
-
-    def build(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        view = context.make_array(array)(context, builder, value=args[0])
-        view.meminfo = cgutils.get_null_value(view.meminfo.type)
-        view.parent = cgutils.get_null_value(view.parent.type)
-        return view._getvalue()
-
-    return array(array), build
-
-
-@njit(inline="always")
-def borrow(array: Any) -> Any:
-    """Return ``array`` without an owner, for use below a caller that keeps it alive.
-
-    Numba counts references atomically whenever an array passes through a branchy helper; measured
-    on this engine, that costs several times more than the work itself.
-    """
-    return _without_owner(array)

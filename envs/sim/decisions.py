@@ -4,11 +4,20 @@ from __future__ import annotations
 
 import math
 
-from .compile import borrow, kernel
+import numpy as np
+
+from ..observation import CANDIDATES, CLUSTER, QUEUE
+from ..perf.cost_table import COST
+from .compile import kernel
+from .memory import array_at
 from .observe import fits, may_hold, observe, predict_prefill_s, report, write_info
+from .records import CONFIG, ENV, NODE, REPLICA, REQUEST, SLOT, SPEC
 from .serving import NEVER, advance, submit
 
 AVERAGED_ARRIVALS = 32.0
+NUM_CLUSTER, NUM_QUEUE, NUM_CANDIDATE = len(CLUSTER), len(QUEUE), len(CANDIDATES)
+INT8, INT32 = np.dtype(np.int8), np.dtype(np.int32)
+FLOAT32, FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
 
 
 @kernel
@@ -259,39 +268,49 @@ IDLE, STEP, RESET = 0, 1, 2  # what an environment of a batch is to do
 
 
 @kernel(inline=False)
-def run_batch(
-    orders, actions, num_ids, rewards, envs, config, replicas, specs, costs, requests, slots,
-    phases, nodes, ids, linear, head, cluster, memory, load, link_load, queue, candidates, mask,
-    info,
-):  # fmt: skip
-    """Step or reset environments as ``orders`` says, and observe their next decisions."""
-    envs = borrow(envs)
-    config = borrow(config)
-    replicas = borrow(replicas)
-    specs = borrow(specs)
-    costs = borrow(costs)
-    requests = borrow(requests)
-    slots = borrow(slots)
-    phases = borrow(phases)
-    nodes = borrow(nodes)
-    ids = borrow(ids)
-    linear = borrow(linear)
-    head = borrow(head)
-    cluster = borrow(cluster)
-    memory = borrow(memory)
-    load = borrow(load)
-    link_load = borrow(link_load)
-    queue = borrow(queue)
-    candidates = borrow(candidates)
-    mask = borrow(mask)
-    info = borrow(info)
-    settings = config[0]
-    for e in range(len(envs)):
+def run_batch(orders, actions, world, floats, numbers, mask):
+    """Step or reset environments as ``orders`` says, and observe their next decisions.
+
+    ``world`` is the table of :meth:`gpuyard.envs.sim.world.World`: sizes, then addresses.
+    """
+    num_envs, num_replicas, num_kinds = world[0], world[1], world[2]
+    num_requests, num_ids, num_nodes = world[3], world[4], world[5]
+    num_slots, num_phases, num_tokens = world[6], world[7], world[8]
+    num_heads, num_devices, queue_rows, num_candidates = world[9], world[10], world[11], world[12]
+    of_replicas = (num_envs, num_replicas)
+    envs = array_at(world[13], (num_envs,), ENV)
+    settings = array_at(world[14], (1,), CONFIG)[0]
+    replicas = array_at(world[15], of_replicas, REPLICA)
+    specs = array_at(world[16], (num_replicas,), SPEC)
+    costs = array_at(world[17], (num_kinds,), COST)
+    requests = array_at(world[18], (num_envs, num_requests), REQUEST)
+    slots = array_at(world[19], (num_envs, num_replicas, num_slots), SLOT)
+    phases = array_at(world[20], (num_envs, num_replicas, num_phases), INT32)
+    nodes = array_at(world[21], (num_envs, num_nodes, num_replicas), NODE)
+    ids = array_at(world[22], (num_envs, num_ids), INT32)
+    used_ids = array_at(world[23], (num_envs,), INT32)
+    linear = array_at(world[24], (num_kinds, num_tokens), FLOAT64)
+    head = array_at(world[25], (num_kinds, num_heads), FLOAT64)
+    # observations lie behind one another, each key with its own leading environment axis
+    at = floats.ctypes.data
+    cluster = array_at(at, (num_envs, NUM_CLUSTER), FLOAT32)
+    at += 4 * cluster.size
+    memory = array_at(at, (num_envs, num_devices), FLOAT32)
+    at += 4 * memory.size
+    load = array_at(at, (num_envs, num_devices), FLOAT32)
+    at += 4 * load.size
+    link_load = array_at(at, of_replicas, FLOAT32)
+    at += 4 * link_load.size
+    queue = array_at(at, (num_envs, queue_rows, NUM_QUEUE), FLOAT32)
+    at += 4 * queue.size
+    candidates = array_at(at, (num_envs, num_candidates, NUM_CANDIDATE), FLOAT32)
+    mask = array_at(mask.ctypes.data, (num_envs, num_candidates), INT8)
+    for e in range(num_envs):
         if orders[e] == IDLE:
             continue
         env = envs[e]
         if orders[e] == RESET:
-            reset_world(e, env, replicas, specs, phases, nodes, num_ids[e])
+            reset_world(e, env, replicas, specs, phases, nodes, used_ids[e])
         elif env.deciding >= 0:
             apply_action(
                 e, actions[e], env, settings, replicas, specs, costs, requests, slots, phases,
@@ -303,9 +322,9 @@ def run_batch(
         )  # fmt: skip
         before = env.reward_value if orders[e] == STEP else 0.0
         env.reward_value = value(env, settings)
-        rewards[e] = env.reward_value - before
+        numbers[e, 0] = env.reward_value - before
         observe(
             e, env, settings, replicas, specs, costs, requests, phases, nodes, ids, linear, head,
             cluster, memory, load, link_load, queue, candidates, mask,
         )  # fmt: skip
-        write_info(e, env, info)
+        write_info(e, env, numbers)

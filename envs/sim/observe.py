@@ -274,19 +274,19 @@ def observe(
 
 
 @kernel
-def write_info(e, env, info):
-    """Fill the metrics so far, in the order of ``INFO_KEYS``."""
-    row = info[e]
+def write_info(e, env, numbers):
+    """Fill the metrics so far, in the order of ``INFO_KEYS``, behind the reward."""
+    row = numbers[e]
     now_s = env.now_s
-    row[0] = now_s
-    row[1] = env.arrived
-    row[2] = env.finished
-    row[3] = env.invalid_actions
-    row[4] = env.preemptions
-    row[5] = env.ttft_s / env.first_tokens if env.first_tokens > 0 else 0.0
-    row[6] = env.tpot_s / env.multi_token if env.multi_token > 0 else 0.0
-    row[7] = env.e2e_s / env.finished if env.finished > 0 else 0.0
-    row[8] = env.slo_met / env.finished if env.finished > 0 else 0.0
-    row[9] = env.slo_met / now_s if now_s > 0.0 else 0.0
-    row[10] = env.output_tokens / now_s if now_s > 0.0 else 0.0
-    row[11] = env.cached_tokens / env.prompt_tokens if env.prompt_tokens > 0 else 0.0
+    row[1] = now_s
+    row[2] = env.arrived
+    row[3] = env.finished
+    row[4] = env.invalid_actions
+    row[5] = env.preemptions
+    row[6] = env.ttft_s / env.first_tokens if env.first_tokens > 0 else 0.0
+    row[7] = env.tpot_s / env.multi_token if env.multi_token > 0 else 0.0
+    row[8] = env.e2e_s / env.finished if env.finished > 0 else 0.0
+    row[9] = env.slo_met / env.finished if env.finished > 0 else 0.0
+    row[10] = env.slo_met / now_s if now_s > 0.0 else 0.0
+    row[11] = env.output_tokens / now_s if now_s > 0.0 else 0.0
+    row[12] = env.cached_tokens / env.prompt_tokens if env.prompt_tokens > 0 else 0.0

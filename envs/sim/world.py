@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import config
@@ -29,6 +31,20 @@ INFO_KEYS = (
 )
 
 STATE = ("envs", "replicas", "requests", "slots", "phases", "nodes", "ids", "num_ids")
+
+
+class Outputs(NamedTuple):
+    """What the engine writes in one call.
+
+    Attributes:
+        floats: float32, all observation keys but the mask, one behind the other.
+        numbers: float64 (E, 1 + len(INFO_KEYS)): the reward, then the info.
+        mask: int8 (E, C), the feasible candidates.
+    """
+
+    floats: NDArray[np.float32]
+    numbers: NDArray[np.float64]
+    mask: NDArray[np.int8]
 
 
 @dataclass(frozen=True)
@@ -88,6 +104,23 @@ class World:
         self.nodes = records((num_envs, max(num_nodes, 1), len(specs)), NODE)
         self.ids = np.zeros((num_envs, max(num_ids, 1)), np.int32)
         self.num_ids = np.zeros(num_envs, np.int32)
+        self._table = self._engine_table()
+        self._layout: list[tuple[str, tuple[int, ...], int]] = []
+        self._num_floats = 0
+        for key, size in self.shapes().items():
+            self._layout.append((key, size, 4 * self._num_floats))
+            self._num_floats += num_envs * math.prod(size)
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Return the shape of every float observation of one environment, in the engine's order."""
+        return {
+            "cluster": (len(CLUSTER),),
+            "device_memory": (self.num_devices,),
+            "device_load": (self.num_devices,),
+            "link_load": (len(self.static.specs),),
+            "queue": (self.queue_rows, len(QUEUE)),
+            "candidates": (self.num_candidates, len(CANDIDATES)),
+        }
 
     def load(self, e: int, stream: RequestStream, estimate_tokens: NDArray[np.int32]) -> None:
         """Give environment ``e`` the requests of its next episode."""
@@ -112,42 +145,44 @@ class World:
         )
         self.num_ids[e] = stream.prefix_ids.max() + 1 if len(stream.prefix_ids) else 0
 
-    def outputs(self) -> tuple[NDArray, ...]:
-        """Return fresh arrays for what the engine writes: rewards, observation keys, info."""
-        n, candidates, replicas = self.num_envs, self.num_candidates, len(self.static.specs)
-        return (
-            np.empty(n, np.float64),
-            np.empty((n, len(CLUSTER)), np.float32),
-            np.empty((n, self.num_devices), np.float32),
-            np.empty((n, self.num_devices), np.float32),
-            np.empty((n, replicas), np.float32),
-            np.empty((n, self.queue_rows, len(QUEUE)), np.float32),
-            np.empty((n, candidates, len(CANDIDATES)), np.float32),
-            np.empty((n, candidates), np.int8),
-            np.empty((n, len(INFO_KEYS)), np.float64),
+    def outputs(self) -> Outputs:
+        """Return fresh arrays for what the engine writes."""
+        return Outputs(
+            np.empty(self._num_floats, np.float32),
+            np.empty((self.num_envs, 1 + len(INFO_KEYS)), np.float64),
+            np.empty((self.num_envs, self.num_candidates), np.int8),
         )
 
-    def reset(self, chosen: NDArray[np.bool_], outputs: tuple[NDArray, ...]) -> None:
-        """Start an episode in the chosen environments and write their rows of ``outputs``."""
-        nothing = np.zeros(self.num_envs, np.int64)
-        self._run(np.where(chosen, decisions.RESET, decisions.IDLE), nothing, outputs)
+    def observation(self, outputs: Outputs) -> dict[str, NDArray]:
+        """Return the batched observation that lies in ``outputs``, without copying."""
+        views = {
+            key: np.ndarray((self.num_envs, *shape), np.float32, outputs.floats, start)
+            for key, shape, start in self._layout
+        }
+        views["action_mask"] = outputs.mask
+        return views
 
-    def step(
-        self, chosen: NDArray[np.bool_], actions: NDArray[np.int64], outputs: tuple[NDArray, ...]
-    ) -> None:
-        """Take one action in the chosen environments and write their rows of ``outputs``."""
-        self._run(np.where(chosen, decisions.STEP, decisions.IDLE), actions, outputs)
+    def first_observation(self, outputs: Outputs) -> dict[str, NDArray]:
+        """Return environment 0's observation, without the leading axis."""
+        views = {
+            key: np.ndarray(shape, np.float32, outputs.floats, start)
+            for key, shape, start in self._layout
+        }
+        views["action_mask"] = outputs.mask[0]
+        return views
 
-    def _run(
-        self, orders: NDArray[np.int64], actions: NDArray[np.int64], outputs: tuple[NDArray, ...]
-    ) -> None:
-        decisions.run_batch(
-            orders, actions, self.num_ids, outputs[0], *self._engine(), *outputs[1:]
-        )
+    def run(self, orders: NDArray[np.int64], actions: NDArray[np.int64], outputs: Outputs) -> None:
+        """Do in each environment what ``orders`` says (IDLE, STEP or RESET), and observe it.
 
-    def _engine(self) -> tuple[NDArray, ...]:
+        The rows of idle environments are left as they are in ``outputs``.
+        """
+        floats, numbers, mask = outputs
+        decisions.run_batch(orders, actions, self._table, floats, numbers, mask)
+
+    def _engine_table(self) -> NDArray[np.int64]:
+        """Return the sizes and addresses that the engine reads; see ``run_batch``."""
         static = self.static
-        return (
+        arrays = (
             self.envs,
             static.config,
             self.replicas,
@@ -158,9 +193,34 @@ class World:
             self.phases,
             self.nodes,
             self.ids,
+            self.num_ids,
             static.linear_s,
             static.head_s,
         )
+        sizes = (
+            self.num_envs,
+            len(static.specs),
+            len(static.costs),
+            self.requests.shape[1],
+            self.ids.shape[1],
+            self.nodes.shape[1],
+            self.slots.shape[2],
+            self.phases.shape[2],
+            static.linear_s.shape[1],
+            static.head_s.shape[1],
+            self.num_devices,
+            self.queue_rows,
+            self.num_candidates,
+        )
+        return np.array([*sizes, *(array.ctypes.data for array in arrays)], np.int64)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the addresses out: a copy has arrays of its own."""
+        return {name: value for name, value in self.__dict__.items() if name != "_table"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._table = self._engine_table()
 
     @property
     def done(self) -> NDArray[np.bool_]:
@@ -179,12 +239,10 @@ class World:
 
     def warm_up(self) -> None:
         """Compile every engine function, or load it from the cache, without touching the state."""
-        nobody = np.zeros(self.num_envs, np.bool_)
-        outputs = self.outputs()
+        nobody = np.full(self.num_envs, decisions.IDLE)
         none_i4, none_i8 = np.zeros(0, np.int32), np.zeros(1, np.int64)
         none_f8, none_f4 = np.zeros(0, np.float64), np.zeros(0, np.float32)
-        self.reset(nobody, outputs)
-        self.step(nobody, np.zeros(self.num_envs, np.int64), outputs)
+        self.run(nobody, np.zeros(self.num_envs, np.int64), self.outputs())
         nowhere, ids = records(1, ENV), np.zeros((1, 1), np.int32)
         decisions.load_requests(
             0, nowhere, records((1, 1), REQUEST), ids, none_f8, none_i4, none_i4, none_i4, none_i4,
