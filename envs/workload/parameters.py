@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from itertools import pairwise
+from numbers import Integral, Real
 from typing import Any
 
 KNOTS_P = (
@@ -14,22 +15,31 @@ KNOTS_P = (
 
 
 def check(owner: object, name: str, low: float, high: float = math.inf) -> None:
-    """Refuse a number outside ``[low, high]``.
+    """Refuse anything but a number in ``[low, high]``, a whole one where the field is an int.
 
     Raises:
         ValueError: naming class, field, value and range.
     """
     value: Any = getattr(owner, name)
+    kind: Any = Integral if type(owner).__annotations__[name] == "int" else Real
+    where = f"{type(owner).__name__}.{name} = {value!r}"
+    if not isinstance(value, kind) or isinstance(value, bool):
+        word = "whole number" if kind is Integral else "number"
+        raise ValueError(f"{where} is not a {word}; choose {low:g} to {high:g}")
     if not (math.isfinite(value) and low <= value <= high):
-        where = f"{type(owner).__name__}.{name}"
-        raise ValueError(f"{where} = {value!r} is out of range; choose {low:g} to {high:g}")
+        raise ValueError(f"{where} is out of range; choose {low:g} to {high:g}")
+
+
+def are_numbers(values: Any) -> bool:
+    """Tell whether ``values`` is a sequence of numbers."""
+    return isinstance(values, (tuple, list)) and all(isinstance(value, Real) for value in values)
 
 
 def check_knots(owner: object, name: str) -> None:
     """Refuse anything but 30 non-decreasing lengths >= 1."""
     knots = getattr(owner, name)
-    rising = all(a <= b for a, b in pairwise(knots))
-    if len(knots) != len(KNOTS_P) or not rising or not 1 <= knots[0] <= knots[-1] < math.inf:
+    rising = are_numbers(knots) and all(a <= b for a, b in pairwise(knots))
+    if not rising or len(knots) != len(KNOTS_P) or not 1 <= knots[0] <= knots[-1] < math.inf:
         raise ValueError(
             f"{type(owner).__name__}.{name} must be {len(KNOTS_P)} non-decreasing lengths >= 1, "
             f"the quantiles at KNOTS_P; got {knots!r}"
@@ -136,7 +146,12 @@ class Modulation:
         check(self, "step_s", 1e-3)
         check(self, "start_hour", -1.0)
         rates = self.hour_profile
-        if not rates or not all(0 <= rate < math.inf for rate in rates) or not sum(rates) > 0:
+        if (
+            not rates
+            or not are_numbers(rates)
+            or not all(0 <= rate < math.inf for rate in rates)
+            or not sum(rates) > 0
+        ):
             raise ValueError(
                 "Modulation.hour_profile must be finite rates >= 0, not all of them 0; "
                 f"got {rates!r}"
@@ -165,7 +180,12 @@ class Conversation:
 
     def __post_init__(self) -> None:
         chances = self.continue_prob
-        if not chances or not all(0 <= p <= 1 for p in chances) or not chances[-1] < 1:
+        if (
+            not chances
+            or not are_numbers(chances)
+            or not all(0 <= p <= 1 for p in chances)
+            or not chances[-1] < 1
+        ):
             raise ValueError(
                 "Conversation.continue_prob must be probabilities, the last one below 1; "
                 f"got {chances!r}"

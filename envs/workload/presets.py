@@ -89,6 +89,9 @@ def _value(old: Any, field: str, value: Any, where: str) -> Any:
             return _PARTS[field](**_plain(value))
         except TypeError as error:
             raise ValueError(f"{where}, {field}: {error}") from error
+    if field in _PARTS and value is not None and not isinstance(value, _PARTS[field]):
+        names = ", ".join(item.name for item in fields(_PARTS[field]))
+        raise ValueError(f"{where}: {field} = {value!r} must be a table of {names}")
     return _plain({field: value})[field]
 
 
