@@ -1,0 +1,433 @@
+"""Scenario files: what is wrong with a bad one is said in words, before anything runs."""
+
+from __future__ import annotations
+
+import copy
+import math
+from pathlib import Path
+
+import gymnasium as gym
+import numpy as np
+import pytest
+
+import gpuyard  # noqa: F401
+from gpuyard.envs.hardware import catalogue
+from gpuyard.envs.scenario import Scenario, ScenarioError, from_dict, load, names
+from gpuyard.envs.workload.table import TraceError
+
+REPLICA = {"gpu": "A100-80", "model": "Llama-3-8B"}
+BASE = {"replicas": [REPLICA], "workload": {"num_requests": 8}}
+GPU = {
+    "sms": 100,
+    "fp16_tflops": 400,
+    "bf16_tflops": 400,
+    "memory_gib": 64,
+    "bandwidth_gbps": 2000,
+    "like": "A100-80",
+    "price_per_h": 1.25,
+}
+MODEL = {"layers": 2, "hidden": 256, "heads": 4, "head_dim": 64, "ffn": 512, "vocab": 1000}
+NAN = math.nan
+
+
+def world(**changes):
+    return {**copy.deepcopy(BASE), **changes}
+
+
+def replica(**changes):
+    return world(replicas=[REPLICA, {**REPLICA, **changes}])
+
+
+def workload(**changes):
+    return world(workload={"num_requests": 8, **changes})
+
+
+def write(folder: Path, text: str, name: str = "mine.toml") -> Path:
+    path = folder / name
+    path.write_text(text)
+    return path
+
+
+def play(scenario: Scenario) -> dict[str, float]:
+    """Run one episode with random feasible actions."""
+    env = gym.make("gpuyard/Routing-v0", scenario=scenario)
+    rng = np.random.default_rng(0)
+    obs, info = env.reset(seed=0)
+    done = False
+    while not done:
+        obs, _, done, _, info = env.step(rng.choice(np.flatnonzero(obs["action_mask"])))
+    return info
+
+
+BAD = [
+    # the cluster
+    (world(replicas=[]), "replicas = []", "add a [[replicas]] table"),
+    ({"workload": {}}, "replicas = []", "add a [[replicas]] table"),
+    (world(replicas=3), "replicas = 3", "one [[replicas]] table"),
+    (world(replicas={"gpu": "A100-80"}), "replicas = {'gpu'", "one [[replicas]] table"),
+    (world(replicas=[3]), "replicas[0] = 3", "must be a table"),
+    (world(replicas=[{"model": "Llama-3-8B"}]), "replicas[0].gpu is missing", "catalogue"),
+    (world(replicas=[{"gpu": "A100-80"}]), "replicas[0].model is missing", "catalogue"),
+    (replica(gpu="H900"), "replicas[1]: unknown GPU 'H900'", "did you mean"),
+    (replica(gpu=3), "replicas[1].gpu = 3", "must be text"),
+    (replica(gpu=["A100-80"]), "replicas[1].gpu = ['A100-80']", "must be text"),
+    (replica(model="Lama"), "replicas[1]: unknown model 'Lama'", "did you mean Llama"),
+    (replica(model=3), "replicas[1].model = 3", "must be text"),
+    (replica(count=0), "replicas[1].count = 0", "whole number >= 1"),
+    (replica(count=-2), "replicas[1].count = -2", "whole number >= 1"),
+    (replica(count="two"), "replicas[1].count = 'two'", "whole number >= 1"),
+    (replica(count=1.5), "replicas[1].count = 1.5", "whole number >= 1"),
+    (replica(count=True), "replicas[1].count = True", "whole number >= 1"),
+    (replica(kv_blocks=0), "replicas[1].kv_blocks = 0", "whole number >= 1"),
+    (replica(kv_blocks="x"), "replicas[1].kv_blocks = 'x'", "whole number >= 1"),
+    (replica(tp=0), "replicas[1]: ", "tp = 0: give a whole number >= 1"),
+    (replica(tp="x"), "replicas[1].tp = 'x'", "must be a whole number"),
+    (replica(tp=True), "replicas[1].tp = True", "must be a whole number"),
+    (replica(tp=3), "tp = 3", "must divide the 32 heads"),
+    (replica(tp=16), "tp * dp = 16", "exceeds the 8 A100-80"),
+    (replica(ep=2), "ep = 2", "no experts; use 1"),
+    (replica(dp=2), "dp = 2", "no experts; use 1"),
+    (replica(dtype="int7"), "dtype 'int7'", "use one of bf16"),
+    (replica(dtype=["bf16"]), "replicas[1].dtype = ['bf16']", "must be text"),
+    (replica(dtype="fp8"), "A100-80 has no fp8", "use one of bf16"),
+    (replica(kv_dtype="int7"), "kv_dtype = 'int7'", "use one of bf16"),
+    (replica(kv_dtype=[1]), "replicas[1].kv_dtype = [1]", "must be text"),
+    (replica(stack="x"), "stack = 'x'", "use one of vllm"),
+    (replica(gpu_memory_utilization=1.5), "gpu_memory_utilization = 1.5", "up to 1"),
+    (replica(gpu_memory_utilization=NAN), "gpu_memory_utilization = nan", "up to 1"),
+    (replica(gpu_memory_utilization="x"), "gpu_memory_utilization = 'x'", "must be a number"),
+    (replica(block_size=0), "block_size = 0", "whole number >= 1"),
+    (replica(block_size=16.0), "replicas[1].block_size = 16.0", "must be a whole number"),
+    (replica(block_size=24), "replicas[1].block_size = 24", "prefix blocks of 128 tokens"),
+    (replica(max_num_seqs=0), "max_num_seqs = 0", "whole number >= 1"),
+    (replica(max_num_seqs="x"), "replicas[1].max_num_seqs = 'x'", "must be a whole number"),
+    (replica(max_num_batched_tokens=256), "max_num_batched_tokens = 256", "above max_num_seqs"),
+    (replica(max_num_batched_tokens=9), "max_num_batched_tokens = 9", "at least max_num_seqs"),
+    (replica(max_tokens=1), "replicas[1].max_tokens is unknown", "use one of"),
+    # what does not fit
+    (replica(model="Llama-3-70B"), "Llama-3-70B in bf16 does not fit on 1 x A100-80", "raise tp"),
+    (replica(model="Llama-3-70B", kv_blocks=900), "does not fit on 1 x A100-80", "raise tp"),
+    (workload(max_tokens=10**7), "10000000 prompt and output tokens", "lower workload.max_tokens"),
+    (
+        world(replicas=[{**REPLICA, "kv_blocks": 100}]),
+        "8192 prompt and output tokens never fits: the largest KV cache holds 1600",
+        "lower workload.max_tokens",
+    ),
+    # the workload
+    (world(workload=3), "workload = 3", "must be a table"),
+    (world(workload=[1]), "workload = [1]", "must be a table"),
+    (workload(num_requests="many"), "workload.num_requests = 'many'", "whole number"),
+    (workload(num_requests=-1), "workload.num_requests = -1", "whole number"),
+    (workload(num_requests=1.5), "workload.num_requests = 1.5", "whole number"),
+    (workload(num_requests=0), "workload.num_requests = 0", "set it, e.g. 512"),
+    (workload(rate_per_s="x"), "rate_per_s = 'x'", "is not a number; choose"),
+    (workload(rate_per_s=-1), "rate_per_s = -1", "out of range; choose"),
+    (workload(rate_per_s=NAN), "rate_per_s = nan", "out of range; choose"),
+    (workload(rate_scale=0), "workload.rate_scale = 0", "above 0"),
+    (workload(rate_scale="x"), "workload.rate_scale = 'x'", "must be a number"),
+    (workload(rate_scale=math.inf), "workload.rate_scale = inf", "finite number above 0"),
+    (workload(preset="chats"), "unknown workload generator 'chats'", "choose one of chat"),
+    (workload(preset=["chat"]), "workload.preset = ['chat']", "must be text"),
+    (workload(max_tokens=0), "max_tokens = 0", "choose 16"),
+    (workload(max_tokens=99.5), "max_tokens = 99.5", "is not a whole number"),
+    (workload(bogus=1), "no field 'bogus'", "choose from prompt"),
+    (workload(format="plain"), "no field 'format'", "choose from prompt"),
+    (workload(prompt=3), "Generator.prompt", "30 non-decreasing lengths"),
+    (workload(prompt=[1, 2]), "Generator.prompt", "30 non-decreasing lengths"),
+    (workload(output=["a"] * 30), "Generator.output", "30 non-decreasing lengths"),
+    (workload(output=[]), "Generator.output", "30 non-decreasing lengths"),
+    (workload(prompt="long"), "unknown length sketch 'long'", "choose one of"),
+    (workload(clients=3), "clients = 3", "must be a table of count"),
+    (workload(clients=[1]), "clients = [1]", "must be a table of count"),
+    (workload(clients={"count": "x"}), "Clients.count = 'x'", "not a whole number"),
+    (workload(clients={"count": 2.5}), "Clients.count = 2.5", "not a whole number"),
+    (workload(clients={"size": 1}), "clients has no field 'size'", "choose from count"),
+    (workload(conversation="long"), "conversation = 'long'", "must be a table of"),
+    (workload(conversation={"continue_prob": 3}), "continue_prob", "must be probabilities"),
+    (workload(conversation={"continue_prob": ["x"]}), "continue_prob", "must be probabilities"),
+    (workload(bursts=3), "bursts = 3", "must be a table of size_mu"),
+    (workload(bursts={"size_mu": 1}), "bursts", "missing 9 required"),
+    (workload(modulation={"hour_profile": 3}), "hour_profile", "finite rates >= 0"),
+    (workload(modulation={"hour_profile": ["x"]}), "hour_profile", "finite rates >= 0"),
+    (workload(modulation={"hour_profile": "x"}), "hour profile 'x'", "choose one of"),
+    (workload(urgent_share=2), "urgent_share = 2", "choose 0 to 1"),
+    (workload(prefix_block_tokens=0), "prefix_block_tokens = 0", "choose 1"),
+    (workload(prefix_block_tokens=100), "block_size = 16", "prefix blocks of 100 tokens"),
+    (workload(trace=3), "workload.trace = 3", "must be text"),
+    (workload(trace="x.csv", format=3), "workload.format = 3", "must be text"),
+    (workload(trace="x.csv", preset="chat"), "workload.preset is unknown", "use one of"),
+    # what the router knows and may do
+    (world(router=3), "router = 3", "must be a table"),
+    (world(router="hold_s"), "router = 'hold_s'", "must be a table"),
+    (world(router={"hold": 1}), "router.hold is unknown", "use one of hold_limit_s, hold_s"),
+    (world(router={"hold_s": -1}), "router.hold_s = -1", ">= 0"),
+    (world(router={"hold_s": "x"}), "router.hold_s = 'x'", "must be a number"),
+    (world(router={"hold_s": True}), "router.hold_s = True", "must be a number"),
+    (world(router={"hold_s": 2.0}), "router.hold_s = 2.0", "router.hold_limit_s = 1.0"),
+    (world(router={"hold_limit_s": -1}), "router.hold_limit_s = -1", ">= 0"),
+    (world(router={"signal_interval_s": -1}), "router.signal_interval_s = -1", ">= 0"),
+    (world(router={"signal_interval_s": NAN}), "router.signal_interval_s = nan", "finite"),
+    (world(router={"signal_interval_s": math.inf}), "signal_interval_s = inf", "finite"),
+    (world(estimates={"output": "x"}), "estimates.output = 'x'", "noisy, mean or oracle"),
+    (world(estimates={"output": 3}), "estimates.output = 3", "must be text"),
+    (world(estimates={"sigma": -1}), "estimates.sigma = -1", ">= 0"),
+    (world(estimates={"sigma": 1e3}), "estimates.sigma = 1000.0", "at most 5"),
+    (world(observation={"queue_rows": 0}), "observation.queue_rows = 0", "above 0"),
+    (world(observation={"queue_rows": 1.5}), "observation.queue_rows = 1.5", "whole number"),
+    (world(observation=3), "observation = 3", "must be a table"),
+    # what is wanted
+    (world(slo=5), "slo = 5", "must be a table"),
+    (world(slo={"ttft_s": 0}), "slo.ttft_s = 0", "above 0"),
+    (world(slo={"tpot_s": NAN}), "slo.tpot_s = nan", "above 0"),
+    (world(slo={"tpot_s": "x"}), "slo.tpot_s = 'x'", "must be a number"),
+    (world(reward=3), "reward = 3", "must be a table"),
+    (world(reward={"speed": 1}), "reward.speed is unknown", "use one of in_system"),
+    (world(reward={"waiting": "x"}), "reward.waiting = 'x'", "must be a number"),
+    (world(reward={"waiting": NAN}), "reward.waiting = nan", "must be a finite number"),
+    # one's own hardware and models
+    (world(gpus=3), "gpus = 3", "must be a table"),
+    (world(gpus={"Mine": 3}), "gpus.Mine = 3", "must be a table"),
+    (world(gpus={"Mine": {"sms": 8}}), "gpus: GPU 'Mine': fp16_tflops", "give a number"),
+    (world(gpus={"Mine": {**GPU, "memory_gib": NAN}}), "memory_gib = nan", "finite number"),
+    (world(gpus={"Mine": {**GPU, "like": "K80"}}), "like = 'K80'", "one of V100-16"),
+    (world(models=[1]), "models = [1]", "must be a table"),
+    (world(models={"Mine": {"layers": 2}}), "models: model 'Mine': heads", "give a number"),
+    (world(models={"Mine": {**MODEL, "depth": 2}}), "depth = 2", "no such field"),
+    # the rest
+    (world(description=3), "description = 3", "must be text"),
+    (world(cluster={}), "scenario.cluster is unknown", "use one of description"),
+]
+
+
+@pytest.mark.parametrize(
+    ("table", "what", "remedy"), BAD, ids=[f"{i}-{case[1][:40]}" for i, case in enumerate(BAD)]
+)
+def test_bad_input_is_named_with_a_remedy(table: dict, what: str, remedy: str) -> None:
+    with pytest.raises(ScenarioError) as caught:
+        from_dict(table)
+    message = str(caught.value)
+    assert what in message and remedy in message, message
+    assert "\n" not in message
+
+
+def test_errors_are_value_errors() -> None:
+    assert issubclass(ScenarioError, ValueError) and issubclass(TraceError, ValueError)
+
+
+@pytest.mark.parametrize(
+    ("given", "what", "remedy"),
+    [
+        ("routing-defualt", "scenario 'routing-defualt' is unknown", "choose one of"),
+        ("", "scenario '' is unknown", "choose one of"),
+        ("nowhere.toml", "nowhere.toml cannot be opened (No such file", "check the path"),
+        (3, "scenario = 3", "a name, a path or a Scenario"),
+        (None, "scenario = None", "a name, a path or a Scenario"),
+    ],
+)
+def test_unknown_scenarios(given: object, what: str, remedy: str) -> None:
+    with pytest.raises(ScenarioError) as caught:
+        load(given)  # type: ignore[arg-type]
+    assert what in str(caught.value) and remedy in str(caught.value)
+
+
+def test_the_environments_raise_the_error_when_they_are_made() -> None:
+    for make in (gym.make, gym.make_vec):
+        with pytest.raises(ScenarioError, match="routing-defualt"):
+            make("gpuyard/Routing-v0", scenario="routing-defualt")
+
+
+@pytest.mark.parametrize(
+    ("content", "what", "remedy"),
+    [
+        (b"[workload\n", "is not valid TOML", "at line 1"),
+        (b"description = 'a'\nreplicas = [\n", "is not valid TOML", "correct that line"),
+        (b"description = '\xff'\n", "is not UTF-8 text", "save it as such"),
+        (b"", "replicas = []", "add a [[replicas]] table"),
+        (b"[[replicas]]\ngpu = 'H900'\nmodel = 'Llama-3-8B'\n", "unknown GPU 'H900'", "did you"),
+    ],
+)
+def test_errors_of_a_file_name_it(tmp_path: Path, content: bytes, what: str, remedy: str) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_bytes(content)
+    with pytest.raises(ScenarioError) as caught:
+        load(path)
+    assert str(caught.value).startswith(f"{path}: ")
+    assert what in str(caught.value) and remedy in str(caught.value)
+
+
+def test_a_folder_is_no_scenario(tmp_path: Path) -> None:
+    folder = tmp_path / "x.toml"
+    folder.mkdir()
+    with pytest.raises(ScenarioError, match="directory"):
+        load(folder)
+
+
+TRACE = "arrival_s,prompt_tokens,output_tokens\n0.0,100,10\n0.5,200,20\n1.5,300,5\n"
+BAD_TRACES = [
+    (TRACE.replace("prompt_tokens", "length"), "length", "rename them"),
+    (TRACE.replace("200", "-200"), "line 3: prompt_tokens = '-200'", "whole number of tokens >= 1"),
+    (TRACE.replace("200", "nan"), "line 3: prompt_tokens = 'nan'", "finite"),
+    (TRACE.replace(",20\n", ",inf\n"), "line 3: output_tokens = 'inf'", "finite"),
+    (TRACE.replace(",20\n", ",0\n"), "line 3: output_tokens = '0'", "correct or remove the row"),
+    (TRACE.replace(",20\n", ",2.5\n"), "line 3: output_tokens = '2.5'", "whole number"),
+    (TRACE.replace("200", "many"), "line 3: prompt_tokens = 'many'", "number"),
+    (TRACE.replace("0.5", "-0.5"), "line 3: arrival_s = '-0.5'", "shift times"),
+    (TRACE.replace("1.5", "0.25"), "line 4: arrival_s = '0.25'", "sort the file by time"),
+    (TRACE.replace("0.5", "nan"), "line 3: arrival_s = 'nan'", "finite"),
+    (TRACE.replace("200,", ""), "line 3: 2 values for 3 columns", "correct or remove the line"),
+    (TRACE.splitlines()[0] + "\n", "no rows", "one row per request"),
+    ("", "the file is empty", "header line"),
+]
+
+
+@pytest.mark.parametrize(("text", "what", "remedy"), BAD_TRACES)
+@pytest.mark.parametrize("way", ["file", "table", "with_trace"])
+def test_bad_traces(tmp_path: Path, text: str, what: str, remedy: str, way: str) -> None:
+    trace = write(tmp_path, text, "trace.csv")
+    base = from_dict(BASE)
+    with pytest.raises(ValueError) as caught:
+        if way == "file":
+            load(write(tmp_path, SCENARIO_WITH_TRACE))
+        elif way == "table":
+            from_dict(world(workload={"trace": "trace.csv"}), folder=tmp_path)
+        else:
+            base.with_trace(trace)
+    assert isinstance(caught.value, (ScenarioError, TraceError))
+    message = str(caught.value)
+    assert str(trace) in message and what in message and remedy in message, message
+
+
+SCENARIO_WITH_TRACE = """
+[[replicas]]
+gpu = "A100-80"
+model = "Llama-3-8B"
+
+[workload]
+trace = "trace.csv"
+num_requests = 0
+"""
+
+
+def test_missing_traces(tmp_path: Path) -> None:
+    path = write(tmp_path, SCENARIO_WITH_TRACE)
+    with pytest.raises(ScenarioError) as caught:
+        load(path)
+    assert f"{tmp_path / 'trace.csv'}: cannot be opened" in str(caught.value)
+    with pytest.raises(TraceError, match="check the path"):
+        from_dict(BASE).with_trace("nowhere.csv")
+    with pytest.raises(TraceError, match="unknown trace format 'csv'"):
+        from_dict(BASE).with_trace(path, format="csv")
+
+
+def test_a_trace_is_held_against_the_cluster(tmp_path: Path) -> None:
+    small = from_dict(world(replicas=[{**REPLICA, "kv_blocks": 512}]))
+    long = write(tmp_path, TRACE + "2.0,9000,10\n", "long.csv")
+    with pytest.raises(ScenarioError) as caught:
+        small.with_trace(long)
+    assert "9010 prompt and output tokens never fits" in str(caught.value)
+    assert "leave out request 3 of the trace" in str(caught.value)
+    ids = "arrival_s,prompt_tokens,output_tokens,prefix_ids,prefix_block_tokens\n0,100,9,1 2,50\n"
+    with pytest.raises(ScenarioError, match=r"block_size = 16 must divide.* of 50 tokens"):
+        small.with_trace(write(tmp_path, ids, "ids.csv"))
+
+
+def test_trace_paths_are_relative_to_the_scenario_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path, TRACE, "trace.csv")
+    path = write(tmp_path, SCENARIO_WITH_TRACE)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    scenario = load(path)
+    assert scenario.name == "mine" and scenario.workload.num_requests == 3
+    stream = scenario.workload.sample(np.random.default_rng(0))
+    assert stream.prompt_tokens.tolist() == [100, 200, 300]
+    assert play(scenario)["finished"] == 3
+    with pytest.raises(TraceError):  # with_trace reads relative to the working directory
+        scenario.with_trace("trace.csv")
+    monkeypatch.chdir(tmp_path)
+    assert from_dict(BASE).with_trace("trace.csv").workload.num_requests == 3
+
+
+def test_rate_scale_speeds_up_arrivals(tmp_path: Path) -> None:
+    write(tmp_path, TRACE, "trace.csv")
+    table = world(workload={"trace": "trace.csv", "num_requests": 0, "rate_scale": 2.0})
+    stream = from_dict(table, folder=tmp_path).workload.sample(np.random.default_rng(0))
+    assert stream.arrival_s.tolist() == [0.0, 0.25, 0.75]
+    assert from_dict(workload(rate_per_s=5.0, rate_scale=2.0)).workload.source.rate_per_s == 10.0
+
+
+@pytest.mark.parametrize("name", names())
+def test_every_scenario_of_the_package_runs(name: str) -> None:
+    scenario = load(name)
+    assert scenario.name == name and scenario.description
+    assert play(scenario)["finished"] == scenario.workload.num_requests
+
+
+def test_own_gpus_and_models(tmp_path: Path) -> None:
+    rows = "\n".join(f"{key} = {value!r}" for key, value in GPU.items())
+    shapes = "\n".join(f"{key} = {value!r}" for key, value in MODEL.items())
+    text = f"""
+[gpus.Mine]
+{rows}
+[models.Tiny]
+{shapes}
+[[replicas]]
+gpu = "Mine"
+model = "Tiny"
+tp = 2
+[[replicas]]
+gpu = "A100-80"
+model = "Tiny"
+[workload]
+num_requests = 16
+"""
+    scenario = load(write(tmp_path, text))
+    mine, standard = scenario.replicas
+    assert mine.deployment.gpu.memory_bytes == 64 * 2**30
+    assert mine.price_per_h == 2.5
+    assert mine.deployment.model.params == 1_823_744  # by hand, see test_hardware
+    assert standard.deployment.gpu is catalogue.gpu("A100-80")
+    assert play(scenario)["finished"] == 16
+
+
+def test_own_entries_come_before_the_catalogue() -> None:
+    table = world(gpus={"A100-80": {**GPU, "memory_gib": 40}})
+    assert from_dict(table).replicas[0].deployment.gpu.memory_bytes == 40 * 2**30
+    assert catalogue.gpu("A100-80").memory_bytes > 70 * 2**30
+
+
+def test_defaults_are_those_of_the_documentation() -> None:
+    scenario = from_dict({"replicas": [REPLICA]})
+    (only,) = scenario.replicas
+    deployment = only.deployment
+    assert (deployment.max_num_seqs, deployment.max_num_batched_tokens) == (256, 8192)
+    assert (deployment.block_size, deployment.dtype, deployment.tp) == (16, "bf16", 1)
+    assert scenario.workload.num_requests == 512
+    assert (scenario.router.signal_interval_s, scenario.router.hold_s) == (0.0, 0.0)
+    assert (scenario.slo.ttft_s, scenario.slo.tpot_s) == (0.5, 0.05)
+    assert (scenario.estimates.output, scenario.estimates.sigma) == ("noisy", 0.5)
+    assert scenario.reward == (1.0, 0.0, 0.0, 0.0, 0.0, 0.0)
+    assert load(scenario) is scenario
+
+
+def test_kv_blocks_can_be_given() -> None:
+    (only,) = from_dict(world(replicas=[{**REPLICA, "kv_blocks": 1234}])).replicas
+    assert only.kv_blocks == 1234
+
+
+def test_estimates() -> None:
+    """Oracle: the truth; mean: the same for all; noisy: log-normal around the truth."""
+    truth = np.array([10, 1000] * 5000, np.int32)
+    rng = np.random.default_rng(0)
+    oracle = from_dict(world(estimates={"output": "oracle"})).estimate(rng, truth)
+    assert np.array_equal(oracle, truth)
+    scenario = from_dict(world(estimates={"output": "mean"}))
+    mean = scenario.estimate(rng, truth)
+    assert (mean == round(scenario.workload.mean_lengths()[1])).all()
+    noisy = from_dict(world(estimates={"sigma": 0.25})).estimate(rng, truth)
+    assert np.log(noisy[1::2] / 1000).std() == pytest.approx(0.25, rel=0.05)
+    assert np.log(noisy[1::2] / 1000).mean() == pytest.approx(0.0, abs=0.01)
+    wild = from_dict(world(estimates={"sigma": 5.0})).estimate(rng, truth)
+    assert wild.min() == 1 and wild.max() <= 2**24
