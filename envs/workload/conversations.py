@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from ..sim.compile import kernel
-from ..sim.random import next_u64, normal, uniform
+from ..sim.random import normal, uniform
 from .arrivals import first_gap, next_gap, seconds, start_clock
 from .heap import push, replace_first
 from .tables import draw
@@ -144,7 +144,7 @@ def generate(
         profile: float64 (hours,), mean 1.
         tables: float64 (5, cells + 1).
         go_on: float64 (T,), probability of a further turn.
-        snapshots: TALK (S,), from :func:`rehearse`.
+        snapshots: TALK (S,), from :func:`rehearse`, shuffled; a stream takes a run of them.
 
     Returns:
         The columns of a ``RequestStream`` but for ``prefix_block_tokens``.
@@ -161,8 +161,9 @@ def generate(
     if spec[0].conversing:
         spread = math.sqrt(spec[0].waiting) * normal(state)
         waiting = max(0, min(len(talks) - n, int(spec[0].waiting + spread + 0.5)))
+    first = int(uniform(state) * len(snapshots))
     for i in range(waiting):
-        talks[i] = snapshots[next_u64(state) % np.uint64(len(snapshots))]
+        talks[i] = snapshots[(first + i) % len(snapshots)]
         push(due_s, due, i, draw(state, tables[DUE]), i)
     start_clock(state, clock_spec[0], profile, clock[0])
     start = np.empty(len(clients))

@@ -24,7 +24,7 @@ from .stream import RequestStream
 _GRID = (np.arange(2000) + 0.5) / 2000  # midpoints, for means over a distribution
 _NORMAL = np.array([NormalDist().inv_cdf(p) for p in _GRID])
 _GOLDEN = (math.sqrt(5.0) - 1.0) / 2.0
-_SNAPSHOTS = 16_384
+_SNAPSHOTS = 32_768
 
 
 @dataclass(frozen=True)
@@ -127,6 +127,7 @@ class Generator:
         if talk and self.mean_turns > 1.0:
             state = np.zeros(1, np.uint64)  # fixed: equal generators give equal streams
             conversations.rehearse(state, spec[0], clients, rows, go_on, snapshots)
+            snapshots = snapshots[np.random.default_rng(0).permutation(len(snapshots))]
         mean = float(spec[0]["waiting"])
         constants = (
             spec,
