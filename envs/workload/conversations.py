@@ -157,11 +157,11 @@ def generate(
     priority = np.empty(n, np.float32)
     due_s = np.empty(len(talks))
     due = np.empty(len(talks), np.int32)
-    waiting = 0
+    waiting = first = 0
     if spec[0].conversing:
+        first = int(uniform(state) * len(snapshots))
         spread = math.sqrt(spec[0].waiting) * normal(state)
         waiting = max(0, min(len(talks) - n, int(spec[0].waiting + spread + 0.5)))
-    first = int(uniform(state) * len(snapshots))
     for i in range(waiting):
         talks[i] = snapshots[(first + i) % len(snapshots)]
         push(due_s, due, i, draw(state, tables[DUE]), i)
