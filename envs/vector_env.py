@@ -161,8 +161,8 @@ class ClusterVectorEnv(VectorEnv[Observation, NDArray[np.int64], NDArray[np.int6
             self._world.set_state(index, world)
             self._generators[index].bit_generator.state = generator
         self._ended = state["ended"].copy()
-        self._outputs = tuple(array.copy() for array in state["outputs"])
-        return self._observation(self._outputs), self._infos(self._outputs[8])
+        self._outputs = Outputs(*(array.copy() for array in state["outputs"]))
+        return self._world.observation(self._outputs), self._infos(self._outputs.numbers)
 
     def render(self) -> tuple[Any, ...] | None:
         """Return one picture per environment; see the single environment."""
