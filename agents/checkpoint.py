@@ -15,13 +15,13 @@ from typing import Any
 import numpy as np
 import torch
 from sb3_contrib import MaskablePPO
-from stable_baselines3.common.vec_env import VecMonitor
+from stable_baselines3.common.vec_env import VecNormalize
 
 KEEP = 2
 """Newest checkpoints that stay on disk."""
 
 
-def save(model: MaskablePPO, env: VecMonitor, folder: Path) -> Path:
+def save(model: MaskablePPO, env: VecNormalize, folder: Path) -> Path:
     """Write a checkpoint below ``folder`` and return its path; older ones are removed."""
     path = folder / f"{model.num_timesteps:012d}"
     unfinished = folder / f"unfinished-{path.name}"
@@ -48,23 +48,24 @@ def latest(folder: Path) -> Path:
     return found[-1]
 
 
-def load(path: Path, env: VecMonitor, device: str) -> MaskablePPO:
+def load(path: Path, env: VecNormalize, device: str) -> MaskablePPO:
     """Return the model of a checkpoint, with ``env`` and all generators as they were."""
     model = MaskablePPO.load(path / "model.zip", env=env, device=device, force_reset=False)
     state = torch.load(path / "state.pt", weights_only=False)
-    env.reset()  # sets the environments up; their state follows
-    env.venv.env.set_state(state["env"])  # type: ignore[attr-defined]
-    env.episode_returns, env.episode_lengths = state["episode"]
+    env.unwrapped.env.set_state(state["env"])  # type: ignore[attr-defined]
+    env.venv.episode_returns, env.venv.episode_lengths = state["episode"]  # type: ignore[attr-defined]
+    env.ret_rms, env.returns = state["returns"]
     random.setstate(state["python"])
     np.random.set_state(state["numpy"])
     torch.set_rng_state(state["torch"])
     return model
 
 
-def _state(env: VecMonitor) -> dict[str, Any]:
+def _state(env: VecNormalize) -> dict[str, Any]:
     return {
-        "env": env.venv.env.get_state(),  # type: ignore[attr-defined]
-        "episode": (env.episode_returns, env.episode_lengths),
+        "env": env.unwrapped.env.get_state(),  # type: ignore[attr-defined]
+        "episode": (env.venv.episode_returns, env.venv.episode_lengths),  # type: ignore[attr-defined]
+        "returns": (env.ret_rms, env.returns),
         "python": random.getstate(),
         "numpy": np.random.get_state(),
         "torch": torch.get_rng_state(),

@@ -25,12 +25,15 @@ class SB3VecEnv(VecEnv):
     Args:
         env: a vector environment in SAME_STEP autoreset mode, for example
             ``gym.make_vec("gpuyard/Routing-v0", num_envs=64, autoreset_mode="SameStep")``.
+        stagger: leave the environments at different moments of their episodes after a reset.
+            Episodes have about the same number of decisions; unstaggered, a batch holds only
+            beginnings, then only middles, then only ends, and a learner forgets each in turn.
 
     Raises:
         ValueError: if the environment resets in another mode.
     """
 
-    def __init__(self, env: VectorEnv):
+    def __init__(self, env: VectorEnv, stagger: bool = False):
         mode = env.metadata.get("autoreset_mode")
         if mode is not AutoresetMode.SAME_STEP:
             raise ValueError(
@@ -38,6 +41,7 @@ class SB3VecEnv(VecEnv):
                 "make it with gym.make_vec(id, num_envs=n, autoreset_mode='SameStep')"
             )
         self.env = env  # first: the parent's constructor asks for attributes
+        self.stagger = stagger
         self._actions: np.ndarray | None = None
         super().__init__(env.num_envs, env.single_observation_space, env.single_action_space)
 
@@ -45,6 +49,8 @@ class SB3VecEnv(VecEnv):
         """Reset every environment, with the seeds given to ``seed()``, and return observations."""
         seed = None if self._seeds[0] is None else list(self._seeds)
         observation, info = self.env.reset(seed=seed, options=self._options[0] or None)
+        if self.stagger:
+            observation, info = self._stagger()
         self.reset_infos = [row(info, i) for i in range(self.num_envs)]
         self._reset_seeds()
         self._reset_options()
@@ -91,6 +97,26 @@ class SB3VecEnv(VecEnv):
     def env_is_wrapped(self, wrapper_class: type, indices: Indices = None) -> list[bool]:
         """Return False per index: a native environment holds no wrapped ones."""
         return [False] * len(self._chosen(indices))
+
+    def _stagger(self) -> tuple[Any, dict[str, Any]]:
+        """Play one episode at random to learn its length; in a second one, reset by turns."""
+        rng = np.random.default_rng(0)
+
+        def play() -> tuple[Any, dict[str, Any], bool]:
+            masks = self.env.action_masks()  # type: ignore[attr-defined]
+            actions = (masks * rng.random(masks.shape)).argmax(axis=1)
+            observation, _, terminated, truncated, info = self.env.step(actions)
+            return observation, info, bool(terminated[0] or truncated[0])
+
+        length = 1
+        while not play()[2]:
+            length += 1
+        turn = np.arange(self.num_envs) * length // self.num_envs
+        for now in range(length):
+            observation, info, _ = play()
+            if (turn == now).any():
+                observation, info = self.env.reset(options={"reset_mask": turn == now})
+        return observation, info
 
     def _chosen(self, indices: Indices) -> list[int]:
         return list(self._get_indices(indices))

@@ -10,7 +10,7 @@ import gymnasium as gym
 import torch
 from sb3_contrib import MaskablePPO
 from stable_baselines3.common.logger import TensorBoardOutputFormat, configure
-from stable_baselines3.common.vec_env import VecMonitor
+from stable_baselines3.common.vec_env import VecMonitor, VecNormalize
 
 from gpuyard.baselines import make
 
@@ -67,7 +67,7 @@ def train(config: TrainConfig, progress: bool = True) -> Trained:
     )
     if teacher:
         steps, seed = config.teacher_steps, config.seed
-        imitate(model.policy, teacher, env.venv.env, steps, seed, progress=progress)
+        imitate(model.policy, teacher, env.unwrapped.env, steps, seed, progress=progress)
         env.seed(config.seed)  # training starts from the episodes that it would start from anyway
     return _learn(model, env, config, folder, progress)
 
@@ -87,15 +87,16 @@ def resume(folder: Path, progress: bool = True) -> Trained:
     return _learn(model, env, config, folder, progress)
 
 
-def make_env(config: TrainConfig) -> VecMonitor:
-    """Return the training environments, adapted to SB3."""
+def make_env(config: TrainConfig) -> VecNormalize:
+    """Return the training environments, adapted to SB3, with rewards of unit scale."""
     env = gym.make_vec(
         config.env,
         num_envs=config.num_envs,
         scenario=config.scenario,
         autoreset_mode="SameStep",
     )
-    return VecMonitor(SB3VecEnv(env))
+    monitored = VecMonitor(SB3VecEnv(env, stagger=True))
+    return VecNormalize(monitored, norm_obs=False, gamma=config.gamma)
 
 
 def linear(initial: float, remaining: float) -> float:
@@ -104,7 +105,7 @@ def linear(initial: float, remaining: float) -> float:
 
 
 def _learn(
-    model: MaskablePPO, env: VecMonitor, config: TrainConfig, folder: Path, progress: bool
+    model: MaskablePPO, env: VecNormalize, config: TrainConfig, folder: Path, progress: bool
 ) -> Trained:
     logger = configure(None, [])
     logger.output_formats = [TensorBoardOutputFormat(str(folder / "tensorboard"))]
