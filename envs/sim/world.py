@@ -105,11 +105,12 @@ class World:
         self.ids = np.zeros((num_envs, max(num_ids, 1)), np.int32)
         self.num_ids = np.zeros(num_envs, np.int32)
         self._table = self._engine_table()
-        self._layout: list[tuple[str, tuple[int, ...], int]] = []
+        self._layout: list[tuple[str, tuple[int, ...], slice]] = []
         self._num_floats = 0
         for key, size in self.shapes().items():
-            self._layout.append((key, size, 4 * self._num_floats))
-            self._num_floats += num_envs * math.prod(size)
+            end = self._num_floats + num_envs * math.prod(size)
+            self._layout.append((key, size, slice(self._num_floats, end)))
+            self._num_floats = end
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Return the shape of every float observation of one environment, in the engine's order."""
@@ -155,18 +156,17 @@ class World:
 
     def observation(self, outputs: Outputs) -> dict[str, NDArray]:
         """Return the batched observation that lies in ``outputs``, without copying."""
-        views = {
-            key: np.ndarray((self.num_envs, *shape), np.float32, outputs.floats, start)
-            for key, shape, start in self._layout
-        }
+        n, floats = self.num_envs, outputs.floats
+        views = {key: floats[part].reshape(n, *shape) for key, shape, part in self._layout}
         views["action_mask"] = outputs.mask
         return views
 
     def first_observation(self, outputs: Outputs) -> dict[str, NDArray]:
-        """Return environment 0's observation, without the leading axis."""
+        """Return the observation of a world of one environment, without the leading axis."""
+        floats = outputs.floats
         views = {
-            key: np.ndarray(shape, np.float32, outputs.floats, start)
-            for key, shape, start in self._layout
+            key: floats[part] if len(shape) == 1 else floats[part].reshape(shape)
+            for key, shape, part in self._layout
         }
         views["action_mask"] = outputs.mask[0]
         return views
