@@ -56,8 +56,8 @@ def test_blocks_are_conserved_at_the_end(seed: int) -> None:
     _, world = run_both(seed, affine=True)
     for r, spec in enumerate(world.static.specs):
         replica = world.replicas[0][r]
-        nodes = world.nodes[0, :, r]
-        queued = int(replica["tail_blocks"]) + int(nodes["lead"].sum())
-        queued += int((nodes["references"] == 0).sum()) * int(spec["unit_blocks"])
+        holders = world.holders[0, :, r]
+        queued = int(replica["tail_blocks"]) + int(world.nodes["lead"][0, :, r][holders == 0].sum())
+        queued += int((holders == 0).sum()) * int(spec["unit_blocks"])
         assert queued == replica["free_blocks"] == spec["kv_blocks"]
-        assert not (nodes["references"] > 0).any()
+        assert not (holders > 0).any()

@@ -9,6 +9,7 @@ import numpy as np
 from ..observation import CANDIDATES, CLUSTER, QUEUE
 from ..perf.cost_table import COST
 from .compile import kernel
+from .kvcache import NEVER_SENT
 from .memory import array_at
 from .observe import fits, may_hold, observe, predict_prefill_s, report, write_info
 from .records import CONFIG, ENV, NODE, REPLICA, REQUEST, SLOT, SPEC
@@ -16,7 +17,7 @@ from .serving import NEVER, advance, submit
 
 AVERAGED_ARRIVALS = 32.0
 NUM_CLUSTER, NUM_QUEUE, NUM_CANDIDATE = len(CLUSTER), len(QUEUE), len(CANDIDATES)
-INT8, INT32 = np.dtype(np.int8), np.dtype(np.int32)
+INT8, INT16, INT32 = np.dtype(np.int8), np.dtype(np.int16), np.dtype(np.int32)
 FLOAT32, FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
 
 
@@ -67,9 +68,9 @@ def hold_back(e, index, env, config, requests):
     env.held += 1
 
 
-@kernel(inline=False)
+@kernel
 def apply_action(
-    e, action, env, config, replicas, specs, costs, requests, slots, phases, nodes, ids, linear,
+    e, action, env, config, replicas, specs, costs, requests, slots, phases, nodes, holders, ids, linear,
     head,
 ):  # fmt: skip
     """Send the request under decision to replica ``action``, or hold it back.
@@ -93,7 +94,7 @@ def apply_action(
     request.work_s = prefill_s + request.estimate_tokens * spec.token_s
     submit(
         e, action, index, env.now_s, replicas[e, action], spec, env, costs, requests, slots,
-        phases, nodes, ids, linear, head,
+        phases, nodes, holders, ids, linear, head,
     )  # fmt: skip
 
 
@@ -132,9 +133,9 @@ def next_decision(e, env, requests):
     return True
 
 
-@kernel(inline=False)
+@kernel
 def run_until_decision(
-    e, env, config, replicas, specs, costs, requests, slots, phases, nodes, ids, linear, head
+    e, env, config, replicas, specs, costs, requests, slots, phases, nodes, holders, ids, linear, head
 ):  # fmt: skip
     """Run the world to its next decision, or to its end if all requests have been decided."""
     more = next_decision(e, env, requests)
@@ -148,12 +149,12 @@ def run_until_decision(
             if report_s > replica.report_s:
                 advance(
                     e, r, report_s, replica, spec, env, config, costs, requests, slots, phases,
-                    nodes, ids, linear, head,
+                    nodes, holders, ids, linear, head,
                 )  # fmt: skip
                 report(e, r, report_s, replica, spec, phases)
         if replica.busy == 1 and replica.end_s <= until_s:
             advance(
-                e, r, until_s, replica, spec, env, config, costs, requests, slots, phases, nodes,
+                e, r, until_s, replica, spec, env, config, costs, requests, slots, phases, nodes, holders,
                 ids, linear, head,
             )  # fmt: skip
     if not more:
@@ -163,7 +164,7 @@ def run_until_decision(
 
 
 @kernel(inline=False)
-def reset_world(e, env, replicas, specs, phases, nodes, num_ids):
+def reset_world(e, env, replicas, specs, phases, nodes, holders, num_ids):
     """Empty every replica and set the clock to zero; the requests have been loaded already."""
     for r in range(len(specs)):
         spec = specs[r]
@@ -193,10 +194,7 @@ def reset_world(e, env, replicas, specs, phases, nodes, num_ids):
         replica.report_blocks = 0
         replica.report_context = 0
         phases[e, r, :] = 0
-        for node in range(num_ids):
-            nodes[e, node, r].references = -1
-            nodes[e, node, r].lead = 0
-            nodes[e, node, r].sent = 0
+    holders[e, :num_ids, :] = NEVER_SENT
     env.now_s = 0.0
     env.arrived = 0
     env.deciding = -1
@@ -287,10 +285,11 @@ def run_batch(orders, actions, world, floats, numbers, mask):
     slots = array_at(world[19], (num_envs, num_replicas, num_slots), SLOT)
     phases = array_at(world[20], (num_envs, num_replicas, num_phases), INT32)
     nodes = array_at(world[21], (num_envs, num_nodes, num_replicas), NODE)
-    ids = array_at(world[22], (num_envs, num_ids), INT32)
-    used_ids = array_at(world[23], (num_envs,), INT32)
-    linear = array_at(world[24], (num_kinds, num_tokens), FLOAT64)
-    head = array_at(world[25], (num_kinds, num_heads), FLOAT64)
+    holders = array_at(world[22], (num_envs, num_nodes, num_replicas), INT16)
+    ids = array_at(world[23], (num_envs, num_ids), INT32)
+    used_ids = array_at(world[24], (num_envs,), INT32)
+    linear = array_at(world[25], (num_kinds, num_tokens), FLOAT64)
+    head = array_at(world[26], (num_kinds, num_heads), FLOAT64)
     # observations lie behind one another, each key with its own leading environment axis
     at = floats.ctypes.data
     cluster = array_at(at, (num_envs, NUM_CLUSTER), FLOAT32)
@@ -310,21 +309,21 @@ def run_batch(orders, actions, world, floats, numbers, mask):
             continue
         env = envs[e]
         if orders[e] == RESET:
-            reset_world(e, env, replicas, specs, phases, nodes, used_ids[e])
+            reset_world(e, env, replicas, specs, phases, nodes, holders, used_ids[e])
         elif env.deciding >= 0:
             apply_action(
                 e, actions[e], env, settings, replicas, specs, costs, requests, slots, phases,
-                nodes, ids, linear, head,
+                nodes, holders, ids, linear, head,
             )  # fmt: skip
         run_until_decision(
-            e, env, settings, replicas, specs, costs, requests, slots, phases, nodes, ids, linear,
+            e, env, settings, replicas, specs, costs, requests, slots, phases, nodes, holders, ids, linear,
             head,
         )  # fmt: skip
         before = env.reward_value if orders[e] == STEP else 0.0
         env.reward_value = value(env, settings)
         numbers[e, 0] = env.reward_value - before
         observe(
-            e, env, settings, replicas, specs, costs, requests, phases, nodes, ids, linear, head,
+            e, env, settings, replicas, specs, costs, requests, phases, nodes, holders, ids, linear, head,
             cluster, memory, load, link_load, queue, candidates, mask,
         )  # fmt: skip
         write_info(e, env, numbers)

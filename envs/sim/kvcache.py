@@ -16,6 +16,10 @@ from __future__ import annotations
 
 from .compile import kernel
 
+# holders of a node: the running requests that reference it, or one of these
+EVICTED = -1  # not cached, but the router has sent a prompt with this prefix
+NEVER_SENT = -2
+
 
 @kernel
 def unlink(e, r, node, replica, nodes):
@@ -36,7 +40,7 @@ def unlink(e, r, node, replica, nodes):
 
 
 @kernel
-def allocate(e, r, count, replica, spec, nodes):
+def allocate(e, r, count, replica, spec, nodes, holders):
     """Take ``count`` blocks from the head of the free queue, evicting the nodes they belong to."""
     replica.free_blocks -= count
     while count > 0:
@@ -50,31 +54,31 @@ def allocate(e, r, count, replica, spec, nodes):
             return
         count -= item.lead
         item.lead = spec.unit_blocks  # evicted: its blocks become plain ones at the head
-        item.references = -1
+        holders[e, head, r] = EVICTED
         unlink(e, r, head, replica, nodes)
 
 
 @kernel
-def is_cached(e, r, request, unit, report_s, nodes, ids):
+def is_cached(e, r, request, unit, report_s, nodes, holders, ids):
     """Tell whether a prefix unit of ``request`` was cached by ``report_s`` and still is."""
-    item = nodes[e, ids[e, request.prefix_begin + unit], r]
-    return item.references >= 0 and item.since_s <= report_s
+    node = ids[e, request.prefix_begin + unit]
+    return holders[e, node, r] >= 0 and nodes[e, node, r].since_s <= report_s
 
 
 @kernel
-def cached_units(e, r, request, units, report_s, nodes, ids):
+def cached_units(e, r, request, units, report_s, nodes, holders, ids):
     """Return how many leading prefix units of ``request`` are cached, at most ``units``.
 
     Only nodes cached by ``report_s`` count. Cached units of one chain are always its first ones
     (a node is touched whenever a longer one is), so a binary search finds the last.
     """
     low, high = 0, min(units, request.prefix_count)
-    if high == 0 or not is_cached(e, r, request, 0, report_s, nodes, ids):
+    if high == 0 or not is_cached(e, r, request, 0, report_s, nodes, holders, ids):
         return 0
     low = 1
     while low < high:
         middle = (low + high + 1) // 2
-        if is_cached(e, r, request, middle - 1, report_s, nodes, ids):
+        if is_cached(e, r, request, middle - 1, report_s, nodes, holders, ids):
             low = middle
         else:
             high = middle - 1
@@ -82,70 +86,70 @@ def cached_units(e, r, request, units, report_s, nodes, ids):
 
 
 @kernel
-def sent_units(e, r, request, cached, nodes, ids):
+def sent_units(e, r, request, cached, holders, ids):
     """Return how many leading units of ``request`` the router has sent to this replica before.
 
     The ``cached`` ones are among them: nothing is cached that was not sent.
     """
     units = cached
     while units < request.prefix_count:
-        if nodes[e, ids[e, request.prefix_begin + units], r].sent == 0:
+        if holders[e, ids[e, request.prefix_begin + units], r] == NEVER_SENT:
             break
         units += 1
     return units
 
 
 @kernel
-def idle_units(e, r, request, units, nodes, ids):
+def idle_units(e, r, request, units, holders, ids):
     """Return how many of the first ``units`` nodes of ``request`` wait in the free queue."""
     count = 0
     for unit in range(units - 1, -1, -1):
-        if nodes[e, ids[e, request.prefix_begin + unit], r].references > 0:
+        if holders[e, ids[e, request.prefix_begin + unit], r] > 0:
             break  # whoever holds a prefix holds all shorter ones
         count += 1
     return count
 
 
 @kernel
-def hold(e, r, request, units, replica, spec, nodes, ids):
+def hold(e, r, request, units, replica, spec, nodes, holders, ids):
     """Let ``request`` reference its first ``units`` nodes, which are all cached."""
     for unit in range(units):
         node = ids[e, request.prefix_begin + unit]
-        if nodes[e, node, r].references == 0:
+        if holders[e, node, r] == 0:
             unlink(e, r, node, replica, nodes)
             replica.free_blocks -= spec.unit_blocks
-        nodes[e, node, r].references += 1
+        holders[e, node, r] += 1
     request.nodes = units
 
 
 @kernel
-def register(e, r, request, units, now_s, nodes, ids):
+def register(e, r, request, units, now_s, nodes, holders, ids):
     """Cache the units of ``request`` up to ``units`` that it has computed itself.
 
     It stops for good at a unit that another request has cached meanwhile: that copy stays private.
     """
     units = min(units, request.prefix_count)
     while request.nodes < units and request.sealed == 0:
-        item = nodes[e, ids[e, request.prefix_begin + request.nodes], r]
-        if item.references >= 0:
+        node = ids[e, request.prefix_begin + request.nodes]
+        if holders[e, node, r] >= 0:
             request.sealed = 1
         else:
-            item.references = 1
-            item.since_s = now_s
+            holders[e, node, r] = 1
+            nodes[e, node, r].since_s = now_s
             request.nodes += 1
 
 
 @kernel
-def release(e, r, request, replica, spec, nodes, ids):
+def release(e, r, request, replica, spec, nodes, holders, ids):
     """Free all blocks of ``request``: private ones first, then its nodes, the deepest first."""
     private = request.blocks - request.nodes * spec.unit_blocks
     replica.tail_blocks += private
     replica.free_blocks += private
     for unit in range(request.nodes - 1, -1, -1):
         node = ids[e, request.prefix_begin + unit]
-        item = nodes[e, node, r]
-        item.references -= 1
-        if item.references == 0:
+        holders[e, node, r] -= 1
+        if holders[e, node, r] == 0:
+            item = nodes[e, node, r]
             item.lead = replica.tail_blocks
             replica.tail_blocks = 0
             item.before = replica.lru_tail

@@ -105,12 +105,12 @@ def fits(request, spec):
 
 
 @kernel
-def cached_tokens(e, r, request, replica, spec, nodes, ids):
+def cached_tokens(e, r, request, replica, spec, nodes, holders, ids):
     """Return the prompt tokens of ``request`` that the replica has reported as cached."""
     if request.prefix_count == 0:
         return 0
     most = floor_div(request.prompt_tokens - 1, spec.unit_tokens)
-    return spec.unit_tokens * cached_units(e, r, request, most, replica.report_s, nodes, ids)
+    return spec.unit_tokens * cached_units(e, r, request, most, replica.report_s, nodes, holders, ids)
 
 
 @kernel
@@ -132,14 +132,14 @@ def observe_devices(e, r, steps, held, replica, spec, cost, memory, load, link_l
 
 @kernel
 def observe_candidate(
-    e, r, home, hit, prefill_s, request, replica, spec, cost, requests, nodes, ids, linear, head,
+    e, r, home, hit, prefill_s, request, replica, spec, cost, requests, nodes, holders, ids, linear, head,
     candidates,
 ):  # fmt: skip
     """Fill the row of sending ``request`` to the replica, which has ``hit`` tokens of it cached."""
     prompt = request.prompt_tokens
     sent = 0
     if request.prefix_count > 0:
-        units = sent_units(e, r, request, floor_div(hit, spec.unit_tokens), nodes, ids)
+        units = sent_units(e, r, request, floor_div(hit, spec.unit_tokens), holders, ids)
         sent = min(units * spec.unit_tokens, prompt)
     running = min(replica.report_running + replica.report_waiting + 1, spec.max_num_seqs)
     context = replica.report_context + replica.report_queued_tokens + prompt
@@ -230,9 +230,9 @@ def may_hold(request, now_s, config):
     return config.hold_s > 0.0 and waited_s + config.hold_s <= config.hold_limit_s
 
 
-@kernel(inline=False)
+@kernel
 def observe(
-    e, env, config, replicas, specs, costs, requests, phases, nodes, ids, linear, head,
+    e, env, config, replicas, specs, costs, requests, phases, nodes, holders, ids, linear, head,
     cluster, memory, load, link_load, queue, candidates, mask,
 ):  # fmt: skip
     """Fill every key of environment ``e``, whose replicas have been advanced to ``env.now_s``."""
@@ -261,13 +261,13 @@ def observe(
             mask[e, r] = 1
             continue
         request = requests[e, index]
-        hit = cached_tokens(e, r, request, replica, spec, nodes, ids)
+        hit = cached_tokens(e, r, request, replica, spec, nodes, holders, ids)
         if spec.kind != predicted_kind or hit != predicted_hit:  # replicas often agree
             predicted_kind, predicted_hit = spec.kind, hit
             tokens = request.prompt_tokens - hit
             prefill_s = predict_prefill_s(tokens, hit, spec, cost, linear, head)
         observe_candidate(
-            e, r, home, hit, prefill_s, request, replica, spec, cost, requests, nodes, ids, linear,
+            e, r, home, hit, prefill_s, request, replica, spec, cost, requests, nodes, holders, ids, linear,
             head, candidates,
         )  # fmt: skip
         mask[e, r] = fits(request, spec)

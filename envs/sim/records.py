@@ -102,11 +102,9 @@ SLOT = np.dtype([("request", "i4"), ("finish_step", "i4")])  # one sequence of a
 
 NODE = np.dtype(  # one prefix unit on one replica; the array is (environment, id, replica)
     [
-        ("references", "i4"),  # running requests that hold it; -1: not cached
         ("lead", "i4"),  # plain free blocks queued just before it
         ("before", "i4"),
         ("after", "i4"),
-        ("sent", "i4"),  # 1: the router sent a prompt with this prefix there
         ("since_s", "f8"),  # when it was cached
     ]
 )

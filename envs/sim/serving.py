@@ -21,7 +21,7 @@ import math
 
 from .compile import kernel
 from .costs import decode_step_s, mixed_attention_s, prefill_attention_s
-from .kvcache import allocate, cached_units, hold, idle_units, register, release
+from .kvcache import EVICTED, allocate, cached_units, hold, idle_units, register, release
 
 NEVER = (1 << 31) - 1
 LONGEST_RUN = 1024  # steps: bounds the error of the run's chord where the cost is not affine
@@ -101,7 +101,7 @@ def store_progress(request, finish_step, step_count, block_size):
 
 
 @kernel
-def preempt_last(e, r, replica, spec, env, requests, slots, phases, nodes, ids):
+def preempt_last(e, r, replica, spec, env, requests, slots, phases, nodes, holders, ids):
     """Take the request admitted last out of the batch and put it at the front of the queue."""
     at = replica.running - 1
     replica.running = at
@@ -116,7 +116,7 @@ def preempt_last(e, r, replica, spec, env, requests, slots, phases, nodes, ids):
         phases[e, r, phase_of(request.computed, replica.step_count, spec.block_size)] -= 1
         replica.context_tokens -= request.computed
         replica.queued_tokens += request.prompt_tokens + request.generated
-    release(e, r, request, replica, spec, nodes, ids)
+    release(e, r, request, replica, spec, nodes, holders, ids)
     request.computed = 0
     request.preemptions += 1
     env.preemptions += 1
@@ -128,15 +128,15 @@ def preempt_last(e, r, replica, spec, env, requests, slots, phases, nodes, ids):
 
 
 @kernel
-def give_blocks(e, r, request, tokens, replica, spec, nodes):
+def give_blocks(e, r, request, tokens, replica, spec, nodes, holders):
     """Let ``request`` hold blocks for ``tokens`` computed tokens."""
     blocks = ceil_div(tokens, spec.block_size)
-    allocate(e, r, blocks - request.blocks, replica, spec, nodes)
+    allocate(e, r, blocks - request.blocks, replica, spec, nodes, holders)
     request.blocks = blocks
 
 
 @kernel(inline=False)
-def grow_or_preempt(e, r, replica, spec, env, requests, slots, phases, nodes, ids):
+def grow_or_preempt(e, r, replica, spec, env, requests, slots, phases, nodes, holders, ids):
     """Allocate this step's blocks one sequence at a time, preempting from the tail as needed.
 
     Returns the decoding sequences that go on. Only called when blocks do not suffice for all.
@@ -156,18 +156,18 @@ def grow_or_preempt(e, r, replica, spec, env, requests, slots, phases, nodes, id
             generated = request.output_tokens - int(finish_step - replica.step_count)
             need = 1 if (request.prompt_tokens + generated - 1) % size == 0 else 0
         while need > replica.free_blocks and at < replica.running:
-            preempt_last(e, r, replica, spec, env, requests, slots, phases, nodes, ids)
+            preempt_last(e, r, replica, spec, env, requests, slots, phases, nodes, holders, ids)
         if at == replica.running:
             break
         if tokens > 0:
             break  # the prompt under way is last; the caller serves it
-        allocate(e, r, need, replica, spec, nodes)
+        allocate(e, r, need, replica, spec, nodes, holders)
         at += 1
     return replica.running - replica.prefilling
 
 
 @kernel
-def admit_head(e, r, budget, replica, spec, requests, slots, nodes, ids):
+def admit_head(e, r, budget, replica, spec, requests, slots, nodes, holders, ids):
     """Admit the head of the queue if its blocks fit.
 
     Returns the prompt tokens it computes in this step; 0 if it was not admitted, -1 if in addition
@@ -179,14 +179,14 @@ def admit_head(e, r, budget, replica, spec, requests, slots, nodes, ids):
     units = 0
     if request.prefix_count > 0:
         most = floor_div(known - 1, spec.unit_tokens)
-        units = cached_units(e, r, request, most, math.inf, nodes, ids)
+        units = cached_units(e, r, request, most, math.inf, nodes, holders, ids)
     hit = units * spec.unit_tokens
     chunk = min(known - hit, budget)
     need = ceil_div(hit + chunk, spec.block_size) - units * spec.unit_blocks
-    idle = idle_units(e, r, request, units, nodes, ids) * spec.unit_blocks
+    idle = idle_units(e, r, request, units, holders, ids) * spec.unit_blocks
     if need > replica.free_blocks - idle:
         return -1 if units > 0 else 0
-    hold(e, r, request, units, replica, spec, nodes, ids)
+    hold(e, r, request, units, replica, spec, nodes, holders, ids)
     request.blocks = units * spec.unit_blocks
     request.computed = hit
     if request.cached_tokens < 0:
@@ -204,19 +204,19 @@ def admit_head(e, r, budget, replica, spec, requests, slots, nodes, ids):
 
 
 @kernel
-def compute_prompt(e, r, now_s, chunk, request, replica, spec, nodes, ids):
+def compute_prompt(e, r, now_s, chunk, request, replica, spec, nodes, holders, ids):
     """Give ``request`` the blocks for ``chunk`` more prompt tokens and cache whole units."""
     request.computed += chunk
     replica.queued_tokens -= chunk
-    give_blocks(e, r, request, request.computed, replica, spec, nodes)
+    give_blocks(e, r, request, request.computed, replica, spec, nodes, holders)
     if request.prefix_count > 0:
         units = floor_div(min(request.computed, request.prompt_tokens), spec.unit_tokens)
-        register(e, r, request, units, now_s, nodes, ids)
+        register(e, r, request, units, now_s, nodes, holders, ids)
 
 
-@kernel(inline=False)
+@kernel
 def begin_step(
-    e, r, now_s, replica, spec, env, cost, requests, slots, phases, nodes, ids, linear, head
+    e, r, now_s, replica, spec, env, cost, requests, slots, phases, nodes, holders, ids, linear, head
 ):
     """Schedule the step that starts at ``now_s``, or a run of steps that only decode."""
     if replica.running == 0 and replica.waiting == 0:
@@ -235,29 +235,29 @@ def begin_step(
         partial_need = ceil_div(tokens, spec.block_size) - request.blocks
     preempted = need + partial_need > replica.free_blocks
     if preempted:
-        decoding = grow_or_preempt(e, r, replica, spec, env, requests, slots, phases, nodes, ids)
+        decoding = grow_or_preempt(e, r, replica, spec, env, requests, slots, phases, nodes, holders, ids)
         if replica.prefilling == 0:
             chunk = 0
     else:
-        allocate(e, r, need, replica, spec, nodes)
+        allocate(e, r, need, replica, spec, nodes, holders)
     prompt_s = 0.0
     budget = spec.max_num_batched_tokens - decoding
     if chunk > 0:
         request = requests[e, slots[e, r, replica.running - 1].request]
         prompt_s += prefill_attention_s(cost, chunk, request.computed)
-        compute_prompt(e, r, now_s, chunk, request, replica, spec, nodes, ids)
+        compute_prompt(e, r, now_s, chunk, request, replica, spec, nodes, holders, ids)
         budget -= chunk
     # then the queue
     blocked_by_hits = False
     if not preempted:
         while replica.waiting > 0 and budget > 0 and replica.running < spec.max_num_seqs:
-            chunk = admit_head(e, r, budget, replica, spec, requests, slots, nodes, ids)
+            chunk = admit_head(e, r, budget, replica, spec, requests, slots, nodes, holders, ids)
             if chunk <= 0:
                 blocked_by_hits = chunk < 0
                 break
             request = requests[e, slots[e, r, replica.running - 1].request]
             prompt_s += prefill_attention_s(cost, chunk, request.computed)
-            compute_prompt(e, r, now_s, chunk, request, replica, spec, nodes, ids)
+            compute_prompt(e, r, now_s, chunk, request, replica, spec, nodes, holders, ids)
             budget -= chunk
     replica.busy = 1
     replica.start_s = now_s
@@ -308,7 +308,7 @@ def plan_run(e, r, replica, spec, cost, phases, linear, head, single):
 
 
 @kernel
-def finish_request(e, r, end_s, index, replica, spec, env, config, requests, nodes, ids):
+def finish_request(e, r, end_s, index, replica, spec, env, config, requests, nodes, holders, ids):
     """Close the books of a request that has its last token."""
     request = requests[e, index]
     request.finish_s = end_s
@@ -317,8 +317,8 @@ def finish_request(e, r, end_s, index, replica, spec, env, config, requests, nod
     request.blocks = ceil_div(request.computed, spec.block_size)
     if request.prefix_count > 0:
         units = floor_div(request.computed, spec.unit_tokens)
-        register(e, r, request, units, end_s, nodes, ids)
-    release(e, r, request, replica, spec, nodes, ids)
+        register(e, r, request, units, end_s, nodes, holders, ids)
+    release(e, r, request, replica, spec, nodes, holders, ids)
     replica.in_flight -= 1
     replica.in_flight_tokens -= request.prompt_tokens + request.estimate_tokens
     replica.work_s -= request.work_s
@@ -339,8 +339,8 @@ def finish_request(e, r, end_s, index, replica, spec, env, config, requests, nod
         env.slo_met += 1
 
 
-@kernel(inline=False)
-def remove_finished(e, r, end_s, replica, spec, env, config, requests, slots, phases, nodes, ids):
+@kernel
+def remove_finished(e, r, end_s, replica, spec, env, config, requests, slots, phases, nodes, holders, ids):
     """Finish the sequences whose time has come; the others keep their order."""
     step = replica.step_count
     kept = 0
@@ -353,7 +353,7 @@ def remove_finished(e, r, end_s, replica, spec, env, config, requests, slots, ph
             computed = request.prompt_tokens + request.output_tokens - 1
             phases[e, r, phase_of(computed, step, spec.block_size)] -= 1
             replica.context_tokens -= computed
-            finish_request(e, r, end_s, index, replica, spec, env, config, requests, nodes, ids)
+            finish_request(e, r, end_s, index, replica, spec, env, config, requests, nodes, holders, ids)
         else:
             slots[e, r, kept].request = index
             slots[e, r, kept].finish_step = finish_step
@@ -379,13 +379,13 @@ def end_prefill(e, r, end_s, at, replica, spec, env, requests, slots, phases):
     replica.next_finish = min(replica.next_finish, slots[e, r, at].finish_step)
 
 
-@kernel(inline=False)
-def end_run(e, r, end_s, steps, replica, spec, env, config, requests, slots, phases, nodes, ids):
+@kernel
+def end_run(e, r, end_s, steps, replica, spec, env, config, requests, slots, phases, nodes, holders, ids):
     """Commit ``steps`` steps of the run (or the one prefilling step) that end at ``end_s``."""
     if steps > 1:
         after = replica.step_count + 1
         need = blocks_needed(e, r, after, steps - 1, spec.block_size, phases)
-        allocate(e, r, need, replica, spec, nodes)
+        allocate(e, r, need, replica, spec, nodes, holders)
     decoding = replica.running - replica.prefilling
     replica.step_count += steps
     replica.context_tokens += steps * decoding
@@ -397,11 +397,11 @@ def end_run(e, r, end_s, steps, replica, spec, env, config, requests, slots, pha
         replica.prefilling = partial
     if replica.next_finish == replica.step_count:
         remove_finished(
-            e, r, end_s, replica, spec, env, config, requests, slots, phases, nodes, ids
+            e, r, end_s, replica, spec, env, config, requests, slots, phases, nodes, holders, ids
         )
 
 
-@kernel(inline=False)
+@kernel
 def advance(
     e,
     r,
@@ -414,7 +414,7 @@ def advance(
     requests,
     slots,
     phases,
-    nodes,
+    nodes, holders,
     ids,
     linear,
     head,
@@ -423,18 +423,18 @@ def advance(
     while replica.busy == 1 and replica.end_s <= until_s:
         end_s = replica.end_s
         end_run(
-            e, r, end_s, replica.steps, replica, spec, env, config, requests, slots, phases, nodes,
+            e, r, end_s, replica.steps, replica, spec, env, config, requests, slots, phases, nodes, holders,
             ids,
         )  # fmt: skip
         begin_step(
-            e, r, end_s, replica, spec, env, costs[spec.kind], requests, slots, phases, nodes, ids,
+            e, r, end_s, replica, spec, env, costs[spec.kind], requests, slots, phases, nodes, holders, ids,
             linear, head,
         )  # fmt: skip
 
 
-@kernel(inline=False)
+@kernel
 def submit(
-    e, r, index, now_s, replica, spec, env, costs, requests, slots, phases, nodes, ids, linear, head
+    e, r, index, now_s, replica, spec, env, costs, requests, slots, phases, nodes, holders, ids, linear, head
 ):
     """Queue request ``index`` at a replica that has been advanced to ``now_s``."""
     request = requests[e, index]
@@ -452,11 +452,12 @@ def submit(
     replica.work_s += request.work_s
     env.in_flight += 1
     for unit in range(request.prefix_count):
-        nodes[e, ids[e, request.prefix_begin + unit], r].sent = 1
+        node = ids[e, request.prefix_begin + unit]
+        holders[e, node, r] = max(holders[e, node, r], EVICTED)
     if replica.busy == 0:
         cost = costs[spec.kind]
         begin_step(
-            e, r, now_s, replica, spec, env, cost, requests, slots, phases, nodes, ids, linear, head
+            e, r, now_s, replica, spec, env, cost, requests, slots, phases, nodes, holders, ids, linear, head
         )
     elif replica.steps > 1 and replica.waiting == 1 and replica.running < spec.max_num_seqs:
         replica.steps = min(replica.steps, steps_done(replica, now_s) + 1)

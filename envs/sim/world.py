@@ -30,7 +30,7 @@ INFO_KEYS = (
     "prefix_hit_rate",
 )
 
-STATE = ("envs", "replicas", "requests", "slots", "phases", "nodes", "ids", "num_ids")
+STATE = ("envs", "replicas", "requests", "slots", "phases", "nodes", "holders", "ids", "num_ids")
 
 
 class Outputs(NamedTuple):
@@ -102,6 +102,7 @@ class World:
         self.slots = records((*shape, int(specs["max_num_seqs"].max())), SLOT)
         self.phases = np.zeros((*shape, int(specs["block_size"].max())), np.int32)
         self.nodes = records((num_envs, max(num_nodes, 1), len(specs)), NODE)
+        self.holders = np.zeros(self.nodes.shape, np.int16)
         self.ids = np.zeros((num_envs, max(num_ids, 1)), np.int32)
         self.num_ids = np.zeros(num_envs, np.int32)
         self._table = self._engine_table()
@@ -192,6 +193,7 @@ class World:
             self.slots,
             self.phases,
             self.nodes,
+            self.holders,
             self.ids,
             self.num_ids,
             static.linear_s,
