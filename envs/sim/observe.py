@@ -12,6 +12,7 @@ from ..observation import CANDIDATES, CLUSTER, QUEUE
 from .compile import kernel
 from .costs import decode_step_s, prefill_attention_s
 from .kvcache import cached_units, sent_units
+from .random import hash64
 from .serving import blocks_needed, ceil_div, floor_div, steps_done
 
 
@@ -76,14 +77,6 @@ def predict_prefill_s(tokens, cached, spec, cost, linear, head):
 
 
 @kernel
-def hash64(key):
-    """Return a 64-bit hash of ``key`` (the finaliser of splitmix64)."""
-    key = (key ^ (key >> 30)) * 0xBF58476D1CE4E5B9
-    key = (key ^ (key >> 27)) * 0x94D049BB133111EB
-    return key ^ (key >> 31)
-
-
-@kernel
 def session_home(session, specs):
     """Return the replica that rendezvous hashing gives ``session``: the highest weight wins.
 
@@ -91,7 +84,7 @@ def session_home(session, specs):
     """
     best, best_weight = -1, specs[0].ring_key
     for r in range(len(specs)):
-        weight = hash64(specs[r].ring_key + session)
+        weight = hash64(specs[r].ring_key + np.uint64(session))
         if best < 0 or weight > best_weight:
             best, best_weight = r, weight
     return best

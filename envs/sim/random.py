@@ -29,13 +29,18 @@ def seed_state(rng: np.random.Generator) -> NDArray[np.uint64]:
 
 
 @kernel
+def hash64(key):
+    """Return a 64-bit hash of a uint64: the finaliser of splitmix64."""
+    key = (key ^ (key >> _S30)) * _MIX1
+    key = (key ^ (key >> _S27)) * _MIX2
+    return key ^ (key >> _S31)
+
+
+@kernel
 def next_u64(state):
     """Return 64 random bits as a uint64."""
     state[0] += _GAMMA
-    z = state[0]
-    z = (z ^ (z >> _S30)) * _MIX1
-    z = (z ^ (z >> _S27)) * _MIX2
-    return z ^ (z >> _S31)
+    return hash64(state[0])
 
 
 @kernel
