@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import signal
+import sys
 import threading
 from pathlib import Path
 from types import FrameType
@@ -22,6 +23,7 @@ class MetricsCallback(BaseCallback):
     """Logs the mean reward and metrics of the episodes that ended in each update.
 
     They go to TensorBoard (``episode/...``) and, one row per update, to ``learning_curve.csv``.
+    Episodes that were under way when training began are left out.
 
     Args:
         curve: the CSV file; rows beyond the model's decision count (of a run that was cut off
@@ -35,8 +37,8 @@ class MetricsCallback(BaseCallback):
         self._finished: list[dict[str, float]] = []
 
     def _on_training_start(self) -> None:
-        kept = read_curve(self.curve) if self.curve.exists() else []
-        kept = [entry for entry in kept if entry["decisions"] <= self.model.num_timesteps]
+        at = self.model.num_timesteps
+        kept = [entry for entry in read_curve(self.curve) if entry["decisions"] <= at]
         self.curve.unlink(missing_ok=True)
         for entry in kept:
             self._append(entry)
@@ -44,6 +46,8 @@ class MetricsCallback(BaseCallback):
     def _on_step(self) -> bool:
         for i in np.flatnonzero(self.locals["dones"]):
             info = self.locals["infos"][i]
+            if info["episode"]["l"] * self.training_env.num_envs >= self.num_timesteps:
+                continue  # began before training did (see SB3VecEnv): its return is not whole
             metrics = {k: float(v) for k, v in info.items() if k not in NOT_METRICS}
             self._finished.append({"reward": float(info["episode"]["r"]), **metrics})
         return True
@@ -68,7 +72,9 @@ class MetricsCallback(BaseCallback):
 
 
 def read_curve(path: Path) -> list[dict[str, float]]:
-    """Return the rows of a learning curve, oldest first."""
+    """Return the rows of a learning curve, oldest first; none if no episode has ended yet."""
+    if not path.exists():
+        return []
     with path.open(newline="") as file:
         return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
 
@@ -88,7 +94,7 @@ class ProgressCallback(BaseCallback):
         at = self.model.num_timesteps
         self.bar = tqdm(
             total=self.total, initial=at, desc="training", unit="decision", unit_scale=True,
-            mininterval=0.5,
+            mininterval=0.5 if sys.stderr.isatty() else 10.0,
         )  # fmt: skip
 
     def _on_step(self) -> bool:

@@ -24,6 +24,12 @@ BARS = ("ttft_mean_s", "ttft_p99_s", "tpot_mean_s", "e2e_mean_s", "slo_attainmen
 SMOOTHING = 9
 """Updates in the moving average of the learning curve."""
 
+NAIVE = ("random", "round-robin")
+"""What every plot names, if it was run."""
+
+OUTLIER = 4.0
+"""A bar longer than this many medians is cut and labelled, so that the others stay readable."""
+
 
 def bars(rollouts: Sequence[Rollout], highlight: Sequence[str], path: Path) -> None:
     """Draw one panel per metric: a bar per policy with its 95 % interval over seeds."""
@@ -78,7 +84,7 @@ def learning_curve(
     smooth = np.convolve(reward, kernel, "same") / np.convolve(np.ones_like(reward), kernel, "same")
     axis.plot(steps, smooth, color=ACCENT, linewidth=2.0, label=f"mean of {len(kernel)} updates")
     ranked = sorted(baselines, key=lambda r: r.metrics["reward"].mean())
-    named = _named(ranked, ())
+    named = _named(ranked[:-2] + ranked[-1:], ())  # the best, without its runner-up
     for rollout in (entry for entry in ranked if entry.policy in named):
         level = rollout.metrics["reward"].mean()
         axis.axhline(level, color=named[rollout.policy], linewidth=0.9, linestyle="--")
@@ -105,14 +111,26 @@ def _bar_panel(axis: Axes, ranked: Sequence[Rollout], highlight: Sequence[str], 
     )
     arrow = "higher is better" if shown.higher_is_better else "lower is better"
     axis.set_title(f"{shown.label} ({arrow})", fontsize=9, color=INK)
-    axis.set_xlim(left=0)
+    _cut_outliers(axis, [interval.mean for interval in intervals], half)
     axis.tick_params(labelsize=7)
 
 
+def _cut_outliers(axis: Axes, means: Sequence[float], half: Sequence[float]) -> None:
+    bound = OUTLIER * float(np.median(means))
+    inside = [m + h for m, h in zip(means, half, strict=True) if m <= bound or bound <= 0]
+    right = 1.05 * max(inside)
+    axis.set_xlim(0, right if right > 0 else 1)
+    for place, mean in enumerate(means):
+        if 0 < bound < mean:
+            axis.annotate(
+                f"{mean:.3g} ", (right, place), fontsize=7, color="white", ha="right", va="center"
+            )
+
+
 def _named(ranked: Sequence[Rollout], highlight: Sequence[str]) -> dict[str, str]:
-    """Give a colour to the policies under test, the worst, the middle and the two best others."""
+    """Give a colour to the policies under test, to the two best others and to the naive ones."""
     others = [rollout.policy for rollout in ranked if rollout.policy not in highlight]
-    chosen = dict.fromkeys([*others[-2:], *others[:1], *others[len(others) // 2 :][:1]])
+    chosen = dict.fromkeys([*others[-2:], *(name for name in NAIVE if name in others)])
     palette = ("#2f8f5b", "#c2591a", "#7a4fa3", "#8a6d1d")
     own = (ACCENT, "#c0264b", "#0f8b8d")
     colours = dict(zip(chosen, palette, strict=False))

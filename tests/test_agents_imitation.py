@@ -2,12 +2,15 @@
 
 import agents_fake  # registers the queue world
 import gymnasium as gym
+import torch
 
 from gpuyard.agents.imitation import imitate
 from gpuyard.agents.network import CandidatePolicy
 from gpuyard.agents.policy import LearnedPolicy
 from gpuyard.evaluation.report import compare
 from gpuyard.evaluation.statistics import paired_interval
+
+torch.set_num_threads(1)  # the suite shares its cores
 
 ID = "gpuyard-tests/Queue-v0"
 

@@ -11,6 +11,8 @@ from gpuyard.agents.network import CandidatePolicy
 from gpuyard.agents.policy import LearnedPolicy
 from gpuyard.agents.sb3 import SB3VecEnv
 
+torch.set_num_threads(1)  # the suite shares its cores
+
 ID = "gpuyard-tests/Queue-v0"
 
 

@@ -11,7 +11,7 @@ from gpuyard.cli import main
 from gpuyard.evaluation.tables import read_csv
 
 ROOT = Path(__file__).parents[1]
-TINY = "--steps 256 --num-envs 8 --n-steps 16 --batch-size 64 --width 8 --eval-seeds 2".split()
+TINY = "--steps 8192 --num-envs 8 --n-steps 256 --batch-size 512 --width 8 --eval-seeds 2".split()
 
 
 def fails(capsys, *arguments):
