@@ -151,7 +151,7 @@ def run_until_decision(
                     e, r, report_s, replica, spec, env, config, costs, requests, slots, phases,
                     nodes, holders, ids, linear, head,
                 )  # fmt: skip
-                report(e, r, report_s, replica, spec, phases)
+                report(e, r, report_s, replica, spec, costs[spec.kind], phases, nodes, holders)
         if replica.busy == 1 and replica.end_s <= until_s:
             advance(
                 e, r, until_s, replica, spec, env, config, costs, requests, slots, phases, nodes, holders,
@@ -193,6 +193,8 @@ def reset_world(e, env, replicas, specs, phases, nodes, holders, num_ids):
         replica.report_queued_tokens = 0
         replica.report_blocks = 0
         replica.report_context = 0
+        replica.report_load = 0.0
+        replica.report_link_load = 0.0
         phases[e, r, :] = 0
     holders[e, :num_ids, :] = NEVER_SENT
     env.now_s = 0.0

@@ -13,7 +13,7 @@ from .compile import kernel
 from .costs import decode_step_s, prefill_attention_s
 from .kvcache import cached_units, sent_units
 from .random import hash64
-from .serving import blocks_needed, ceil_div, floor_div, steps_done
+from .serving import ceil_div, floor_div, run_blocks, steps_done
 
 
 def _scaling(columns):
@@ -36,31 +36,25 @@ def squash(row, offset, slope):
 
 
 @kernel
-def held_blocks(e, r, steps, replica, spec, phases):
-    """Return the KV blocks held once ``steps`` steps of the current run have ended."""
-    held = spec.kv_blocks - replica.free_blocks
-    if steps > 0 and replica.steps > 1:
-        more = min(steps, replica.steps - 1)
-        held += blocks_needed(e, r, replica.step_count + 1, more, spec.block_size, phases)
-    return held
-
-
-@kernel
-def report(e, r, now_s, replica, spec, phases):
-    """Let the replica, advanced to ``now_s``, report its state to the router.
-
-    Returns the steps of its current run that have ended and the KV blocks it holds.
-    """
+def report(e, r, now_s, replica, spec, cost, phases, nodes, holders):
+    """Let the replica, advanced to ``now_s``, report its state to the router."""
     steps = steps_done(replica, now_s) if replica.busy == 1 else 0
-    held = held_blocks(e, r, steps, replica, spec, phases)
+    run_blocks(e, r, min(steps + 1, replica.steps), replica, spec, phases, nodes, holders)
     decoding = replica.running - replica.prefilling
     replica.report_s = now_s
     replica.report_running = replica.running
     replica.report_waiting = replica.waiting
     replica.report_queued_tokens = replica.queued_tokens
-    replica.report_blocks = held
+    replica.report_blocks = spec.kv_blocks - replica.free_blocks
     replica.report_context = replica.context_tokens + steps * decoding
-    return steps, held
+    replica.report_load = 0.0
+    replica.report_link_load = 0.0
+    if replica.busy == 1:
+        tokens_per_s = replica.tokens / (replica.first_step_s + replica.step_growth_s * steps)
+        replica.report_load = min(tokens_per_s * cost.flop_per_token / cost.peak_flops, 1.0)
+        if cost.comm_bytes_per_s > 0.0:
+            link_load = tokens_per_s * cost.comm_bytes_per_token / cost.comm_bytes_per_s
+            replica.report_link_load = min(link_load, 1.0)
 
 
 @kernel
@@ -71,9 +65,11 @@ def predict_prefill_s(tokens, cached, spec, cost, linear, head):
     rest = tokens
     while rest > budget:
         seconds += linear[spec.kind, budget] + cost.pre_fixed_s
+        seconds += prefill_attention_s(cost, budget, cached)
+        cached += budget
         rest -= budget
     seconds += linear[spec.kind, rest] + cost.pre_fixed_s
-    return seconds + head[spec.kind, 1] + prefill_attention_s(cost, tokens, cached)
+    return seconds + head[spec.kind, 1] + prefill_attention_s(cost, rest, cached)
 
 
 @kernel
@@ -107,20 +103,13 @@ def cached_tokens(e, r, request, replica, spec, nodes, holders, ids):
 
 
 @kernel
-def observe_devices(e, r, steps, held, replica, spec, cost, memory, load, link_load):
-    """Fill the rows of the replica's devices and of its scale-up link."""
-    busy_share = 0.0
-    link_share = 0.0
-    if replica.busy == 1:
-        tokens_per_s = replica.tokens / (replica.first_step_s + replica.step_growth_s * steps)
-        busy_share = tokens_per_s * cost.flop_per_token / cost.peak_flops
-        if cost.comm_bytes_per_s > 0.0:
-            link_share = tokens_per_s * cost.comm_bytes_per_token / cost.comm_bytes_per_s
-    share = spec.weight_share + spec.kv_share * held / spec.kv_blocks
+def observe_devices(e, r, replica, spec, memory, load, link_load):
+    """Fill the rows of the replica's devices and of its scale-up link, as reported."""
+    share = spec.weight_share + spec.kv_share * replica.report_blocks / spec.kv_blocks
     for device in range(spec.first_device, spec.first_device + spec.num_devices):
         memory[e, device] = min(share, 1.0)
-        load[e, device] = min(busy_share, 1.0)
-    link_load[e, r] = min(link_share, 1.0)
+        load[e, device] = replica.report_load
+    link_load[e, r] = replica.report_link_load
 
 
 @kernel
@@ -244,11 +233,8 @@ def observe(
         spec = specs[r]
         cost = costs[spec.kind]
         if config.signal_interval_s == 0.0:
-            steps, held = report(e, r, env.now_s, replica, spec, phases)
-        else:
-            steps = steps_done(replica, env.now_s) if replica.busy == 1 else 0
-            held = held_blocks(e, r, steps, replica, spec, phases)
-        observe_devices(e, r, steps, held, replica, spec, cost, memory, load, link_load)
+            report(e, r, env.now_s, replica, spec, cost, phases, nodes, holders)
+        observe_devices(e, r, replica, spec, memory, load, link_load)
         if index < 0:
             candidates[e, r, :] = 0.0
             mask[e, r] = 1

@@ -64,6 +64,7 @@ REPLICA = np.dtype(
         ("busy", "i4"),
         ("prefilling", "i4"),  # requests at the tail of the batch whose prompt is in this step
         ("steps", "i4"),  # planned steps of the run
+        ("steps_with_blocks", "i4"),  # its first ones, whose KV blocks are taken
         ("start_s", "f8"),
         ("first_step_s", "f8"),
         ("step_growth_s", "f8"),  # each step of the run takes this much longer than the last
@@ -95,6 +96,8 @@ REPLICA = np.dtype(
         ("report_queued_tokens", "i8"),
         ("report_blocks", "i4"),
         ("report_context", "i4"),
+        ("report_load", "f8"),
+        ("report_link_load", "f8"),
     ]
 )
 

@@ -93,6 +93,17 @@ def blocks_needed(e, r, first_step, steps, size, phases):
 
 
 @kernel
+def run_blocks(e, r, steps, replica, spec, phases, nodes, holders):
+    """Take the KV blocks of the first ``steps`` steps of the current run."""
+    more = steps - replica.steps_with_blocks
+    if more > 0:
+        first_step = replica.step_count + replica.steps_with_blocks
+        need = blocks_needed(e, r, first_step, more, spec.block_size, phases)
+        allocate(e, r, need, replica, spec, nodes, holders)
+        replica.steps_with_blocks = steps
+
+
+@kernel
 def store_progress(request, finish_step, step_count, block_size):
     """Write down where a decoding request stands between steps."""
     request.generated = request.output_tokens - int(finish_step - step_count)
@@ -262,6 +273,7 @@ def begin_step(
     replica.busy = 1
     replica.start_s = now_s
     replica.steps = 1
+    replica.steps_with_blocks = 1
     replica.step_growth_s = 0.0
     replica.tokens = spec.max_num_batched_tokens - budget
     if replica.prefilling > 0:
@@ -382,10 +394,7 @@ def end_prefill(e, r, end_s, at, replica, spec, env, requests, slots, phases):
 @kernel
 def end_run(e, r, end_s, steps, replica, spec, env, config, requests, slots, phases, nodes, holders, ids):
     """Commit ``steps`` steps of the run (or the one prefilling step) that end at ``end_s``."""
-    if steps > 1:
-        after = replica.step_count + 1
-        need = blocks_needed(e, r, after, steps - 1, spec.block_size, phases)
-        allocate(e, r, need, replica, spec, nodes, holders)
+    run_blocks(e, r, steps, replica, spec, phases, nodes, holders)
     decoding = replica.running - replica.prefilling
     replica.step_count += steps
     replica.context_tokens += steps * decoding
