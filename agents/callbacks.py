@@ -135,7 +135,7 @@ class CheckpointCallback(BaseCallback):
         due = self.every and self.model.num_timesteps - self._last >= self.every
         if not (due or self.interrupted):
             return
-        path = checkpoint.save(self.model, self.model.get_vec_normalize_env(), self.folder)
+        path = checkpoint.save(self.model, self.folder)
         self._last = self.model.num_timesteps
         self.stopped_at = path if self.interrupted else None
 

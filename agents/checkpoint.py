@@ -15,20 +15,21 @@ from typing import Any
 import numpy as np
 import torch
 from sb3_contrib import MaskablePPO
+from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecNormalize
 
 KEEP = 2
 """Newest checkpoints that stay on disk."""
 
 
-def save(model: MaskablePPO, env: VecNormalize, folder: Path) -> Path:
+def save(model: BaseAlgorithm, folder: Path) -> Path:
     """Write a checkpoint below ``folder`` and return its path; older ones are removed."""
     path = folder / f"{model.num_timesteps:012d}"
     unfinished = folder / f"unfinished-{path.name}"
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(parents=True)
     model.save(unfinished / "model.zip")
-    torch.save(_state(env), unfinished / "state.pt")
+    torch.save(_state(model.get_vec_normalize_env()), unfinished / "state.pt")
     shutil.rmtree(path, ignore_errors=True)
     unfinished.rename(path)  # atomic: a killed run leaves no half checkpoint
     for old in _all(folder)[:-KEEP]:
@@ -52,8 +53,9 @@ def load(path: Path, env: VecNormalize, device: str) -> MaskablePPO:
     """Return the model of a checkpoint, with ``env`` and all generators as they were."""
     model = MaskablePPO.load(path / "model.zip", env=env, device=device, force_reset=False)
     state = torch.load(path / "state.pt", weights_only=False)
-    env.unwrapped.env.set_state(state["env"])  # type: ignore[attr-defined]
-    env.venv.episode_returns, env.venv.episode_lengths = state["episode"]  # type: ignore[attr-defined]
+    monitor: Any = env.venv
+    monitor.venv.env.set_state(state["env"])
+    monitor.episode_returns, monitor.episode_lengths = state["episode"]
     env.ret_rms, env.returns = state["returns"]
     random.setstate(state["python"])
     np.random.set_state(state["numpy"])
@@ -61,10 +63,12 @@ def load(path: Path, env: VecNormalize, device: str) -> MaskablePPO:
     return model
 
 
-def _state(env: VecNormalize) -> dict[str, Any]:
+def _state(env: VecNormalize | None) -> dict[str, Any]:
+    assert env is not None  # training.make_env wraps it last
+    monitor: Any = env.venv
     return {
-        "env": env.unwrapped.env.get_state(),  # type: ignore[attr-defined]
-        "episode": (env.venv.episode_returns, env.venv.episode_lengths),  # type: ignore[attr-defined]
+        "env": monitor.venv.env.get_state(),
+        "episode": (monitor.episode_returns, monitor.episode_lengths),
         "returns": (env.ret_rms, env.returns),
         "python": random.getstate(),
         "numpy": np.random.get_state(),

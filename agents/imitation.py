@@ -7,9 +7,10 @@ between both is minimised (DAgger with the learner's own states: Ross, Gordon an
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
-from gymnasium.vector import VectorEnv
 from torch.nn.functional import cross_entropy
 from tqdm import tqdm
 
@@ -24,7 +25,7 @@ WINDOW = 50
 def imitate(
     network: CandidatePolicy,
     teacher: Policy,
-    env: VectorEnv,
+    env: Any,
     steps: int,
     seed: int = 0,
     learning_rate: float = 1e-3,
@@ -35,7 +36,7 @@ def imitate(
     Args:
         network: changed in place.
         teacher: any policy; its choices are read off its actions.
-        env: environments in SAME_STEP autoreset mode.
+        env: a native vector environment in SAME_STEP autoreset mode.
         steps: decisions to imitate, over all environments.
         seed: of the environments and of the teacher.
         learning_rate: Adam's step size.

@@ -12,7 +12,7 @@ trained on one scenario acts on any other. The pooling is that of Zaheer et al.,
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -26,6 +26,11 @@ Features = tuple[Tensor, Tensor]
 """Candidate codes (n, C, width) and pooled context (n, width)."""
 
 
+def columns(observation_space: spaces.Dict) -> dict[str, int]:
+    """Return the number of columns of each observation key, its last axis."""
+    return {key: (space.shape or (0,))[-1] for key, space in observation_space.items()}
+
+
 class CandidateEncoder(BaseFeaturesExtractor):
     """Turns a batch of observations into candidate codes and a pooled context.
 
@@ -36,9 +41,9 @@ class CandidateEncoder(BaseFeaturesExtractor):
 
     def __init__(self, observation_space: spaces.Dict, width: int = 64):
         super().__init__(observation_space, features_dim=width)
-        columns = {key: space.shape[-1] for key, space in observation_space.items() if space.shape}
-        self.candidate = nn.Sequential(nn.Linear(columns["candidates"], width), nn.ReLU())
-        pooled = columns["cluster"] + columns["queue"] + 2 * width
+        numbers = columns(observation_space)
+        self.candidate = nn.Sequential(nn.Linear(numbers["candidates"], width), nn.ReLU())
+        pooled = numbers["cluster"] + numbers["queue"] + 2 * width
         self.context = nn.Sequential(nn.Linear(pooled, width), nn.ReLU())
 
     def forward(self, observation: dict[str, Tensor]) -> Features:
@@ -111,21 +116,29 @@ class CandidatePolicy(MaskableMultiInputActorCriticPolicy):
             **kwargs,
         )
 
+    @property
+    def columns(self) -> dict[str, int]:
+        """Columns of each observation key that the network was made for."""
+        return columns(cast(spaces.Dict, self.observation_space))
+
     def scores(self, observation: dict[str, Tensor]) -> Tensor:
         """Return logits (n, C) before masking, for any number of candidates C."""
         return self.mlp_extractor.forward_actor(self.features_extractor(observation))
 
     def _build(self, lr_schedule: Schedule) -> None:
-        self.mlp_extractor = CandidateHeads(self.width)
+        heads = CandidateHeads(self.width)
+        self.mlp_extractor = heads  # type: ignore[assignment]
         self.action_net = nn.Identity()  # the heads give logits and values themselves
-        self.value_net = nn.Identity()
+        self.value_net = nn.Identity()  # type: ignore[assignment]
         for layer in self.modules():
             self.init_weights(layer, gain=np.sqrt(2.0))
         # A nearly uniform first policy (SB3's rule for the last policy layer).
-        self.init_weights(self.mlp_extractor.logit, gain=0.01)
-        self.init_weights(self.mlp_extractor.value[-1], gain=1.0)
+        self.init_weights(heads.logit, gain=0.01)
+        self.init_weights(heads.value[-1], gain=1.0)
         self.optimizer = self.optimizer_class(
-            self.parameters(), lr=lr_schedule(1.0), **self.optimizer_kwargs
+            self.parameters(),
+            lr=lr_schedule(1.0),  # type: ignore[call-arg]
+            **self.optimizer_kwargs,
         )
 
     def _get_constructor_parameters(self) -> dict[str, Any]:

@@ -55,7 +55,7 @@ class LearnedPolicy(ScorePolicy):
 
     def _check(self, observation: Observation) -> None:
         for key in ("cluster", "queue", "candidates"):
-            trained = self.network.observation_space[key].shape[-1]
+            trained = self.network.columns[key]
             given = observation[key].shape[-1]
             if given != trained:
                 raise ValueError(

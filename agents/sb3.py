@@ -6,7 +6,7 @@ environment is stepped, copied or stacked in Python.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -40,7 +40,7 @@ class SB3VecEnv(VecEnv):
                 f"SB3 needs autoreset_mode='SameStep', this environment has {mode}; "
                 "make it with gym.make_vec(id, num_envs=n, autoreset_mode='SameStep')"
             )
-        self.env = env  # first: the parent's constructor asks for attributes
+        self.env: Any = env  # first: the parent's constructor asks for attributes
         self.stagger = stagger
         self._actions: np.ndarray | None = None
         super().__init__(env.num_envs, env.single_observation_space, env.single_action_space)
@@ -65,7 +65,7 @@ class SB3VecEnv(VecEnv):
         observation, reward, terminated, truncated, info = self.env.step(self._actions)
         done = terminated | truncated
         infos: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
-        for i in np.flatnonzero(done):
+        for i in np.flatnonzero(done).tolist():
             infos[i] = row(info.get("final_info", {}), i)
             infos[i]["terminal_observation"] = info["final_obs"][i]
             infos[i]["TimeLimit.truncated"] = bool(truncated[i] and not terminated[i])
@@ -89,7 +89,7 @@ class SB3VecEnv(VecEnv):
 
     def env_method(
         self, method_name: str, *method_args: Any, indices: Indices = None, **method_kwargs: Any
-    ) -> Sequence[Any]:
+    ) -> list[Any]:
         """Call a method that returns one row per environment; return the rows asked for."""
         result = getattr(self.env, method_name)(*method_args, **method_kwargs)
         return result if indices is None else [result[i] for i in self._chosen(indices)]
@@ -103,7 +103,7 @@ class SB3VecEnv(VecEnv):
         rng = np.random.default_rng(0)
 
         def play() -> tuple[Any, dict[str, Any], bool]:
-            masks = self.env.action_masks()  # type: ignore[attr-defined]
+            masks = self.env.action_masks()
             actions = (masks * rng.random(masks.shape)).argmax(axis=1)
             observation, _, terminated, truncated, info = self.env.step(actions)
             return observation, info, bool(terminated[0] or truncated[0])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import cast
 
 import gymnasium as gym
 import torch
@@ -65,10 +66,9 @@ def train(config: TrainConfig, progress: bool = True) -> Trained:
         seed=config.seed,
         device=config.device,
     )
-    if teacher:
-        steps, seed = config.teacher_steps, config.seed
-        imitate(model.policy, teacher, env.unwrapped.env, steps, seed, progress=progress)
-        env.seed(config.seed)  # training starts from the episodes that it would start from anyway
+    if teacher is not None:
+        network, worlds = cast(CandidatePolicy, model.policy), cast(SB3VecEnv, env.unwrapped).env
+        imitate(network, teacher, worlds, config.teacher_steps, config.seed, progress=progress)
     return _learn(model, env, config, folder, progress)
 
 

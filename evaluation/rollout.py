@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import gymnasium as gym
 import numpy as np
-from gymnasium.vector import VectorEnv
 from numpy.typing import NDArray
 
 from gpuyard.baselines import Policy
@@ -51,7 +50,7 @@ def rollout(
     too, so that the result depends on nothing but the arguments.
     """
     num_envs = min(num_envs, len(seeds))
-    env = gym.make_vec(env_id, num_envs=num_envs, scenario=scenario, autoreset_mode="Disabled")
+    env: Any = gym.make_vec(env_id, num_envs=num_envs, scenario=scenario, autoreset_mode="Disabled")
     policy.reset(scenario, num_envs, seed=0)
     episodes: list[dict[str, float]] = [{} for _ in seeds]
     ttft_s: list[NDArray[np.float64]] = [np.empty(0)] * len(seeds)
@@ -66,14 +65,14 @@ def rollout(
         done = terminated | truncated
         if not done.any():
             continue
-        for i in np.flatnonzero(done):
+        for i in np.flatnonzero(done).tolist():
             if episode[i] < len(seeds):
                 episodes[episode[i]], ttft_s[episode[i]] = _measure(env, info, i, total[i])
             episode[i], following = following, following + 1
             total[i] = 0.0
         policy.restart(done)
         # An environment without a seed left replays the last one, unmeasured.
-        again = [int(seeds[min(e, len(seeds) - 1)]) for e in episode]
+        again = [int(seeds[min(e, len(seeds) - 1)]) for e in episode.tolist()]
         observation, _ = env.reset(seed=again, options={"reset_mask": done})
     env.close()
     names = episodes[0]
@@ -82,9 +81,9 @@ def rollout(
 
 
 def _measure(
-    env: VectorEnv, info: dict[str, NDArray], i: int, reward: float
+    env: Any, info: dict[str, NDArray], i: int, reward: float
 ) -> tuple[dict[str, float], NDArray[np.float64]]:
     metrics = {"reward": float(reward)}
     metrics |= {k: float(v[i]) for k, v in info.items() if not k.startswith("_")}
-    latencies = request_latencies(env.results(i))  # type: ignore[attr-defined]
+    latencies = request_latencies(env.results(i))
     return metrics | latency_metrics(latencies), latencies["ttft"]

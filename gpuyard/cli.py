@@ -184,7 +184,7 @@ def _warmup(options: argparse.Namespace) -> int:
     start = time.perf_counter()
     env = gymnasium.make("gpuyard/Routing-v0")
     env.reset(seed=0)
-    env.step(int(env.unwrapped.action_masks().argmax()))
+    env.step(int(env.get_wrapper_attr("action_masks")().argmax()))
     env.close()
     print(f"engine ready in {time.perf_counter() - start:.1f} s")
     return 0
