@@ -14,6 +14,8 @@ Source: vLLM v1 block pool (``vllm/v1/core/block_pool.py``) and KV cache manager
 
 from __future__ import annotations
 
+import math
+
 from .compile import kernel
 
 # holders of a node: the running requests that reference it, or one of these
@@ -60,9 +62,14 @@ def allocate(e, r, count, replica, spec, nodes, holders):
 
 @kernel
 def is_cached(e, r, request, unit, report_s, nodes, holders, ids):
-    """Tell whether a prefix unit of ``request`` was cached by ``report_s`` and still is."""
+    """Tell whether a prefix unit of ``request`` was cached by ``report_s`` and still is.
+
+    A ``report_s`` of infinity spares looking up when.
+    """
     node = ids[e, request.prefix_begin + unit]
-    return holders[e, node, r] >= 0 and nodes[e, node, r].since_s <= report_s
+    if holders[e, node, r] < 0:
+        return False
+    return report_s == math.inf or nodes[e, node, r].since_s <= report_s
 
 
 @kernel

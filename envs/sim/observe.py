@@ -6,6 +6,8 @@ then squash them; a test holds the order against a slow reading of the state, co
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from ..observation import CANDIDATES, CLUSTER, QUEUE
@@ -31,7 +33,7 @@ CANDIDATE_OFFSET, CANDIDATE_SLOPE = _scaling(CANDIDATES)
 @kernel
 def squash(row, offset, slope):
     """Turn raw quantities into column values, in place."""
-    for column in range(len(row)):
+    for column in range(len(offset)):  # a constant, which lets the compiler use vectors
         row[column] /= offset[column] + slope[column] * row[column]
 
 
@@ -94,12 +96,12 @@ def fits(request, spec):
 
 
 @kernel
-def cached_tokens(e, r, request, replica, spec, nodes, holders, ids):
-    """Return the prompt tokens of ``request`` that the replica has reported as cached."""
+def cached_tokens(e, r, request, report_s, spec, nodes, holders, ids):
+    """Return the prompt tokens of ``request`` that the replica had cached by ``report_s``."""
     if request.prefix_count == 0:
         return 0
     most = floor_div(request.prompt_tokens - 1, spec.unit_tokens)
-    return spec.unit_tokens * cached_units(e, r, request, most, replica.report_s, nodes, holders, ids)
+    return spec.unit_tokens * cached_units(e, r, request, most, report_s, nodes, holders, ids)
 
 
 @kernel
@@ -234,13 +236,16 @@ def observe(
         cost = costs[spec.kind]
         if config.signal_interval_s == 0.0:
             report(e, r, env.now_s, replica, spec, cost, phases, nodes, holders)
+            report_s = math.inf
+        else:
+            report_s = replica.report_s
         observe_devices(e, r, replica, spec, memory, load, link_load)
         if index < 0:
             candidates[e, r, :] = 0.0
             mask[e, r] = 1
             continue
         request = requests[e, index]
-        hit = cached_tokens(e, r, request, replica, spec, nodes, holders, ids)
+        hit = cached_tokens(e, r, request, report_s, spec, nodes, holders, ids)
         if spec.kind != predicted_kind or hit != predicted_hit:  # replicas often agree
             predicted_kind, predicted_hit = spec.kind, hit
             tokens = request.prompt_tokens - hit
