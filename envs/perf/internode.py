@@ -1,9 +1,10 @@
-"""Collectives across nodes: hierarchical, one NIC (rail) per GPU.
+"""Collectives across nodes: rings over every rail at once, one NIC (rail) per GPU.
 
-``AR(S) = RS_node(S, g) + AR_net(S/g, N) + AG_node(S, g)`` for g ranks in each of N nodes: every
-GPU's share leaves through its own NIC, so the g rails work side by side. That is also what NCCL's
-rings do when each GPU has a NIC of its own. Latencies are NCCL's own assumptions
-(:mod:`gpuyard.envs.perf.nccl_tuning`); no public size sweep of a 400G fabric exists to fit them.
+With g ranks in each of N nodes NCCL runs g rings, each leaving a node through another NIC. Data
+moves through NVLink and NICs at the same time, so the slower of both sets the pace. Adding the
+parts up, as a hierarchy in three steps would, gives half of the bus bandwidth that 1,984 H200
+reach. Latencies are NCCL's own assumptions (:mod:`gpuyard.envs.perf.nccl_tuning`); no public size
+sweep of a 400G fabric exists to fit them.
 """
 
 from __future__ import annotations
@@ -57,9 +58,7 @@ class Network:
 
 def network_of(device: GPU) -> Network:
     """Return the usual network of a GPU type: one NIC per GPU over InfiniBand."""
-    return Network(
-        device.nic_bytes_per_s, device.scale_up_domain if device.scale_up_domain > 8 else 8
-    )
+    return Network(device.nic_bytes_per_s, max(8, device.scale_up_domain))
 
 
 @dataclass(frozen=True)
@@ -76,44 +75,55 @@ class Group:
 
 
 def group(ranks: int, stride: int, network: Network) -> Group:
-    """Return the placement of ``ranks`` GPUs that are ``stride`` apart in a compact job."""
-    local = max(1, min(ranks, network.gpus_per_node // stride))
-    return Group(local, math.ceil(ranks / local))
+    """Return the placement of ``ranks`` GPUs that are ``stride`` apart in a compact job.
+
+    Every node holds as many as fit and divide ``ranks``.
+    """
+    fit = max(1, network.gpus_per_node // stride)
+    local = max(d for d in range(1, min(fit, ranks) + 1) if ranks % d == 0)
+    return Group(local, ranks // local)
 
 
 def collective_s(op: str, size_bytes: float, where: Group, device: GPU, network: Network) -> float:
     """Return seconds of a collective; payload as :func:`gpuyard.envs.perf.nccl.bus_factor` has it.
 
-    An all-to-all moves data to the right rail over NVLink first (PXN): the slower of both parts
-    sets the pace, and ``(N-1)/N`` of the payload crosses the NIC.
+    ``latency + max(inside a node, f S / (g rate))`` with f the bus factor of all ranks. In an
+    all-to-all NVLink first moves data to the right rail (PXN) and ``(N-1)/N`` of the payload
+    crosses the NIC.
     """
     g, n = where.local, where.nodes
+    inside = float(nccl.collective_s(op, size_bytes, g, device))
     if n == 1:
-        return float(nccl.collective_s(op, size_bytes, g, device))
+        return inside
     if op == "all_to_all":
-        wire = RING_SIMPLE_S + (n - 1) / n * size_bytes / network.rate
-        return max(wire, float(nccl.collective_s(op, size_bytes, g, device)))
+        return RING_SIMPLE_S + max(inside, (n - 1) / n * size_bytes / network.rate)
     if op == "all_reduce":
-        inside = nccl.collective_s("reduce_scatter", size_bytes, g, device)
-        inside = inside + nccl.collective_s("all_gather", size_bytes, g, device)
-        return float(inside) + all_reduce_net_s(size_bytes / g, n, network)
-    ring = RING_SIMPLE_S * (n - 1) + nccl.bus_factor(op, n) * size_bytes / g / network.rate
-    return float(nccl.collective_s(op, size_bytes, g, device)) + ring
+        return all_reduce_s(size_bytes, where, network, inside)
+    wire = nccl.bus_factor(op, where.ranks) * size_bytes / (g * network.rate)
+    return RING_SIMPLE_S * (n - 1) + max(inside, wire)
 
 
-def all_reduce_net_s(size_bytes: float, nodes: int, network: Network) -> float:
-    """Return seconds of the all-reduce of one rail: the fastest of ring and tree.
+def all_reduce_s(size_bytes: float, where: Group, network: Network, inside_s: float = 0.0) -> float:
+    """Return seconds of an all-reduce on several nodes: the fastest of ring and tree.
 
-    Ring ``1.4 2 (N-1) 14 us + 2 (N-1)/N S/rate``; tree ``2 log2(N) 14 us + 2 S / (0.92 0.85
-    rate)``, with 5 us at half of that bandwidth in the low-latency protocol.
+    Ring: latency ``1.4 2 (N-1) 14 us``, wire ``2 (n-1)/n S / (g rate)``. Tree: ``2 log2(N) 14 us``
+    and ``2 S / (0.92 0.85 g rate)``; in the low-latency protocol 5 us at half of that bandwidth.
+
+    Args:
+        size_bytes: payload.
+        where: the ranks.
+        network: their NICs.
+        inside_s: what the same takes inside a node, beside which the wire runs.
     """
-    if nodes == 1:
-        return 0.0
-    steps, depth, wire = 2 * (nodes - 1), 2 * math.log2(nodes), size_bytes / network.rate
+    steps, depth = 2 * (where.nodes - 1), 2 * math.log2(where.nodes)
+    wire = 2 * size_bytes / (where.local * network.rate)
+    ring = max(inside_s, wire * (where.ranks - 1) / where.ranks)
+    tree = max(inside_s, wire / TREE_BANDWIDTH)
+    low = max(inside_s, wire / (TREE_BANDWIDTH * LL_BANDWIDTH))
     return min(
-        RING_LATENCY * steps * RING_SIMPLE_S + steps / nodes * wire,
-        depth * TREE_SIMPLE_S + 2 * wire / TREE_BANDWIDTH,
-        depth * TREE_LL_S + 2 * wire / (TREE_BANDWIDTH * LL_BANDWIDTH),
+        RING_LATENCY * steps * RING_SIMPLE_S + ring,
+        depth * TREE_SIMPLE_S + tree,
+        depth * TREE_LL_S + low,
     )
 
 

@@ -15,8 +15,9 @@ from gpuyard.envs.hardware.catalogue import GPU, gpu
 from gpuyard.envs.hardware.cells import did_you_mean
 
 from . import internode
+from .communication import communications
 from .internode import Network
-from .training_job import GRAD_BYTES, TrainingJob
+from .training_job import TrainingJob
 from .training_work import sequence_flops, stage_work
 
 OPTIMIZER_BYTES = 24
@@ -76,25 +77,33 @@ def iteration(
     network = network or internode.network_of(job.gpu)
     c, layout = tables["any"], job.layout
     slower = _software(job.software, tables)
-    compute = slower * _compute_s(job, tables)
-    tp = slower * (c["tp_exposed"] if job.overlap else 1.0) * _tp_s(job, network)
-    cp = slower * _cp_s(job, network, tables)
-    ep = slower * _ep_s(job, network)
-    stage = compute + tp + cp + ep
     count, fill = job.micro_batches, (layout.pp - 1) / layout.vp
+    times = dict.fromkeys(
+        ("tp", "cp", "ep", "pp", "reduce_scatter", "all_gather", "all_reduce"), 0.0
+    )
+    for part in communications(job, network):
+        times[part.op if part.axis == "dp" else part.axis] += part.calls * part.seconds(
+            job.gpu, network
+        )
+    compute = slower * _compute_s(job, tables)
+    tp = slower * (c["tp_exposed"] if job.overlap else 1.0) * times["tp"] / count
+    cp = slower * max(0.0, times["cp"] / count - _attention_s(job, tables))
+    ep = slower * times["ep"] / count
+    stage = compute + tp + cp + ep
     nodes = max(1.0, job.gpus / network.gpus_per_node)
-    dp, whole = _dp_s(job, network, stage, c)
+    reduce = times["reduce_scatter"] + times["all_reduce"]
+    dp = _exposed_s(job, reduce, times["all_gather"], stage, c)
     return Breakdown(
         compute_s=count * compute,
         tp_s=count * tp,
         cp_s=count * cp,
         ep_s=count * ep,
         bubble_s=fill * stage,
-        pp_s=0.0 if job.overlap else c["pp_exposed"] * _pp_s(job, network),
+        pp_s=0.0 if job.overlap else c["pp_exposed"] * times["pp"],
         jitter_s=c["jitter"][_format(job.dtype)] * math.log2(nodes) * (count + fill) * compute,
         dp_s=dp,
         optimizer_s=_optimizer_s(job),
-        network_s=whole,
+        network_s=reduce + times["all_gather"],
     )
 
 
@@ -105,100 +114,35 @@ def mfu(job: TrainingJob, step_s: float) -> float:
 
 
 def _compute_s(job: TrainingJob, tables: Mapping[str, Any]) -> float:
+    """Return seconds of a micro-batch on the slowest stage, without communication."""
     work, device, c = stage_work(job), job.gpu, tables["any"]
-    peak16 = device.fp16_flops
-    seconds = work.gemm_flops / (
-        _efficiency(device, job.dtype, tables) * device.peak_flops(job.dtype)
-    )
-    seconds += work.head_flops / (_efficiency(device, "bf16", tables) * peak16)
-    seconds += work.attention_flops / (c["attention"] * peak16)
-    moved = c["elementwise_bytes"] * work.elementwise
-    moved += c["score_bytes"] * work.scores
+    rate = _efficiency(device, job.dtype, tables) * device.peak_flops(job.dtype)
+    rate16 = _efficiency(device, "bf16", tables) * device.fp16_flops
+    moved = c["elementwise_bytes"] * work.elementwise + c["score_bytes"] * work.scores
+    seconds = work.gemm_flops / rate + work.head_flops / rate16 + _attention_s(job, tables)
     return seconds + moved / (c["memory"] * device.bandwidth_bytes_per_s)
 
 
-def _tp_s(job: TrainingJob, network: Network) -> float:
-    """Return seconds of tensor-parallel communication per micro-batch."""
-    where = internode.group(job.layout.tp, 1, network)
-    one = internode.collective_s("all_reduce", job.activation_bytes, where, job.gpu, network)
-    return stage_work(job).layers * (6 if job.recompute == "full" else 4) * one
+def _attention_s(job: TrainingJob, tables: Mapping[str, Any]) -> float:
+    return stage_work(job).attention_flops / (tables["any"]["attention"] * job.gpu.fp16_flops)
 
 
-def _cp_s(job: TrainingJob, network: Network, tables: Mapping[str, Any]) -> float:
-    """Return exposed seconds per micro-batch of the ring that passes keys and values around.
-
-    One pass forward and two backward (values and their gradients), hidden behind attention as far
-    as that lasts.
-    """
-    cp, tp, model = job.layout.cp, job.layout.tp, job.model
-    if cp == 1:
-        return 0.0
-    heads = max(1, model.kv_heads // tp)
-    block = 2 * 2 * job.rank_tokens * heads * model.head_dim
-    where = internode.group(cp, tp, network)
-    hop = (
-        float(internode.nccl.send_recv_s(block, job.gpu))
-        if where.nodes == 1
-        else internode.send_recv_s(block, network)
-    )
-    work = stage_work(job)
-    attention = work.attention_flops / (tables["any"]["attention"] * job.gpu.fp16_flops)
-    return max(0.0, 3 * (cp - 1) * work.layers * hop - attention)
-
-
-def _ep_s(job: TrainingJob, network: Network) -> float:
-    """Return seconds per micro-batch of dispatch and combine, forward and backward."""
-    layout, model = job.layout, job.model
-    if layout.ep == 1:
-        return 0.0
-    size = job.activation_bytes * model.active_experts / layout.tp
-    where = internode.group(layout.ep, layout.tp, network)
-    one = internode.collective_s("all_to_all", size, where, job.gpu, network)
-    share = model.moe_layers / model.layers
-    return stage_work(job).layers * share * (6 if job.recompute == "full" else 4) * one
-
-
-def _pp_s(job: TrainingJob, network: Network) -> float:
-    """Return seconds that a rank spends on send/recv between stages, all micro-batches."""
-    layout = job.layout
-    if layout.pp == 1:
-        return 0.0
-    one = internode.send_recv_s(job.activation_bytes / layout.tp, network)
-    return 2 * (job.micro_batches * layout.vp + layout.pp - 1) * one
-
-
-def _dp_s(
-    job: TrainingJob, network: Network, stage_s: float, c: Mapping[str, float]
-) -> tuple[float, float]:
-    """Return exposed and whole seconds of gradient and parameter communication.
+def _exposed_s(
+    job: TrainingJob, reduce_s: float, gather_s: float, stage_s: float, c: Mapping[str, Any]
+) -> float:
+    """Return exposed seconds of gradient (reduce) and parameter (gather) communication.
 
     With overlap, gradients travel behind the last backward passes and parameters behind the first
     forward passes: one micro-batch, or one per stage when the schedule is interleaved. What does
     not fit is exposed; in a pipeline at least ``dp_exposed``, a measured share.
     """
     layout = job.layout
-    groups = zip(
-        job.rank_params, (layout.dp * layout.cp, layout.dp * layout.cp // layout.ep), strict=True
-    )
-    reduce = gather = 0.0
-    for params, ranks in groups:
-        where = internode.group(ranks, layout.tp, network)
-        grads = GRAD_BYTES[job.grad_dtype] * params
-        if not params or ranks == 1:
-            continue
-        if job.distributed_optimizer:
-            reduce += internode.collective_s("reduce_scatter", grads, where, job.gpu, network)
-            gather += internode.collective_s("all_gather", 2 * params, where, job.gpu, network)
-        else:
-            reduce += internode.collective_s("all_reduce", grads, where, job.gpu, network)
-    whole = reduce + gather
     if not job.overlap:
-        return whole, whole
+        return reduce_s + gather_s
     behind = stage_s * (min(job.micro_batches, layout.pp) if layout.vp > 1 else 1)
     least = c["dp_exposed"] if layout.pp > 1 else 0.0
-    exposed = max(least * reduce, reduce - behind * 2 / 3)
-    exposed += max(least * gather, gather - behind / 3)
-    return exposed, whole
+    exposed = max(least * reduce_s, reduce_s - behind * 2 / 3)
+    return exposed + max(least * gather_s, gather_s - behind / 3)
 
 
 def _optimizer_s(job: TrainingJob) -> float:
