@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from typing import Any
 
 import numpy as np
 from gymnasium import spaces
@@ -104,7 +105,7 @@ class Batch:
         return spaces.Discrete(self.world.num_candidates)
 
     @property
-    def observation_space(self) -> spaces.Dict:
+    def observation_space(self) -> spaces.Space[Any]:
         """Flat Dict of float32 Boxes in [0, 1] and the int8 action mask."""
         boxes: dict[str, spaces.Space] = {
             key: spaces.Box(0.0, 1.0, shape, np.float32)

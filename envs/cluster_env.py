@@ -13,7 +13,7 @@ from . import rendering
 from .batch import Batch
 from .scenario import Scenario, load
 from .sim.decisions import RESET, STEP
-from .sim.world import INFO_KEYS, Outputs
+from .sim.world import INFO_KEYS
 
 Observation = dict[str, NDArray]
 _STEP, _RESET = np.array([STEP]), np.array([RESET])
@@ -218,14 +218,14 @@ class ClusterEnv(gym.Env[Observation, np.int64]):
         """
         state: dict[str, Any] = self._world.get_state(0)
         state["np_random"] = self.np_random.bit_generator.state
-        state["outputs"] = [array.copy() for array in self._outputs]
+        state["outputs"] = self._outputs.copy()
         return state
 
     def set_state(self, state: dict[str, Any]) -> tuple[Observation, dict[str, Any]]:
         """Put the world into ``state`` and return its observation and info."""
         self._world.set_state(0, state)
         self.np_random.bit_generator.state = state["np_random"]
-        self._outputs = Outputs(*(array.copy() for array in state["outputs"]))
+        self._outputs = state["outputs"].copy()
         return self._world.first_observation(self._outputs), self._info()
 
     def render(self) -> Any:

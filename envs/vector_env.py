@@ -21,7 +21,7 @@ from .sim.world import INFO_KEYS, Outputs
 Observation = dict[str, NDArray]
 
 
-class ClusterVectorEnv(VectorEnv[Observation, NDArray[np.int64], NDArray[np.int64]]):
+class ClusterVectorEnv(VectorEnv[Observation, NDArray[np.int64], NDArray[Any]]):
     """A batch of :class:`~gpuyard.envs.cluster_env.ClusterEnv` in one engine call.
 
     Environment i with seed s gives the same trajectory, byte for byte, as the single environment
@@ -93,7 +93,7 @@ class ClusterVectorEnv(VectorEnv[Observation, NDArray[np.int64], NDArray[np.int6
         self._seed(seed, mask)
         if not mask.all() and not self._world.is_loaded:
             raise ValueError("reset all environments once before resetting some by reset_mask")
-        self._outputs = Outputs(*(array.copy() for array in self._outputs))
+        self._outputs = self._outputs.copy()
         self._begin(mask, self._outputs)
         return self._world.observation(self._outputs), self._infos(self._outputs.numbers)
 
@@ -149,7 +149,7 @@ class ClusterVectorEnv(VectorEnv[Observation, NDArray[np.int64], NDArray[np.int6
             "worlds": [self._world.get_state(index) for index in range(self.num_envs)],
             "generators": [generator.bit_generator.state for generator in self._generators],
             "ended": self._ended.copy(),
-            "outputs": tuple(array.copy() for array in self._outputs),
+            "outputs": self._outputs.copy(),
         }
 
     def set_state(self, state: dict[str, Any]) -> tuple[Observation, dict[str, Any]]:
@@ -161,7 +161,7 @@ class ClusterVectorEnv(VectorEnv[Observation, NDArray[np.int64], NDArray[np.int6
             self._world.set_state(index, world)
             self._generators[index].bit_generator.state = generator
         self._ended = state["ended"].copy()
-        self._outputs = Outputs(*(array.copy() for array in state["outputs"]))
+        self._outputs = state["outputs"].copy()
         return self._world.observation(self._outputs), self._infos(self._outputs.numbers)
 
     def render(self) -> tuple[Any, ...] | None:

@@ -16,11 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import numba
-from numba import config, njit
+from numba import njit
+
+config: Any = numba.config  # its settings are made at run time
 
 _ENVS = Path(__file__).resolve().parents[1]
-_SOURCES = sorted([_ENVS / "observation.py", *(_ENVS / "sim").glob("*.py")])
-_SOURCES += sorted((_ENVS / "workload").glob("*.py"))
+_SOURCES = [_ENVS / "observation.py", _ENVS / "perf" / "cost_table.py"]
+_SOURCES += sorted([*(_ENVS / "sim").glob("*.py"), *(_ENVS / "workload").glob("*.py")])
 
 
 def _engine_digest() -> str:
@@ -47,8 +49,9 @@ def _cache_folder() -> Path | None:
 
 
 # error_model: a division by zero gives inf or nan instead of an exception; the checks cost
-OPTIONS = {"nogil": True, "error_model": "numpy"}
-CACHE_FOLDER = None if config.DISABLE_JIT else _cache_folder()
+OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
+DISABLE_JIT = bool(config.DISABLE_JIT)
+CACHE_FOLDER = None if DISABLE_JIT else _cache_folder()
 
 
 def kernel(function: Callable[..., Any] | None = None, *, inline: bool = True) -> Any:

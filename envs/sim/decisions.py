@@ -14,6 +14,7 @@ from .memory import array_at
 from .observe import fits, may_hold, observe, predict_prefill_s, report, write_info
 from .records import CONFIG, ENV, NODE, REPLICA, REQUEST, SLOT, SPEC
 from .serving import NEVER, advance, submit
+from .state import State
 
 AVERAGED_ARRIVALS = 32.0
 NUM_CLUSTER, NUM_QUEUE, NUM_CANDIDATE = len(CLUSTER), len(QUEUE), len(CANDIDATES)
@@ -22,7 +23,7 @@ FLOAT32, FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
 
 
 @kernel
-def value(env, config):
+def value(w, env):
     """Return the weighted sum of the reward terms up to now.
 
     Its change between two decisions is the reward, so that the rewards of an episode add up to
@@ -34,34 +35,34 @@ def value(env, config):
     waiting_s = env.ttft_s + awaiting * now_s - env.awaiting_arrival_s
     in_system_s = env.e2e_s + unfinished * now_s - env.unfinished_arrival_s
     return (
-        config.w_slo * env.slo_met
-        + config.w_tokens * env.output_tokens
-        - config.w_waiting * waiting_s
-        - config.w_in_system * in_system_s
-        - config.w_preemptions * env.preemptions
-        - config.w_invalid * env.invalid_actions
+        w.config[0].w_slo * env.slo_met
+        + w.config[0].w_tokens * env.output_tokens
+        - w.config[0].w_waiting * waiting_s
+        - w.config[0].w_in_system * in_system_s
+        - w.config[0].w_preemptions * env.preemptions
+        - w.config[0].w_invalid * env.invalid_actions
     )
 
 
 @kernel
-def least_in_flight(e, request, replicas, specs):
+def least_in_flight(w, e, request):
     """Return the replica with the fewest requests in flight of those that can hold the request."""
     best = -1
-    for r in range(len(specs)):
-        if fits(request, specs[r]):
-            if best < 0 or replicas[e, r].in_flight < replicas[e, best].in_flight:
+    for r in range(len(w.specs)):
+        if fits(request, w.specs[r]):
+            if best < 0 or w.replicas[e, r].in_flight < w.replicas[e, best].in_flight:
                 best = r
     return best
 
 
 @kernel
-def hold_back(e, index, env, config, requests):
+def hold_back(w, e, index, env):
     """Queue the request at the router, to be decided again ``hold_s`` later."""
-    request = requests[e, index]
-    request.retry_s = env.now_s + config.hold_s
+    request = w.requests[e, index]
+    request.retry_s = env.now_s + w.config[0].hold_s
     request.next = -1
     if env.held_tail >= 0:
-        requests[e, env.held_tail].next = index
+        w.requests[e, env.held_tail].next = index
     else:
         env.held_head = index
     env.held_tail = index
@@ -69,47 +70,41 @@ def hold_back(e, index, env, config, requests):
 
 
 @kernel
-def apply_action(
-    e, action, env, config, replicas, specs, costs, requests, slots, phases, nodes, holders, ids, linear,
-    head,
-):  # fmt: skip
+def apply_action(w, e, action, env):
     """Send the request under decision to replica ``action``, or hold it back.
 
     An infeasible action is counted and replaced by the feasible replica with the fewest requests
     in flight.
     """
     index = env.deciding
-    request = requests[e, index]
+    request = w.requests[e, index]
     env.deciding = -1
     env.decisions += 1
-    if action == len(specs) and may_hold(request, env.now_s, config):
-        hold_back(e, index, env, config, requests)
+    if action == len(w.specs) and may_hold(w, request, env.now_s):
+        hold_back(w, e, index, env)
         return
-    if action < 0 or action >= len(specs) or not fits(request, specs[action]):
+    if action < 0 or action >= len(w.specs) or not fits(request, w.specs[action]):
         env.invalid_actions += 1
-        action = least_in_flight(e, request, replicas, specs)
-    spec = specs[action]
-    cost = costs[spec.kind]
-    prefill_s = predict_prefill_s(request.prompt_tokens, 0, spec, cost, linear, head)
+        action = least_in_flight(w, e, request)
+    spec = w.specs[action]
+    cost = w.costs[spec.kind]
+    prefill_s = predict_prefill_s(w, request.prompt_tokens, 0, spec, cost)
     request.work_s = prefill_s + request.estimate_tokens * spec.token_s
-    submit(
-        e, action, index, env.now_s, replicas[e, action], spec, env, costs, requests, slots,
-        phases, nodes, holders, ids, linear, head,
-    )  # fmt: skip
+    submit(w, e, action, index, env.now_s, w.replicas[e, action], spec, env)
 
 
 @kernel
-def next_decision(e, env, requests):
+def next_decision(w, e, env):
     """Move the clock to the next decision; returns False if none is left.
 
     A held request whose time has come goes before a request that arrives at the same moment.
     """
     arrival_s = math.inf
     if env.arrived < env.num_requests:
-        arrival_s = requests[e, env.arrived].arrival_s
-    if env.held > 0 and requests[e, env.held_head].retry_s <= arrival_s:
+        arrival_s = w.requests[e, env.arrived].arrival_s
+    if env.held > 0 and w.requests[e, env.held_head].retry_s <= arrival_s:
         env.deciding = env.held_head
-        request = requests[e, env.deciding]
+        request = w.requests[e, env.deciding]
         env.now_s = request.retry_s
         env.held_head = request.next
         if env.held_head < 0:
@@ -119,11 +114,11 @@ def next_decision(e, env, requests):
     if arrival_s == math.inf:
         return False
     env.deciding = env.arrived
-    request = requests[e, env.deciding]
+    request = w.requests[e, env.deciding]
     weight = 1.0 / min(env.arrived + 1.0, AVERAGED_ARRIVALS)
     env.mean_prompt += weight * (request.prompt_tokens - env.mean_prompt)
     if env.arrived > 0:
-        gap_s = arrival_s - requests[e, env.arrived - 1].arrival_s
+        gap_s = arrival_s - w.requests[e, env.arrived - 1].arrival_s
         weight = 1.0 / min(float(env.arrived), AVERAGED_ARRIVALS)
         env.gap_s += weight * (gap_s - env.gap_s)
     env.now_s = arrival_s
@@ -134,41 +129,33 @@ def next_decision(e, env, requests):
 
 
 @kernel
-def run_until_decision(
-    e, env, config, replicas, specs, costs, requests, slots, phases, nodes, holders, ids, linear, head
-):  # fmt: skip
+def run_until_decision(w, e, env):
     """Run the world to its next decision, or to its end if all requests have been decided."""
-    more = next_decision(e, env, requests)
+    more = next_decision(w, e, env)
     until_s = env.now_s if more else math.inf
-    interval_s = config.signal_interval_s
-    for r in range(len(specs)):
-        replica = replicas[e, r]
-        spec = specs[r]
+    interval_s = w.config[0].signal_interval_s
+    for r in range(len(w.specs)):
+        replica = w.replicas[e, r]
+        spec = w.specs[r]
         if interval_s > 0.0 and more:
             report_s = math.floor(env.now_s / interval_s) * interval_s
             if report_s > replica.report_s:
-                advance(
-                    e, r, report_s, replica, spec, env, config, costs, requests, slots, phases,
-                    nodes, holders, ids, linear, head,
-                )  # fmt: skip
-                report(e, r, report_s, replica, spec, costs[spec.kind], phases, nodes, holders)
+                advance(w, e, r, report_s, replica, spec, env)
+                report(w, e, r, report_s, replica, spec, w.costs[spec.kind])
         if replica.busy == 1 and replica.end_s <= until_s:
-            advance(
-                e, r, until_s, replica, spec, env, config, costs, requests, slots, phases, nodes, holders,
-                ids, linear, head,
-            )  # fmt: skip
+            advance(w, e, r, until_s, replica, spec, env)
     if not more:
         env.done = 1
         for index in range(env.num_requests):
-            env.now_s = max(env.now_s, requests[e, index].finish_s)
+            env.now_s = max(env.now_s, w.requests[e, index].finish_s)
 
 
 @kernel(inline=False)
-def reset_world(e, env, replicas, specs, phases, nodes, holders, num_ids):
+def reset_world(w, e, env, num_ids):
     """Empty every replica and set the clock to zero; the requests have been loaded already."""
-    for r in range(len(specs)):
-        spec = specs[r]
-        replica = replicas[e, r]
+    for r in range(len(w.specs)):
+        spec = w.specs[r]
+        replica = w.replicas[e, r]
         replica.busy = 0
         replica.prefilling = 0
         replica.steps = 0
@@ -195,8 +182,8 @@ def reset_world(e, env, replicas, specs, phases, nodes, holders, num_ids):
         replica.report_context = 0
         replica.report_load = 0.0
         replica.report_link_load = 0.0
-        phases[e, r, :] = 0
-    holders[e, :num_ids, :] = NEVER_SENT
+        w.phases[e, r, :] = 0
+    w.holders[e, :num_ids, :] = NEVER_SENT
     env.now_s = 0.0
     env.arrived = 0
     env.deciding = -1
@@ -279,7 +266,7 @@ def run_batch(orders, actions, world, floats, numbers, mask):
     num_heads, num_devices, queue_rows, num_candidates = world[9], world[10], world[11], world[12]
     of_replicas = (num_envs, num_replicas)
     envs = array_at(world[13], (num_envs,), ENV)
-    settings = array_at(world[14], (1,), CONFIG)[0]
+    config = array_at(world[14], (1,), CONFIG)
     replicas = array_at(world[15], of_replicas, REPLICA)
     specs = array_at(world[16], (num_replicas,), SPEC)
     costs = array_at(world[17], (num_kinds,), COST)
@@ -305,27 +292,22 @@ def run_batch(orders, actions, world, floats, numbers, mask):
     queue = array_at(at, (num_envs, queue_rows, NUM_QUEUE), FLOAT32)
     at += 4 * queue.size
     candidates = array_at(at, (num_envs, num_candidates, NUM_CANDIDATE), FLOAT32)
-    mask = array_at(mask.ctypes.data, (num_envs, num_candidates), INT8)
+    feasible = array_at(mask.ctypes.data, (num_envs, num_candidates), INT8)
+    w = State(
+        envs, config, replicas, specs, costs, requests, slots, phases, nodes, holders, ids,
+        linear, head, cluster, memory, load, link_load, queue, candidates, feasible,
+    )  # fmt: skip
     for e in range(num_envs):
         if orders[e] == IDLE:
             continue
-        env = envs[e]
+        env = w.envs[e]
         if orders[e] == RESET:
-            reset_world(e, env, replicas, specs, phases, nodes, holders, used_ids[e])
+            reset_world(w, e, env, used_ids[e])
         elif env.deciding >= 0:
-            apply_action(
-                e, actions[e], env, settings, replicas, specs, costs, requests, slots, phases,
-                nodes, holders, ids, linear, head,
-            )  # fmt: skip
-        run_until_decision(
-            e, env, settings, replicas, specs, costs, requests, slots, phases, nodes, holders, ids, linear,
-            head,
-        )  # fmt: skip
+            apply_action(w, e, actions[e], env)
+        run_until_decision(w, e, env)
         before = env.reward_value if orders[e] == STEP else 0.0
-        env.reward_value = value(env, settings)
+        env.reward_value = value(w, env)
         numbers[e, 0] = env.reward_value - before
-        observe(
-            e, env, settings, replicas, specs, costs, requests, phases, nodes, holders, ids, linear, head,
-            cluster, memory, load, link_load, queue, candidates, mask,
-        )  # fmt: skip
+        observe(w, e, env)
         write_info(e, env, numbers)

@@ -24,25 +24,25 @@ NEVER_SENT = -2
 
 
 @kernel
-def unlink(e, r, node, replica, nodes):
+def unlink(w, e, r, node, replica):
     """Take ``node`` out of the free queue; the plain blocks before it stay queued."""
-    item = nodes[e, node, r]
+    item = w.nodes[e, node, r]
     before, after = item.before, item.after
     if after >= 0:
-        nodes[e, after, r].lead += item.lead
-        nodes[e, after, r].before = before
+        w.nodes[e, after, r].lead += item.lead
+        w.nodes[e, after, r].before = before
     else:
         replica.tail_blocks += item.lead
         replica.lru_tail = before
     if before >= 0:
-        nodes[e, before, r].after = after
+        w.nodes[e, before, r].after = after
     else:
         replica.lru_head = after
     item.lead = 0
 
 
 @kernel
-def allocate(e, r, count, replica, spec, nodes, holders):
+def allocate(w, e, r, count, replica, spec):
     """Take ``count`` blocks from the head of the free queue, evicting the nodes they belong to."""
     replica.free_blocks -= count
     while count > 0:
@@ -50,42 +50,42 @@ def allocate(e, r, count, replica, spec, nodes, holders):
         if head < 0:
             replica.tail_blocks -= count
             return
-        item = nodes[e, head, r]
+        item = w.nodes[e, head, r]
         if item.lead >= count:
             item.lead -= count
             return
         count -= item.lead
         item.lead = spec.unit_blocks  # evicted: its blocks become plain ones at the head
-        holders[e, head, r] = EVICTED
-        unlink(e, r, head, replica, nodes)
+        w.holders[e, head, r] = EVICTED
+        unlink(w, e, r, head, replica)
 
 
 @kernel
-def is_cached(e, r, request, unit, report_s, nodes, holders, ids):
+def is_cached(w, e, r, request, unit, report_s):
     """Tell whether a prefix unit of ``request`` was cached by ``report_s`` and still is.
 
     A ``report_s`` of infinity spares looking up when.
     """
-    node = ids[e, request.prefix_begin + unit]
-    if holders[e, node, r] < 0:
+    node = w.ids[e, request.prefix_begin + unit]
+    if w.holders[e, node, r] < 0:
         return False
-    return report_s == math.inf or nodes[e, node, r].since_s <= report_s
+    return report_s == math.inf or w.nodes[e, node, r].since_s <= report_s
 
 
 @kernel
-def cached_units(e, r, request, units, report_s, nodes, holders, ids):
+def cached_units(w, e, r, request, units, report_s):
     """Return how many leading prefix units of ``request`` are cached, at most ``units``.
 
     Only nodes cached by ``report_s`` count. Cached units of one chain are always its first ones
     (a node is touched whenever a longer one is), so a binary search finds the last.
     """
     low, high = 0, min(units, request.prefix_count)
-    if high == 0 or not is_cached(e, r, request, 0, report_s, nodes, holders, ids):
+    if high == 0 or not is_cached(w, e, r, request, 0, report_s):
         return 0
     low = 1
     while low < high:
         middle = (low + high + 1) // 2
-        if is_cached(e, r, request, middle - 1, report_s, nodes, holders, ids):
+        if is_cached(w, e, r, request, middle - 1, report_s):
             low = middle
         else:
             high = middle - 1
@@ -93,76 +93,76 @@ def cached_units(e, r, request, units, report_s, nodes, holders, ids):
 
 
 @kernel
-def sent_units(e, r, request, cached, holders, ids):
+def sent_units(w, e, r, request, cached):
     """Return how many leading units of ``request`` the router has sent to this replica before.
 
     The ``cached`` ones are among them: nothing is cached that was not sent.
     """
     units = cached
     while units < request.prefix_count:
-        if holders[e, ids[e, request.prefix_begin + units], r] == NEVER_SENT:
+        if w.holders[e, w.ids[e, request.prefix_begin + units], r] == NEVER_SENT:
             break
         units += 1
     return units
 
 
 @kernel
-def idle_units(e, r, request, units, holders, ids):
+def idle_units(w, e, r, request, units):
     """Return how many of the first ``units`` nodes of ``request`` wait in the free queue."""
     count = 0
     for unit in range(units - 1, -1, -1):
-        if holders[e, ids[e, request.prefix_begin + unit], r] > 0:
+        if w.holders[e, w.ids[e, request.prefix_begin + unit], r] > 0:
             break  # whoever holds a prefix holds all shorter ones
         count += 1
     return count
 
 
 @kernel
-def hold(e, r, request, units, replica, spec, nodes, holders, ids):
+def hold(w, e, r, request, units, replica, spec):
     """Let ``request`` reference its first ``units`` nodes, which are all cached."""
     for unit in range(units):
-        node = ids[e, request.prefix_begin + unit]
-        if holders[e, node, r] == 0:
-            unlink(e, r, node, replica, nodes)
+        node = w.ids[e, request.prefix_begin + unit]
+        if w.holders[e, node, r] == 0:
+            unlink(w, e, r, node, replica)
             replica.free_blocks -= spec.unit_blocks
-        holders[e, node, r] += 1
+        w.holders[e, node, r] += 1
     request.nodes = units
 
 
 @kernel
-def register(e, r, request, units, now_s, nodes, holders, ids):
+def register(w, e, r, request, units, now_s):
     """Cache the units of ``request`` up to ``units`` that it has computed itself.
 
     It stops for good at a unit that another request has cached meanwhile: that copy stays private.
     """
     units = min(units, request.prefix_count)
     while request.nodes < units and request.sealed == 0:
-        node = ids[e, request.prefix_begin + request.nodes]
-        if holders[e, node, r] >= 0:
+        node = w.ids[e, request.prefix_begin + request.nodes]
+        if w.holders[e, node, r] >= 0:
             request.sealed = 1
         else:
-            holders[e, node, r] = 1
-            nodes[e, node, r].since_s = now_s
+            w.holders[e, node, r] = 1
+            w.nodes[e, node, r].since_s = now_s
             request.nodes += 1
 
 
 @kernel
-def release(e, r, request, replica, spec, nodes, holders, ids):
+def release(w, e, r, request, replica, spec):
     """Free all blocks of ``request``: private ones first, then its nodes, the deepest first."""
     private = request.blocks - request.nodes * spec.unit_blocks
     replica.tail_blocks += private
     replica.free_blocks += private
     for unit in range(request.nodes - 1, -1, -1):
-        node = ids[e, request.prefix_begin + unit]
-        holders[e, node, r] -= 1
-        if holders[e, node, r] == 0:
-            item = nodes[e, node, r]
+        node = w.ids[e, request.prefix_begin + unit]
+        w.holders[e, node, r] -= 1
+        if w.holders[e, node, r] == 0:
+            item = w.nodes[e, node, r]
             item.lead = replica.tail_blocks
             replica.tail_blocks = 0
             item.before = replica.lru_tail
             item.after = -1
             if replica.lru_tail >= 0:
-                nodes[e, replica.lru_tail, r].after = node
+                w.nodes[e, replica.lru_tail, r].after = node
             else:
                 replica.lru_head = node
             replica.lru_tail = node

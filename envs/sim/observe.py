@@ -38,10 +38,10 @@ def squash(row, offset, slope):
 
 
 @kernel
-def report(e, r, now_s, replica, spec, cost, phases, nodes, holders):
+def report(w, e, r, now_s, replica, spec, cost):
     """Let the replica, advanced to ``now_s``, report its state to the router."""
     steps = steps_done(replica, now_s) if replica.busy == 1 else 0
-    run_blocks(e, r, min(steps + 1, replica.steps), replica, spec, phases, nodes, holders)
+    run_blocks(w, e, r, min(steps + 1, replica.steps), replica, spec)
     decoding = replica.running - replica.prefilling
     replica.report_s = now_s
     replica.report_running = replica.running
@@ -60,29 +60,29 @@ def report(e, r, now_s, replica, spec, cost, phases, nodes, holders):
 
 
 @kernel
-def predict_prefill_s(tokens, cached, spec, cost, linear, head):
+def predict_prefill_s(w, tokens, cached, spec, cost):
     """Return the seconds to prefill ``tokens`` prompt tokens alone on top of ``cached`` ones."""
     budget = spec.max_num_batched_tokens
     seconds = 0.0
     rest = tokens
     while rest > budget:
-        seconds += linear[spec.kind, budget] + cost.pre_fixed_s
+        seconds += w.linear[spec.kind, budget] + cost.pre_fixed_s
         seconds += prefill_attention_s(cost, budget, cached)
         cached += budget
         rest -= budget
-    seconds += linear[spec.kind, rest] + cost.pre_fixed_s
-    return seconds + head[spec.kind, 1] + prefill_attention_s(cost, rest, cached)
+    seconds += w.linear[spec.kind, rest] + cost.pre_fixed_s
+    return seconds + w.head[spec.kind, 1] + prefill_attention_s(cost, rest, cached)
 
 
 @kernel
-def session_home(session, specs):
+def session_home(w, session):
     """Return the replica that rendezvous hashing gives ``session``: the highest weight wins.
 
     Source: Thaler and Ravishankar, "Using name-based mappings to increase hit rates", 1998.
     """
-    best, best_weight = -1, specs[0].ring_key
-    for r in range(len(specs)):
-        weight = hash64(specs[r].ring_key + np.uint64(session))
+    best, best_weight = -1, w.specs[0].ring_key
+    for r in range(len(w.specs)):
+        weight = hash64(w.specs[r].ring_key + np.uint64(session))
         if best < 0 or weight > best_weight:
             best, best_weight = r, weight
     return best
@@ -96,45 +96,42 @@ def fits(request, spec):
 
 
 @kernel
-def cached_tokens(e, r, request, report_s, spec, nodes, holders, ids):
+def cached_tokens(w, e, r, request, report_s, spec):
     """Return the prompt tokens of ``request`` that the replica had cached by ``report_s``."""
     if request.prefix_count == 0:
         return 0
     most = floor_div(request.prompt_tokens - 1, spec.unit_tokens)
-    return spec.unit_tokens * cached_units(e, r, request, most, report_s, nodes, holders, ids)
+    return spec.unit_tokens * cached_units(w, e, r, request, most, report_s)
 
 
 @kernel
-def observe_devices(e, r, replica, spec, memory, load, link_load):
+def observe_devices(w, e, r, replica, spec):
     """Fill the rows of the replica's devices and of its scale-up link, as reported."""
     share = spec.weight_share + spec.kv_share * replica.report_blocks / spec.kv_blocks
     for device in range(spec.first_device, spec.first_device + spec.num_devices):
-        memory[e, device] = min(share, 1.0)
-        load[e, device] = replica.report_load
-    link_load[e, r] = replica.report_link_load
+        w.memory[e, device] = min(share, 1.0)
+        w.load[e, device] = replica.report_load
+    w.link_load[e, r] = replica.report_link_load
 
 
 @kernel
-def observe_candidate(
-    e, r, home, hit, prefill_s, request, replica, spec, cost, requests, nodes, holders, ids, linear, head,
-    candidates,
-):  # fmt: skip
+def observe_candidate(w, e, r, home, hit, prefill_s, request, replica, spec, cost):
     """Fill the row of sending ``request`` to the replica, which has ``hit`` tokens of it cached."""
     prompt = request.prompt_tokens
     sent = 0
     if request.prefix_count > 0:
-        units = sent_units(e, r, request, floor_div(hit, spec.unit_tokens), holders, ids)
+        units = sent_units(w, e, r, request, floor_div(hit, spec.unit_tokens))
         sent = min(units * spec.unit_tokens, prompt)
     running = min(replica.report_running + replica.report_waiting + 1, spec.max_num_seqs)
     context = replica.report_context + replica.report_queued_tokens + prompt
-    step_s = decode_step_s(cost, linear, head, spec.kind, running, context)
+    step_s = decode_step_s(cost, w.linear, w.head, spec.kind, running, context)
     budget = spec.max_num_batched_tokens
-    wait_s = replica.report_queued_tokens * linear[spec.kind, budget] / budget
+    wait_s = replica.report_queued_tokens * w.linear[spec.kind, budget] / budget
     if replica.report_running > 0:
         wait_s += 0.5 * step_s
     blocks = ceil_div(prompt + request.estimate_tokens, spec.block_size)
     blocks -= floor_div(hit, spec.block_size)
-    row = candidates[e, r]
+    row = w.candidates[e, r]
     row[0] = replica.report_running
     row[1] = replica.report_waiting
     row[2] = replica.in_flight
@@ -146,7 +143,7 @@ def observe_candidate(
     row[8] = ceil_div(prompt, spec.block_size)
     row[9] = hit / prompt
     row[10] = sent / prompt
-    row[11] = request.previous >= 0 and requests[e, request.previous].replica == r
+    row[11] = request.previous >= 0 and w.requests[e, request.previous].replica == r
     row[12] = home == r
     row[13] = prefill_s
     row[14] = wait_s
@@ -159,40 +156,40 @@ def observe_candidate(
 
 
 @kernel
-def observe_queue_row(e, row, now_s, request, config, queue):
+def observe_queue_row(w, e, row, now_s, request):
     """Fill one row of the queue with a request."""
-    out = queue[e, row]
+    out = w.queue[e, row]
     out[0] = 1.0
     out[1] = 0.0
     out[2] = request.prompt_tokens
     out[3] = request.estimate_tokens
     out[4] = max(now_s - request.arrival_s, 0.0)
     out[5] = request.priority
-    out[6] = config.ttft_slo_s
-    out[7] = config.tpot_slo_s
+    out[6] = w.config[0].ttft_slo_s
+    out[7] = w.config[0].tpot_slo_s
     squash(out, QUEUE_OFFSET, QUEUE_SLOPE)
 
 
 @kernel
-def observe_queue(e, env, config, requests, queue):
+def observe_queue(w, e, env):
     """Fill the queue: the request under decision, then those held back, oldest first."""
     row = 0
     if env.deciding >= 0:
-        observe_queue_row(e, row, env.now_s, requests[e, env.deciding], config, queue)
+        observe_queue_row(w, e, row, env.now_s, w.requests[e, env.deciding])
         row += 1
     index = env.held_head
-    while index >= 0 and row < queue.shape[1]:
-        observe_queue_row(e, row, env.now_s, requests[e, index], config, queue)
-        index = requests[e, index].next
+    while index >= 0 and row < w.queue.shape[1]:
+        observe_queue_row(w, e, row, env.now_s, w.requests[e, index])
+        index = w.requests[e, index].next
         row += 1
-    for empty in range(row, queue.shape[1]):
-        queue[e, empty, :] = 0.0
+    for empty in range(row, w.queue.shape[1]):
+        w.queue[e, empty, :] = 0.0
 
 
 @kernel
-def observe_cluster(e, env, cluster):
+def observe_cluster(w, e, env):
     """Fill what holds for the whole world."""
-    row = cluster[e]
+    row = w.cluster[e]
     row[0] = 1.0 if env.deciding >= 0 else 0.0
     row[1] = 0.0
     row[2] = 0.0
@@ -208,53 +205,47 @@ def observe_cluster(e, env, cluster):
 
 
 @kernel
-def may_hold(request, now_s, config):
+def may_hold(w, request, now_s):
     """Tell whether the request may be held back once more."""
     waited_s = now_s - request.arrival_s
-    return config.hold_s > 0.0 and waited_s + config.hold_s <= config.hold_limit_s
+    return w.config[0].hold_s > 0.0 and waited_s + w.config[0].hold_s <= w.config[0].hold_limit_s
 
 
 @kernel
-def observe(
-    e, env, config, replicas, specs, costs, requests, phases, nodes, holders, ids, linear, head,
-    cluster, memory, load, link_load, queue, candidates, mask,
-):  # fmt: skip
+def observe(w, e, env):
     """Fill every key of environment ``e``, whose replicas have been advanced to ``env.now_s``."""
-    observe_cluster(e, env, cluster)
-    observe_queue(e, env, config, requests, queue)
+    observe_cluster(w, e, env)
+    observe_queue(w, e, env)
     index = env.deciding
-    for hold in range(len(specs), mask.shape[1]):
-        candidates[e, hold, :] = 0.0
-        mask[e, hold] = index >= 0 and may_hold(requests[e, index], env.now_s, config)
+    for hold in range(len(w.specs), w.mask.shape[1]):
+        w.candidates[e, hold, :] = 0.0
+        w.mask[e, hold] = index >= 0 and may_hold(w, w.requests[e, index], env.now_s)
     home = -1
-    if index >= 0 and requests[e, index].session >= 0:
-        home = session_home(requests[e, index].session, specs)
+    if index >= 0 and w.requests[e, index].session >= 0:
+        home = session_home(w, w.requests[e, index].session)
     predicted_kind, predicted_hit, prefill_s = -1, -1, 0.0
-    for r in range(len(specs)):
-        replica = replicas[e, r]
-        spec = specs[r]
-        cost = costs[spec.kind]
-        if config.signal_interval_s == 0.0:
-            report(e, r, env.now_s, replica, spec, cost, phases, nodes, holders)
+    for r in range(len(w.specs)):
+        replica = w.replicas[e, r]
+        spec = w.specs[r]
+        cost = w.costs[spec.kind]
+        if w.config[0].signal_interval_s == 0.0:
+            report(w, e, r, env.now_s, replica, spec, cost)
             report_s = math.inf
         else:
             report_s = replica.report_s
-        observe_devices(e, r, replica, spec, memory, load, link_load)
+        observe_devices(w, e, r, replica, spec)
         if index < 0:
-            candidates[e, r, :] = 0.0
-            mask[e, r] = 1
+            w.candidates[e, r, :] = 0.0
+            w.mask[e, r] = 1
             continue
-        request = requests[e, index]
-        hit = cached_tokens(e, r, request, report_s, spec, nodes, holders, ids)
+        request = w.requests[e, index]
+        hit = cached_tokens(w, e, r, request, report_s, spec)
         if spec.kind != predicted_kind or hit != predicted_hit:  # replicas often agree
             predicted_kind, predicted_hit = spec.kind, hit
             tokens = request.prompt_tokens - hit
-            prefill_s = predict_prefill_s(tokens, hit, spec, cost, linear, head)
-        observe_candidate(
-            e, r, home, hit, prefill_s, request, replica, spec, cost, requests, nodes, holders, ids, linear,
-            head, candidates,
-        )  # fmt: skip
-        mask[e, r] = fits(request, spec)
+            prefill_s = predict_prefill_s(w, tokens, hit, spec, cost)
+        observe_candidate(w, e, r, home, hit, prefill_s, request, replica, spec, cost)
+        w.mask[e, r] = fits(request, spec)
 
 
 @kernel

@@ -74,7 +74,7 @@ def steps_done(replica, now_s):
 
 
 @kernel
-def blocks_needed(e, r, first_step, steps, size, phases):
+def blocks_needed(w, e, r, first_step, steps, size):
     """Return the blocks that the decoding sequences take in ``steps`` steps from ``first_step``.
 
     A sequence takes one every ``size`` steps; ``phases`` counts the sequences by when they do.
@@ -88,18 +88,18 @@ def blocks_needed(e, r, first_step, steps, size, phases):
     for phase in range(size):
         ahead = first - phase  # steps until the sequences of this phase take a block
         ahead += size if ahead < 0 else 0
-        count += phases[e, r, phase] * (cycles + (1 if ahead < rest else 0))
+        count += w.phases[e, r, phase] * (cycles + (1 if ahead < rest else 0))
     return count
 
 
 @kernel
-def run_blocks(e, r, steps, replica, spec, phases, nodes, holders):
+def run_blocks(w, e, r, steps, replica, spec):
     """Take the KV blocks of the first ``steps`` steps of the current run."""
     more = steps - replica.steps_with_blocks
     if more > 0:
         first_step = replica.step_count + replica.steps_with_blocks
-        need = blocks_needed(e, r, first_step, more, spec.block_size, phases)
-        allocate(e, r, need, replica, spec, nodes, holders)
+        need = blocks_needed(w, e, r, first_step, more, spec.block_size)
+        allocate(w, e, r, need, replica, spec)
         replica.steps_with_blocks = steps
 
 
@@ -112,22 +112,22 @@ def store_progress(request, finish_step, step_count, block_size):
 
 
 @kernel
-def preempt_last(e, r, replica, spec, env, requests, slots, phases, nodes, holders, ids):
+def preempt_last(w, e, r, replica, spec, env):
     """Take the request admitted last out of the batch and put it at the front of the queue."""
     at = replica.running - 1
     replica.running = at
-    index = slots[e, r, at].request
-    request = requests[e, index]
-    finish_step = slots[e, r, at].finish_step
+    index = w.slots[e, r, at].request
+    request = w.requests[e, index]
+    finish_step = w.slots[e, r, at].finish_step
     if finish_step == NEVER:  # its prompt was under way
         replica.prefilling -= 1
         replica.queued_tokens += request.computed
     else:
         store_progress(request, finish_step, replica.step_count, spec.block_size)
-        phases[e, r, phase_of(request.computed, replica.step_count, spec.block_size)] -= 1
+        w.phases[e, r, phase_of(request.computed, replica.step_count, spec.block_size)] -= 1
         replica.context_tokens -= request.computed
         replica.queued_tokens += request.prompt_tokens + request.generated
-    release(e, r, request, replica, spec, nodes, holders, ids)
+    release(w, e, r, request, replica, spec)
     request.computed = 0
     request.preemptions += 1
     env.preemptions += 1
@@ -139,15 +139,15 @@ def preempt_last(e, r, replica, spec, env, requests, slots, phases, nodes, holde
 
 
 @kernel
-def give_blocks(e, r, request, tokens, replica, spec, nodes, holders):
+def give_blocks(w, e, r, request, tokens, replica, spec):
     """Let ``request`` hold blocks for ``tokens`` computed tokens."""
     blocks = ceil_div(tokens, spec.block_size)
-    allocate(e, r, blocks - request.blocks, replica, spec, nodes, holders)
+    allocate(w, e, r, blocks - request.blocks, replica, spec)
     request.blocks = blocks
 
 
 @kernel(inline=False)
-def grow_or_preempt(e, r, replica, spec, env, requests, slots, phases, nodes, holders, ids):
+def grow_or_preempt(w, e, r, replica, spec, env):
     """Allocate this step's blocks one sequence at a time, preempting from the tail as needed.
 
     Returns the decoding sequences that go on. Only called when blocks do not suffice for all.
@@ -155,8 +155,8 @@ def grow_or_preempt(e, r, replica, spec, env, requests, slots, phases, nodes, ho
     size = spec.block_size
     at = 0
     while at < replica.running:
-        request = requests[e, slots[e, r, at].request]
-        finish_step = slots[e, r, at].finish_step
+        request = w.requests[e, w.slots[e, r, at].request]
+        finish_step = w.slots[e, r, at].finish_step
         if finish_step == NEVER:
             budget = spec.max_num_batched_tokens - at
             known = request.prompt_tokens + request.generated
@@ -167,37 +167,37 @@ def grow_or_preempt(e, r, replica, spec, env, requests, slots, phases, nodes, ho
             generated = request.output_tokens - int(finish_step - replica.step_count)
             need = 1 if (request.prompt_tokens + generated - 1) % size == 0 else 0
         while need > replica.free_blocks and at < replica.running:
-            preempt_last(e, r, replica, spec, env, requests, slots, phases, nodes, holders, ids)
+            preempt_last(w, e, r, replica, spec, env)
         if at == replica.running:
             break
         if tokens > 0:
             break  # the prompt under way is last; the caller serves it
-        allocate(e, r, need, replica, spec, nodes, holders)
+        allocate(w, e, r, need, replica, spec)
         at += 1
     return replica.running - replica.prefilling
 
 
 @kernel
-def admit_head(e, r, budget, replica, spec, requests, slots, nodes, holders, ids):
+def admit_head(w, e, r, budget, replica, spec):
     """Admit the head of the queue if its blocks fit.
 
     Returns the prompt tokens it computes in this step; 0 if it was not admitted, -1 if in addition
     it has cached nodes, so that an eviction might still change the answer.
     """
     index = replica.head
-    request = requests[e, index]
+    request = w.requests[e, index]
     known = request.prompt_tokens + request.generated
     units = 0
     if request.prefix_count > 0:
         most = floor_div(known - 1, spec.unit_tokens)
-        units = cached_units(e, r, request, most, math.inf, nodes, holders, ids)
+        units = cached_units(w, e, r, request, most, math.inf)
     hit = units * spec.unit_tokens
     chunk = min(known - hit, budget)
     need = ceil_div(hit + chunk, spec.block_size) - units * spec.unit_blocks
-    idle = idle_units(e, r, request, units, holders, ids) * spec.unit_blocks
+    idle = idle_units(w, e, r, request, units) * spec.unit_blocks
     if need > replica.free_blocks - idle:
         return -1 if units > 0 else 0
-    hold(e, r, request, units, replica, spec, nodes, holders, ids)
+    hold(w, e, r, request, units, replica, spec)
     request.blocks = units * spec.unit_blocks
     request.computed = hit
     if request.cached_tokens < 0:
@@ -207,68 +207,66 @@ def admit_head(e, r, budget, replica, spec, requests, slots, nodes, holders, ids
         replica.tail = -1
     replica.waiting -= 1
     replica.queued_tokens -= hit
-    slots[e, r, replica.running].request = index
-    slots[e, r, replica.running].finish_step = NEVER
+    w.slots[e, r, replica.running].request = index
+    w.slots[e, r, replica.running].finish_step = NEVER
     replica.running += 1
     replica.prefilling += 1
     return chunk
 
 
 @kernel
-def compute_prompt(e, r, now_s, chunk, request, replica, spec, nodes, holders, ids):
+def compute_prompt(w, e, r, now_s, chunk, request, replica, spec):
     """Give ``request`` the blocks for ``chunk`` more prompt tokens and cache whole units."""
     request.computed += chunk
     replica.queued_tokens -= chunk
-    give_blocks(e, r, request, request.computed, replica, spec, nodes, holders)
+    give_blocks(w, e, r, request, request.computed, replica, spec)
     if request.prefix_count > 0:
         units = floor_div(min(request.computed, request.prompt_tokens), spec.unit_tokens)
-        register(e, r, request, units, now_s, nodes, holders, ids)
+        register(w, e, r, request, units, now_s)
 
 
 @kernel
-def begin_step(
-    e, r, now_s, replica, spec, env, cost, requests, slots, phases, nodes, holders, ids, linear, head
-):
+def begin_step(w, e, r, now_s, replica, spec, env, cost):
     """Schedule the step that starts at ``now_s``, or a run of steps that only decode."""
     if replica.running == 0 and replica.waiting == 0:
         replica.busy = 0
         return
     # sequences that already run; at most one, the last, still has prompt tokens to compute
     decoding = replica.running - replica.prefilling
-    need = blocks_needed(e, r, replica.step_count, 1, spec.block_size, phases)
+    need = blocks_needed(w, e, r, replica.step_count, 1, spec.block_size)
     chunk = 0
     partial_need = 0
     if replica.prefilling > 0:
-        request = requests[e, slots[e, r, replica.running - 1].request]
+        request = w.requests[e, w.slots[e, r, replica.running - 1].request]
         remaining = request.prompt_tokens + request.generated - request.computed
         chunk = min(remaining, spec.max_num_batched_tokens - decoding)
         tokens = request.computed + chunk
         partial_need = ceil_div(tokens, spec.block_size) - request.blocks
     preempted = need + partial_need > replica.free_blocks
     if preempted:
-        decoding = grow_or_preempt(e, r, replica, spec, env, requests, slots, phases, nodes, holders, ids)
+        decoding = grow_or_preempt(w, e, r, replica, spec, env)
         if replica.prefilling == 0:
             chunk = 0
     else:
-        allocate(e, r, need, replica, spec, nodes, holders)
+        allocate(w, e, r, need, replica, spec)
     prompt_s = 0.0
     budget = spec.max_num_batched_tokens - decoding
     if chunk > 0:
-        request = requests[e, slots[e, r, replica.running - 1].request]
+        request = w.requests[e, w.slots[e, r, replica.running - 1].request]
         prompt_s += prefill_attention_s(cost, chunk, request.computed)
-        compute_prompt(e, r, now_s, chunk, request, replica, spec, nodes, holders, ids)
+        compute_prompt(w, e, r, now_s, chunk, request, replica, spec)
         budget -= chunk
     # then the queue
     blocked_by_hits = False
     if not preempted:
         while replica.waiting > 0 and budget > 0 and replica.running < spec.max_num_seqs:
-            chunk = admit_head(e, r, budget, replica, spec, requests, slots, nodes, holders, ids)
+            chunk = admit_head(w, e, r, budget, replica, spec)
             if chunk <= 0:
                 blocked_by_hits = chunk < 0
                 break
-            request = requests[e, slots[e, r, replica.running - 1].request]
+            request = w.requests[e, w.slots[e, r, replica.running - 1].request]
             prompt_s += prefill_attention_s(cost, chunk, request.computed)
-            compute_prompt(e, r, now_s, chunk, request, replica, spec, nodes, holders, ids)
+            compute_prompt(w, e, r, now_s, chunk, request, replica, spec)
             budget -= chunk
     replica.busy = 1
     replica.start_s = now_s
@@ -278,35 +276,35 @@ def begin_step(
     replica.tokens = spec.max_num_batched_tokens - budget
     if replica.prefilling > 0:
         sampling = replica.running
-        request = requests[e, slots[e, r, replica.running - 1].request]
+        request = w.requests[e, w.slots[e, r, replica.running - 1].request]
         if request.computed < request.prompt_tokens + request.generated:
             sampling -= 1
-        seconds = linear[spec.kind, replica.tokens] + head[spec.kind, sampling]
+        seconds = w.linear[spec.kind, replica.tokens] + w.head[spec.kind, sampling]
         seconds += mixed_attention_s(
             cost, decoding, replica.context_tokens, replica.tokens - decoding
         )
         replica.first_step_s = seconds + cost.pre_fixed_s + prompt_s
     else:
-        plan_run(e, r, replica, spec, cost, phases, linear, head, preempted or blocked_by_hits)
+        plan_run(w, e, r, replica, spec, cost, preempted or blocked_by_hits)
     replica.end_s = now_s + run_s(replica, replica.steps)
 
 
 @kernel
-def plan_run(e, r, replica, spec, cost, phases, linear, head, single):
+def plan_run(w, e, r, replica, spec, cost, single):
     """Plan a run of decode steps; the blocks of its first step are allocated already."""
     sequences = replica.running
     context = replica.context_tokens
-    first_s = decode_step_s(cost, linear, head, spec.kind, sequences, context)
+    first_s = decode_step_s(cost, w.linear, w.head, spec.kind, sequences, context)
     replica.first_step_s = first_s
     steps = min(replica.next_finish - replica.step_count, LONGEST_RUN)
     if single or steps <= 1:
         return
     free = replica.free_blocks
     after = replica.step_count + 1
-    if blocks_needed(e, r, after, steps - 1, spec.block_size, phases) > free:
+    if blocks_needed(w, e, r, after, steps - 1, spec.block_size) > free:
         steps = 1
         while True:
-            need = blocks_needed(e, r, replica.step_count + steps, 1, spec.block_size, phases)
+            need = blocks_needed(w, e, r, replica.step_count + steps, 1, spec.block_size)
             if need > free:
                 break
             free -= need
@@ -314,23 +312,23 @@ def plan_run(e, r, replica, spec, cost, phases, linear, head, single):
         if steps == 1:
             return
     last = context + (steps - 1) * sequences
-    last_s = decode_step_s(cost, linear, head, spec.kind, sequences, last)
+    last_s = decode_step_s(cost, w.linear, w.head, spec.kind, sequences, last)
     replica.steps = steps
     replica.step_growth_s = (last_s - first_s) / (steps - 1)
 
 
 @kernel
-def finish_request(e, r, end_s, index, replica, spec, env, config, requests, nodes, holders, ids):
+def finish_request(w, e, r, end_s, index, replica, spec, env):
     """Close the books of a request that has its last token."""
-    request = requests[e, index]
+    request = w.requests[e, index]
     request.finish_s = end_s
     request.generated = request.output_tokens
     request.computed = request.prompt_tokens + request.output_tokens - 1
     request.blocks = ceil_div(request.computed, spec.block_size)
     if request.prefix_count > 0:
         units = floor_div(request.computed, spec.unit_tokens)
-        register(e, r, request, units, end_s, nodes, holders, ids)
-    release(e, r, request, replica, spec, nodes, holders, ids)
+        register(w, e, r, request, units, end_s)
+    release(w, e, r, request, replica, spec)
     replica.in_flight -= 1
     replica.in_flight_tokens -= request.prompt_tokens + request.estimate_tokens
     replica.work_s -= request.work_s
@@ -347,28 +345,28 @@ def finish_request(e, r, end_s, index, replica, spec, env, config, requests, nod
         env.tpot_s += tpot_s
         env.multi_token += 1
     ttft_s = request.first_token_s - request.arrival_s
-    if ttft_s <= config.ttft_slo_s and tpot_s <= config.tpot_slo_s:
+    if ttft_s <= w.config[0].ttft_slo_s and tpot_s <= w.config[0].tpot_slo_s:
         env.slo_met += 1
 
 
 @kernel
-def remove_finished(e, r, end_s, replica, spec, env, config, requests, slots, phases, nodes, holders, ids):
+def remove_finished(w, e, r, end_s, replica, spec, env):
     """Finish the sequences whose time has come; the others keep their order."""
     step = replica.step_count
     kept = 0
     soonest = NEVER
     for at in range(replica.running):
-        index = slots[e, r, at].request
-        finish_step = slots[e, r, at].finish_step
+        index = w.slots[e, r, at].request
+        finish_step = w.slots[e, r, at].finish_step
         if finish_step == step:
-            request = requests[e, index]
+            request = w.requests[e, index]
             computed = request.prompt_tokens + request.output_tokens - 1
-            phases[e, r, phase_of(computed, step, spec.block_size)] -= 1
+            w.phases[e, r, phase_of(computed, step, spec.block_size)] -= 1
             replica.context_tokens -= computed
-            finish_request(e, r, end_s, index, replica, spec, env, config, requests, nodes, holders, ids)
+            finish_request(w, e, r, end_s, index, replica, spec, env)
         else:
-            slots[e, r, kept].request = index
-            slots[e, r, kept].finish_step = finish_step
+            w.slots[e, r, kept].request = index
+            w.slots[e, r, kept].finish_step = finish_step
             soonest = min(soonest, finish_step)
             kept += 1
     replica.running = kept
@@ -376,81 +374,55 @@ def remove_finished(e, r, end_s, replica, spec, env, config, requests, slots, ph
 
 
 @kernel
-def end_prefill(e, r, end_s, at, replica, spec, env, requests, slots, phases):
+def end_prefill(w, e, r, end_s, at, replica, spec, env):
     """Sample the token that follows a finished prompt; the sequence decodes from here on."""
-    request = requests[e, slots[e, r, at].request]
+    request = w.requests[e, w.slots[e, r, at].request]
     request.generated += 1
     if math.isnan(request.first_token_s):
         request.first_token_s = end_s
         env.first_tokens += 1
         env.ttft_s += end_s - request.arrival_s
         env.awaiting_arrival_s -= request.arrival_s
-    slots[e, r, at].finish_step = replica.step_count + request.output_tokens - request.generated
-    phases[e, r, phase_of(request.computed, replica.step_count, spec.block_size)] += 1
+    w.slots[e, r, at].finish_step = replica.step_count + request.output_tokens - request.generated
+    w.phases[e, r, phase_of(request.computed, replica.step_count, spec.block_size)] += 1
     replica.context_tokens += request.computed
-    replica.next_finish = min(replica.next_finish, slots[e, r, at].finish_step)
+    replica.next_finish = min(replica.next_finish, w.slots[e, r, at].finish_step)
 
 
 @kernel
-def end_run(e, r, end_s, steps, replica, spec, env, config, requests, slots, phases, nodes, holders, ids):
+def end_run(w, e, r, end_s, steps, replica, spec, env):
     """Commit ``steps`` steps of the run (or the one prefilling step) that end at ``end_s``."""
-    run_blocks(e, r, steps, replica, spec, phases, nodes, holders)
+    run_blocks(w, e, r, steps, replica, spec)
     decoding = replica.running - replica.prefilling
     replica.step_count += steps
     replica.context_tokens += steps * decoding
     if replica.prefilling > 0:
-        last = requests[e, slots[e, r, replica.running - 1].request]
+        last = w.requests[e, w.slots[e, r, replica.running - 1].request]
         partial = 1 if last.computed < last.prompt_tokens + last.generated else 0
         for at in range(decoding, replica.running - partial):
-            end_prefill(e, r, end_s, at, replica, spec, env, requests, slots, phases)
+            end_prefill(w, e, r, end_s, at, replica, spec, env)
         replica.prefilling = partial
     if replica.next_finish == replica.step_count:
-        remove_finished(
-            e, r, end_s, replica, spec, env, config, requests, slots, phases, nodes, holders, ids
-        )
+        remove_finished(w, e, r, end_s, replica, spec, env)
 
 
 @kernel
-def advance(
-    e,
-    r,
-    until_s,
-    replica,
-    spec,
-    env,
-    config,
-    costs,
-    requests,
-    slots,
-    phases,
-    nodes, holders,
-    ids,
-    linear,
-    head,
-):
+def advance(w, e, r, until_s, replica, spec, env):
     """Process every step of the replica that ends by ``until_s``."""
     while replica.busy == 1 and replica.end_s <= until_s:
         end_s = replica.end_s
-        end_run(
-            e, r, end_s, replica.steps, replica, spec, env, config, requests, slots, phases, nodes, holders,
-            ids,
-        )  # fmt: skip
-        begin_step(
-            e, r, end_s, replica, spec, env, costs[spec.kind], requests, slots, phases, nodes, holders, ids,
-            linear, head,
-        )  # fmt: skip
+        end_run(w, e, r, end_s, replica.steps, replica, spec, env)
+        begin_step(w, e, r, end_s, replica, spec, env, w.costs[spec.kind])
 
 
 @kernel
-def submit(
-    e, r, index, now_s, replica, spec, env, costs, requests, slots, phases, nodes, holders, ids, linear, head
-):
+def submit(w, e, r, index, now_s, replica, spec, env):
     """Queue request ``index`` at a replica that has been advanced to ``now_s``."""
-    request = requests[e, index]
+    request = w.requests[e, index]
     request.replica = r
     request.next = -1
     if replica.tail >= 0:
-        requests[e, replica.tail].next = index
+        w.requests[e, replica.tail].next = index
     else:
         replica.head = index
     replica.tail = index
@@ -461,13 +433,11 @@ def submit(
     replica.work_s += request.work_s
     env.in_flight += 1
     for unit in range(request.prefix_count):
-        node = ids[e, request.prefix_begin + unit]
-        holders[e, node, r] = max(holders[e, node, r], EVICTED)
+        node = w.ids[e, request.prefix_begin + unit]
+        w.holders[e, node, r] = max(w.holders[e, node, r], EVICTED)
     if replica.busy == 0:
-        cost = costs[spec.kind]
-        begin_step(
-            e, r, now_s, replica, spec, env, cost, requests, slots, phases, nodes, holders, ids, linear, head
-        )
+        cost = w.costs[spec.kind]
+        begin_step(w, e, r, now_s, replica, spec, env, cost)
     elif replica.steps > 1 and replica.waiting == 1 and replica.running < spec.max_num_seqs:
         replica.steps = min(replica.steps, steps_done(replica, now_s) + 1)
         replica.end_s = replica.start_s + run_s(replica, replica.steps)

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import config
 from numpy.typing import NDArray
 
 from ..observation import CANDIDATES, CLUSTER, QUEUE
 from ..workload.stream import RequestStream
 from . import decisions
+from .compile import DISABLE_JIT
 from .records import ENV, NODE, REPLICA, REQUEST, SLOT
 
 INFO_KEYS = (
@@ -45,6 +45,10 @@ class Outputs(NamedTuple):
     floats: NDArray[np.float32]
     numbers: NDArray[np.float64]
     mask: NDArray[np.int8]
+
+    def copy(self) -> Outputs:
+        """Return copies of all three arrays."""
+        return Outputs(self.floats.copy(), self.numbers.copy(), self.mask.copy())
 
 
 @dataclass(frozen=True)
@@ -158,14 +162,16 @@ class World:
     def observation(self, outputs: Outputs) -> dict[str, NDArray]:
         """Return the batched observation that lies in ``outputs``, without copying."""
         n, floats = self.num_envs, outputs.floats
-        views = {key: floats[part].reshape(n, *shape) for key, shape, part in self._layout}
+        views: dict[str, NDArray] = {
+            key: floats[part].reshape(n, *shape) for key, shape, part in self._layout
+        }
         views["action_mask"] = outputs.mask
         return views
 
     def first_observation(self, outputs: Outputs) -> dict[str, NDArray]:
         """Return the observation of a world of one environment, without the leading axis."""
         floats = outputs.floats
-        views = {
+        views: dict[str, NDArray] = {
             key: floats[part] if len(shape) == 1 else floats[part].reshape(shape)
             for key, shape, part in self._layout
         }
@@ -264,4 +270,4 @@ class World:
 def records(shape: int | tuple[int, ...], dtype: np.dtype) -> NDArray[np.void]:
     """Return zeroed records; without the compiler, of a kind that Python code can read as such."""
     array = np.zeros(shape, dtype)
-    return array.view(np.recarray) if config.DISABLE_JIT else array
+    return array.view(np.recarray) if DISABLE_JIT else array
