@@ -3,6 +3,7 @@
     python benchmarks/accuracy_training.py          # tables, then one line of JSON
     python benchmarks/accuracy_training.py --rows   # every run
     python benchmarks/accuracy_training.py --fit    # refits the constants and prints them
+    python benchmarks/accuracy_training.py --held-out  # refits without each model of one benchmark
 
 The runs are in ``training_runs.csv`` (facts with source; ``fit`` marks rows that set a constant).
 Collectives inside a node need the measured tables (``../shared/data`` beside the checkout, or the
@@ -186,8 +187,14 @@ def collectives(data: Path) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def fit() -> None:
-    """Refit the constants on the rows marked ``fit`` and print them."""
+def fitted(without: str | None = None) -> dict:
+    """Return the tables of ``training.toml`` refitted on the rows marked ``fit``.
+
+    Least squares of log(predicted / measured), every group of rows with the same weight.
+
+    Args:
+        without: leave this group out.
+    """
     from scipy.optimize import least_squares
 
     with (ROOT / "envs/perf/training.toml").open("rb") as file:
@@ -195,17 +202,26 @@ def fit() -> None:
 
     def residuals(values: np.ndarray) -> np.ndarray:
         table = steps(_changed(tables, values))
-        table = table[table.fit == 1]
+        table = table[(table.fit == 1) & (table.group != without)]
         share = table.groupby("group").run.transform("size")
         return (np.log(table.predicted / table.measured) / np.sqrt(share)).to_numpy()
 
     start = np.array([_get(tables, key) for key in FITTED])
     best = least_squares(
-        residuals, np.maximum(start, 1e-4), bounds=(0, np.inf), x_scale=np.maximum(start, 1e-3),
-        diff_step=1e-4, max_nfev=30,
-    )  # fmt: skip
-    for key, value in zip(FITTED, best.x, strict=True):
-        print(".".join(key), f"{value:.4g}")
+        residuals, start, bounds=(0, np.inf), x_scale=start, diff_step=1e-4, max_nfev=30
+    )
+    return _changed(tables, best.x)
+
+
+def held_out() -> pd.DataFrame:
+    """Return errors in % of each DGX Cloud model with the constants refitted without it."""
+    rows = []
+    for group in ("dgxc-175b", "dgxc-70b", "dgxc-8b", "dgxc-340b", "dgxc-405b", "dgxc-15b"):
+        table = steps(fitted(group))
+        table = table[table.group == group]
+        error = 100 * (table.predicted / table.measured - 1)
+        rows.append((group, len(table), error.abs().median(), error.abs().max(), error.mean()))
+    return pd.DataFrame(rows, columns=["group", "rows", "median", "worst", "bias"])
 
 
 def _get(tables: dict, key: tuple[str, ...]) -> float:
@@ -234,9 +250,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rows", action="store_true", help="print every run")
     parser.add_argument("--fit", action="store_true", help="refit the constants")
+    parser.add_argument("--held-out", action="store_true", help="refit without each model")
     args = parser.parse_args()
     if args.fit:
-        fit()
+        tables = fitted()
+        for key in FITTED:
+            print(".".join(key), f"{_get(tables, key):.4g}")
+        return
+    if args.held_out:
+        print(held_out().round(2).to_string(index=False))
         return
     data = Path(os.environ.get("GPUYARD_DATA", ROOT.parent / "shared" / "data"))
     print(json.dumps(run(data if data.is_dir() else None, args.rows)))

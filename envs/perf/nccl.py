@@ -42,8 +42,9 @@ def collective_s(op: str, size_bytes: ArrayLike, ranks: int, device: GPU) -> NDA
 
     ``alpha + f S / bus + c (1 - exp(-(S/S0)^2))``: the square makes the last term the step that
     NCCL's change from its low-latency to its high-bandwidth protocol leaves in the measurements.
-    Constants are measured for 2, 4 and 8 ranks (``nccl.toml``) and inter- and extrapolated in log2
-    of the ranks. A GPU without its own takes a related one's, its bus scaled by the link rate.
+    Constants are measured for 2, 4 and 8 ranks (``nccl.toml``) and interpolated in log2 of the
+    ranks; beyond, the fixed terms are extrapolated and the bus stays. A GPU without its own takes a
+    related one's, its bus scaled by the link rate.
     """
     size = np.asarray(size_bytes, np.float64)
     factor = bus_factor(op, ranks)
@@ -70,6 +71,8 @@ def _curve(op: str, ranks: int, device: GPU) -> tuple[float, float, float, float
     alpha, bus, knee, knee_mb = (
         (1 - at) * a + at * b for a, b in zip(rows[str(low)], rows[str(2 * low)], strict=True)
     )
+    if at > 1:  # more ranks than were measured take longer to start, not less time per byte
+        bus = rows[str(2 * low)][1]
     bus *= rate / link_bytes_per_s(ranks, measured)
     return alpha * 1e-6, bus * 1e9, max(knee, 0.0) * 1e-6, max(knee_mb, 0.05) * 1e6
 
