@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from . import rendering
 from .batch import Batch
 from .scenario import Scenario, load
-from .sim.decisions import RESET, STEP
+from .sim.decisions import START, STEP
 from .sim.world import INFO_KEYS
 
 Observation = dict[str, NDArray]
-_STEP, _RESET = np.array([STEP]), np.array([RESET])
+_STEP, _START = np.array([STEP]), np.array([START])
 
 
 class ClusterEnv(gym.Env[Observation, np.int64]):
@@ -189,7 +189,7 @@ class ClusterEnv(gym.Env[Observation, np.int64]):
         """Start an episode with new requests and return its first decision."""
         super().reset(seed=seed)
         self._batch.load(0, self.np_random)
-        return self._run(_RESET)
+        return self._run(_START)
 
     def step(
         self, action: np.int64 | int

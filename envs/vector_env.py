@@ -15,7 +15,7 @@ from . import rendering
 from .batch import Batch
 from .cluster_env import ClusterEnv
 from .scenario import Scenario, load
-from .sim.decisions import IDLE, RESET, STEP
+from .sim.decisions import IDLE, START, STEP
 from .sim.world import INFO_KEYS, Outputs
 
 Observation = dict[str, NDArray]
@@ -194,7 +194,7 @@ class ClusterVectorEnv(VectorEnv[Observation, NDArray[np.int64], NDArray[Any]]):
         for index in np.flatnonzero(mask):
             self._batch.load(int(index), self._generators[index])
         nothing = np.zeros(self.num_envs, np.int64)
-        self._world.run(np.where(mask, RESET, IDLE), nothing, outputs)
+        self._world.run(np.where(mask, START, IDLE), nothing, outputs)
         self._ended = self._ended & ~mask
 
     def _repeat(self, waiting: NDArray[np.bool_], outputs: Outputs) -> None:

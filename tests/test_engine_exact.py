@@ -13,7 +13,7 @@ from engine_worlds import (
 )
 from reference_serving import simulate
 
-from gpuyard.envs.sim.decisions import RESET, STEP
+from gpuyard.envs.sim.decisions import START, STEP
 
 
 def run_both(seed: int, affine: bool):
@@ -26,7 +26,7 @@ def run_both(seed: int, affine: bool):
     expected = simulate(specs, tables, reference_requests(stream), list(assignment))
     world = engine_world(specs, tables, stream)
     outputs = world.outputs()
-    world.run(np.array([RESET]), np.zeros(1, np.int64), outputs)
+    world.run(np.array([START]), np.zeros(1, np.int64), outputs)
     for action in assignment:
         world.run(np.array([STEP]), np.array([action]), outputs)
     assert world.envs["done"][0] == 1

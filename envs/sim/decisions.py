@@ -4,22 +4,12 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
-
-from ..observation import CANDIDATES, CLUSTER, QUEUE
-from ..perf.cost_table import COST
 from .compile import kernel
-from .kvcache import NEVER_SENT
-from .memory import array_at
 from .observe import fits, may_hold, observe, predict_prefill_s, report, write_info
-from .records import CONFIG, ENV, NODE, REPLICA, REQUEST, SLOT, SPEC
-from .serving import NEVER, advance, submit
-from .state import State
+from .serving import advance, submit
+from .state import bind
 
 AVERAGED_ARRIVALS = 32.0
-NUM_CLUSTER, NUM_QUEUE, NUM_CANDIDATE = len(CLUSTER), len(QUEUE), len(CANDIDATES)
-INT8, INT16, INT32 = np.dtype(np.int8), np.dtype(np.int16), np.dtype(np.int32)
-FLOAT32, FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
 
 
 @kernel
@@ -150,163 +140,25 @@ def run_until_decision(w, e, env):
             env.now_s = max(env.now_s, w.requests[e, index].finish_s)
 
 
-@kernel(inline=False)
-def reset_world(w, e, env, num_ids):
-    """Empty every replica and set the clock to zero; the requests have been loaded already."""
-    for r in range(len(w.specs)):
-        spec = w.specs[r]
-        replica = w.replicas[e, r]
-        replica.busy = 0
-        replica.prefilling = 0
-        replica.steps = 0
-        replica.step_count = 0
-        replica.running = 0
-        replica.context_tokens = 0
-        replica.next_finish = NEVER
-        replica.waiting = 0
-        replica.head = -1
-        replica.tail = -1
-        replica.queued_tokens = 0
-        replica.free_blocks = spec.kv_blocks
-        replica.lru_head = -1
-        replica.lru_tail = -1
-        replica.tail_blocks = spec.kv_blocks
-        replica.in_flight = 0
-        replica.in_flight_tokens = 0
-        replica.work_s = 0.0
-        replica.report_s = 0.0
-        replica.report_running = 0
-        replica.report_waiting = 0
-        replica.report_queued_tokens = 0
-        replica.report_blocks = 0
-        replica.report_context = 0
-        replica.report_load = 0.0
-        replica.report_link_load = 0.0
-        w.phases[e, r, :] = 0
-    w.holders[e, :num_ids, :] = NEVER_SENT
-    env.now_s = 0.0
-    env.arrived = 0
-    env.deciding = -1
-    env.finished = 0
-    env.held = 0
-    env.held_head = -1
-    env.held_tail = -1
-    env.in_flight = 0
-    env.gap_s = 0.0
-    env.mean_prompt = 0.0
-    env.done = 0
-    env.decisions = 0
-    env.invalid_actions = 0
-    env.preemptions = 0
-    env.first_tokens = 0
-    env.multi_token = 0
-    env.ttft_s = 0.0
-    env.tpot_s = 0.0
-    env.e2e_s = 0.0
-    env.awaiting_arrival_s = 0.0
-    env.unfinished_arrival_s = 0.0
-    env.slo_met = 0
-    env.output_tokens = 0
-    env.prompt_tokens = 0
-    env.cached_tokens = 0
+IDLE, STEP, START = 0, 1, 2  # what an environment of a batch is to do
 
 
 @kernel(inline=False)
-def load_requests(
-    e, envs, requests, ids, arrival_s, prompt_tokens, output_tokens, estimate_tokens, session,
-    prefix_offsets, prefix_ids, priority,
-):  # fmt: skip
-    """Write a stream of requests into environment ``e``; sessions are below their number."""
-    count = len(arrival_s)
-    last = [-1 for _ in range(count)]
-    for index in range(count):
-        request = requests[e, index]
-        request.arrival_s = arrival_s[index]
-        request.prompt_tokens = prompt_tokens[index]
-        request.output_tokens = output_tokens[index]
-        request.estimate_tokens = estimate_tokens[index]
-        request.session = session[index]
-        request.previous = -1
-        if request.session >= 0:
-            request.previous = last[request.session]
-            last[request.session] = index
-        request.prefix_begin = prefix_offsets[index]
-        request.prefix_count = prefix_offsets[index + 1] - prefix_offsets[index]
-        request.priority = priority[index]
-        request.replica = -1
-        request.next = -1
-        request.generated = 0
-        request.computed = 0
-        request.blocks = 0
-        request.nodes = 0
-        request.sealed = 0
-        request.cached_tokens = -1
-        request.preemptions = 0
-        request.work_s = 0.0
-        request.retry_s = math.nan
-        request.first_token_s = math.nan
-        request.finish_s = math.nan
-    for at in range(len(prefix_ids)):
-        ids[e, at] = prefix_ids[at]
-    envs[e].num_requests = count
+def run_batch(orders, actions, table, floats, numbers, mask):
+    """Step or start environments as ``orders`` says, and observe their next decisions.
 
-
-IDLE, STEP, RESET = 0, 1, 2  # what an environment of a batch is to do
-
-
-@kernel(inline=False)
-def run_batch(orders, actions, world, floats, numbers, mask):
-    """Step or reset environments as ``orders`` says, and observe their next decisions.
-
-    ``world`` is the table of :meth:`gpuyard.envs.sim.world.World`: sizes, then addresses.
+    ``table`` tells where the state lies, the others are the arrays of
+    :class:`gpuyard.envs.sim.world.Outputs`.
     """
-    num_envs, num_replicas, num_kinds = world[0], world[1], world[2]
-    num_requests, num_ids, num_nodes = world[3], world[4], world[5]
-    num_slots, num_phases, num_tokens = world[6], world[7], world[8]
-    num_heads, num_devices, queue_rows, num_candidates = world[9], world[10], world[11], world[12]
-    of_replicas = (num_envs, num_replicas)
-    envs = array_at(world[13], (num_envs,), ENV)
-    config = array_at(world[14], (1,), CONFIG)
-    replicas = array_at(world[15], of_replicas, REPLICA)
-    specs = array_at(world[16], (num_replicas,), SPEC)
-    costs = array_at(world[17], (num_kinds,), COST)
-    requests = array_at(world[18], (num_envs, num_requests), REQUEST)
-    slots = array_at(world[19], (num_envs, num_replicas, num_slots), SLOT)
-    phases = array_at(world[20], (num_envs, num_replicas, num_phases), INT32)
-    nodes = array_at(world[21], (num_envs, num_nodes, num_replicas), NODE)
-    holders = array_at(world[22], (num_envs, num_nodes, num_replicas), INT16)
-    ids = array_at(world[23], (num_envs, num_ids), INT32)
-    used_ids = array_at(world[24], (num_envs,), INT32)
-    linear = array_at(world[25], (num_kinds, num_tokens), FLOAT64)
-    head = array_at(world[26], (num_kinds, num_heads), FLOAT64)
-    # observations lie behind one another, each key with its own leading environment axis
-    at = floats.ctypes.data
-    cluster = array_at(at, (num_envs, NUM_CLUSTER), FLOAT32)
-    at += 4 * cluster.size
-    memory = array_at(at, (num_envs, num_devices), FLOAT32)
-    at += 4 * memory.size
-    load = array_at(at, (num_envs, num_devices), FLOAT32)
-    at += 4 * load.size
-    link_load = array_at(at, of_replicas, FLOAT32)
-    at += 4 * link_load.size
-    queue = array_at(at, (num_envs, queue_rows, NUM_QUEUE), FLOAT32)
-    at += 4 * queue.size
-    candidates = array_at(at, (num_envs, num_candidates, NUM_CANDIDATE), FLOAT32)
-    feasible = array_at(mask.ctypes.data, (num_envs, num_candidates), INT8)
-    w = State(
-        envs, config, replicas, specs, costs, requests, slots, phases, nodes, holders, ids,
-        linear, head, cluster, memory, load, link_load, queue, candidates, feasible,
-    )  # fmt: skip
-    for e in range(num_envs):
+    w = bind(table, floats, mask)
+    for e in range(len(w.envs)):
         if orders[e] == IDLE:
             continue
         env = w.envs[e]
-        if orders[e] == RESET:
-            reset_world(w, e, env, used_ids[e])
-        elif env.deciding >= 0:
+        if orders[e] == STEP and env.deciding >= 0:
             apply_action(w, e, actions[e], env)
         run_until_decision(w, e, env)
-        before = env.reward_value if orders[e] == STEP else 0.0
+        before = env.reward_value
         env.reward_value = value(w, env)
         numbers[e, 0] = env.reward_value - before
         observe(w, e, env)

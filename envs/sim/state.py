@@ -8,6 +8,18 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import numpy as np
+
+from ..observation import CANDIDATES, CLUSTER, QUEUE
+from ..perf.cost_table import COST
+from .compile import kernel
+from .memory import array_at
+from .records import CONFIG, ENV, NODE, REPLICA, REQUEST, SLOT, SPEC
+
+INT8, INT16, INT32 = np.dtype(np.int8), np.dtype(np.int16), np.dtype(np.int32)
+FLOAT32, FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
+NUM_CLUSTER, NUM_QUEUE, NUM_CANDIDATE = len(CLUSTER), len(QUEUE), len(CANDIDATES)
+
 
 class State(NamedTuple):
     """Arrays of records and numbers; E environments, R replicas, K kinds of replica.
@@ -55,3 +67,43 @@ class State(NamedTuple):
     queue: Any
     candidates: Any
     mask: Any
+
+
+@kernel
+def bind(table, floats, mask):
+    """Return the state whose sizes and addresses ``World`` wrote into ``table``, int64 (26,).
+
+    ``floats`` holds the observation keys one behind the other, each with its environment axis.
+    """
+    num_envs, num_replicas, num_kinds = table[0], table[1], table[2]
+    num_requests, num_ids, num_nodes = table[3], table[4], table[5]
+    num_slots, num_phases, num_tokens = table[6], table[7], table[8]
+    num_heads, num_devices, queue_rows, num_candidates = table[9], table[10], table[11], table[12]
+    cluster_at = floats.ctypes.data
+    memory_at = cluster_at + 4 * num_envs * NUM_CLUSTER
+    load_at = memory_at + 4 * num_envs * num_devices
+    link_load_at = load_at + 4 * num_envs * num_devices
+    queue_at = link_load_at + 4 * num_envs * num_replicas
+    candidates_at = queue_at + 4 * num_envs * queue_rows * NUM_QUEUE
+    return State(
+        array_at(table[13], (num_envs,), ENV),
+        array_at(table[14], (1,), CONFIG),
+        array_at(table[15], (num_envs, num_replicas), REPLICA),
+        array_at(table[16], (num_replicas,), SPEC),
+        array_at(table[17], (num_kinds,), COST),
+        array_at(table[18], (num_envs, num_requests), REQUEST),
+        array_at(table[19], (num_envs, num_replicas, num_slots), SLOT),
+        array_at(table[20], (num_envs, num_replicas, num_phases), INT32),
+        array_at(table[21], (num_envs, num_nodes, num_replicas), NODE),
+        array_at(table[22], (num_envs, num_nodes, num_replicas), INT16),
+        array_at(table[23], (num_envs, num_ids), INT32),
+        array_at(table[24], (num_kinds, num_tokens), FLOAT64),
+        array_at(table[25], (num_kinds, num_heads), FLOAT64),
+        array_at(cluster_at, (num_envs, NUM_CLUSTER), FLOAT32),
+        array_at(memory_at, (num_envs, num_devices), FLOAT32),
+        array_at(load_at, (num_envs, num_devices), FLOAT32),
+        array_at(link_load_at, (num_envs, num_replicas), FLOAT32),
+        array_at(queue_at, (num_envs, queue_rows, NUM_QUEUE), FLOAT32),
+        array_at(candidates_at, (num_envs, num_candidates, NUM_CANDIDATE), FLOAT32),
+        array_at(mask.ctypes.data, (num_envs, num_candidates), INT8),
+    )

@@ -13,7 +13,9 @@ from ..observation import CANDIDATES, CLUSTER, QUEUE
 from ..workload.stream import RequestStream
 from . import decisions
 from .compile import DISABLE_JIT
+from .kvcache import NEVER_SENT
 from .records import ENV, NODE, REPLICA, REQUEST, SLOT
+from .serving import NEVER
 
 INFO_KEYS = (
     "time_s",
@@ -30,7 +32,7 @@ INFO_KEYS = (
     "prefix_hit_rate",
 )
 
-STATE = ("envs", "replicas", "requests", "slots", "phases", "nodes", "holders", "ids", "num_ids")
+STATE = ("envs", "replicas", "requests", "slots", "phases", "nodes", "holders", "ids")
 
 
 class Outputs(NamedTuple):
@@ -108,7 +110,6 @@ class World:
         self.nodes = records((num_envs, max(num_nodes, 1), len(specs)), NODE)
         self.holders = np.zeros(self.nodes.shape, np.int16)
         self.ids = np.zeros((num_envs, max(num_ids, 1)), np.int32)
-        self.num_ids = np.zeros(num_envs, np.int32)
         self._table = self._engine_table()
         self._layout: list[tuple[str, tuple[int, ...], slice]] = []
         self._num_floats = 0
@@ -129,27 +130,27 @@ class World:
         }
 
     def load(self, e: int, stream: RequestStream, estimate_tokens: NDArray[np.int32]) -> None:
-        """Give environment ``e`` the requests of its next episode."""
-        session = stream.session
-        if len(session) and session.max() >= len(stream):
-            session = np.unique(session, return_inverse=True)[1].astype(np.int32) - int(
-                session.min() < 0
-            )
-        decisions.load_requests(
-            e,
-            self.envs,
-            self.requests,
-            self.ids,
-            stream.arrival_s,
-            stream.prompt_tokens,
-            stream.output_tokens,
-            estimate_tokens,
-            session,
-            stream.prefix_offsets,
-            stream.prefix_ids,
-            stream.priority,
-        )
-        self.num_ids[e] = stream.prefix_ids.max() + 1 if len(stream.prefix_ids) else 0
+        """Empty the world of environment ``e`` and give it the requests of its next episode."""
+        self.envs[e] = _NEW_ENV
+        self.envs["num_requests"][e] = len(stream)
+        self.replicas[e] = _IDLE_REPLICA
+        self.replicas["free_blocks"][e] = self.static.specs["kv_blocks"]
+        self.replicas["tail_blocks"][e] = self.static.specs["kv_blocks"]
+        self.phases[e] = 0
+        distinct = int(stream.prefix_ids.max(initial=-1)) + 1
+        self.holders[e, :distinct] = NEVER_SENT
+        self.ids[e, : len(stream.prefix_ids)] = stream.prefix_ids
+        rows = self.requests[e, : len(stream)]
+        rows[:] = _NEW_REQUEST
+        rows["arrival_s"] = stream.arrival_s
+        rows["prompt_tokens"] = stream.prompt_tokens
+        rows["output_tokens"] = stream.output_tokens
+        rows["estimate_tokens"] = estimate_tokens
+        rows["session"] = stream.session
+        rows["previous"] = _previous(stream.session)
+        rows["prefix_begin"] = stream.prefix_offsets[:-1]
+        rows["prefix_count"] = np.diff(stream.prefix_offsets)
+        rows["priority"] = stream.priority
 
     def outputs(self) -> Outputs:
         """Return fresh arrays for what the engine writes."""
@@ -179,7 +180,7 @@ class World:
         return views
 
     def run(self, orders: NDArray[np.int64], actions: NDArray[np.int64], outputs: Outputs) -> None:
-        """Do in each environment what ``orders`` says (IDLE, STEP or RESET), and observe it.
+        """Do in each environment what ``orders`` says (IDLE, STEP or START), and observe it.
 
         The rows of idle environments are left as they are in ``outputs``.
         """
@@ -201,7 +202,6 @@ class World:
             self.nodes,
             self.holders,
             self.ids,
-            self.num_ids,
             static.linear_s,
             static.head_s,
         )
@@ -248,14 +248,7 @@ class World:
     def warm_up(self) -> None:
         """Compile every engine function, or load it from the cache, without touching the state."""
         nobody = np.full(self.num_envs, decisions.IDLE)
-        none_i4, none_i8 = np.zeros(0, np.int32), np.zeros(1, np.int64)
-        none_f8, none_f4 = np.zeros(0, np.float64), np.zeros(0, np.float32)
         self.run(nobody, np.zeros(self.num_envs, np.int64), self.outputs())
-        nowhere, ids = records(1, ENV), np.zeros((1, 1), np.int32)
-        decisions.load_requests(
-            0, nowhere, records((1, 1), REQUEST), ids, none_f8, none_i4, none_i4, none_i4, none_i4,
-            none_i8, none_i4, none_f4,
-        )  # fmt: skip
 
     def get_state(self, e: int) -> dict[str, NDArray]:
         """Return a copy of environment ``e``'s state."""
@@ -271,3 +264,34 @@ def records(shape: int | tuple[int, ...], dtype: np.dtype) -> NDArray[np.void]:
     """Return zeroed records; without the compiler, of a kind that Python code can read as such."""
     array = np.zeros(shape, dtype)
     return array.view(np.recarray) if DISABLE_JIT else array
+
+
+def _previous(session: NDArray[np.int32]) -> NDArray[np.intp]:
+    """Return for every request the one before it in its session, -1 where there is none."""
+    order = np.argsort(session, kind="stable")
+    ranked = session[order]
+    follows = (ranked[1:] == ranked[:-1]) & (ranked[1:] >= 0)
+    previous = np.full(len(session), -1)
+    previous[order[1:][follows]] = order[:-1][follows]
+    return previous
+
+
+def _record(dtype: np.dtype, **start: float) -> NDArray[np.void]:
+    """Return one record of zeros but for the fields in ``start``."""
+    record = np.zeros((), dtype)
+    for field, value in start.items():
+        record[field] = value
+    return record
+
+
+_NEW_ENV = _record(ENV, deciding=-1, held_head=-1, held_tail=-1)
+_IDLE_REPLICA = _record(REPLICA, head=-1, tail=-1, lru_head=-1, lru_tail=-1, next_finish=NEVER)
+_NEW_REQUEST = _record(
+    REQUEST,
+    replica=-1,
+    next=-1,
+    cached_tokens=-1,
+    retry_s=np.nan,
+    first_token_s=np.nan,
+    finish_s=np.nan,
+)
