@@ -1,0 +1,50 @@
+"""The engine without its compiler: slow, to debug with, and byte for byte the same."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+EPISODES = """
+import hashlib
+from dataclasses import replace
+import gymnasium as gym
+import numpy as np
+import gpuyard
+from gpuyard.envs.scenario import Router, from_dict
+
+replica = {"gpu": "A100-80", "model": "Llama-3-8B", "max_num_seqs": 6, "kv_blocks": 128}
+scenario = from_dict(
+    {
+        "replicas": [replica, {**replica, "gpu": "L40S", "max_num_batched_tokens": 512}],
+        "workload": {"num_requests": 12, "rate_per_s": 60.0, "max_tokens": 1024},
+    }
+)
+for router in (Router(), Router(signal_interval_s=0.1, hold_s=0.02)):
+    env = gym.make("gpuyard/Routing-v0", scenario=replace(scenario, router=router))
+    rng = np.random.default_rng(0)
+    digest = hashlib.sha256()
+    obs, info = env.reset(seed=0)
+    done = False
+    while not done:
+        digest.update(b"".join(value.tobytes() for value in obs.values()))
+        obs, reward, done, _, info = env.step(rng.choice(np.flatnonzero(obs["action_mask"])))
+        digest.update(repr((reward, info)).encode())
+    assert info["finished"] == 12 and info["prefix_hit_rate"] > 0
+    print(digest.hexdigest())
+"""
+
+
+def run(**environment: str) -> str:
+    return subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", EPISODES],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, **environment},
+    ).stdout
+
+
+def test_plain_python_gives_the_same_bytes() -> None:
+    assert run(NUMBA_DISABLE_JIT="1") == run()
