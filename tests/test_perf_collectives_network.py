@@ -45,7 +45,7 @@ COLLISIONS = {
 def test_measured_collectives_inside_a_node(data_dir):
     table = accuracy.collectives(data_dir)
     assert len(table) == 24
-    assert table.worst.max() < 15.2  # one point of 680 is at 15.1
+    assert table.worst.max() <= 15
     assert table["median"].max() < 9
 
 
