@@ -47,14 +47,16 @@ class ClusterEnv(gym.Env[Observation, np.int64]):
     candidates. A column holds a share, or a quantity x >= 0 squashed to x / (x + scale), which
     `gpuyard.envs.observation.read` undoes. Columns marked "reported" are what the replica last told the
     router, every `router.signal_interval_s` seconds (0: always up to date); the others are the
-    router's own knowledge. Output lengths are estimates (`[estimates]` of the scenario).
+    router's own knowledge. Output lengths are estimates (`[estimates]` of the scenario); only the
+    mask knows which replicas could never hold the request. A cached prefix counts from the report
+    that follows it until it is evicted.
 
     | Key | Shape | What |
     |-----|-------|------|
     | `cluster` | (10,) | the world as a whole |
-    | `device_memory` | (D,) | share of each device's memory in use |
-    | `device_load` | (D,) | share of each device's peak FLOP/s in use by the step under way |
-    | `link_load` | (R,) | utilisation of each replica's scale-up links by tensor parallelism |
+    | `device_memory` | (D,) | share of each device's memory in use (reported) |
+    | `device_load` | (D,) | share of each device's peak FLOP/s in use by the step under way (reported) |
+    | `link_load` | (R,) | utilisation of each replica's scale-up links by tensor parallelism (reported) |
     | `queue` | (Q, 8) | the request under decision, then those held back, oldest first |
     | `candidates` | (C, 20) | what taking each candidate would mean |
     | `action_mask` | (C,) | 1 = feasible |

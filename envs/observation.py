@@ -3,8 +3,9 @@
 Each feature is one :class:`Column`. A column holds either a share in [0, 1] (``scale`` is
 ``None``) or a quantity ``x >= 0`` in the stated unit, stored as ``x / (x + scale)``: bounded in
 [0, 1), monotone, and undone by :func:`read`. Lagged columns are what the replica last reported
-(see ``router.signal_interval_s`` of the scenario); the others are the router's own, live
-knowledge. Nothing here depends on true output lengths, only on estimates.
+(see ``router.signal_interval_s`` of the scenario), and so are ``device_memory``, ``device_load``
+and ``link_load``; the others are the router's own, live knowledge. Nothing here depends on true
+output lengths, only on estimates; but the mask leaves out replicas that could never hold a request.
 """
 
 from __future__ import annotations

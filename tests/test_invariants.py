@@ -96,15 +96,17 @@ def blocks_are_conserved(world: World, r: int) -> None:
         before, node = node, int(nodes[node]["after"])
     assert replica["lru_tail"] == before
     assert replica["tail_blocks"] >= 0
-    known = int(world.num_ids[0])
+    requests = world.requests[0]
+    ids = world.ids[0, : int((requests["prefix_begin"] + requests["prefix_count"]).max())]
+    known = int(ids.max(initial=-1)) + 1  # what lies beyond is left over from other episodes
     assert queued == set(np.flatnonzero(holders[:known] == 0)), "an idle node is not queued"
     assert free == replica["free_blocks"]
 
     size, held, users = int(spec["block_size"]), 0, np.zeros(len(holders), int)
     for slot in world.slots[0, r, : replica["running"]]:
-        request = world.requests[0, slot["request"]]
+        request = requests[slot["request"]]
         begin, count = int(request["prefix_begin"]), int(request["nodes"])
-        users[world.ids[0, begin : begin + count]] += 1
+        users[ids[begin : begin + count]] += 1
         computed = int(request["computed"])
         if slot["finish_step"] != 2**31 - 1:  # it decodes: one more token each step
             left = int(slot["finish_step"]) - int(replica["step_count"])
