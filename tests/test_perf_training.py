@@ -4,10 +4,11 @@ import sys
 from dataclasses import fields, replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from gpuyard.envs.hardware.catalogue import gpu, model, model_from
-from gpuyard.envs.perf import internode, profiles, training
+from gpuyard.envs.perf import internode, patterns, profiles, training
 from gpuyard.envs.perf.communication import communications
 from gpuyard.envs.perf.internode import Network
 from gpuyard.envs.perf.training import iteration
@@ -199,6 +200,34 @@ def test_traffic_of_gpt3_by_hand():
     # one layer's output in 16 bits over 4 tensor ranks, forward and back, 12 chunks, 128 times
     assert found["pp", "send_recv"].nic_bytes == 2 * 128 * 12 * 2 * 2048 * 12288 / 4
     assert found["tp", "all_reduce"].nic_bytes == 0
+
+
+def test_groups_cover_the_job_and_their_flows_stay_on_the_rails():
+    layout = Layout(dp=4, tp=2, pp=2, vp=2, cp=2, ep=4)
+    job = TrainingJob(gpu("H100-SXM"), model("Mixtral-8x7B"), layout, 32, 64, 4096)
+    network = Network(50e9, 8)
+    for part in communications(job, network):
+        members = part.members(job.gpus)
+        assert sorted(members.ravel()) == list(range(32))
+        assert members.shape == (32 // part.where.ranks, part.where.ranks)
+        slots = np.arange(part.where.ranks) // part.where.local
+        together = members[:, :, None] // 8 == members[:, None, :] // 8
+        assert np.all(together == (slots[:, None] == slots[None, :]))
+        for step in part.flows():
+            src, dst = members[:, step.src], members[:, step.dst]
+            across = src // 8 != dst // 8
+            assert np.all(src[across] % 8 == dst[across] % 8)
+    first = {c.axis: c.members(32)[0].tolist() for c in communications(job, network)}
+    assert first["tp"] == [0, 1]
+    assert first["cp"] == [0, 2]
+    assert first["ep"] == [0, 2, 4, 6]
+    assert first["pp"] == [0, 16]
+
+
+def test_pipeline_flows_go_forth_and_back():
+    forth, back = patterns.steps("send_recv", "chain", 5.0, internode.Group(1, 4))
+    assert forth.src.tolist() == back.dst.tolist() == [0, 1, 2]
+    assert forth.dst.tolist() == back.src.tolist() == [1, 2, 3]
 
 
 def test_gpus_without_constants_use_a_relative():

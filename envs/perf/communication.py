@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 from gpuyard.envs.hardware.catalogue import GPU
 
 from . import internode, nccl
 from .internode import Group, Network
+from .patterns import Step, steps
 from .training_job import GRAD_BYTES, TrainingJob
 from .training_work import slowest_stage
 
 SEND_RECV = "send_recv"
+_USUAL = {"all_to_all": "pxn", "pp": "chain", "cp": "cycle"}
 
 
 @dataclass(frozen=True)
@@ -33,6 +38,21 @@ class Communication:
     stride: int
     size_bytes: float
     calls: float
+
+    def members(self, gpus: int) -> NDArray[np.int64]:
+        """Return the GPU numbers of every group of a job, int64 (groups, ranks)."""
+        shape = gpus // (self.where.ranks * self.stride), self.where.ranks, self.stride
+        return np.arange(gpus).reshape(shape).transpose(0, 2, 1).reshape(-1, self.where.ranks)
+
+    def flows(self, algorithm: str | None = None) -> tuple[Step, ...]:
+        """Return the steps of one call among the ranks of a group.
+
+        Args:
+            algorithm: one of :func:`gpuyard.envs.perf.patterns.steps`; by default rings over all
+                rails, PXN for an all-to-all, a chain between pipeline stages.
+        """
+        chosen = algorithm or _USUAL.get(self.axis if self.op == SEND_RECV else self.op, "ring")
+        return steps(self.op, chosen, self.size_bytes, self.where)
 
     def seconds(self, device: GPU, network: Network) -> float:
         """Return seconds of one call."""

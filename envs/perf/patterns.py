@@ -44,6 +44,8 @@ def steps(op: str, algorithm: str, size_bytes: float, where: Group) -> tuple[Ste
     hierarchical        all_reduce (in nodes, rails, in nodes)      any
     pairwise            all_to_all                                  any
     pxn                 all_to_all (to the rail, then across)       any
+    chain               send_recv (to the next rank and back)       any
+    cycle               send_recv (to the next rank, round)         any
     ==================  ==========================================  =====================
 
     Raises:
@@ -82,16 +84,17 @@ def slowest_flow_s(
 def _ring(passes: int) -> Callable[[float, Group], tuple[Step, ...]]:
     """In each of n-1 steps a pass every rank hands ``1/n`` of the buffer on.
 
-    The buffer is split over as many rings as a node has ranks. Ring c enters node a at slot
-    ``c - a`` and leaves it one slot lower, where it enters the next: hops between nodes stay on
-    their rail (but for the last, unless the slots divide the nodes) and use all rails alike.
+    The buffer is split over as many rings as a node has ranks. Ring c enters an even node at slot
+    c, climbs and leaves it at slot c-1, where it enters the next, descends and leaves at slot c: all
+    rails carry the same and hops between nodes keep to theirs (but one, if the nodes are odd).
     """
 
     def build(size: float, where: Group) -> tuple[Step, ...]:
         g, n = where.local, where.ranks
         place = np.arange(n)
         node, hop = place // g, place % g
-        orders = [node * g + (c - node + hop) % g for c in range(g)]
+        climbed = np.where(node % 2, g - 1 - hop, hop)
+        orders = [node * g + (c + climbed) % g for c in range(g)]
         src = np.concatenate(orders)
         dst = np.concatenate([np.roll(order, -1) for order in orders])
         return (Step(src, dst, size / g / n, passes * (n - 1)),)
@@ -167,6 +170,18 @@ def _pxn(size: float, where: Group) -> tuple[Step, ...]:
     return tuple(inside + across)
 
 
+def _chain(size: float, where: Group) -> tuple[Step, ...]:
+    """Outputs go to the next stage of a pipeline, their gradients come back."""
+    ranks = np.arange(where.ranks)
+    return Step(ranks[:-1], ranks[1:], size), Step(ranks[1:], ranks[:-1], size)
+
+
+def _cycle(size: float, where: Group) -> tuple[Step, ...]:
+    """Every rank passes its block to the next."""
+    ranks = np.arange(where.ranks)
+    return (Step(ranks, np.roll(ranks, -1), size),)
+
+
 _BUILDERS: dict[tuple[str, str], Callable[[float, Group], tuple[Step, ...]]] = {
     ("all_reduce", "ring"): _ring(2),
     ("all_gather", "ring"): _ring(1),
@@ -178,4 +193,6 @@ _BUILDERS: dict[tuple[str, str], Callable[[float, Group], tuple[Step, ...]]] = {
     ("all_reduce", "hierarchical"): _hierarchical,
     ("all_to_all", "pairwise"): _pairwise,
     ("all_to_all", "pxn"): _pxn,
+    ("send_recv", "chain"): _chain,
+    ("send_recv", "cycle"): _cycle,
 }
