@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -15,22 +15,31 @@ from gpuyard.baselines import Observation, ScorePolicy
 
 from .network import CandidatePolicy
 
+if TYPE_CHECKING:
+    from gpuyard.envs.scenario import Scenario
+
 KEYS = ("cluster", "queue", "candidates", "action_mask")
 
 
 class LearnedPolicy(ScorePolicy):
-    """Takes the feasible candidate that the network scores highest.
+    """Draws a feasible candidate with the probability that the network gives it.
+
+    That is how it was trained, and it matters: where reports lag, a router that always takes the
+    best candidate sends a herd to whoever looked idle last.
 
     Args:
         network: a trained candidate-scoring policy; it may come from a scenario with another
             number of candidates.
+        greedy: take the most probable candidate instead.
     """
 
-    def __init__(self, network: CandidatePolicy):
+    def __init__(self, network: CandidatePolicy, greedy: bool = False):
         self.network = network.eval()
+        self.greedy = greedy
+        self._rng = np.random.default_rng(0)
 
     @classmethod
-    def load(cls, path: str | Path) -> LearnedPolicy:
+    def load(cls, path: str | Path, greedy: bool = False) -> LearnedPolicy:
         """Load a model that training saved (``MaskablePPO.save``).
 
         Such files hold Python pickles: open only those that you trust.
@@ -44,14 +53,23 @@ class LearnedPolicy(ScorePolicy):
             raise FileNotFoundError(f"{path}: no such model file")
         if not zipfile.is_zipfile(path):
             raise ValueError(f"{path}: not a zip file that MaskablePPO.save wrote")
-        return cls(network_from(*load_from_zip_file(path, device="cpu")[:2], path=path))
+        network = network_from(*load_from_zip_file(path, device="cpu")[:2], path=path)
+        return cls(network, greedy)
+
+    def reset(self, scenario: Scenario, num_envs: int, seed: int = 0) -> None:
+        """Seed the draws."""
+        self._rng = np.random.default_rng(seed)
 
     def score(self, observation: Observation) -> NDArray[np.float64]:
-        """Return the network's logits, shape (n, C)."""
+        """Return the network's logits, shape (n, C), with Gumbel noise unless greedy.
+
+        The highest of logits with Gumbel noise is a draw from their softmax (Gumbel-max trick).
+        """
         self._check(observation)
         tensors = {key: torch.as_tensor(observation[key]) for key in KEYS}
         with torch.no_grad():
-            return self.network.scores(tensors).numpy().astype(np.float64)
+            logits = self.network.scores(tensors).numpy().astype(np.float64)
+        return logits if self.greedy else logits + self._rng.gumbel(size=logits.shape)
 
     def _check(self, observation: Observation) -> None:
         for key in ("cluster", "queue", "candidates"):

@@ -1,6 +1,6 @@
 """The candidate-scoring network: independent of the number of candidates, blind to closed ones."""
 
-import agents_fake  # noqa: F401  (registers the queue world)
+import agents_fake  # registers the queue world
 import gymnasium as gym
 import numpy as np
 import pytest
@@ -61,8 +61,22 @@ def test_learned_policy_agrees_with_sb3(tmp_path):
     expected, _ = trained.predict(
         observation, deterministic=True, action_masks=observation["action_mask"] > 0
     )
-    actions = LearnedPolicy.load(tmp_path / "model.zip").act(observation)
+    actions = LearnedPolicy.load(tmp_path / "model.zip", greedy=True).act(observation)
     np.testing.assert_array_equal(actions, expected)
+
+
+def test_draws_follow_the_probabilities_and_the_seed():
+    network, observation = model().policy, batch(4, n=1)
+    many = {key: np.repeat(value, 20_000, axis=0) for key, value in observation.items()}
+    policy = LearnedPolicy(network)
+    policy.reset(agents_fake.SCENARIO, 20_000, seed=3)
+    drawn = policy.act(many)
+    feasible = observation["action_mask"] > 0
+    expected = network.get_distribution(tensors(observation), feasible).distribution.probs
+    shares = np.bincount(drawn, minlength=4) / len(drawn)
+    np.testing.assert_allclose(shares, expected[0].detach().numpy(), atol=0.015)
+    policy.reset(agents_fake.SCENARIO, 20_000, seed=3)
+    np.testing.assert_array_equal(policy.act(many), drawn)
 
 
 def test_scores_follow_a_permutation_of_the_candidates():

@@ -55,6 +55,7 @@ def test_measured_latencies_are_those_of_info(run):
     result = rollout("learned", policy, load("routing-default"), np.arange(2))
     env = gym.make_vec(ID, num_envs=2, autoreset_mode="Disabled")
     done = np.zeros(2, bool)
+    policy.reset(load("routing-default"), 2, seed=0)
     observation, _ = env.reset(seed=0)
     while not done.all():
         observation, _, done, _, info = env.step(policy.act(observation))
