@@ -85,8 +85,8 @@ def _ring(passes: int) -> Callable[[float, Group], tuple[Step, ...]]:
     """In each of n-1 steps a pass every rank hands ``1/n`` of the buffer on.
 
     The buffer is split over as many rings as a node has ranks. Ring c enters an even node at slot
-    c, climbs and leaves it at slot c-1, where it enters the next, descends and leaves at slot c: all
-    rails carry the same and hops between nodes keep to theirs (but one, if the nodes are odd).
+    c, climbs and leaves it at slot c-1, where it enters the next, descends and leaves at slot c:
+    all rails carry the same and hops between nodes keep to theirs (but one if N is odd).
     """
 
     def build(size: float, where: Group) -> tuple[Step, ...]:

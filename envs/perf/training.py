@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import math
 import tomllib
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from functools import cache
@@ -78,13 +79,10 @@ def iteration(
     c, layout = tables["any"], job.layout
     slower = _software(job.software, tables)
     count, fill = job.micro_batches, (layout.pp - 1) / layout.vp
-    times = dict.fromkeys(
-        ("tp", "cp", "ep", "pp", "reduce_scatter", "all_gather", "all_reduce"), 0.0
-    )
+    times: dict[str, float] = defaultdict(float)
     for part in communications(job, network):
-        times[part.op if part.axis == "dp" else part.axis] += part.calls * part.seconds(
-            job.gpu, network
-        )
+        kind = part.op if part.axis == "dp" else part.axis
+        times[kind] += part.calls * part.seconds(job.gpu, network)
     compute = slower * _compute_s(job, tables)
     tp = slower * (c["tp_exposed"] if job.overlap else 1.0) * times["tp"] / count
     cp = slower * max(0.0, times["cp"] / count - _attention_s(job, tables))
