@@ -105,7 +105,8 @@ def main() -> None:
     parser.add_argument("--large", type=int, default=100_000, help="requests of the memory run")
     args = parser.parse_args()
     warm_up = "import gymnasium as gym, gpuyard; gym.make('gpuyard/Routing-v0').reset(seed=0)"
-    subprocess.run([sys.executable, "-c", warm_up], check=True)  # else this process holds a compiler
+    # compile in another process, so that the memory measured is the replay's
+    subprocess.run([sys.executable, "-c", warm_up], check=True)
     stream, source = workload()
     scenario = pool(stream, 4)
     runs = [replay(scenario) for _ in range(args.runs)]
