@@ -20,104 +20,23 @@ from __future__ import annotations
 
 import math
 import tomllib
-from collections.abc import Callable
-from dataclasses import dataclass, field, fields, replace
-from functools import cached_property
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .checks import ScenarioError, check_type, checked_table, refuse_unknown, section
+from .fleet import Replica, own_entries, read_replicas
 from .hardware import catalogue
-from .hardware.catalogue import GPU, Model
-from .perf import Deployment, capability, kv_blocks
+from .perf import capability
 from .reward import TERMS
-from .workload import presets, readers
 from .workload.generator import Generator
-from .workload.prefix import shared_only
-from .workload.stream import RequestStream
-from .workload.transform import scale_rate, window
+from .workload.source import Workload, read_workload
 
 FOLDER = Path(__file__).parent / "scenarios"
 MAX_ESTIMATE_TOKENS = 2**24
-OWN_IDS = 1_000_000  # prefix ids up to which a replay keeps those that requests do not share
-
-
-class ScenarioError(ValueError):
-    """A scenario that cannot be simulated; the message names the field, its value and a remedy."""
-
-
-@dataclass(frozen=True)
-class Replica:
-    """One serving replica.
-
-    Attributes:
-        deployment: model, devices, parallel layout and engine limits.
-        kv_blocks: KV-cache capacity in blocks of ``deployment.block_size`` tokens.
-        capacity: expected output tokens/s at the workload's mean lengths.
-    """
-
-    deployment: Deployment
-    kv_blocks: int
-    capacity: float = 0.0
-
-    @property
-    def price_per_h(self) -> float:
-        """Price of its devices, $/h."""
-        return self.deployment.gpus * self.deployment.gpu.price_per_h
-
-
-@dataclass(frozen=True)
-class Workload:
-    """Where requests come from: a generator, or windows of a trace.
-
-    Attributes:
-        source: generator or trace.
-        num_requests: requests per episode.
-    """
-
-    source: Generator | RequestStream
-    num_requests: int
-
-    def sample(self, rng: np.random.Generator) -> RequestStream:
-        """Return the requests of one episode; of a trace, a window from a random start."""
-        if isinstance(self.source, Generator):
-            return self.source.sample(rng, self.num_requests)
-        if self.num_requests == len(self.source):
-            return self.source
-        start = int(rng.integers(len(self.source) - self.num_requests + 1))
-        return shared_only(window(self.source, start, self.num_requests))
-
-    @property
-    def room(self) -> tuple[int, int]:
-        """Bounds on the prefix ids of an episode: all of its requests', and distinct ones."""
-        if isinstance(self.source, Generator):
-            distinct = self.source.max_prefix_ids(self.num_requests)
-            block = max(self.source.prefix_block_tokens, 1)
-            per_request = self.source.max_tokens // block if distinct else 0
-            return self.num_requests * per_request, distinct
-        offsets = self.source.prefix_offsets
-        most = int((offsets[self.num_requests :] - offsets[: -self.num_requests]).max())
-        if self.num_requests == len(self.source):
-            return most, int(self.source.prefix_ids.max(initial=-1)) + 1
-        return most, most
-
-    @property
-    def prefix_block_tokens(self) -> int:
-        """Tokens per prefix id, 0 if there are none."""
-        return self.source.prefix_block_tokens
-
-    def mean_lengths(self) -> tuple[float, float]:
-        """Return the mean prompt and output tokens."""
-        return self._mean_lengths
-
-    @cached_property
-    def _mean_lengths(self) -> tuple[float, float]:
-        stream = self.source
-        if isinstance(stream, Generator):
-            stream = stream.sample(np.random.default_rng(0), 4096)
-        return float(stream.prompt_tokens.mean()), float(stream.output_tokens.mean())
 
 
 @dataclass(frozen=True)
@@ -187,7 +106,7 @@ class Scenario:
         """Return this scenario fed by a trace file, in windows of the same length."""
         table: dict[str, Any] = {"trace": str(path), "format": format}
         table["num_requests"] = self.workload.num_requests
-        return _finish(replace(self, workload=_workload(table, Path.cwd())))
+        return _finish(replace(self, workload=read_workload(table, Path.cwd())))
 
 
 def names() -> list[str]:
@@ -244,153 +163,28 @@ def from_dict(table: dict[str, Any], name: str = "custom", folder: Path | None =
     known = {"description", "replicas", "workload", "gpus", "models", "reward"}
     sections = {"router": Router, "estimates": Estimates, "slo": SLO}
     sections["observation"] = ObservationSize
-    _refuse_unknown(table, known | set(sections), "scenario")
-    _check_type("description", table.get("description", ""), "")
-    gpus = _own(catalogue.gpu_from, table.get("gpus", {}), "gpus")
-    models = _own(catalogue.model_from, table.get("models", {}), "models")
+    refuse_unknown(table, known | set(sections), "scenario")
+    check_type("description", table.get("description", ""), "")
+    gpus = own_entries(catalogue.gpu_from, table.get("gpus", {}), "gpus")
+    models = own_entries(catalogue.model_from, table.get("models", {}), "models")
     scenario = Scenario(
         name=name,
         description=table.get("description", ""),
-        replicas=_replicas(table.get("replicas", []), gpus, models),
-        workload=_workload(_table(table.get("workload", {}), "workload"), folder or Path.cwd()),
-        reward=_reward(_table(table.get("reward", {"waiting": 1.0}), "reward")),
-        **{key: _section(kind, table.get(key, {}), key) for key, kind in sections.items()},
+        replicas=read_replicas(table.get("replicas", []), gpus, models),
+        workload=read_workload(
+            checked_table(table.get("workload", {}), "workload"), folder or Path.cwd()
+        ),
+        reward=_reward(checked_table(table.get("reward", {"waiting": 1.0}), "reward")),
+        **{key: section(kind, table.get(key, {}), key) for key, kind in sections.items()},
     )
     _check_values(scenario)
     return _finish(scenario)
 
 
-def _table(value: Any, where: str) -> dict[str, Any]:
-    """Return ``value`` after making sure that it is a table."""
-    if not isinstance(value, dict):
-        raise ScenarioError(
-            f"{where} = {value!r} must be a table: write its fields under [{where}]"
-        )
-    return value
-
-
-def _refuse_unknown(table: dict[str, Any], known: set[str], where: str) -> None:
-    for key in table:
-        if key not in known:
-            raise ScenarioError(f"{where}.{key} is unknown; use one of {', '.join(sorted(known))}")
-
-
-def _check_type(where: str, value: Any, example: Any) -> None:
-    """Refuse a value that is not of the kind of ``example``; a whole number will do for a float."""
-    kinds = {float: "a number", int: "a whole number", str: "text"}
-    allowed = (int, float) if isinstance(example, float) else type(example)
-    if not isinstance(value, allowed) or isinstance(value, bool):
-        kind = kinds[type(example)]
-        raise ScenarioError(f"{where} = {value!r} must be {kind}, for example {example!r}")
-
-
-def _check_types(kind: type, table: dict[str, Any], where: str) -> None:
-    """Refuse values that are not of the kind of the dataclass field's default."""
-    for item in fields(kind):
-        if item.name in table and isinstance(item.default, (float, int, str)):
-            _check_type(f"{where}.{item.name}", table[item.name], item.default)
-
-
-def _section(kind: type, table: Any, where: str) -> Any:
-    """Build a dataclass of plain values from a table, with its types checked."""
-    _refuse_unknown(_table(table, where), {item.name for item in fields(kind)}, where)
-    _check_types(kind, table, where)
-    return kind(**table)
-
-
-def _own(build: Callable[[str, Any], Any], tables: Any, where: str) -> dict[str, Any]:
-    """Build the scenario's own GPUs or models."""
-    try:
-        return {
-            name: build(name, _table(row, f"{where}.{name}"))
-            for name, row in _table(tables, where).items()
-        }
-    except ValueError as error:
-        raise ScenarioError(f"{where}: {error}") from error
-
-
-def _replicas(rows: Any, gpus: dict[str, GPU], models: dict[str, Model]) -> tuple[Replica, ...]:
-    if not isinstance(rows, list):
-        raise ScenarioError(f"replicas = {rows!r} must be a list: one [[replicas]] table per kind")
-    if not rows:
-        raise ScenarioError("replicas = [] leaves nobody to serve; add a [[replicas]] table")
-    replicas: list[Replica] = []
-    for number, row in enumerate(rows):
-        where = f"replicas[{number}]"
-        replicas += _alike(_table(row, where), where, gpus, models)
-    return tuple(replicas)
-
-
-def _alike(
-    row: dict[str, Any], where: str, gpus: dict[str, GPU], models: dict[str, Model]
-) -> list[Replica]:
-    """Build the ``count`` replicas of one table."""
-    limits = {item.name for item in fields(Deployment)}
-    _refuse_unknown(row, limits | {"count", "kv_blocks"}, where)
-    for key, example in (("gpu", "H100-SXM"), ("model", "Llama-3-8B")):
-        if key not in row:
-            raise ScenarioError(f"{where}.{key} is missing; give a name of the catalogue")
-        _check_type(f"{where}.{key}", row[key], example)
-    _check_types(Deployment, row, where)
-    for key in ("count", "kv_blocks"):
-        value = row.get(key, 1)
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise ScenarioError(f"{where}.{key} = {value!r} must be a whole number >= 1")
-    settings = {key: row[key] for key in row if key in limits}
-    try:
-        settings["gpu"] = gpus.get(row["gpu"]) or catalogue.gpu(row["gpu"])
-        settings["model"] = models.get(row["model"]) or catalogue.model(row["model"])
-        deployment = Deployment(**settings)
-        blocks = kv_blocks(deployment)  # also where the scenario has its own: the weights must fit
-    except ValueError as error:
-        raise ScenarioError(f"{where}: {error}") from error
-    if deployment.max_num_batched_tokens <= deployment.max_num_seqs:
-        raise ScenarioError(
-            f"{where}.max_num_batched_tokens = {deployment.max_num_batched_tokens} must be "
-            f"above max_num_seqs = {deployment.max_num_seqs}"
-        )
-    return [Replica(deployment, row.get("kv_blocks", blocks))] * row.get("count", 1)
-
-
-def _workload(table: dict[str, Any], folder: Path) -> Workload:
-    table = dict(table)
-    count = table.pop("num_requests", 512)
-    if not isinstance(count, int) or isinstance(count, bool) or count < 0:
-        raise ScenarioError(f"workload.num_requests = {count!r} must be a whole number >= 0")
-    scale = table.pop("rate_scale", 1.0)
-    _check_type("workload.rate_scale", scale, 1.0)
-    if not (math.isfinite(scale) and scale > 0):
-        raise ScenarioError(f"workload.rate_scale = {scale!r} must be a finite number above 0")
-    if "trace" in table:
-        return _replay(table, folder, count, scale)
-    preset = table.pop("preset", "chat")
-    _check_type("workload.preset", preset, "chat")
-    if count == 0:
-        raise ScenarioError("workload.num_requests = 0 means a whole trace; set it, e.g. 512")
-    try:
-        generator = presets.preset(preset, **table)
-        generator = replace(generator, rate_per_s=generator.rate_per_s * scale)
-    except ValueError as error:
-        raise ScenarioError(f"workload: {error}") from error
-    return Workload(generator, count)
-
-
-def _replay(table: dict[str, Any], folder: Path, count: int, scale: float) -> Workload:
-    _refuse_unknown(table, {"trace", "format", "num_requests", "rate_scale"}, "workload")
-    for key, example in (("trace", "requests.csv"), ("format", "auto")):
-        _check_type(f"workload.{key}", table.get(key, example), example)
-    stream = readers.read(folder / table["trace"], table.get("format", "auto"))
-    count = min(count, len(stream)) or len(stream)
-    # a preempted request may find its own blocks again: a replay of a whole trace keeps their ids
-    if count < len(stream) or len(stream.prefix_ids) > OWN_IDS:
-        stream = shared_only(stream)
-    return Workload(scale_rate(stream, scale) if scale != 1.0 else stream, count)
-
-
 def _reward(table: dict[str, Any]) -> tuple[float, ...]:
-    _refuse_unknown(table, set(TERMS), "reward")
+    refuse_unknown(table, set(TERMS), "reward")
     for term, weight in table.items():
-        _check_type(f"reward.{term}", weight, 1.0)
+        check_type(f"reward.{term}", weight, 1.0)
         if not math.isfinite(weight):
             raise ScenarioError(f"reward.{term} = {weight!r} must be a finite number")
     return tuple(float(table.get(term, 0.0)) for term in TERMS)
