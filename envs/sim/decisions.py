@@ -132,7 +132,7 @@ def run_until_decision(w, e, env):
             if report_s > replica.report_s:
                 advance(w, e, r, report_s, replica, spec, env)
                 report(w, e, r, report_s, replica, spec, w.costs[spec.kind])
-        if replica.busy == 1 and replica.end_s <= until_s:
+        if replica.busy == 0 or replica.end_s <= until_s:
             advance(w, e, r, until_s, replica, spec, env)
     if not more:
         env.done = 1

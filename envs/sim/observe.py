@@ -15,7 +15,7 @@ from .compile import kernel
 from .costs import decode_step_s, prefill_attention_s
 from .kvcache import cached_units, sent_units
 from .random import hash64
-from .serving import ceil_div, floor_div, run_blocks, steps_done
+from .runs import ceil_div, floor_div, run_blocks, steps_done
 
 
 def _scaling(columns):

@@ -22,85 +22,17 @@ import math
 from .compile import kernel
 from .costs import decode_step_s, mixed_attention_s, prefill_attention_s
 from .kvcache import EVICTED, allocate, cached_units, hold, idle_units, register, release
-
-NEVER = (1 << 31) - 1
-LONGEST_RUN = 1024  # steps: bounds the error of the run's chord where the cost is not affine
-
-
-@kernel
-def floor_div(a, b):
-    """Return a / b rounded down, for 0 <= a < 2**52 and b > 0.
-
-    The quotient of two such integers as floats never rounds up to the next integer, and a float
-    division takes a quarter of the time of a 64-bit integer one.
-    """
-    return int(a / b)
-
-
-@kernel
-def ceil_div(a, b):
-    """Return a / b rounded up, for 0 <= a < 2**52 and b > 0."""
-    return int((a + b - 1) / b)
-
-
-@kernel
-def phase_of(computed, step_count, size):
-    """Return when a sequence takes its next block: at steps that are 0 modulo ``size`` with it."""
-    offset = computed - step_count
-    return int(offset - size * math.floor(offset / size))
-
-
-@kernel
-def run_s(replica, steps):
-    """Return the seconds that the first ``steps`` steps of the current run take."""
-    growth = 0.5 * replica.step_growth_s * steps * (steps - 1)
-    return steps * replica.first_step_s + growth
-
-
-@kernel
-def steps_done(replica, now_s):
-    """Return how many steps of the current run have ended by ``now_s``."""
-    if replica.steps == 1 or now_s < replica.start_s + replica.first_step_s:
-        return 1 if now_s >= replica.end_s else 0
-    elapsed = now_s - replica.start_s
-    linear = replica.first_step_s - 0.5 * replica.step_growth_s
-    root = math.sqrt(max(0.0, linear * linear + 2.0 * replica.step_growth_s * elapsed))
-    steps = min(int(2.0 * elapsed / (linear + root)), replica.steps)
-    while steps < replica.steps and replica.start_s + run_s(replica, steps + 1) <= now_s:
-        steps += 1
-    while steps > 0 and replica.start_s + run_s(replica, steps) > now_s:
-        steps -= 1
-    return steps
-
-
-@kernel
-def blocks_needed(w, e, r, first_step, steps, size):
-    """Return the blocks that the decoding sequences take in ``steps`` steps from ``first_step``.
-
-    A sequence takes one every ``size`` steps; ``phases`` counts the sequences by when they do.
-    """
-    if steps <= 0:
-        return 0
-    cycles = floor_div(steps, size)
-    rest = steps - cycles * size
-    first = phase_of(0, first_step, size)
-    count = 0
-    for phase in range(size):
-        ahead = first - phase  # steps until the sequences of this phase take a block
-        ahead += size if ahead < 0 else 0
-        count += w.phases[e, r, phase] * (cycles + (1 if ahead < rest else 0))
-    return count
-
-
-@kernel
-def run_blocks(w, e, r, steps, replica, spec):
-    """Take the KV blocks of the first ``steps`` steps of the current run."""
-    more = steps - replica.steps_with_blocks
-    if more > 0:
-        first_step = replica.step_count + replica.steps_with_blocks
-        need = blocks_needed(w, e, r, first_step, more, spec.block_size)
-        allocate(w, e, r, need, replica, spec)
-        replica.steps_with_blocks = steps
+from .runs import (
+    LONGEST_RUN,
+    NEVER,
+    blocks_needed,
+    ceil_div,
+    floor_div,
+    phase_of,
+    run_blocks,
+    run_s,
+    steps_done,
+)
 
 
 @kernel
@@ -408,11 +340,21 @@ def end_run(w, e, r, end_s, steps, replica, spec, env):
 
 @kernel
 def advance(w, e, r, until_s, replica, spec, env):
-    """Process every step of the replica that ends by ``until_s``."""
-    while replica.busy == 1 and replica.end_s <= until_s:
-        end_s = replica.end_s
-        end_run(w, e, r, end_s, replica.steps, replica, spec, env)
-        begin_step(w, e, r, end_s, replica, spec, env, w.costs[spec.kind])
+    """Process every step of the replica that ends by ``until_s``.
+
+    An idle replica starts once the clock has moved on: all that arrives at once is in its step.
+    """
+    while True:
+        if replica.busy == 1:
+            if replica.end_s > until_s:
+                return
+            start_s = replica.end_s
+            end_run(w, e, r, start_s, replica.steps, replica, spec, env)
+        else:
+            if replica.waiting == 0 or replica.start_s >= until_s:
+                return
+            start_s = replica.start_s
+        begin_step(w, e, r, start_s, replica, spec, env, w.costs[spec.kind])
 
 
 @kernel
@@ -436,8 +378,7 @@ def submit(w, e, r, index, now_s, replica, spec, env):
         node = w.ids[e, request.prefix_begin + unit]
         w.holders[e, node, r] = max(w.holders[e, node, r], EVICTED)
     if replica.busy == 0:
-        cost = w.costs[spec.kind]
-        begin_step(w, e, r, now_s, replica, spec, env, cost)
+        replica.start_s = now_s
     elif replica.steps > 1 and replica.waiting == 1 and replica.running < spec.max_num_seqs:
         replica.steps = min(replica.steps, steps_done(replica, now_s) + 1)
         replica.end_s = replica.start_s + run_s(replica, replica.steps)

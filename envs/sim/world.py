@@ -15,7 +15,7 @@ from . import decisions
 from .compile import DISABLE_JIT
 from .kvcache import NEVER_SENT
 from .records import ENV, NODE, REPLICA, REQUEST, SLOT
-from .serving import NEVER
+from .runs import NEVER
 
 INFO_KEYS = (
     "time_s",
