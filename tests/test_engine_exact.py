@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from engine_worlds import (
@@ -16,12 +18,15 @@ from reference_serving import simulate
 from gpuyard.envs.sim.decisions import START, STEP
 
 
-def run_both(seed: int, affine: bool):
+def run_both(seed: int, affine: bool, grid_s: float = 0.0):
+    """Serve a random world by both; ``grid_s`` > 0 makes requests arrive together."""
     rng = np.random.default_rng(seed)
     unit = int(rng.choice([0, 16, 32, 64]))
     specs = [random_spec(rng, unit) for _ in range(int(rng.integers(1, 4)))]
     tables = [cost_table(rng, affine, spec) for spec in specs]
     stream = random_stream(rng, int(rng.integers(5, 60)), unit)
+    if grid_s:
+        stream = replace(stream, arrival_s=np.ceil(stream.arrival_s / grid_s) * grid_s)
     assignment = rng.integers(0, len(specs), len(stream))
     expected = simulate(specs, tables, reference_requests(stream), list(assignment))
     world = engine_world(specs, tables, stream)
@@ -33,9 +38,12 @@ def run_both(seed: int, affine: bool):
     return expected, world
 
 
-@pytest.mark.parametrize("seed", range(60))
-def test_affine_costs_give_the_same_events(seed: int) -> None:
-    expected, world = run_both(seed, affine=True)
+@pytest.mark.parametrize(
+    ("seed", "grid_s"),
+    [*((seed, 0.0) for seed in range(60)), *((seed, 0.2) for seed in range(60, 90))],
+)
+def test_affine_costs_give_the_same_events(seed: int, grid_s: float) -> None:
+    expected, world = run_both(seed, affine=True, grid_s=grid_s)
     got = world.requests[0]
     np.testing.assert_array_equal(got["cached_tokens"], expected.cached_tokens)
     np.testing.assert_array_equal(got["preemptions"], expected.preemptions)
