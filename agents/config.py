@@ -28,7 +28,7 @@ class TrainConfig:
     batch_size: int = setting(1024, "decisions per gradient step")
     epochs: int = setting(3, "passes over each update's decisions")
     learning_rate: float = setting(7e-4, "Adam's step size, falling linearly to 0")
-    gamma: float = setting(0.99, "discount per decision")
+    gamma: float = setting(0.99, "discount per request")
     gae_lambda: float = setting(0.95, "lambda of generalised advantage estimation")
     clip_range: float = setting(0.2, "PPO's clip range")
     ent_coef: float = setting(0.0, "weight of the entropy bonus")

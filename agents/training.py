@@ -16,6 +16,7 @@ from stable_baselines3.common.vec_env import VecMonitor, VecNormalize
 from gpuyard.baselines import make
 
 from . import checkpoint
+from .buffer import RequestRolloutBuffer
 from .callbacks import CheckpointCallback, MetricsCallback, ProgressCallback
 from .config import TrainConfig
 from .imitation import imitate
@@ -62,6 +63,7 @@ def train(config: TrainConfig, progress: bool = True) -> Trained:
         clip_range=config.clip_range,
         ent_coef=config.ent_coef,
         vf_coef=config.vf_coef,
+        rollout_buffer_class=RequestRolloutBuffer,
         policy_kwargs={"width": config.width},
         seed=config.seed,
         device=config.device,

@@ -15,7 +15,7 @@ from gymnasium.vector.utils import batch_space
 from gpuyard.baselines import Policy, ScorePolicy
 
 SCENARIO = SimpleNamespace(name="queues")
-COLUMNS = {"cluster": 3, "queue": 4, "candidates": 5}
+COLUMNS = {"cluster": 4, "queue": 4, "candidates": 5}
 
 
 class QueueVectorEnv(VectorEnv):
@@ -127,7 +127,7 @@ class QueueVectorEnv(VectorEnv):
         values["candidates"][..., 0] = self.backlog_s / (self.backlog_s + 1.0)
         values["candidates"][..., 1] = self.speed / 3.0
         values["queue"][:, 0, 0] = self.size / (self.size + 1.0)
-        values["cluster"][:, 0] = np.minimum(self.count / self.requests, 1.0)
+        values["cluster"][:, 3] = np.minimum(self.count / self.requests, 1.0)
         values["action_mask"][:] = self.action_masks()
         return values
 

@@ -65,8 +65,8 @@ def test_end_of_an_episode(truncate):
             continue
         for i, info in enumerate(infos):
             last = info["terminal_observation"]
-            assert last["cluster"][0] == 1.0  # all requests decided
-            assert observation["cluster"][i, 0] == 0.0  # the next episode's first
+            assert last["cluster"][3] == 1.0  # all requests decided
+            assert observation["cluster"][i, 3] == 0.0  # the next episode's first
             assert info["TimeLimit.truncated"] is truncate
             assert info["ttft_mean_s"] >= 0.0
 

@@ -1,0 +1,51 @@
+"""Advantages per request, against stable-baselines3's and by hand."""
+
+import numpy as np
+import pytest
+import torch
+from gymnasium import spaces
+from sb3_contrib.common.maskable.buffers import MaskableDictRolloutBuffer
+
+from gpuyard.agents.buffer import PROGRESS, RequestRolloutBuffer
+
+SPACE = spaces.Dict(cluster=spaces.Box(0.0, 1.0, (PROGRESS + 1,), np.float32))
+
+
+def filled(kind, progress, rewards, starts, values, gamma=0.5, gae_lambda=0.5):
+    steps, envs = rewards.shape
+    buffer = kind(
+        steps, SPACE, spaces.Discrete(2), "cpu", gamma=gamma, gae_lambda=gae_lambda, n_envs=envs
+    )
+    buffer.observations["cluster"][:, :, PROGRESS] = progress
+    buffer.rewards[:], buffer.episode_starts[:], buffer.values[:] = rewards, starts, values
+    return buffer
+
+
+def test_without_holding_it_is_the_usual_estimator():
+    rng = np.random.default_rng(0)
+    rewards, values = rng.normal(size=(2, 12, 3))
+    starts = rng.random((12, 3)) < 0.2
+    progress = np.arange(12)[:, None] / 12 + np.zeros(3)
+    last, dones = torch.as_tensor(rng.normal(size=(3, 1))), np.array([True, False, False])
+    ours, theirs = (
+        filled(kind, progress, rewards, starts, values, gamma=0.9, gae_lambda=0.8)
+        for kind in (RequestRolloutBuffer, MaskableDictRolloutBuffer)
+    )
+    for buffer in (ours, theirs):
+        buffer.compute_returns_and_advantage(last, dones)
+    np.testing.assert_allclose(ours.advantages, theirs.advantages, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(ours.returns, theirs.returns, rtol=1e-5, atol=1e-6)
+
+
+def test_holding_discounts_nothing():
+    # Three decisions, the first one holds (no progress); all values 0; last value 8, going on.
+    column = lambda *numbers: np.array(numbers, float)[:, None]  # noqa: E731
+    buffer = filled(
+        RequestRolloutBuffer, column(0.1, 0.1, 0.2), column(1, 2, 4), column(1, 0, 0),
+        column(0, 0, 0),
+    )  # fmt: skip
+    buffer.compute_returns_and_advantage(torch.tensor([[8.0]]), np.array([False]))
+    third = 4 + 0.5 * 8
+    second = 2 + 0.5 * 0.5 * third
+    first = 1 + second
+    assert buffer.advantages[:, 0] == pytest.approx([first, second, third])
