@@ -36,6 +36,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if os.environ.get("GPUYARD_DEBUG"):
             raise
         message = error.args[0] if isinstance(error, KeyError) and error.args else error
+        if isinstance(error, ImportError):
+            message = f"{error}; pip install 'gpuyard[train]'"
         print(f"gpuyard {options.command}: error: {message}", file=sys.stderr)
         return 2
 
