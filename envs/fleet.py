@@ -11,6 +11,8 @@ from .hardware import catalogue
 from .hardware.catalogue import GPU, Model
 from .perf import Deployment, kv_blocks
 
+MOST_SEQS = 2**15 - 1  # the engine counts the holders of a cached prefix in 16 bits
+
 
 @dataclass(frozen=True)
 class Replica:
@@ -83,6 +85,10 @@ def _alike(
         blocks = kv_blocks(deployment)  # also where the scenario has its own: the weights must fit
     except ValueError as error:
         raise ScenarioError(f"{where}: {error}") from error
+    if deployment.max_num_seqs > MOST_SEQS:
+        raise ScenarioError(
+            f"{where}.max_num_seqs = {deployment.max_num_seqs} must be at most {MOST_SEQS}"
+        )
     if deployment.max_num_batched_tokens <= deployment.max_num_seqs:
         raise ScenarioError(
             f"{where}.max_num_batched_tokens = {deployment.max_num_batched_tokens} must be "

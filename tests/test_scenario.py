@@ -103,6 +103,11 @@ BAD = [
     (replica(max_num_seqs="x"), "replicas[1].max_num_seqs = 'x'", "must be a whole number"),
     (replica(max_num_batched_tokens=256), "max_num_batched_tokens = 256", "above max_num_seqs"),
     (replica(max_num_batched_tokens=9), "max_num_batched_tokens = 9", "at least max_num_seqs"),
+    (
+        replica(max_num_seqs=40_000, max_num_batched_tokens=50_000),
+        "max_num_seqs = 40000",
+        "at most 32767",
+    ),
     (replica(max_tokens=1), "replicas[1].max_tokens is unknown", "use one of"),
     # what does not fit
     (replica(model="Llama-3-70B"), "Llama-3-70B in bf16 does not fit on 1 x A100-80", "raise tp"),
