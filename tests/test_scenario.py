@@ -104,7 +104,7 @@ BAD = [
     (replica(max_num_batched_tokens=256), "max_num_batched_tokens = 256", "above max_num_seqs"),
     (replica(max_num_batched_tokens=9), "max_num_batched_tokens = 9", "at least max_num_seqs"),
     (
-        replica(max_num_seqs=40_000, max_num_batched_tokens=50_000),
+        replica(gpu="GB200-NVL72", max_num_seqs=40_000, max_num_batched_tokens=40_001),
         "max_num_seqs = 40000",
         "at most 32767",
     ),
