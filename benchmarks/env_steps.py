@@ -6,7 +6,8 @@ Work: ``make_vec`` with 64 environments of 16 replicas (Llama-3-8B on H100 and A
 with shared prefixes, random feasible actions, resets included. Peers: SB3's PPO with an
 environment that costs nothing reaches 57,000 to 114,000 frames per second on such a machine, and
 an RL router on a serving simulator does not exist; sampled-latency toys without queues make 22,700
-steps per second (llm-router-env). The start is measured in processes of their own: import, make
+steps per second (llm-router-env). Gymnasium's numpy CartPole runs beside it as the yardstick of a
+machine whose speed drifts. The start is measured in processes of their own: import, make
 and reset with the engine's cache warm, and with an empty one.
 """
 
@@ -20,6 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -34,7 +36,7 @@ START = (
     "gym.make('gpuyard/Routing-v0').reset(seed=0)\n"
     "print(time.perf_counter() - t)\n"
 )
-SCENARIO = {
+SCENARIO: dict[str, Any] = {
     "replicas": [
         {"gpu": "H100-SXM", "model": "Llama-3-8B", "count": 8, "max_num_batched_tokens": 2048},
         {"gpu": "A100-80", "model": "Llama-3-8B", "count": 8, "max_num_batched_tokens": 2048},
@@ -43,12 +45,13 @@ SCENARIO = {
 }
 
 
-def decisions_per_cpu_s(num_envs: int, steps: int) -> float:
-    """Step random feasible actions; the dead steps of NEXT_STEP are not counted."""
+def decisions_per_cpu_s(num_envs: int, steps: int, preset: str = "chat") -> float:
+    """Step random feasible actions, resets included."""
+    table = {**SCENARIO, "workload": {**SCENARIO["workload"], "preset": preset}}
     env = gym.make_vec(
         "gpuyard/Routing-v0",
         num_envs=num_envs,
-        scenario=from_dict(SCENARIO, name="bench"),
+        scenario=from_dict(table, name="bench"),
         autoreset_mode="SameStep",
     )
     observation, _ = env.reset(seed=0)
@@ -58,6 +61,17 @@ def decisions_per_cpu_s(num_envs: int, steps: int) -> float:
         draws = rng.random(observation["action_mask"].shape, np.float32)
         actions = (draws * observation["action_mask"]).argmax(axis=1)
         observation, *_ = env.step(actions)
+    return num_envs * steps / (time.process_time() - began)
+
+
+def yardstick_per_cpu_s(num_envs: int, steps: int) -> float:
+    """Step Gymnasium's own numpy CartPole: what the machine does at this moment."""
+    env = gym.make_vec("CartPole-v1", num_envs=num_envs)
+    env.reset(seed=0)
+    actions = np.arange(num_envs) % 2
+    began = time.process_time()
+    for _ in range(steps):
+        env.step(actions)
     return num_envs * steps / (time.process_time() - began)
 
 
@@ -84,6 +98,15 @@ def main() -> None:
         f"({1e6 / rate:.2f} us each); llm-router-env: {PEER_STEPS_PER_CPU_S:,}; "
         f"ratio {rate / PEER_STEPS_PER_CPU_S:.1f}"
     )
+    yardstick = statistics.median(yardstick_per_cpu_s(64, args.steps) for _ in range(args.runs))
+    print(
+        f"yardstick in this run: {yardstick:,.0f} steps of 64 numpy CartPoles per CPU second; "
+        f"ratio {rate / yardstick:.3f}"
+    )
+    plain = statistics.median(
+        decisions_per_cpu_s(64, args.steps, "azure-conv") for _ in range(args.runs)
+    )
+    print(f"the same with single requests that share no prefix: {plain:,.0f}")
     for num_envs in (1, 8, 256):
         print(f"{num_envs:4d} environments: {decisions_per_cpu_s(num_envs, 1024):,.0f}")
     warm_s = statistics.median(start_s() for _ in range(args.runs))
