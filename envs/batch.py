@@ -14,6 +14,7 @@ from .perf import capability, tabulate
 from .perf.cost_table import COST
 from .scenario import Scenario
 from .sim.compile import is_warm
+from .sim.decisions import run_batch
 from .sim.records import CONFIG, SPEC
 from .sim.world import Static, World, records
 
@@ -147,7 +148,7 @@ class Batch:
 
     def _compile(self) -> None:
         """Have the engine compiled or loaded from the cache; say so if it must be compiled."""
-        if is_warm():
+        if is_warm(run_batch):
             self.world.warm_up()
             return
         print("gpuyard: compiling the engine, once per machine ...", file=sys.stderr, flush=True)

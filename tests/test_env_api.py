@@ -276,3 +276,14 @@ def test_importing_the_package_stays_light() -> None:
         "assert 'envs' not in sys.modules\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_only_the_engine_itself_counts_as_compiled(tmp_path, monkeypatch) -> None:
+    from gpuyard.envs.sim import compile as engine_cache
+    from gpuyard.envs.sim.decisions import run_batch
+
+    monkeypatch.setattr(engine_cache, "CACHE_FOLDER", tmp_path)
+    (tmp_path / "conversations.generate-20.py311.nbi").touch()
+    assert not engine_cache.is_warm(run_batch)
+    (tmp_path / "decisions.run_batch-146.py311.nbi").touch()
+    assert engine_cache.is_warm(run_batch)

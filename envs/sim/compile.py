@@ -74,6 +74,12 @@ def kernel(function: Callable[..., Any] | None = None, *, inline: bool = True) -
         config.CACHE_DIR = before
 
 
-def is_warm() -> bool:
-    """Tell whether this version of the engine has been compiled and cached before."""
-    return CACHE_FOLDER is not None and any(CACHE_FOLDER.rglob("*.nbi"))
+def is_warm(function: Any) -> bool:
+    """Tell whether a compiled ``function`` of this version of the engine is in the cache.
+
+    That the folder holds something is no sign: workload generators are cached there before it.
+    """
+    if DISABLE_JIT:
+        return True  # there is nothing to compile
+    name = function.py_func.__name__
+    return CACHE_FOLDER is not None and any(CACHE_FOLDER.rglob(f"*.{name}-*.nbi"))

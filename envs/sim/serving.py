@@ -322,8 +322,9 @@ def end_prefill(w, e, r, end_s, at, replica, spec, env):
 
 
 @kernel
-def end_run(w, e, r, end_s, steps, replica, spec, env):
-    """Commit ``steps`` steps of the run (or the one prefilling step) that end at ``end_s``."""
+def end_run(w, e, r, end_s, replica, spec, env):
+    """Commit the run (or the one prefilling step), which ends at ``end_s``."""
+    steps = replica.steps
     run_blocks(w, e, r, steps, replica, spec)
     decoding = replica.running - replica.prefilling
     replica.step_count += steps
@@ -349,7 +350,7 @@ def advance(w, e, r, until_s, replica, spec, env):
             if replica.end_s > until_s:
                 return
             start_s = replica.end_s
-            end_run(w, e, r, start_s, replica.steps, replica, spec, env)
+            end_run(w, e, r, start_s, replica, spec, env)
         else:
             if replica.waiting == 0 or replica.start_s >= until_s:
                 return
