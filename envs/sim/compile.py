@@ -22,7 +22,7 @@ config: Any = numba.config  # its settings are made at run time
 
 _ENVS = Path(__file__).resolve().parents[1]
 _SOURCES = [_ENVS / "observation.py", _ENVS / "perf" / "cost_table.py"]
-_SOURCES += sorted([*(_ENVS / "sim").glob("*.py"), *(_ENVS / "workload").glob("*.py")])
+_SOURCES += sorted([*(_ENVS / "sim").rglob("*.py"), *(_ENVS / "workload").glob("*.py")])
 
 
 def _engine_digest() -> str:

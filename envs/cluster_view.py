@@ -1,0 +1,100 @@
+"""What a policy that plans ahead may read of a placement world, and the plan it may submit.
+
+All of it is what a real scheduler knows: devices, links, gangs and their estimates; never true
+durations. Arrays are copies.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .hardware.cluster import Cluster
+
+FREE, DOWN = -1, -2
+
+GANG_VIEW = np.dtype(
+    [
+        ("id", "i4"),  # names the gang in a Plan
+        ("gpus", "i4"),
+        ("arrival_s", "f8"),
+        ("estimate_s", "f8"),  # believed run time at speed 1 without contention
+        ("executed_s", "f8"),  # run time so far
+        ("start_s", "f8"),  # of its present run; NaN while pending
+        ("end_s", "f8"),  # believed end of its present run; NaN while pending
+        ("slowdown", "f8"),  # of its present run by contention, 1 = none
+        ("priority", "f8"),
+        ("tenant", "i4"),
+        ("pool", "i4"),  # the only pool it may use, -1: any
+        ("required", "i4"),  # widest domain allowed, index into hardware.cluster.LEVELS
+        ("preferred", "i4"),
+        ("preemptions", "i4"),
+        ("blocked", "i4"),  # 1: held back from starting or stopping again at this very moment
+    ]
+)
+
+
+@dataclass(frozen=True)
+class ClusterView:
+    """The cluster at a decision.
+
+    Attributes:
+        now_s: time.
+        cluster: nodes, domain tree, fabric (static).
+        gpu_job: int32 (D,), gang that holds each GPU, FREE, or DOWN (no such GPU, or node failed).
+        uplink_job: int32 (S, U), gang that reserved each uplink of a leaf switch, or FREE.
+        uplink_flows: int32 (S, U), entries of running gangs on it; only unused ones can be
+            reserved.
+        circuits: int32 (S, U), spine at the far end of each uplink, -1: dark.
+        link_load: float64 (L,), share of each directed link's capacity in use.
+        pending: GANG_VIEW, in queue order (arrival; a preempted gang keeps its place).
+        running: GANG_VIEW, in order of start.
+        speeds: float64 (len(pending), pools), relative compute rate of each pending gang on each
+            pool, 0: cannot run there.
+        running_speeds: float64 (len(running), pools).
+        tenant_gpus: int32 (tenants,), GPUs held by each tenant.
+        quotas: int32 (tenants,).
+        preemption: whether plans may preempt.
+    """
+
+    now_s: float
+    cluster: Cluster
+    gpu_job: NDArray[np.int32]
+    uplink_job: NDArray[np.int32]
+    uplink_flows: NDArray[np.int32]
+    circuits: NDArray[np.int32]
+    link_load: NDArray[np.float64]
+    pending: NDArray[np.void]
+    running: NDArray[np.void]
+    speeds: NDArray[np.float64]
+    running_speeds: NDArray[np.float64]
+    tenant_gpus: NDArray[np.int32]
+    quotas: NDArray[np.int32]
+    preemption: bool
+
+    @property
+    def node_free(self) -> NDArray[np.int64]:
+        """Free GPUs of every node, int64 (N,)."""
+        return (self.gpu_job.reshape(self.cluster.num_nodes, -1) == FREE).sum(axis=1)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One decision of a planner: preempt some gangs, then start one.
+
+    Attributes:
+        gang: id of a pending gang, or -1 to start none.
+        gpus: int (n,), GPUs in rank order.
+        uplinks: int (n,) or None; uplink of its leaf switch that each GPU sends through, -1: none
+            (its flows stay under the leaf switch). Those uplinks become the gang's own.
+        circuits: int (n,) or None; spine to which each of those uplinks is switched (OCS only).
+        preempt: ids of running gangs to stop first.
+    """
+
+    gang: int
+    gpus: NDArray[np.int64] | None = None
+    uplinks: NDArray[np.int64] | None = None
+    circuits: NDArray[np.int64] | None = None
+    preempt: tuple[int, ...] = ()

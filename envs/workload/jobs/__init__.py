@@ -1,0 +1,1 @@
+"""Jobs: streams of gangs from traces and generators."""
