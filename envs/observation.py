@@ -75,10 +75,80 @@ CANDIDATES = (
     Column("price", "$/h", 10.0, "price of the replica's devices"),
 )
 
+PLACEMENT_CLUSTER = (
+    Column("kind_route", "flag", None, "a request waits for a replica"),
+    Column("kind_place", "flag", None, "a gang waits for devices"),
+    Column("kind_scale", "flag", None, "a replica may be added or removed"),
+    Column("progress", "share", None, "finished share of the episode's gangs"),
+    Column("arrival_rate", "gang/h", 30.0, "moving average over about 32 arrivals"),
+    Column("pending", "gang", 16.0, "gangs that wait for devices"),
+    Column("pending_gpus", "GPU", 256.0, "GPUs that they ask for"),
+    Column("running", "gang", 32.0, "gangs that run"),
+    Column("free", "share", None, "free GPUs"),
+    Column("down", "share", None, "GPUs of failed nodes"),
+    Column("empty_nodes", "share", None, "nodes all of whose GPUs are free"),
+    Column("fragmentation", "share", None, "free GPUs on partly used nodes, of all free ones"),
+    Column("link_mean", "share", None, "mean load of the leaf switches' links"),
+    Column("link_max", "share", None, "highest load of them"),
+    Column("contention", "share", None, "speed that running gangs lose to contention, mean"),
+)
+
+PLACEMENT_QUEUE = (
+    Column("is_request", "flag", None, "the row holds a request"),
+    Column("is_gang", "flag", None, "the row holds a gang"),
+    Column("gpus", "GPU", 64.0, "size of the gang"),
+    Column("estimate_s", "s", 3600.0, "estimated run time without contention at speed 1"),
+    Column("age_s", "s", 3600.0, "time since arrival"),
+    Column("priority", "share", None, "0 lowest, 1 highest"),
+    Column("executed_s", "s", 3600.0, "run time so far (it was preempted, or its node failed)"),
+    Column("comm_share", "share", None, "share of an iteration that it communicates, alone"),
+    Column("required", "share", None, "widest domain allowed: 0 node, 1/3 leaf, 2/3 pod, 1 all"),
+    Column("preferred", "share", None, "domain preferred, same scale"),
+    Column("tenant_share", "share", None, "its tenant's quota in use"),
+    Column("preemptions", "preemption", 4.0, "how often it was preempted"),
+)
+
+PLACEMENT_CANDIDATES = (
+    Column("is_place", "flag", None, "starts a gang"),
+    Column("is_preempt", "flag", None, "stops a running gang, which goes back to the queue"),
+    Column("is_wait", "flag", None, "waits for the next event"),
+    Column("is_own", "flag", None, "stands for a plan of the policy's own"),
+    Column("position", "gang", 8.0, "gangs before it in the queue"),
+    Column("gpus", "GPU", 64.0, "size of the gang"),
+    Column("estimate_s", "s", 3600.0, "estimated run time without contention at speed 1"),
+    Column("age_s", "s", 3600.0, "time since arrival"),
+    Column("executed_s", "s", 3600.0, "run time so far"),
+    Column("priority", "share", None, "0 lowest, 1 highest"),
+    Column("plan_pack", "flag", None, "tightest node, else tightest leaf, else fullest leafs"),
+    Column("plan_fewest_leafs", "flag", None, "leafs with the most room first"),
+    Column("plan_pod", "flag", None, "tightest pod, in it the leafs with the most room"),
+    Column("plan_spread", "flag", None, "emptiest node, or nodes dealt over all leafs"),
+    Column("plan_least_loaded", "flag", None, "leafs whose links are least loaded first"),
+    Column("plan_isolated", "flag", None, "leafs joined by links that become its own"),
+    Column("plan_optical", "flag", None, "the same with optical circuits set for it"),
+    Column("speed", "share", None, "compute rate on that pool, its fastest pool = 1"),
+    Column("nodes", "node", 8.0, "nodes that it takes"),
+    Column("price", "$/h", 100.0, "price of its GPUs"),
+    Column("leafs", "leaf", 4.0, "leafs that it spans"),
+    Column("leftover", "share", None, "GPUs left free on the leafs that it touches"),
+    Column("fragmentation", "share", None, "free GPUs on partly used nodes, afterwards"),
+    Column("link_load", "share", None, "highest mean load of the links of a leaf that it spans"),
+    Column("sharing", "gang", 4.0, "running gangs with traffic on links of those leafs"),
+    Column("comm_share", "share", None, "share of an iteration that it communicates, alone"),
+    Column("free_after", "share", None, "free GPUs afterwards"),
+    Column("tenant_share", "share", None, "its tenant's quota in use afterwards"),
+)
+
 TABLES: dict[str, tuple[Column, ...]] = {
     "cluster": CLUSTER,
     "queue": QUEUE,
     "candidates": CANDIDATES,
+}
+
+PLACEMENT_TABLES: dict[str, tuple[Column, ...]] = {
+    "cluster": PLACEMENT_CLUSTER,
+    "queue": PLACEMENT_QUEUE,
+    "candidates": PLACEMENT_CANDIDATES,
 }
 
 
@@ -89,10 +159,12 @@ def index(key: str, name: str) -> int:
     Raises:
         KeyError: if the key has no such column; the message lists those it has.
     """
-    names = [column.name for column in TABLES[key]]
-    if name not in names:
-        raise KeyError(f"observation {key!r} has no column {name!r}; it has {', '.join(names)}")
-    return names.index(name)
+    for tables in (TABLES, PLACEMENT_TABLES):
+        names = [column.name for column in tables[key]]
+        if name in names:
+            return names.index(name)
+    known = dict.fromkeys(c.name for c in TABLES[key] + PLACEMENT_TABLES[key])
+    raise KeyError(f"observation {key!r} has no column {name!r}; it has {', '.join(known)}")
 
 
 def read(observation: dict[str, NDArray], key: str, name: str) -> NDArray[np.float64]:
@@ -100,8 +172,16 @@ def read(observation: dict[str, NDArray], key: str, name: str) -> NDArray[np.flo
 
     Shape: that of ``observation[key]`` without its last axis, for example ``(n, C)`` for
     ``"candidates"`` of a batch of n environments.
+
+    Raises:
+        KeyError: if this world has no such column.
     """
     at = index(key, name)
     values = observation[key][..., at].astype(np.float64)
-    scale = TABLES[key][at].scale
+    is_routing = observation[key].shape[-1] == len(TABLES[key])
+    table = TABLES[key] if is_routing else PLACEMENT_TABLES[key]
+    if at >= len(table) or table[at].name != name:
+        known = ", ".join(column.name for column in table)
+        raise KeyError(f"observation {key!r} has no column {name!r} in this world; it has {known}")
+    scale = table[at].scale
     return values if scale is None else scale * values / (1.0 - values)
