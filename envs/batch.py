@@ -10,99 +10,39 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from .perf import capability, tabulate
-from .perf.cost_table import COST
 from .scenario import Scenario
 from .sim.compile import is_warm
-from .sim.decisions import run_batch
-from .sim.records import CONFIG, SPEC
-from .sim.world import Static, World, records
-
-
-def build_static(scenario: Scenario) -> Static:
-    """Turn a scenario into the records and tables that the engine reads."""
-    kinds = list(dict.fromkeys(replica.deployment for replica in scenario.replicas))
-    tables = [tabulate(kind) for kind in kinds]
-    costs = records(len(kinds), COST)
-    linear_s = np.zeros((len(kinds), max(len(table.linear_s) for table in tables)))
-    head_s = np.zeros((len(kinds), max(len(table.head_s) for table in tables)))
-    for row, table in enumerate(tables):
-        costs[row] = table.coefficients
-        linear_s[row, : len(table.linear_s)] = table.linear_s
-        head_s[row, : len(table.head_s)] = table.head_s
-    config = records(1, CONFIG)
-    config[0] = (
-        scenario.slo.ttft_s,
-        scenario.slo.tpot_s,
-        scenario.router.signal_interval_s,
-        scenario.router.hold_s,
-        scenario.router.hold_limit_s,
-        *scenario.reward,
-    )
-    return Static(_specs(scenario, kinds), costs, linear_s, head_s, config)
-
-
-def _specs(scenario: Scenario, kinds: list) -> NDArray[np.void]:
-    """Return one SPEC record per replica."""
-    prompt, output = scenario.workload.mean_lengths()
-    fastest = max(replica.capacity for replica in scenario.replicas)
-    unit = scenario.workload.prefix_block_tokens
-    specs = records(len(scenario.replicas), SPEC)
-    device = 0
-    for row, replica in enumerate(scenario.replicas):
-        deployment = replica.deployment
-        able = capability(deployment)
-        batch = able.max_batch(prompt, output)
-        memory = deployment.gpu.memory_bytes * deployment.gpus
-        kv_bytes = deployment.model.kv_bytes_per_token(deployment.kv_dtype)
-        kv_share = replica.kv_blocks * deployment.block_size * kv_bytes / memory
-        kv_share = min(kv_share, deployment.gpu_memory_utilization)
-        specs[row] = (
-            deployment.max_num_seqs,
-            deployment.max_num_batched_tokens,
-            deployment.block_size,
-            replica.kv_blocks,
-            unit,
-            unit // deployment.block_size,
-            kinds.index(deployment),
-            device,
-            deployment.gpus,
-            deployment.gpu_memory_utilization - kv_share,
-            kv_share,
-            replica.capacity / fastest,
-            able.decode_s(batch, batch * (prompt + output / 2)) / batch,
-            replica.price_per_h,
-            np.random.SeedSequence(row).generate_state(1, np.uint64)[0],
-        )
-        device += deployment.gpus
-    return specs
+from .sim.world import World
 
 
 class Batch:
     """``num_envs`` worlds of one scenario, with their spaces, seeds and observations.
 
-    Args:
-        scenario: what to simulate.
-        num_envs: how many.
+    A kind of scenario has its own subclass, which builds the world and loads episodes into it.
+
+    Attributes:
+        scenario: what is simulated.
+        world: state and engine.
     """
 
-    def __init__(self, scenario: Scenario, num_envs: int) -> None:
-        self.scenario = scenario
-        num_ids, num_nodes = scenario.workload.room
-        self.world = World(
-            build_static(scenario),
-            num_envs,
-            scenario.workload.num_requests,
-            num_ids,
-            num_nodes,
-            scenario.observation.queue_rows,
-            hold=scenario.router.hold_s > 0,
-        )
-        self._compile()
+    scenario: Scenario
+    world: World
+
+    def load(self, e: int, rng: np.random.Generator) -> None:
+        """Draw the next episode of environment ``e``."""
+        raise NotImplementedError
+
+    def results(self, e: int) -> dict[str, NDArray]:
+        """Return the table of environment ``e``'s episode; times are NaN if not reached."""
+        raise NotImplementedError
+
+    def render(self, e: int, mode: str) -> Any:
+        """Return environment ``e`` as text ("ansi") or as a uint8 image ("rgb_array")."""
+        raise NotImplementedError
 
     @property
     def action_space(self) -> spaces.Discrete:
-        """One candidate per replica, and one to hold the request back if the scenario allows."""
+        """One action per candidate."""
         return spaces.Discrete(self.world.num_candidates)
 
     @property
@@ -115,40 +55,9 @@ class Batch:
         boxes["action_mask"] = spaces.Box(0, 1, (self.world.num_candidates,), np.int8)
         return spaces.Dict(boxes)
 
-    def load(self, e: int, rng: np.random.Generator) -> None:
-        """Draw the next episode of environment ``e``."""
-        stream = self.scenario.workload.sample(rng)
-        self.world.load(e, stream, self.scenario.estimate(rng, stream.output_tokens))
-
-    def results(self, e: int) -> dict[str, NDArray]:
-        """Return the per-request table of environment ``e``'s episode; times NaN if not reached.
-
-        Columns, all of shape (N,): `arrival_s`, `first_token_s`, `finish_s`, `prompt_tokens`,
-        `output_tokens`, `replica` (-1: none), `cached_tokens`, `preemptions`, `priority`,
-        `session`.
-        """
-        rows = self.world.requests[e][: int(self.world.envs["num_requests"][e])]
-        table = {
-            name: np.array(rows[name])
-            for name in (
-                "arrival_s",
-                "first_token_s",
-                "finish_s",
-                "prompt_tokens",
-                "output_tokens",
-                "replica",
-                "cached_tokens",
-                "preemptions",
-                "priority",
-                "session",
-            )
-        }
-        table["cached_tokens"] = np.maximum(table["cached_tokens"], 0)
-        return table
-
-    def _compile(self) -> None:
+    def compile(self) -> None:
         """Have the engine compiled or loaded from the cache; say so if it must be compiled."""
-        if is_warm(run_batch):
+        if is_warm(type(self.world).run_batch):
             self.world.warm_up()
             return
         print("gpuyard: compiling the engine, once per machine ...", file=sys.stderr, flush=True)
@@ -156,3 +65,16 @@ class Batch:
         self.world.warm_up()
         seconds = time.perf_counter() - began
         print(f"gpuyard: compiled in {seconds:.0f} s", file=sys.stderr, flush=True)
+
+
+def make_batch(scenario: Scenario, num_envs: int) -> Batch:
+    """Return ``num_envs`` worlds of the kind that ``scenario`` describes."""
+    from .placement_scenario import PlacementScenario
+
+    if isinstance(scenario, PlacementScenario):
+        from .placement_batch import PlacementBatch
+
+        return PlacementBatch(scenario, num_envs)
+    from .serving_batch import ServingBatch
+
+    return ServingBatch(scenario, num_envs)

@@ -9,11 +9,9 @@ import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
-from . import rendering
-from .batch import Batch
+from .batch import make_batch
 from .scenario import Scenario, load
-from .sim.decisions import START, STEP
-from .sim.world import INFO_KEYS
+from .sim.world import START, STEP
 
 Observation = dict[str, NDArray]
 _STEP, _START = np.array([STEP]), np.array([START])
@@ -178,7 +176,7 @@ class ClusterEnv(gym.Env[Observation, np.int64]):
             raise ValueError(f"render_mode = {render_mode!r} must be None or one of {allowed}")
         self.scenario = load(scenario)
         self.render_mode = render_mode
-        self._batch = Batch(self.scenario, 1)
+        self._batch = make_batch(self.scenario, 1)
         self._world = self._batch.world
         self._action = np.zeros(1, np.int64)
         self.action_space = self._batch.action_space
@@ -234,10 +232,7 @@ class ClusterEnv(gym.Env[Observation, np.int64]):
         """Return the world as text ("ansi") or as a uint8 image (h, w, 3) ("rgb_array")."""
         if self.render_mode is None:
             return None
-        picture = rendering.Picture.of(self.scenario, self._world, 0)
-        if self.render_mode == "ansi":
-            return rendering.as_text(picture)
-        return rendering.as_image(picture)
+        return self._batch.render(0, self.render_mode)
 
     def _run(self, orders: NDArray[np.int64]) -> tuple[Observation, dict[str, Any]]:
         """Let the engine step or reset the world; return fresh observation and info."""
@@ -246,4 +241,4 @@ class ClusterEnv(gym.Env[Observation, np.int64]):
         return self._world.first_observation(self._outputs), self._info()
 
     def _info(self) -> dict[str, Any]:
-        return dict(zip(INFO_KEYS, self._outputs.numbers[0, 1:].tolist(), strict=True))
+        return dict(zip(self._world.info_keys, self._outputs.numbers[0, 1:].tolist(), strict=True))

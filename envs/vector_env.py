@@ -11,12 +11,10 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
-from . import rendering
-from .batch import Batch
+from .batch import make_batch
 from .cluster_env import ClusterEnv
 from .scenario import Scenario, load
-from .sim.decisions import IDLE, START, STEP
-from .sim.world import INFO_KEYS, Outputs
+from .sim.world import IDLE, START, STEP, Outputs
 
 Observation = dict[str, NDArray]
 
@@ -63,7 +61,7 @@ class ClusterVectorEnv(VectorEnv[Observation, NDArray[np.int64], NDArray[Any]]):
         self.scenario = load(scenario)
         self.max_episode_steps = max_episode_steps
         self.render_mode = render_mode
-        self._batch = Batch(self.scenario, num_envs)
+        self._batch = make_batch(self.scenario, num_envs)
         self._world = self._batch.world
         self.single_action_space = self._batch.action_space
         self.single_observation_space = self._batch.observation_space
@@ -168,11 +166,8 @@ class ClusterVectorEnv(VectorEnv[Observation, NDArray[np.int64], NDArray[Any]]):
         """Return one picture per environment; see the single environment."""
         if self.render_mode is None:
             return None
-        draw = rendering.as_text if self.render_mode == "ansi" else rendering.as_image
-        return tuple(
-            draw(rendering.Picture.of(self.scenario, self._world, index))
-            for index in range(self.num_envs)
-        )
+        mode = self.render_mode
+        return tuple(self._batch.render(index, mode) for index in range(self.num_envs))
 
     def _seed(self, seed: int | Sequence[int | None] | None, mask: NDArray[np.bool_]) -> None:
         """Give the masked environments their own generators, as Gymnasium seeds a single one."""
@@ -227,7 +222,7 @@ class ClusterVectorEnv(VectorEnv[Observation, NDArray[np.int64], NDArray[Any]]):
         if mask is None:
             mask = np.ones(self.num_envs, np.bool_)
         infos: dict[str, Any] = {}
-        for column, key in enumerate(INFO_KEYS, start=1):
+        for column, key in enumerate(self._world.info_keys, start=1):
             infos[key] = numbers[:, column]
             infos[f"_{key}"] = mask
         return infos

@@ -8,7 +8,8 @@ from reference_serving import ReplicaSpec
 
 from gpuyard.envs.perf.cost_table import COST, CostTable
 from gpuyard.envs.sim.records import CONFIG, SPEC
-from gpuyard.envs.sim.world import Static, World, records
+from gpuyard.envs.sim.serving_world import ServingWorld, Static
+from gpuyard.envs.sim.world import records
 from gpuyard.envs.workload.stream import RequestStream
 
 
@@ -102,7 +103,9 @@ def reference_requests(stream: RequestStream) -> list[Request]:
     ]
 
 
-def engine_world(specs: list[ReplicaSpec], tables: list[CostTable], stream: RequestStream) -> World:
+def engine_world(
+    specs: list[ReplicaSpec], tables: list[CostTable], stream: RequestStream
+) -> ServingWorld:
     spec_records = records(len(specs), SPEC)
     for r, spec in enumerate(specs):
         unit = spec.prefix_block_tokens
@@ -133,7 +136,7 @@ def engine_world(specs: list[ReplicaSpec], tables: list[CostTable], stream: Requ
     config = records(1, CONFIG)
     config[0] = (1.0, 0.05, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0)
     nodes = int(stream.prefix_ids.max(initial=0)) + 1
-    world = World(
+    world = ServingWorld(
         Static(spec_records, costs, linear, head, config),
         num_envs=1,
         num_requests=len(stream),

@@ -15,7 +15,7 @@ from gymnasium.wrappers import FlattenObservation
 
 import gpuyard  # noqa: F401
 from gpuyard.envs.scenario import from_dict
-from gpuyard.envs.sim.world import INFO_KEYS
+from gpuyard.envs.sim.serving_world import INFO_KEYS
 
 SMALL = {
     "replicas": [

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 import gpuyard  # noqa: F401
 from gpuyard.envs.cluster_env import ClusterEnv
 from gpuyard.envs.scenario import Scenario, Workload, from_dict
-from gpuyard.envs.sim.world import World
+from gpuyard.envs.sim.serving_world import ServingWorld
 from gpuyard.envs.workload.presets import PRESETS
 
 FEW = settings(
@@ -80,7 +80,7 @@ def make(scenario: Scenario) -> ClusterEnv:
     return env
 
 
-def blocks_are_conserved(world: World, r: int) -> None:
+def blocks_are_conserved(world: ServingWorld, r: int) -> None:
     """Free and held blocks add up, by walking the free queue and the running batch."""
     replica, spec = world.replicas[0, r], world.static.specs[r]
     nodes, holders = world.nodes[0, :, r], world.holders[0, :, r]
@@ -118,7 +118,7 @@ def blocks_are_conserved(world: World, r: int) -> None:
     assert held + free == spec["kv_blocks"], "blocks were lost or made"
 
 
-def limits_are_kept(world: World, r: int) -> None:
+def limits_are_kept(world: ServingWorld, r: int) -> None:
     replica, spec = world.replicas[0, r], world.static.specs[r]
     assert 0 <= replica["prefilling"] <= replica["running"] <= spec["max_num_seqs"]
     assert 0 <= replica["free_blocks"] <= spec["kv_blocks"]
@@ -132,7 +132,7 @@ def limits_are_kept(world: World, r: int) -> None:
         assert replica["waiting"] == 0 or replica["start_s"] == world.envs["now_s"][0]
 
 
-def books_agree(world: World, r: int) -> None:
+def books_agree(world: ServingWorld, r: int) -> None:
     """The replica's running sums against the requests that they sum over."""
     replica = world.replicas[0, r]
     rows = world.requests[0]
@@ -158,7 +158,7 @@ def books_agree(world: World, r: int) -> None:
 
 
 def check_world(env: ClusterEnv) -> None:
-    world: World = env._batch.world
+    world: ServingWorld = env._batch.world
     envs = world.envs[0]
     for r in range(len(world.static.specs)):
         blocks_are_conserved(world, r)

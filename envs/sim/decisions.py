@@ -8,6 +8,7 @@ from .compile import kernel
 from .observe import fits, may_hold, observe, predict_prefill_s, report, write_info
 from .serving import advance, submit
 from .state import bind
+from .world import IDLE, STEP
 
 AVERAGED_ARRIVALS = 32.0
 
@@ -138,9 +139,6 @@ def run_until_decision(w, e, env):
         env.done = 1
         for index in range(env.num_requests):
             env.now_s = max(env.now_s, w.requests[e, index].finish_s)
-
-
-IDLE, STEP, START = 0, 1, 2  # what an environment of a batch is to do
 
 
 @kernel(inline=False)
