@@ -59,6 +59,8 @@ KIND = np.dtype(  # a type of job: a model with a layout on so many GPUs
         ("hidden_s", "f8"),  # its last part, beside which the communication runs
         ("memory_bytes", "f8"),  # per GPU
         ("load", "f8"),  # share of peak FLOP/s while it computes
+        ("nominal_s", "f8"),  # seconds of an iteration at speed 1, nothing else on the network
+        ("comm_share", "f8"),  # share of nominal_s that it communicates
     ]
 )
 
@@ -107,7 +109,8 @@ JOB = np.dtype(
         ("ran_s", "f8"),  # in earlier runs
         ("preemptions", "i4"),
         ("failures", "i4"),
-        ("network_s", "f8"),  # part of its wait in which GPUs were free but not the links
+        ("network_wait_s", "f8"),  # oldest of the queue, enough whole nodes free, not started
+        ("ideal_run_s", "f8"),  # run time if no two flows had ever met
         # its progress: ``left`` at ``since_s``, shrinking by ``rate`` a second
         ("iterations_left", "f8"),
         ("left", "f8"),  # fluid: iterations; flow: of the part of an iteration under way
@@ -159,7 +162,10 @@ GANG_ENV = np.dtype(
         ("down_gpus", "i4"),
         ("next_failure_s", "f8"),
         ("next_repair_s", "f8"),
-        ("changed_s", "f8"),  # last time that a gang started, ended or was preempted
+        ("partial_gpus", "i4"),  # free GPUs on nodes that are partly used
+        ("waited", "i4"),  # 1: the last decision was to wait, so time moves on
+        ("power_w", "f8"),  # of all GPUs, as they are allocated
+        ("price_per_s", "f8"),  # of the allocated GPUs
         ("done", "i4"),
         ("decisions", "i8"),
         ("invalid_actions", "i8"),
@@ -171,17 +177,16 @@ GANG_ENV = np.dtype(
         ("jct_s", "f8"),
         ("jrt_s", "f8"),
         ("jwt_s", "f8"),
-        ("slowdown", "f8"),
-        ("contention", "f8"),
+        ("slowdown", "f8"),  # bounded slowdowns of finished gangs
+        ("contention", "f8"),  # run time over run time without contention, of finished gangs
         ("busy_gpu_s", "f8"),
-        ("idle_gpu_s", "f8"),
         ("energy_j", "f8"),
         ("cost", "f8"),
         ("waiting_s", "f8"),  # integral of the number of pending gangs
-        ("in_system_s", "f8"),
-        ("network_wait_s", "f8"),
+        ("in_system_s", "f8"),  # integral of the number of unfinished ones
+        ("head_wait_s", "f8"),  # time in which a gang was the oldest pending one
+        ("network_wait_s", "f8"),  # part of it in which enough whole nodes were free
         ("fragmented_gpu_s", "f8"),
-        ("slowdown_value", "f8"),
         ("reward_value", "f8"),
     ]
 )
@@ -192,7 +197,9 @@ GANG_CONFIG = np.dtype(
         ("plans", "i4"),
         ("pools", "i4"),
         ("running_rows", "i4"),  # running gangs that may be preempted
-        ("aggregate", "i4"),
+        ("aggregate", "i4"),  # 1: devices and links are observed per leaf
+        ("preemption", "i4"),
+        ("planner", "i4"),  # 1: a planner is asked whenever a gang is pending
         ("preempt_s", "f8"),  # lost by a gang each time that it is preempted
         ("checkpoint_s", "f8"),  # work since the last multiple of it is lost by a failure
         ("failure_s", "f8"),  # mean time between failures of one node, 0: never

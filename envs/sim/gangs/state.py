@@ -40,6 +40,21 @@ class GangState(NamedTuple):
         order: int32 (E, D), scratch: GPUs of a job in rank order.
         tenant_gpus: int32 (E, tenants), GPUs that each tenant holds.
         repairs: float64 (E, N), when a node comes back, inf: it is up.
+        switch_begin: int32 (leafs + 1,), leaf switches of leaf i are ``switch_begin[i] ..``.
+        leaf_gangs: int32 (E, leafs), running gangs that reach beyond the leaf.
+        leaf_load: float64 (E, leafs), mean load of the links of its switches, a share.
+        ports: int32 (E, A, U), circuits that end at spine a on optical switch u.
+        gpu_memory: float32 (E, D), share in use.
+        gpu_load: float32 (E, D), share of peak in use.
+        chosen: int32 (E, leafs), scratch: leafs of a plan in order.
+        counts: int32 (E, leafs), scratch: nodes that the plan takes of each.
+        proposal: int32 (E, 2), a planner's gang and how many gangs to preempt first.
+        proposed_gpus: int32 (E, D), its GPUs in rank order.
+        proposed_uplinks: int32 (E, D), uplink per rank, -1: none.
+        proposed_circuits: int32 (E, D), spine per rank, -1: as it is.
+        proposed_stops: int32 (E, J), gangs to preempt.
+        cluster, memory, device_load, link_load, queue, candidates: float32, the observation keys.
+        mask: int8 (E, C).
     """
 
     envs: Any
@@ -73,3 +88,23 @@ class GangState(NamedTuple):
     order: Any
     tenant_gpus: Any
     repairs: Any
+    switch_begin: Any
+    leaf_gangs: Any
+    leaf_load: Any
+    ports: Any
+    gpu_memory: Any
+    gpu_load: Any
+    chosen: Any
+    counts: Any
+    proposal: Any
+    proposed_gpus: Any
+    proposed_uplinks: Any
+    proposed_circuits: Any
+    proposed_stops: Any
+    cluster: Any
+    memory: Any
+    device_load: Any
+    link_load: Any
+    queue: Any
+    candidates: Any
+    mask: Any
