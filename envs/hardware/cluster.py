@@ -27,6 +27,7 @@ class Pool:
         nics_per_node: NICs in each node; a flow gets at most one NIC, a node all of them.
         nic_bytes_per_s: of one NIC, per direction.
         scale_up_bytes_per_s: of one GPU inside its node, per direction.
+        nodes_per_leaf: nodes under one leaf switch or rail group; 0: as the fabric has it.
     """
 
     gpu: GPU
@@ -35,6 +36,7 @@ class Pool:
     nics_per_node: int
     nic_bytes_per_s: float
     scale_up_bytes_per_s: float
+    nodes_per_leaf: int = 0
 
 
 @dataclass(frozen=True)
