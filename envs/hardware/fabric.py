@@ -35,12 +35,13 @@ def pool(
     nic_gbit: float | None = None,
     scale_up_gbps: float | None = None,
     nodes_per_leaf: int = 0,
+    where: str = "pool",
 ) -> Pool:
     """Return a pool of nodes; what is not given is usual for the GPU.
 
     ``scale_up_gbps`` is in GB/s, as in ``gpus.csv``. A node is the GPU's scale-up domain (NVSwitch
     and PCIe: 8, NVL72: 72) with a NIC per GPU. GPUs that are bridged in pairs fill nodes of 8 and
-    talk over PCIe.
+    talk over PCIe. ``where`` names the pool in errors.
 
     Raises:
         ScenarioError: naming the field, its value and the remedy.
@@ -57,7 +58,7 @@ def pool(
         scale_up_bytes_per_s=usual if scale_up_gbps is None else scale_up_gbps * 1e9,
         nodes_per_leaf=nodes_per_leaf,
     )
-    check_pool(result, f"pool of {gpu.name}")
+    check_pool(result, where)
     return result
 
 

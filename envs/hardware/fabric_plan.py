@@ -65,14 +65,14 @@ def check_pool(each: Pool, where: str) -> None:
     for field in ("nodes", "gpus_per_node", "nics_per_node"):
         value = getattr(each, field)
         if not _whole(value) or value < 1:
-            raise ScenarioError(f"{where}: {field} = {value!r} must be a whole number >= 1")
+            raise ScenarioError(f"{where}.{field} = {value!r} must be a whole number >= 1")
     if not _whole(each.nodes_per_leaf) or each.nodes_per_leaf < 0:
         value = each.nodes_per_leaf
-        raise ScenarioError(f"{where}: nodes_per_leaf = {value!r}: give 1 or more, or leave it out")
+        raise ScenarioError(f"{where}.nodes_per_leaf = {value!r}: give 1 or more, or leave it out")
     for field, shown in (("nic_bytes_per_s", "nic_gbit"), ("scale_up_bytes_per_s",) * 2):
         value = getattr(each, field)
         if not 0 < value < float("inf"):
-            raise ScenarioError(f"{where}: {shown} = {value!r} carries nothing: give a rate > 0")
+            raise ScenarioError(f"{where}.{shown} = {value!r} carries nothing: give a rate > 0")
 
 
 def check_plan(pools: tuple[Pool, ...], plan: FabricPlan) -> None:
@@ -80,7 +80,7 @@ def check_plan(pools: tuple[Pool, ...], plan: FabricPlan) -> None:
     if not pools:
         raise ScenarioError("cluster: no pools; give at least one [[cluster.pools]] table")
     for each in pools:
-        check_pool(each, f"pool of {each.gpu.name}")
+        check_pool(each, f"cluster.pools of {each.gpu.name}")
     if plan.kind not in KINDS:
         raise fabric_error(plan, "kind", f"use one of {', '.join(KINDS)}")
     for field, low in _LOWEST.items():
