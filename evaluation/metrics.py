@@ -6,6 +6,7 @@ TPOT                   time per output token: (finish - first token) / (tokens -
 E2E                    end to end: finish - arrival
 SLO attainment         share of requests that met both objectives
 goodput                such requests per second
+JCT, JRT, JWT, ...     of training jobs: see :mod:`.jobs`
 =====================  =============================================================
 
 The definitions of TTFT and TPOT are those of vLLM's ``benchmark_serving`` and of DistServe (Zhong
@@ -14,6 +15,7 @@ et al., OSDI 2024), whose goodput this is.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -50,6 +52,16 @@ METRICS = (
     Metric("slo_attainment", "SLO %", scale=100.0, digits=1, higher_is_better=True),
     Metric("goodput", "goodput req/s", digits=2, higher_is_better=True),
     Metric("prefix_hit_rate", "prefix hits %", scale=100.0, digits=1, higher_is_better=True),
+    Metric("jct_mean_s", "JCT s", digits=0),
+    Metric("jct_p99_s", "JCT P99 s", digits=0),
+    Metric("jrt_mean_s", "JRT s", digits=0),
+    Metric("jwt_mean_s", "JWT s", digits=0),
+    Metric("network_wait_share", "of it for network %", scale=100.0, digits=1),
+    Metric("slowdown_mean", "slowdown", digits=2),
+    Metric("rho_p95", "rho P95", digits=2),
+    Metric("contention_mean", "contention", digits=3),
+    Metric("jain_jobs", "Jain", digits=3, higher_is_better=True),
+    Metric("utilisation", "utilisation %", scale=100.0, digits=1, higher_is_better=True),
     Metric("preemptions", "preemptions", digits=1),
 )
 """The columns of the printed tables, in order; a scenario shows those that it measures."""
@@ -84,11 +96,22 @@ def request_latencies(requests: dict[str, NDArray]) -> dict[str, NDArray[np.floa
 
 def latency_metrics(latencies: dict[str, NDArray[np.float64]]) -> dict[str, float]:
     """Return mean and percentiles of each latency, named like ``ttft_p99_s``."""
-    metrics = {}
+    metrics: dict[str, float] = {}
     for name, values in latencies.items():
-        if len(values) == 0:
-            continue
-        metrics[f"{name}_mean_s"] = float(values.mean())
-        for percent, value in zip(PERCENTILES, np.percentile(values, PERCENTILES), strict=True):
-            metrics[f"{name}_p{percent}_s"] = float(value)
+        metrics |= summarise(name, values, PERCENTILES, "_s")
+    return metrics
+
+
+def summarise(
+    name: str, values: NDArray[np.float64], percentiles: Sequence[int], suffix: str = ""
+) -> dict[str, float]:
+    """Return mean and percentiles (interpolated linearly), named like ``ttft_p99_s``.
+
+    Nothing is returned of no values.
+    """
+    if len(values) == 0:
+        return {}
+    metrics = {f"{name}_mean{suffix}": float(values.mean())}
+    for percent, value in zip(percentiles, np.percentile(values, percentiles), strict=True):
+        metrics[f"{name}_p{percent}{suffix}"] = float(value)
     return metrics

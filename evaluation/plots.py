@@ -1,4 +1,4 @@
-"""PNG plots: bars with confidence intervals, distribution of TTFT, learning curve.
+"""PNG plots: bars with confidence intervals, distribution of TTFT or JCT, learning curve, Gantt.
 
 The policies under test are drawn in colour, the rest in grey, best on top.
 """
@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .metrics import metric
 from .rollout import Rollout
@@ -20,12 +21,25 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 ACCENT, GREY, LIGHT, INK = "#1f6fb4", "#9aa0a6", "#d5d8dc", "#30343a"
-BARS = ("ttft_mean_s", "ttft_p99_s", "tpot_mean_s", "e2e_mean_s", "slo_attainment", "goodput")
+BARS = (
+    *("ttft_mean_s", "ttft_p99_s", "tpot_mean_s", "e2e_mean_s", "slo_attainment", "goodput"),
+    *("jct_mean_s", "jct_p99_s", "jrt_mean_s", "jwt_mean_s", "slowdown_mean", "utilisation"),
+)
+"""Metrics with a panel of bars, if they were measured."""
+
+ITEMS = {
+    "ttft": ("TTFT", "requests", "time to first token"),
+    "jct": ("JCT", "jobs", "job completion time"),
+}
+"""What a distribution is of: abbreviation, what is counted, full name."""
+
 SMOOTHING = 9
 """Updates in the moving average of the learning curve."""
 
-NAIVE = ("random", "round-robin")
+NAIVE = ("random", "round-robin", "gang/random", "gang/fifo")
 """What every plot names, if it was run."""
+
+HOUR_S = 3600.0
 
 OUTLIER = 4.0
 """A bar longer than this many medians is cut and labelled, so that the others stay readable."""
@@ -50,13 +64,16 @@ def bars(rollouts: Sequence[Rollout], highlight: Sequence[str], path: Path) -> N
     _save(figure, path)
 
 
-def ttft_distribution(rollouts: Sequence[Rollout], highlight: Sequence[str], path: Path) -> None:
-    """Draw the share of requests whose first token came within t seconds, per policy."""
+def distribution(
+    rollouts: Sequence[Rollout], highlight: Sequence[str], name: str, path: Path
+) -> None:
+    """Draw the share of requests or jobs whose time ``name`` was at most t seconds, per policy."""
+    short, items, title = ITEMS[name]
     ranked = sorted(rollouts, key=lambda r: r.metrics["reward"].mean())
     figure, (axis,) = _figure(1, 1, panel_height=4.2, panel_width=7.0)
     named = _named(ranked, highlight)
     for rollout in ranked:
-        times = np.sort(rollout.ttft_s)
+        times = np.sort(rollout.times_s[name])
         if not len(times):
             continue
         share = np.arange(1, len(times) + 1) / len(times)
@@ -65,8 +82,8 @@ def ttft_distribution(rollouts: Sequence[Rollout], highlight: Sequence[str], pat
         label = rollout.policy if rollout.policy in named else None
         width = 2.2 if rollout.policy in highlight else 1.2
         axis.plot(times[keep], share[keep], color=colour, linewidth=width, label=label)
-    axis.set(xscale="log", xlabel="TTFT, s", ylabel="share of requests", ylim=(0, 1))
-    axis.set_title(f"{rollouts[0].scenario}: time to first token", color=INK)
+    axis.set(xscale="log", xlabel=f"{short}, s", ylabel=f"share of {items}", ylim=(0, 1))
+    axis.set_title(f"{rollouts[0].scenario}: {title}", color=INK)
     axis.grid(color=LIGHT, linewidth=0.5)
     axis.legend(frameon=False, fontsize=8, loc="upper left")
     _save(figure, path)
@@ -96,6 +113,49 @@ def learning_curve(
     axis.set_title("training episodes; dashed: baselines on held-out seeds", color=INK, fontsize=10)
     axis.legend(frameon=False, fontsize=8, loc="lower right")
     _save(figure, path)
+
+
+def gantt(jobs: dict[str, NDArray], title: str, path: Path) -> None:
+    """Draw when each job of an episode waited and ran, and the GPUs asked for and held.
+
+    A line per job, in order of arrival: grey until its first start, then coloured, darker the
+    larger the gang, until its finish; dashed if it was interrupted (the table does not say when).
+
+    Args:
+        jobs: the per-job table; what has not started or finished is drawn up to the last event.
+        title: of the picture.
+        path: the PNG file to write.
+    """
+    from matplotlib.colors import LogNorm
+
+    arrival, start, finish = (jobs[key] / HOUR_S for key in ("arrival_s", "start_s", "finish_s"))
+    end = np.nanmax(np.concatenate([arrival, start, finish]))
+    start, finish = (np.where(np.isfinite(times), times, end) for times in (start, finish))
+    whole = jobs["preemptions"] + jobs["failures"] == 0
+    figure, (lines, area) = _figure(2, 1, panel_height=3.6, panel_width=9.0)
+    row, width = np.arange(len(arrival)), max(0.4, 270.0 / len(arrival))  # points
+    lines.hlines(row, arrival, start, color=LIGHT, linewidth=width)
+    norm = LogNorm(1, max(2, jobs["gpus"].max()))
+    for chosen, style in ((whole, "solid"), (~whole, "dashed")):
+        runs = lines.hlines(
+            row[chosen], start[chosen], finish[chosen], linestyles=style, linewidth=width,
+            array=jobs["gpus"][chosen], cmap="viridis_r", norm=norm,
+        )  # fmt: skip
+    figure.colorbar(runs, ax=lines, label="GPUs of the job", pad=0.01)
+    lines.set(ylabel="jobs, by arrival", ylim=(len(row) - 0.5, -0.5))
+    for begin, colour, label in ((arrival, LIGHT, "asked for"), (start, ACCENT, "held")):
+        times, gpus = _over_time(jobs["gpus"], begin, finish)
+        area.fill_between(times, gpus, step="post", color=colour, label=label)
+    area.set(xlabel="time, h", ylabel="GPUs", xlim=lines.get_xlim())
+    area.legend(frameon=False, fontsize=8)
+    figure.suptitle(title, color=INK)
+    _save(figure, path)
+
+
+def _over_time(amounts: NDArray, begin: NDArray, end: NDArray) -> tuple[NDArray, NDArray]:
+    """Return the times at which the sum of amounts under way changes, and the sum from each on."""
+    times, at = np.unique(np.concatenate([begin, end]), return_inverse=True)
+    return times, np.cumsum(np.bincount(at, weights=np.concatenate([amounts, -amounts])))
 
 
 def _bar_panel(axis: Axes, ranked: Sequence[Rollout], highlight: Sequence[str], key: str) -> None:

@@ -21,7 +21,11 @@ if TYPE_CHECKING:
 FIRST_SEED = 1_000_000
 """Held-out seeds count up from here; training seeds from the run's seed."""
 
-COMPARED = ("reward", "ttft_mean_s", "ttft_p99_s", "tpot_mean_s", "slo_attainment", "goodput")
+COMPARED = (
+    *("reward", "ttft_mean_s", "ttft_p99_s", "tpot_mean_s", "slo_attainment", "goodput"),
+    *("jct_mean_s", "jct_p99_s", "jrt_mean_s", "jwt_mean_s", "slowdown_mean", "utilisation"),
+)
+"""Metrics by which learned policies are set against the others, if they were measured."""
 
 
 def compare(
@@ -111,8 +115,12 @@ def _plots(
     groups = by_scenario(rollouts)
     for scenario, group in groups.items():
         plots.bars(group, learned, folder / f"metrics-{scenario}.png")
-        if any(len(entry.ttft_s) for entry in group):
-            plots.ttft_distribution(group, learned, folder / f"ttft-{scenario}.png")
+        for name in group[0].times_s:
+            plots.distribution(group, learned, name, folder / f"{name}-{scenario}.png")
+        shown = next((r for r in group if r.policy in learned), group[0])
+        if "gpus" in shown.first:
+            title = f"{scenario}: {shown.policy}, seed {shown.seeds[0]}"
+            plots.gantt(shown.first, title, folder / f"gantt-{scenario}.png")
     if curve:
         first = next(iter(groups.values()))
         levels = [entry for entry in first if entry.policy not in learned]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import gymnasium as gym
@@ -10,7 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpuyard.baselines import Policy
+from gpuyard.baselines.planner import Planner
 
+from .jobs import completion, job_metrics
 from .metrics import latency_metrics, request_latencies
 
 if TYPE_CHECKING:
@@ -26,14 +28,17 @@ class Rollout:
         scenario: the scenario's name.
         seeds: int64 (n,), one episode each.
         metrics: name to float64 (n,).
-        ttft_s: float64, TTFT of every finished request of all episodes, in order of seeds.
+        times_s: what is shown as a distribution: float64 per name ("ttft" of requests, "jct" of
+            jobs), of every finished one of all episodes, in order of seeds.
+        first: the table of all requests or jobs of the first episode.
     """
 
     policy: str
     scenario: str
     seeds: NDArray[np.int64]
     metrics: dict[str, NDArray[np.float64]]
-    ttft_s: NDArray[np.float64]
+    times_s: dict[str, NDArray[np.float64]] = field(default_factory=dict)
+    first: dict[str, NDArray] = field(default_factory=dict)
 
 
 def rollout(
@@ -51,9 +56,11 @@ def rollout(
     """
     num_envs = min(num_envs, len(seeds))
     env: Any = gym.make_vec(env_id, num_envs=num_envs, scenario=scenario, autoreset_mode="Disabled")
+    if isinstance(policy, Planner):
+        policy.connect(env)
     policy.reset(scenario, num_envs, seed=0)
-    episodes: list[dict[str, float]] = [{} for _ in seeds]
-    ttft_s: list[NDArray[np.float64]] = [np.empty(0)] * len(seeds)
+    measured: list[Measured] = [({}, {})] * len(seeds)
+    first: dict[str, NDArray] = {}
 
     episode = np.arange(num_envs)  # which episode each environment plays
     following = num_envs  # the next one to hand out
@@ -67,7 +74,9 @@ def rollout(
             continue
         for i in np.flatnonzero(done).tolist():
             if episode[i] < len(seeds):
-                episodes[episode[i]], ttft_s[episode[i]] = _measure(env, info, i, total[i])
+                measured[episode[i]] = _measure(env, info, i, total[i])
+            if episode[i] == 0:
+                first = env.results(i)
             episode[i], following = following, following + 1
             total[i] = 0.0
         policy.restart(done)
@@ -75,15 +84,22 @@ def rollout(
         again = [int(seeds[min(e, len(seeds) - 1)]) for e in episode.tolist()]
         observation, _ = env.reset(seed=again, options={"reset_mask": done})
     env.close()
-    names = episodes[0]
-    columns = {key: np.array([e.get(key, np.nan) for e in episodes]) for key in names}
-    return Rollout(name, scenario.name, np.asarray(seeds), columns, np.concatenate(ttft_s))
+    metrics = {k: np.array([m.get(k, np.nan) for m, _ in measured]) for k in measured[0][0]}
+    times_s = {k: np.concatenate([t[k] for _, t in measured]) for k in measured[0][1]}
+    return Rollout(name, scenario.name, np.asarray(seeds), metrics, times_s, first)
 
 
-def _measure(
-    env: Any, info: dict[str, NDArray], i: int, reward: float
-) -> tuple[dict[str, float], NDArray[np.float64]]:
+Measured = tuple[dict[str, float], dict[str, NDArray[np.float64]]]
+"""Metrics and times of one episode."""
+
+
+def _measure(env: Any, info: dict[str, NDArray], i: int, reward: float) -> Measured:
     metrics = {"reward": float(reward)}
     metrics |= {k: float(v[i]) for k, v in info.items() if not k.startswith("_")}
-    latencies = request_latencies(env.results(i))
-    return metrics | latency_metrics(latencies), latencies["ttft"]
+    table = env.results(i)
+    if "first_token_s" in table:
+        latencies = request_latencies(table)
+        return metrics | latency_metrics(latencies), {"ttft": latencies["ttft"]}
+    num_gpus = env.unwrapped.view(i).cluster.num_gpus
+    times_s = completion({k: v[np.isfinite(table["finish_s"])] for k, v in table.items()})
+    return metrics | job_metrics(table, num_gpus), {"jct": times_s["jct"]}

@@ -81,7 +81,7 @@ def write_csv(rollouts: Sequence[Rollout], path: Path) -> None:
 
 
 def read_csv(path: Path) -> list[Rollout]:
-    """Read back what :func:`write_csv` wrote; request-level times are not in it."""
+    """Read back what :func:`write_csv` wrote; times of single requests and jobs are not in it."""
     groups: dict[tuple[str, str], list[dict[str, str]]] = {}
     with path.open(newline="") as file:
         for row in csv.DictReader(file):
@@ -96,7 +96,6 @@ def read_csv(path: Path) -> list[Rollout]:
                 for key in rows[0]
                 if key not in CSV_HEAD and rows[0][key] != ""
             },
-            np.empty(0),
         )
         for (scenario, policy), rows in groups.items()
     ]

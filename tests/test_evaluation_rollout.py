@@ -20,7 +20,7 @@ def test_each_seed_is_its_own_episode_whatever_the_batch():
         other = rollout("best", JoinShortest(), SCENARIO, SEEDS, ID, num_envs=num_envs)
         for key, values in together.metrics.items():
             np.testing.assert_array_equal(other.metrics[key], values, err_msg=key)
-        np.testing.assert_array_equal(other.ttft_s, together.ttft_s)
+        np.testing.assert_array_equal(other.times_s["ttft"], together.times_s["ttft"])
 
 
 def test_against_a_plain_loop():
@@ -68,7 +68,7 @@ def made_up():
         Rollout(
             name, "world", seeds,
             {"reward": reward + seeds * 0.1, "slo_attainment": np.full(3, 0.5) + 0.01 * seeds},
-            np.linspace(0.01, 1.0, 50),
+            {"ttft": np.linspace(0.01, 1.0, 50)},
         )
         for name, reward in (("worse", -2.0), ("better", -1.0))
     ]  # fmt: skip
