@@ -105,6 +105,8 @@ JOB = np.dtype(
         ("start_s", "f8"),  # of its present run
         ("first_start_s", "f8"),
         ("finish_s", "f8"),
+        ("stopped_s", "f8"),  # end of its last run that was cut short
+        ("stopping", "i4"),  # scratch: a proposed plan preempts it
         ("waited_s", "f8"),
         ("ran_s", "f8"),  # in earlier runs
         ("preemptions", "i4"),
@@ -117,16 +119,31 @@ JOB = np.dtype(
         ("rate", "f8"),
         ("since_s", "f8"),
         ("event_s", "f8"),  # when ``left`` is used up
+        ("part", "f8"),  # flow: share of an iteration that the one under way does
+        ("phase_end_s", "f8"),  # flow: when the hidden part of its compute ends
         ("heap_at", "i4"),  # place in the heap of events, -1: none
         # its communication
         ("usage_begin", "i4"),
         ("usage_count", "i4"),
-        ("phase", "i4"),  # flow: -1 computing alone, else the phase under way
+        ("step_begin", "i4"),
+        ("step_count", "i4"),
+        ("phase", "i4"),  # flow: the phase under way; -1 computing alone, -2 its last hidden part
+        ("compute_s", "f8"),  # seconds of compute in an iteration here
+        ("hidden_s", "f8"),  # its last part, beside which it communicates
+        ("comm_alone_s", "f8"),  # seconds of communication with its own flows only
+        ("comm_s", "f8"),  # seconds of communication as things are
         ("ideal_s", "f8"),  # seconds of an iteration here if no two flows ever met
         ("alone_s", "f8"),  # seconds of an iteration here with its own flows only
         ("iteration_s", "f8"),  # seconds of an iteration as things are (long-run rate)
         ("duty", "f8"),  # share of the time in which it communicates
-        ("mark", "i8"),  # scratch of the solver
+        ("bottleneck", "i4"),  # flow: link that limits it, -1: its NIC or scale-up link
+        ("shown_rate", "f8"),  # fluid: iterations a second that the load of its links counts
+        ("first_pair", "i4"),
+        ("mark", "i8"),  # scratch of the solver, up to the end
+        ("seen", "i8"),
+        ("chain", "i4"),
+        ("mine", "f8"),
+        ("theirs", "f8"),
     ]
 )
 
@@ -155,6 +172,10 @@ GANG_ENV = np.dtype(
         ("running_head", "i4"),
         ("events", "i4"),  # size of the heap
         ("usages", "i4"),  # used part of the usage array, dead entries included
+        ("steps", "i4"),  # likewise of ``steps``
+        ("pairs", "i4"),
+        ("free_pair", "i4"),
+        ("touched", "i4"),  # jobs whose rate must be found anew
         ("hash_seed", "u8"),
         ("random", "u8"),
         ("mark", "i8"),

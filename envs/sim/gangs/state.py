@@ -43,11 +43,13 @@ class GangState(NamedTuple):
         switch_begin: int32 (leafs + 1,), leaf switches of leaf i are ``switch_begin[i] ..``.
         leaf_gangs: int32 (E, leafs), running gangs that reach beyond the leaf.
         leaf_load: float64 (E, leafs), mean load of the links of its switches, a share.
+        leaf_uplinks: int32 (E, leafs), unused uplinks of the leaf switch that has the fewest.
         ports: int32 (E, A, U), circuits that end at spine a on optical switch u.
         gpu_memory: float32 (E, D), share in use.
         gpu_load: float32 (E, D), share of peak in use.
         chosen: int32 (E, leafs), scratch: leafs of a plan in order.
         counts: int32 (E, leafs), scratch: nodes that the plan takes of each.
+        gpu_mark: int64 (E, D), scratch.
         proposal: int32 (E, 2), a planner's gang and how many gangs to preempt first.
         proposed_gpus: int32 (E, D), its GPUs in rank order.
         proposed_uplinks: int32 (E, D), uplink per rank, -1: none.
@@ -55,6 +57,15 @@ class GangState(NamedTuple):
         proposed_stops: int32 (E, J), gangs to preempt.
         cluster, memory, device_load, link_load, queue, candidates: float32, the observation keys.
         mask: int8 (E, C).
+        gpu_port: int32 (D,), place of a GPU among those of its leaf switch.
+        steps: STEP (E, Q), phases of the running jobs that use links; :mod:`..network.records`.
+        pairs: PAIR (E, R), who slows whom.
+        links: LINK (E, L), demand and scratch.
+        uplink_flows: int32 (E, S, U), parts of flows that go up.
+        work: int32 (E, J), jobs whose rate must be found anew.
+        done: int32 (E, J), jobs whose rate was found anew.
+        fill_keys: float64 (E, L + J), scratch: heap of progressive filling.
+        fill_items: int32 (E, L + J), scratch.
     """
 
     envs: Any
@@ -91,11 +102,13 @@ class GangState(NamedTuple):
     switch_begin: Any
     leaf_gangs: Any
     leaf_load: Any
+    leaf_uplinks: Any
     ports: Any
     gpu_memory: Any
     gpu_load: Any
     chosen: Any
     counts: Any
+    gpu_mark: Any
     proposal: Any
     proposed_gpus: Any
     proposed_uplinks: Any
@@ -108,3 +121,12 @@ class GangState(NamedTuple):
     queue: Any
     candidates: Any
     mask: Any
+    gpu_port: Any
+    steps: Any
+    pairs: Any
+    links: Any
+    uplink_flows: Any
+    work: Any
+    done: Any
+    fill_keys: Any
+    fill_items: Any
