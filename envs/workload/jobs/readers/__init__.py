@@ -1,0 +1,63 @@
+"""Readers of public job lists: one file in, one :class:`JobStream` out.
+
+Each format lives in a module with ``detect(names)``, which tells by the column names of a file
+whether it is of that format, and ``read(path)``. Files may be gzip-compressed, rows in any order.
+Jobs without GPUs or without a run time are left out, with a warning that counts them. No public
+trace says what its jobs train: their profile is -1 until :mod:`..source` gives them one.
+"""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from types import ModuleType
+
+from ...table import TraceError, open_text
+from ..stream import JobStream
+from . import plain
+
+__all__ = ["FORMATS", "TraceError", "detect", "read"]
+
+FORMATS: dict[str, ModuleType] = {
+    "plain": plain,
+}
+
+
+def read(path: str | Path, format: str = "auto") -> JobStream:
+    """Read a job list.
+
+    Args:
+        path: the file.
+        format: a key of :data:`FORMATS`, or ``"auto"`` to tell it by the column names.
+
+    Raises:
+        TraceError: naming the file, line, field, value and remedy.
+    """
+    path = Path(path)
+    if format == "auto":
+        format = detect(path)
+    if format not in FORMATS:
+        raise TraceError(
+            f"{path}: unknown job list format {format!r}; choose one of auto, {', '.join(FORMATS)}"
+        )
+    return FORMATS[format].read(path)
+
+
+def detect(path: Path) -> str:
+    """Return the key of the format that the column names of ``path`` belong to.
+
+    Raises:
+        TraceError: the file is empty or no format has these columns.
+    """
+    with open_text(path) as file:
+        first = next((line for line in file if line.strip()), "")
+    if not first:
+        raise TraceError(f"{path}: the file is empty; expected a header line and one row per job")
+    names = {name.strip() for name in next(csv.reader([first]))}
+    for name, module in FORMATS.items():
+        if module.detect(names):
+            return name
+    raise TraceError(
+        f"{path}: columns {', '.join(sorted(names))} belong to no known job list; rename them to "
+        f"those of 'plain' ({', '.join(plain.COLUMNS)}) or pass format= one of {', '.join(FORMATS)}"
+    )
