@@ -136,11 +136,10 @@ def gantt(jobs: dict[str, NDArray], title: str, path: Path) -> None:
     row, width = np.arange(len(arrival)), max(0.4, 270.0 / len(arrival))  # points
     lines.hlines(row, arrival, start, color=LIGHT, linewidth=width)
     norm = LogNorm(1, max(2, jobs["gpus"].max()))
-    for chosen, style in ((whole, "solid"), (~whole, "dashed")):
-        runs = lines.hlines(
-            row[chosen], start[chosen], finish[chosen], linestyles=style, linewidth=width,
-            array=jobs["gpus"][chosen], cmap="viridis_r", norm=norm,
-        )  # fmt: skip
+    runs = lines.hlines(
+        row, start, finish, linewidth=width, array=jobs["gpus"], cmap="viridis_r", norm=norm
+    )
+    runs.set_linestyle(["solid" if one else "dashed" for one in whole])
     figure.colorbar(runs, ax=lines, label="GPUs of the job", pad=0.01)
     lines.set(ylabel="jobs, by arrival", ylim=(len(row) - 0.5, -0.5))
     for begin, colour, label in ((arrival, LIGHT, "asked for"), (start, ACCENT, "held")):
