@@ -7,7 +7,7 @@ import inspect
 from collections.abc import Callable
 from functools import partial
 
-from . import routing
+from . import gang, routing
 from .policy import Policy
 
 # The part before the slash is the kind of decision that a baseline takes.
@@ -26,6 +26,27 @@ _BASELINES: dict[str, Callable[..., Policy]] = {
     "routing/dynamo-lmetric": partial(routing.Dynamo, policy="lmetric"),
     "routing/capability-aware": routing.CapabilityAware,
     "routing/predicted-latency": routing.PredictedLatency,
+    "gang/random": gang.Random,
+    "gang/fifo": gang.FIFO,
+    "gang/fifo-first-fit": gang.FIFOFirstFit,
+    "gang/sjf": gang.SJF,
+    "gang/smallest-first": gang.SmallestFirst,
+    "gang/smallest-area": gang.SmallestArea,
+    "gang/dynamic": gang.Dynamic,
+    "gang/wfp3": gang.WFP3,
+    "gang/unicep": gang.UNICEP,
+    "gang/f1": partial(gang.Fitted, function="f1"),
+    "gang/f2": partial(gang.Fitted, function="f2"),
+    "gang/f3": partial(gang.Fitted, function="f3"),
+    "gang/f4": partial(gang.Fitted, function="f4"),
+    "gang/easy-backfill": gang.EasyBackfill,
+    "gang/conservative-backfill": gang.ConservativeBackfill,
+    "gang/srtf": gang.SRTF,
+    "gang/srsf": gang.SRSF,
+    "gang/tiresias": gang.Tiresias,
+    "gang/themis": gang.Themis,
+    "gang/gavel": gang.Gavel,
+    "gang/volcano": gang.Volcano,
 }
 
 

@@ -49,6 +49,11 @@ class Room:
         self.free.reshape(-1)[gpus] = True
         np.add.at(self.node_free, gpus // self.free.shape[1], 1)
 
+    def limit(self, other: Room) -> None:
+        """Keep only what is free in ``other`` too."""
+        self.free &= other.free
+        self.node_free = self.free.sum(axis=1)
+
     def gpus_on(self, nodes: NDArray[np.integer], counts: NDArray[np.integer]) -> GPUs:
         """Return the lowest ``counts`` free GPUs of each node, node by node in the order given."""
         free = self.free[nodes]
@@ -68,6 +73,17 @@ Fit = Callable[[Room, np.void, int], GPUs | None]
 def gang_gpus(view: ClusterView, gang: int) -> GPUs:
     """Return the GPUs that a running gang holds, lowest first (not in rank order)."""
     return np.flatnonzero(view.gpu_job == gang)
+
+
+def startable(view: ClusterView, gang: np.void) -> bool:
+    """Return whether a pending gang may start at this moment, room apart.
+
+    It may not while it is held back (it was stopped at this very moment), nor beyond its tenant's
+    quota.
+    """
+    tenant = gang["tenant"]
+    within = view.tenant_gpus[tenant] + gang["gpus"] <= view.quotas[tenant]
+    return bool(within and not gang["blocked"])
 
 
 def first_fit(room: Room, gang: np.void, pool: int) -> GPUs | None:
@@ -118,6 +134,12 @@ def _place(room: Room, gang: np.void, pool: int, tight: bool) -> GPUs | None:
         last = inside[(free[inside] >= rest) & ~np.isin(inside, nodes)][:1]
         nodes, counts = np.append(nodes, last), np.append(counts, rest)
     return room.gpus_on(nodes, counts)
+
+
+def pool_of(view: ClusterView, gpus: GPUs) -> int:
+    """Return the pool that GPUs of one pool belong to."""
+    slots = len(view.gpu_job) // view.cluster.num_nodes
+    return int(view.cluster.node_pool[gpus[0] // slots])
 
 
 def place(room: Room, gang: np.void, speeds: NDArray[np.float64], fit: Fit = pack) -> GPUs | None:

@@ -1,0 +1,66 @@
+"""Orders by size: the shortest gang, the smallest, the one with the least GPU time."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpuyard.envs.observation import read
+
+from ..policy import Observation
+from .order import ESTIMATE, GPUS, POSITION, QueueOrder
+
+
+class SJF(QueueOrder):
+    """The gang of the shortest estimated run time that fits.
+
+    Source: shortest job first as in RLScheduler (SC 2020); ``small_task_first`` of the vClos
+    simulator.
+    """
+
+    def score(self, observation: Observation) -> NDArray[np.floating]:
+        """Return minus the estimate (squashed)."""
+        return -observation["candidates"][:, :, ESTIMATE]
+
+
+class SmallestFirst(QueueOrder):
+    """The gang of the fewest GPUs that fits.
+
+    Source: ``few_GPU_first`` of the vClos simulator; smallest job first of the Tiresias simulator.
+    """
+
+    def score(self, observation: Observation) -> NDArray[np.floating]:
+        """Return minus the GPUs (squashed)."""
+        return -observation["candidates"][:, :, GPUS]
+
+
+class SmallestArea(QueueOrder):
+    """The gang of the least GPU time left, g (r - e), that fits.
+
+    Source: the order of SRSF (:class:`~.remaining.SRSF`) without preemption; smallest area first
+    of Carastan-Santos and de Camargo (SC 2017). Only gangs that were stopped or whose node failed
+    have executed anything (e).
+    """
+
+    def score(self, observation: Observation) -> NDArray[np.floating]:
+        """Return minus the GPU seconds that are left."""
+        estimate = read(observation, "candidates", "estimate_s")
+        left = np.maximum(estimate - read(observation, "candidates", "executed_s"), 0.0)
+        return -read(observation, "candidates", "gpus") * left
+
+
+class Dynamic(QueueOrder):
+    """Oldest first; smallest first once more than ``longest`` gangs wait.
+
+    Source: ``dynamic_matching`` of the vClos simulator: weight -size when the queue is longer than
+    6, else -id.
+    """
+
+    def __init__(self, *, longest: int = 6):
+        self.longest = longest
+
+    def score(self, observation: Observation) -> NDArray[np.floating]:
+        """Return minus the GPUs or minus the place in the queue (squashed)."""
+        crowded = read(observation, "cluster", "pending") > self.longest + 0.5
+        table = observation["candidates"]
+        return -np.where(crowded[:, None], table[:, :, GPUS], table[:, :, POSITION])
