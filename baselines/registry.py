@@ -7,7 +7,7 @@ import inspect
 from collections.abc import Callable
 from functools import partial
 
-from . import gang, routing
+from . import gang, isolation, routing
 from .policy import Policy
 
 # The part before the slash is the kind of decision that a baseline takes.
@@ -26,6 +26,9 @@ _BASELINES: dict[str, Callable[..., Policy]] = {
     "routing/dynamo-lmetric": partial(routing.Dynamo, policy="lmetric"),
     "routing/capability-aware": routing.CapabilityAware,
     "routing/predicted-latency": routing.PredictedLatency,
+    "isolation/vclos": isolation.VClos,
+    "isolation/ocs-vclos": isolation.OpticalVClos,
+    "isolation/best-fit": isolation.BestFit,
     "gang/random": gang.Random,
     "gang/fifo": gang.FIFO,
     "gang/fifo-first-fit": gang.FIFOFirstFit,

@@ -1,0 +1,193 @@
+"""vClos and OCS-vClos: a gang gets links of its own, so that it contends with nobody.
+
+Source: Han et al., "Isolated Scheduling for Distributed Training Tasks in GPU Clusters", arXiv
+2308.05692, and facts read in the authors' simulator (github.com/nothepeople/RapidNetSim). Steps:
+
+====  =============================================================================================
+0     wait for GPUs: too few are free, or too few servers with min(g, n) free ones
+1     a server or a single leaf, best fit, no links (:mod:`.servers`)
+2     optical only: two leafs of n/2 GPUs each
+3     every GPU a link to one spine (:mod:`.single_spine`)
+4, 5  a virtual Clos of L sub-leafs x S spines, L doubling (:mod:`.leafs`, :mod:`.links`); for
+      powers of two the first L takes n / leaf GPUs wholly empty leafs, which is step 4
+6     wait: the network is fragmented
+====  =============================================================================================
+
+Ranks go sub-leaf by sub-leaf, S to each, and rank r sends by the link to spine r mod S. A step of a
+ring, a shift by any distance or an exchange with rank r xor 2^t sends to each sub-leaf from S ranks
+that differ mod S, so by S different spines: no link carries two flows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpuyard.envs.cluster_view import ClusterView, Plan
+from gpuyard.envs.hardware.cluster import Cluster
+
+from ..room import Room, place
+from .leafs import choose_leafs, shapes, sub_leaf_limit
+from .links import choose_links
+from .part import Offer, Part, offer, parts, whole
+from .queue import GPUS, NETWORK, QueuePlanner
+from .servers import enough_servers, single_leaf
+from .single_spine import single_spine
+from .solver import Solver
+
+Layout = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]
+"""Servers taken in each leaf (leafs,); uplink and spine of every rank (n,)."""
+
+
+class BestFit(QueuePlanner):
+    """Placement of the study's static baselines: best fit over servers, no links reserved.
+
+    A gang takes servers that are wholly free, or below a server's size the fullest with room for
+    it; ties go to the lowest number. Together with the scenario's routing and fidelity this is
+    ECMP, balanced ECMP, source routing and, without contention, Best. Source: ``static_scheduler``
+    of github.com/nothepeople/RapidNetSim, facts only.
+    """
+
+    def start(self, view: ClusterView, gang: np.void, speeds: NDArray[np.float64]) -> Plan | str:
+        """Return the start of a gang, or the reason why it must wait."""
+        gpus = place(Room(view), gang, speeds)
+        return GPUS if gpus is None else Plan(int(gang["id"]), gpus)
+
+
+class VClos(QueuePlanner):
+    """vClos on fixed links: a leaf reaches a spine by its parallel links to it, and no other way.
+
+    A gang that even an empty cluster could not isolate (beyond one leaf: sizes that are no multiple
+    of a server's GPUs, primes among them, or more GPUs than leafs have uplinks for) is placed as
+    :class:`BestFit` does, over links that nobody reserved.
+
+    Args:
+        order: see :class:`.queue.QueuePlanner`.
+        time_limit_s: of one integer program.
+        mip_gap: relative gap at which its solution is taken; the study's is 0.8.
+
+    Raises:
+        ValueError: an option out of range; in :meth:`plan`, a fabric that it is not made for.
+    """
+
+    optical = False
+
+    def __init__(
+        self, *, order: str = "fifo", time_limit_s: float = 10.0, mip_gap: float = 0.8
+    ) -> None:
+        super().__init__(order=order)
+        self.solver = Solver(time_limit_s, mip_gap)
+        self._cluster: Cluster | None = None
+        self._parts: list[Part] = []
+        self._isolable: dict[tuple[int, int], bool] = {}
+
+    def start(self, view: ClusterView, gang: np.void, speeds: NDArray[np.float64]) -> Plan | str:
+        """Return the start of a gang, or the reason why it must wait."""
+        self._learn(view.cluster)
+        size, required = int(gang["gpus"]), int(gang["required"])
+        if required == 0:
+            gpus = place(Room(view), gang, speeds)
+            return GPUS if gpus is None else Plan(int(gang["id"]), gpus)
+        allowed = [part for part in self._parts if speeds[part.pool] > 0]
+        offers = [(part, offer(view, part)) for part in allowed]
+        offers.sort(key=lambda pair: (-speeds[pair[0].pool], pair[1].free.sum()))
+        fitting = [
+            (part, free)
+            for part, free in offers
+            if enough_servers(free.free.sum(axis=1), size, part.g)
+        ]
+        if not fitting:
+            return GPUS
+        slots = view.cluster.gpus_per_node
+        for part, free in fitting:
+            blocks = single_leaf(free.free, part.leaf, size)
+            if blocks is not None:
+                gpus = [part.nodes[server] * slots + block for server, block in blocks]
+                return Plan(int(gang["id"]), np.concatenate(gpus))
+        if required == 1:
+            return GPUS
+        for part, free in fitting:
+            for layout in self._layouts(part, free, size):
+                return self._reserve(int(gang["id"]), part, free, layout, slots)
+        if any(self._could_isolate(part, size) for part in allowed):
+            return NETWORK
+        gpus = place(Room(view), gang, speeds)
+        return GPUS if gpus is None else Plan(int(gang["id"]), gpus)
+
+    def _learn(self, cluster: Cluster) -> None:
+        if cluster is self._cluster:
+            return
+        if cluster.fabric.optical != self.optical:
+            remedy = "isolation/ocs-vclos" if cluster.fabric.optical else "isolation/vclos"
+            raise ValueError(
+                f"cluster {cluster.name!r} has a {cluster.fabric.kind!r} fabric: use {remedy}"
+            )
+        self._cluster, self._parts, self._isolable = cluster, parts(cluster), {}
+
+    def _could_isolate(self, part: Part, size: int) -> bool:
+        """Return whether an empty part could hold the gang."""
+        key = (int(part.nodes[0]), size)
+        if key not in self._isolable:
+            assert self._cluster is not None
+            empty = whole(self._cluster, part)
+            fits = single_leaf(empty.free, part.leaf, size) is not None
+            self._isolable[key] = fits or any(True for _ in self._layouts(part, empty, size))
+        return self._isolable[key]
+
+    def _layouts(self, part: Part, free: Offer, size: int) -> Iterator[Layout]:
+        """Yield layouts beyond one leaf, in the order of the steps."""
+        if size % part.g:
+            return
+        spines, uplinks = free.ports.shape
+        if self.optical and size // 2 % part.g == 0 and size // 2 <= min(part.leaf_gpus, spines):
+            yield from self._clos(part, free, 2, size // 2)
+        star = single_spine(
+            free.uplinks,
+            free.empty,
+            free.ports,
+            free.spine_free,
+            size // part.g,
+            part.g,
+            self.solver,
+        )
+        if star is not None:
+            uplink = np.nonzero(star.links)[1]
+            yield star.links.sum(axis=1) // part.g, uplink, np.full(size, star.spine)
+        leafs, most = len(part.switch), min(spines, uplinks)
+        for sub_leafs, width in shapes(size, part.g, part.leaf_gpus, leafs, most):
+            yield from self._clos(part, free, sub_leafs, width)
+
+    def _clos(self, part: Part, free: Offer, sub_leafs: int, width: int) -> Iterator[Layout]:
+        """Yield the virtual Clos of ``sub_leafs`` x ``width``, if there is one."""
+        spines, uplinks = free.ports.shape
+        parallel = uplinks if self.optical else uplinks // spines
+        limit = sub_leaf_limit(free.empty, free.uplinks.sum(axis=1), width, part.g, parallel)
+        taken = choose_leafs(free.empty, limit, sub_leafs, width, part.g, self.solver)
+        if taken is None:
+            return
+        links = choose_links(free.uplinks, taken, free.ports, free.spine_free, width, self.solver)
+        if links is not None:
+            yield taken * width // part.g, links.uplink.ravel(), np.tile(links.spine, sub_leafs)
+
+    def _reserve(self, gang: int, part: Part, free: Offer, layout: Layout, slots: int) -> Plan:
+        """Return the plan that takes empty servers of each leaf, and the links of its ranks."""
+        servers, uplink, spine = layout
+        empty = free.free.all(axis=1)
+        nodes = [
+            part.nodes[np.flatnonzero(empty & (part.leaf == leaf))[: servers[leaf]]]
+            for leaf in np.flatnonzero(servers)
+        ]
+        gpus = (np.concatenate(nodes)[:, None] * slots + np.arange(part.g)).ravel()
+        return Plan(gang, gpus, uplink, spine if self.optical else None)
+
+
+class OpticalVClos(VClos):
+    """OCS-vClos: uplink k of every leaf ends at optical switch k, which joins it to any spine.
+
+    The study joins two leafs directly by n/2 circuits (step 2); here optical switches join leafs to
+    spines, so those two leafs form a virtual Clos 2 x n/2: the same rates, n ports of spines more.
+    """
+
+    optical = True
