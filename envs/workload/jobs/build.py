@@ -34,7 +34,7 @@ def build(
         gpus: (N,), at least 1.
         duration_s: (N,), above 0.
         profile: names; "" or None: the trace does not say, :data:`UNKNOWN`.
-        tenant: labels; one tenant "all" by default.
+        tenant: labels, "" where there is none; one tenant "all" if nobody has one.
         priority: in [0, 1].
         pool: the only pool, -1: any.
 
@@ -45,6 +45,8 @@ def build(
         raise TraceError(f"{table.path}: no job with GPUs and a run time is left to replay")
     order = np.argsort(arrival_s, kind="stable")
     kinds, profiles = _numbered(profile, order)
+    if tenant is not None and any(tenant):
+        tenant = [label or "unknown" for label in tenant]
     owners, tenants = _numbered(tenant, order)
     return JobStream(
         arrival_s=arrival_s[order] - arrival_s[order[0]],

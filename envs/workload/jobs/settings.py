@@ -21,6 +21,7 @@ class Settings:
     preset: str = "mixed"
     trace: str | None = None
     format: str = "auto"
+    durations: str | None = None
     num_jobs: int = 512
     rate_per_h: float | None = None
     interarrival_s: float | None = None
@@ -43,7 +44,7 @@ _ABOVE_ZERO = {  # with an example
     "rate_scale": 1.0,
     "max_duration_s": 86_400.0,
 }
-_TEXTS = {"preset": "mixed", "trace": "jobs.csv", "format": "auto"}
+_TEXTS = {"preset": "mixed", "trace": "jobs.csv", "format": "auto", "durations": "times.csv"}
 
 
 def read_settings(table: dict[str, Any]) -> Settings:
@@ -91,6 +92,9 @@ def _check_exclusive(table: dict[str, Any]) -> None:
     if len(rates) > 1:
         raise ScenarioError(f"jobs: {' and '.join(rates)} all set the rate; keep one of them")
     if "trace" not in table:
+        for key in ("format", "durations"):
+            if key in table:
+                raise ScenarioError(f"jobs.{key} belongs to a job list; set jobs.trace, too")
         return
     for key in ("preset", "arrivals", "high_priority_share"):
         if key in table:

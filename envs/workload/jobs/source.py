@@ -2,7 +2,7 @@
 
 | field of ``[jobs]`` (default) | meaning |
 |---|---|
-| `preset` ("mixed") or `trace` | a generator of :mod:`.presets`, or a job list with `format` (auto) |
+| `preset` ("mixed") or `trace` | a generator of :mod:`.presets`, or a job list with `format` (auto), for philly-gavel also `durations` (a second file) |
 | `num_jobs` (512) | jobs per episode; 0: the whole job list |
 | `rate_per_h`, `interarrival_s` or `load` | of these at most one; `load` is GPUs x run time offered per second and GPU of the cluster |
 | `rate_scale` (1) | factor on the rate |
@@ -143,7 +143,8 @@ def _generator(settings: Settings, cluster: Cluster) -> JobGenerator:
 def _list(settings: Settings, folder: Path, cluster: Cluster) -> JobStream:
     """Return the job list with everything that the settings change."""
     assert settings.trace is not None
-    jobs = readers.read(folder / settings.trace, settings.format)
+    durations = None if settings.durations is None else folder / settings.durations
+    jobs = readers.read(folder / settings.trace, settings.format, durations)
     jobs = replay.capped(jobs, settings.max_gpus, settings.max_duration_s)
     jobs = replay.with_kinds(jobs, settings.profiles)
     own = replay.rate_per_h(jobs)

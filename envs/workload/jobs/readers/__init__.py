@@ -14,21 +14,30 @@ from types import ModuleType
 
 from ...table import TraceError, open_text
 from ..stream import JobStream
-from . import plain
+from . import acme, helios, openb, pai, philly, philly_gavel, plain, spot, swf
 
 __all__ = ["FORMATS", "TraceError", "detect", "read"]
 
 FORMATS: dict[str, ModuleType] = {
+    "philly": philly,
+    "philly-gavel": philly_gavel,
+    "helios": helios,
+    "acme": acme,
+    "pai": pai,
+    "openb": openb,
+    "spot": spot,
+    "swf": swf,
     "plain": plain,
 }
 
 
-def read(path: str | Path, format: str = "auto") -> JobStream:
+def read(path: str | Path, format: str = "auto", durations: Path | None = None) -> JobStream:
     """Read a job list.
 
     Args:
         path: the file.
         format: a key of :data:`FORMATS`, or ``"auto"`` to tell it by the column names.
+        durations: for ``philly-gavel`` the file of run times.
 
     Raises:
         TraceError: naming the file, line, field, value and remedy.
@@ -40,7 +49,14 @@ def read(path: str | Path, format: str = "auto") -> JobStream:
         raise TraceError(
             f"{path}: unknown job list format {format!r}; choose one of auto, {', '.join(FORMATS)}"
         )
-    return FORMATS[format].read(path)
+    if durations is None:
+        return FORMATS[format].read(path)
+    if format != "philly-gavel":
+        raise TraceError(
+            f"{path}: a file of durations ({durations}) belongs to format philly-gavel, "
+            f"not {format}; leave it out"
+        )
+    return philly_gavel.read(path, durations)
 
 
 def detect(path: Path) -> str:

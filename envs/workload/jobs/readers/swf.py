@@ -1,0 +1,69 @@
+"""Standard Workload Format 2: 18 numbers a line, `;` in front of comments, -1 for unknown.
+
+Source: the Parallel Workloads Archive (Chapin et al., JSSPP 1999; Feitelson et al., 2014). A
+processor becomes a GPU: the allocated ones, or the requested ones where those are unknown. Left out
+are jobs that never ran, and lines with status 2 to 4, which repeat parts of a job on another line.
+Tenants are the users, as far as they are known.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from ...table import Table, TraceError, open_text
+from ..build import build, keep
+from ..stream import JobStream
+
+_NAMES = (
+    "job number,submit time,wait time,run time,allocated processors,average CPU time,used memory,"
+    "requested processors,requested time,requested memory,status,user,group,executable,queue,"
+    "partition,preceding job,think time"
+).split(",")
+_PARTS = (2, 3, 4)
+
+
+def detect(names: set[str]) -> bool:
+    """Tell by the first line, which is a comment or 18 numbers."""
+    first = next(iter(names), "")
+    return any(name.startswith(";") for name in names) or (
+        len(names) == 1 and len(first.split()) == len(_NAMES)
+    )
+
+
+def read(path: Path) -> JobStream:
+    """Read an SWF log."""
+    table = _table(path)
+    gpus = table.numbers("allocated processors")
+    gpus = np.where(gpus > 0, gpus, table.numbers("requested processors"))
+    seconds = table.numbers("run time")
+    ran = (seconds > 0) & (gpus > 0) & ~np.isin(table.numbers("status"), _PARTS)
+    jobs = keep(table, ran, "that never ran, or parts of others")
+    return build(
+        jobs,
+        jobs.numbers("submit time") if len(jobs) else np.zeros(0),
+        gpus[ran].astype(np.int32),
+        seconds[ran],
+        tenant=["" if user == "-1" else user for user in jobs.column("user")],
+    )
+
+
+def _table(path: Path) -> Table:
+    rows, lines = [], []
+    with open_text(path) as file:
+        for number, text in enumerate(file, start=1):
+            fields = text.split()
+            if not fields or fields[0].startswith(";"):
+                continue
+            if len(fields) != len(_NAMES):
+                raise TraceError(
+                    f"{path}, line {number}: {len(fields)} values, but SWF has {len(_NAMES)} "
+                    f"({text.strip()[:60]!r}); correct or remove the line"
+                )
+            rows.append(fields)
+            lines.append(number)
+    if not rows:
+        raise TraceError(f"{path}: has no jobs; expected {len(_NAMES)} numbers per line")
+    columns = dict(zip(_NAMES, map(list, zip(*rows, strict=True)), strict=True))
+    return Table(path, columns, np.array(lines))

@@ -1,0 +1,209 @@
+"""Readers of job lists: hand-written files in each format, errors, and the files at hand."""
+
+import warnings
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gpuyard.envs.workload.jobs.readers import FORMATS, TraceError, read
+from gpuyard.envs.workload.table import TraceWarning
+
+FILES = {
+    "plain": """arrival_s,gpus,duration_s
+10,4,100
+70,1,5.5
+""",
+    "philly": """submit_time,duration_s,num_gpus,gpu_seconds,vc
+2017-10-03 00:01:00,5.5,1,5.5,b
+2017-10-03 00:00:00,100.0,4,400.0,a
+""",
+    "helios": """job_id,user,vc,gpu_num,cpu_num,node_num,state,submit_time,start_time,end_time,duration,queue
+1,u1,a,4,16,1,COMPLETED,2020-06-03 08:00:00,2020-06-03 08:00:05,2020-06-03 08:01:45,100,5
+2,u1,a,0,16,1,COMPLETED,2020-06-03 08:00:30,2020-06-03 08:00:30,2020-06-03 08:01:30,60,0
+3,u2,b,1,4,1,FAILED,2020-06-03 08:01:00,2020-06-03 08:01:00,2020-06-03 08:01:05.5,5.5,0
+4,u2,b,1,4,1,CANCELLED,2020-06-03 08:02:00,,,0,0
+""",
+    "acme": """job_id,user,node_num,gpu_num,cpu_num,type,state,submit_time,start_time,end_time,duration,queue
+x,a,1,4,64,Eval,COMPLETED,2023-05-17 11:00:00+00:00,2023-05-17 11:00:10+00:00,2023-05-17 11:01:50+00:00,110,10
+y,a,0,0,8,CPU,COMPLETED,2023-05-17 11:00:30+00:00,2023-05-17 11:00:30+00:00,2023-05-17 11:00:40+00:00,10,0
+z,b,1,1,8,Debug,FAILED,2023-05-17 11:01:00+00:00,2023-05-17 11:01:00+00:00,2023-05-17 11:01:06+00:00,6,0
+""",
+    "pai": """job_name,task_name,inst_num,status,start_time,end_time,plan_cpu,plan_mem,plan_gpu,gpu_type
+a,worker,3.0,Terminated,1000.0,1100.0,600.0,29.3,100.0,V100
+a,evaluator,1.0,Terminated,1005.0,1080.0,600.0,29.3,50.0,MISC
+a,ps,2.0,Terminated,990.0,1200.0,600.0,29.3,,
+b,tensorflow,1.0,Failed,1060.0,1065.5,600.0,29.3,25.0,T4
+c,tensorflow,1.0,Running,1070.0,,600.0,29.3,100.0,T4
+""",
+    "openb": """name,cpu_milli,memory_mib,num_gpu,gpu_milli,gpu_spec,qos,pod_phase,creation_time,deletion_time,scheduled_time
+p0,8000,1024,4,1000,,LS,Succeeded,500,605,505.0
+p1,8000,1024,0,0,,LS,Succeeded,510,605,510.0
+p2,8000,1024,1,460,T4|P100,BE,Failed,560,567.5,562.0
+p3,8000,1024,1,1000,,BE,Pending,570,9000,
+""",
+    "spot": """job_name,organization,gpu_model,cpu_request,gpu_request,worker_num,submit_time,duration,job_type
+1,13,A10,20,1,1,0,2764799,HP
+2,13,A10,20,2,2,100,100,HP
+3,57,A100-SXM4-80GB,15,0.5,1,160,5.5,Spot
+""",
+    "swf": """; Version: 2
+; Note: hand-written
+1 100 -1 100 4 -1 -1 -1 -1 -1 1 7 -1 -1 0 -1 -1 -1
+2 130 -1 -1 4 -1 -1 4 -1 -1 5 7 -1 -1 0 -1 -1 -1
+3 140 -1 20 4 -1 -1 4 -1 -1 3 7 -1 -1 0 -1 -1 -1
+4 160 -1 5.5 -1 -1 -1 1 -1 -1 1 9 -1 -1 0 -1 -1 -1
+""",
+}
+SECOND_S = {"acme": 6.0}  # its stamps are whole seconds
+
+
+def write(folder, text, name="jobs.csv"):
+    path = folder / name
+    path.write_text(text)
+    return path
+
+
+def quiet(path, *args, **options):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", TraceWarning)
+        return read(path, *args, **options)
+
+
+@pytest.mark.parametrize("format", FILES)
+def test_two_jobs_in_every_format(format, tmp_path):
+    """The same two jobs everywhere: 4 GPUs for 100 s, and 1 GPU for 5.5 s a minute later."""
+    jobs = quiet(write(tmp_path, FILES[format]))
+    assert jobs.duration_s.tolist() == [100.0, SECOND_S.get(format, 5.5)]
+    assert jobs.gpus.tolist() == [4, 1]
+    assert jobs.arrival_s.tolist() == [0, 60]
+    assert jobs.profile.tolist() == [-1, -1] and jobs.profiles == ()
+    tenants = {
+        "philly": ("a", "b"),
+        "helios": ("a", "b"),
+        "acme": ("a", "b"),
+        "openb": ("LS", "BE"),
+        "spot": ("13", "57"),
+        "swf": ("7", "9"),
+    }
+    assert jobs.tenants == tenants.get(format, ("all",))
+    assert jobs.tenant.tolist() == ([0, 1] if format in tenants else [0, 0])
+    assert jobs.priority.tolist() == ([1, 0] if format == "spot" else [0, 0])
+    named = quiet(write(tmp_path, FILES[format]), format)
+    assert np.array_equal(named.gpus, jobs.gpus)
+
+
+def test_every_format_has_a_file():
+    assert FORMATS.keys() == FILES.keys() | {"philly-gavel"}
+
+
+def test_pai_rows_of_one_job_are_put_together(tmp_path):
+    """Job a: 3 workers of one GPU and half a GPU for the evaluator, that is 4; ps has none."""
+    text = FILES["pai"].replace("1000.0,1100.0", "1000.0,1090.0")
+    assert quiet(write(tmp_path, text)).duration_s[0] == 90  # now until the end of the workers
+
+
+def test_kalos_sample_takes_the_queue_off(tmp_path):
+    text = (
+        "job_id,submit_time,gpu_num,duration_s,queue_s\nx,2023-05-17 11:00:58+00:00,64,18.0,10.0\n"
+    )
+    assert read(write(tmp_path, text)).duration_s.tolist() == [8]
+
+
+def test_gavel_arrivals_take_run_times_of_their_size(tmp_path):
+    arrivals = write(tmp_path, "vc,arrival_s,num_gpus\na,0,1\na,5,7\nb,3,16\n")
+    times = write(tmp_path, "duration_s,num_gpus\n4000,1\n5000,4\n9000,8\n", "times.csv")
+    jobs = read(arrivals, durations=times)
+    assert jobs.arrival_s.tolist() == [0, 3, 5] and jobs.gpus.tolist() == [1, 16, 7]
+    assert jobs.duration_s.tolist() == [4000, 9000, 5000]
+    with pytest.raises(TraceError, match="no run times"):
+        read(arrivals)
+    with pytest.raises(TraceError, match="no arrival_s"):
+        read(times)
+    with pytest.raises(TraceError, match="belongs to format philly-gavel"):
+        read(write(tmp_path, FILES["plain"]), "plain", times)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "empty"),
+        ("arrival_s,gpus,duration_s\n", "no rows"),
+        ("arrival_s,gpus,duration_s\n0,1\n", "line 2: 2 values for 3 columns"),
+        ("arrival_s,gpus,duration_s\n0,1,5\n3,0,5\n", "line 3: gpus = '0' .* whole number"),
+        ("arrival_s,gpus,duration_s\n0,1.5,5\n", "line 2: gpus = '1.5'"),
+        ("arrival_s,gpus,duration_s\n0,1,0\n", "duration_s = '0' .* above 0"),
+        ("arrival_s,gpus,duration_s\n0,1,nan\n", "line 2: duration_s = 'nan'"),
+        ("arrival_s,gpus,duration_s\nnoon,1,5\n", "line 2: arrival_s = 'noon'"),
+        ("arrival_s,gpus,duration_s,priority\n0,1,5,3\n", "priority = '3' .* from 0 to 1"),
+        ("arrival_s,gpus,duration_s,pool\n0,1,5,-2\n", "pool = '-2'"),
+        ("time,gpus\n0,1\n", "belong to no known job list"),
+        ("time,submit_gpu_job,submit_gpu_num\n2020-04-01 00:00:00,6,6\n", "counts of jobs"),
+        (FILES["philly"].replace("2017-10-03 00:00:00", "yesterday"), "submit_time = 'yesterday'"),
+        (FILES["spot"].replace("Spot", "Dev"), "job_type = 'Dev'"),
+        ("; SWF\n1 2 3\n", "line 2: 3 values, but SWF has 18"),
+        ("; SWF\n1 0 -1 -1 4 -1 -1 -1 -1 -1 5 7 -1 -1 0 -1 -1 -1\n", "no job"),
+    ],
+)
+def test_bad_files_are_refused(text, message, tmp_path):
+    with pytest.raises(TraceError, match=message):
+        quiet(write(tmp_path, text))
+
+
+def test_unknown_format_and_missing_file(tmp_path):
+    with pytest.raises(TraceError, match="choose one of auto, philly"):
+        read(write(tmp_path, FILES["plain"]), "csv")
+    with pytest.raises(TraceError, match="cannot be opened"):
+        read(tmp_path / "none.csv")
+
+
+def test_rows_left_out_are_counted(tmp_path):
+    with pytest.warns(TraceWarning, match="left out 2 of 4 rows"):
+        read(write(tmp_path, FILES["helios"]))
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.integers(0, 10**6), st.integers(1, 4096), st.integers(1, 10**6), st.booleans()
+        ),
+        min_size=1,
+        max_size=20,
+    )
+)
+def test_a_plain_list_survives_the_round_trip(tmp_path_factory, rows):
+    lines = [f"{t},{g},{d},{'x' if x else ''}" for t, g, d, x in rows]
+    path = write(
+        tmp_path_factory.mktemp("lists"),
+        "\n".join(["arrival_s,gpus,duration_s,tenant", *lines]) + "\n",
+    )
+    jobs = read(path)
+    ordered = sorted(rows, key=lambda row: row[0])  # stable, as the reader's order
+    first = ordered[0][0]
+    assert jobs.arrival_s.tolist() == [t - first for t, _, _, _ in ordered]
+    assert jobs.gpus.tolist() == [g for _, g, _, _ in ordered]
+    assert jobs.duration_s.tolist() == [d for _, _, d, _ in ordered]
+    named = any(x for _, _, _, x in rows)
+    expected = [("x" if x else "unknown") if named else "all" for _, _, _, x in ordered]
+    assert [jobs.tenants[t] for t in jobs.tenant] == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "jobs", "gpus", "seconds"),
+    [  # jobs, mean GPUs and mean run time as awk counts them
+        ("philly/philly_jobs_sia_before_2017-11-06.csv.gz", 55_803, 1.2136, 13_970.5),
+        ("acme/kalos_jobs_sample_rows0-599.csv", 600, 25.7233, 9166.1),
+        ("swf/lublin_256.swf.gz", 10_000, 22.101, 4862.77),
+        ("alibaba-gpu-v2023/openb_pod_list_default_first70pct.csv.gz", 4365, 1.06552, 42_222.5),
+    ],
+)
+def test_files_at_hand(name, jobs, gpus, seconds, data_dir):
+    path = data_dir / "traces" / name
+    if not path.exists():
+        pytest.skip(f"no {path}")
+    stream = quiet(path)
+    assert len(stream) == jobs
+    assert np.all(np.diff(stream.arrival_s) >= 0) and np.all(stream.duration_s > 0)
+    assert stream.gpus.mean() == pytest.approx(gpus, rel=1e-4)
+    assert stream.duration_s.mean() == pytest.approx(seconds, rel=1e-4)
