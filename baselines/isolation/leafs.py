@@ -99,11 +99,10 @@ def _fewest_empty(empty: Ints, units: Ints, needed: int, solver: Solver) -> Ints
     from scipy import sparse
 
     leafs = len(empty)
-    one = sparse.eye(leafs)
-    rows = sparse.vstack(
+    rows = sparse.bmat(
         [
-            sparse.hstack([one, -sparse.diags(units.astype(float))]),
-            sparse.hstack([np.ones((1, leafs)), np.zeros((1, leafs))]),
+            [sparse.eye(leafs), -sparse.diags(units.astype(float))],
+            [sparse.csr_matrix(np.ones((1, leafs))), None],
         ],
         format="csr",
     )

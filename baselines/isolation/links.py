@@ -61,98 +61,110 @@ def choose_links(
     if len(eligible) < spines:
         return None
     eligible = eligible[np.argsort(spine_free[eligible], kind="stable")]
-    bound = spine_free[eligible[:spines]].sum()
+    bound = float(spine_free[eligible[:spines]].sum())
+    bundles = [_bundles(*each, ports) for each in zip(free, sub_leafs.tolist(), strict=True)]
     for chosen in (eligible[:spines], eligible[-spines:]):
-        if solver.close_enough(float(spine_free[chosen].sum()), float(bound)):
-            uplink = _match(free, sub_leafs, ports[chosen])
+        if solver.close_enough(float(spine_free[chosen].sum()), bound):
+            uplink = _match(bundles, ports[chosen])
             if uplink is not None:
                 return Links(chosen, uplink)
-    return _program(free, sub_leafs, ports[eligible], spine_free, eligible, spines, solver)
+    return _program(bundles, ports[eligible], spine_free[eligible], eligible, spines, solver)
 
 
-def _match(free: Bools, sub_leafs: Ints, ports: Ints) -> NDArray[np.int64] | None:
-    """Match spines to uplinks, one leaf after the other, or return None.
+def _bundles(free: Bools, sub_leafs: int, ports: Ints) -> NDArray[np.int64]:
+    """Bundle the free uplinks of a leaf: one to the same spine for each of its m sub-leafs.
 
-    The free uplinks of a leaf with m sub-leafs are cut into m rows of equal length, and a spine
-    gets one column: so the links to any two spines alternate along the leaf's uplinks, and flows
-    that come down by the link next to their receiver's own never meet. Ports of which more are left
-    are preferred. Where every spine has the same number of ports at every optical switch and leafs
-    are taken whole, what is left is a regular bipartite graph after every leaf, so there always is
-    a next matching (Konig).
+    A flow comes down by the gang's next link to that spine, counted from its receiver's own uplink.
+    So that flows to different sub-leafs never meet, the links to any two spines must alternate
+    along the leaf's uplinks. Uplinks that may lead anywhere are therefore cut into m rows of equal
+    length, a column being a bundle; else a bundle is m parallel links to one spine.
+
+    Returns:
+        int64 (m, bundles).
+    """
+    offered = np.flatnonzero(free)
+    if sub_leafs > 1 and ((ports > 0).sum(axis=0) <= 1).all():
+        spine = ports[:, offered].argmax(axis=0)
+        parallel = [offered[spine == j][:sub_leafs] for j in range(len(ports))]
+        whole = [links for links in parallel if len(links) == sub_leafs]
+        return np.array(whole, np.int64).reshape(-1, sub_leafs).T
+    length = len(offered) // sub_leafs
+    return offered[: sub_leafs * length].reshape(sub_leafs, length)
+
+
+def _match(bundles: list[NDArray[np.int64]], ports: Ints) -> NDArray[np.int64] | None:
+    """Match spines to bundles, one leaf after the other, or return None.
+
+    Ports of which more are left are preferred. Where every spine has the same number of ports at
+    every optical switch and leafs are taken whole, what is left is a regular bipartite graph after
+    every leaf, so there always is a next matching (Konig).
     """
     from scipy.optimize import linear_sum_assignment
 
-    ports, found = ports.astype(np.int64), [np.zeros((0, 0), np.int64)] * len(free)
+    ports, found = ports.astype(np.int64), list(bundles)
     never = 1 + int(ports.max()) * ports.size
-    for leaf in np.argsort(free.sum(axis=1), kind="stable"):
-        rows, offered = int(sub_leafs[leaf]), np.flatnonzero(free[leaf])
-        length = len(offered) // rows
-        uplink = offered[: rows * length].reshape(rows, length)
-        left = ports[:, uplink]  # (S, rows, length)
+    for leaf in np.argsort([bundle.shape[1] for bundle in bundles], kind="stable"):
+        left = ports[:, bundles[leaf]]  # (S, m, bundles)
         cost = np.where((left > 0).all(axis=1), -left.sum(axis=1), never)
-        spine, column = linear_sum_assignment(cost)
-        if len(spine) < len(ports) or (cost[spine, column] == never).any():
+        spine, bundle = linear_sum_assignment(cost)
+        if len(spine) < len(ports) or (cost[spine, bundle] == never).any():
             return None
-        found[leaf] = uplink[:, column]
+        found[leaf] = bundles[leaf][:, bundle]
         for row in found[leaf]:
             ports[spine, row] -= 1
     return np.concatenate(found)
 
 
 def _program(
-    free: Bools,
-    sub_leafs: Ints,
+    bundles: list[NDArray[np.int64]],
     ports: Ints,
     spine_free: Ints,
-    eligible: NDArray[np.int64],
+    names: NDArray[np.int64],
     spines: int,
     solver: Solver,
 ) -> Links | None:
-    """ILP-B itself over the eligible spines.
-
-    Binary c[i, j, k]: leaf i reaches spine j by its uplink k; y[j]: spine j is used. The sub-leafs
-    of one leaf are alike, so a leaf has ``sub_leafs[i]`` links to every spine used, which are dealt
-    out among them afterwards.
-    """
+    """ILP-B itself: binary c[i, j, b], leaf i reaches spine j by its bundle b; y[j], j is used."""
     from scipy import sparse
 
-    leaf, spine, k = np.nonzero(free[:, None, :] & (ports > 0)[None])
-    links, leafs, (candidates, uplinks) = len(leaf), len(free), ports.shape
-    column = np.arange(links)
+    candidates, uplinks = ports.shape
+    per_leaf = [np.nonzero((ports[:, each] > 0).all(axis=1)) for each in bundles]
+    leaf = np.repeat(np.arange(len(bundles)), [len(spine) for spine, _ in per_leaf])
+    spine, bundle = (np.concatenate(each) for each in zip(*per_leaf, strict=True))
+    first = np.concatenate([[0], np.cumsum([each.shape[1] for each in bundles])])
+    ports_taken = [bundles[i][:, b] for i, b in zip(leaf, bundle, strict=True)]
+    choice = np.repeat(np.arange(len(leaf)), [len(each) for each in ports_taken])
+    k = np.concatenate(ports_taken) if ports_taken else np.zeros(0, np.int64)
 
-    def count(group: Ints, groups: int) -> sparse.csr_matrix:
-        rows = sparse.csr_matrix((np.ones(links), (group, column)), (groups, links))
-        return sparse.hstack([rows, sparse.csr_matrix((groups, candidates))], format="csr")
+    def count(group: Ints, column: Ints, groups: int) -> sparse.csr_matrix:
+        shape = (groups, len(leaf))
+        return sparse.csr_matrix((np.ones(len(group)), (group, column)), shape)
 
-    per_pair = count(leaf * candidates + spine, leafs * candidates)
-    asked = sparse.kron(sub_leafs[:, None].astype(float), sparse.eye(candidates))
-    per_pair -= sparse.hstack([sparse.csr_matrix((leafs * candidates, links)), asked])
-    total = np.concatenate([np.zeros(links), np.ones(candidates)])[None]
-    rows = sparse.vstack(
+    every = np.arange(len(leaf))
+    pairs = len(bundles) * candidates
+    rows = sparse.bmat(
         [
-            per_pair,
-            count(leaf * uplinks + k, leafs * uplinks),
-            count(spine * uplinks + k, candidates * uplinks),
-            sparse.csr_matrix(total),
+            [
+                count(leaf * candidates + spine, every, pairs),
+                -sparse.kron(np.ones((len(bundles), 1)), sparse.eye(candidates)),
+            ],
+            [count(first[leaf] + bundle, every, first[-1]), None],
+            [count(spine[choice] * uplinks + k, choice, ports.size), None],
+            [None, sparse.csr_matrix(np.ones((1, candidates)))],
         ],
         format="csr",
     )
-    pairs, rest = leafs * candidates, leafs * uplinks + candidates * uplinks
     found = solver.minimise(
-        cost=np.concatenate([np.zeros(links), spine_free[eligible]]),
+        cost=np.concatenate([np.zeros(len(leaf)), spine_free]),
         rows=rows,
-        lower=np.concatenate([np.zeros(pairs), np.full(rest, -np.inf), [spines]]),
-        upper=np.concatenate(
-            [np.zeros(pairs), np.ones(leafs * uplinks), ports.ravel().astype(float), [spines]]
-        ),
-        most=np.ones(links + candidates),
+        lower=np.concatenate([np.zeros(pairs), np.full(first[-1] + ports.size, -np.inf), [spines]]),
+        upper=np.concatenate([np.zeros(pairs), np.ones(first[-1]), ports.ravel(), [spines]]),
+        most=np.ones(len(leaf) + candidates),
     )
     if found is None:
         return None
-    chosen = np.flatnonzero(found[links:])
-    on = np.flatnonzero(found[:links])
-    by_leaf = [
-        np.stack([k[on][(leaf[on] == i) & (spine[on] == j)] for j in chosen], axis=1)
-        for i in range(leafs)
-    ]
-    return Links(eligible[chosen], np.concatenate(by_leaf))
+    chosen = np.flatnonzero(found[len(leaf) :])
+    uplink = [np.zeros((len(each), spines), np.int64) for each in bundles]
+    for c in np.flatnonzero(found[: len(leaf)]):
+        at = np.searchsorted(chosen, spine[c])
+        uplink[leaf[c]][:, at] = bundles[leaf[c]][:, bundle[c]]
+    return Links(names[chosen], np.concatenate(uplink))
