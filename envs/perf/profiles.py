@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import csv
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -20,6 +21,16 @@ OVERLAP = 0.6
 NODE_EFFICIENCY = {"ResNet-50": 0.85, "VGG-16": 0.85}
 """What input pipeline and jitter leave of eight GPUs' rate in one node; BERT loses nothing but the
 all-reduce. Source: 0.84 and 0.87 measured for ResNet-50 on A100 and V100."""
+ACTIVATION_BYTES = {
+    "ResNet-50": 45e6,
+    "VGG-16": 110e6,
+    "BERT-large-128": 138e6,
+    "BERT-large-512": 931e6,
+}
+"""Kept per sample for the backward pass. BERT: ``s h L (34 + 5 a s / h)`` (arXiv 2205.05198, scores
+in memory); CNNs: assumption, mixed precision at 224 x 224."""
+STATES = 4
+"""Copies of the parameters' size in 32 bits: weights, gradients and Adam's two moments."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +41,7 @@ class Profile:
         gradient_bytes: fp32 gradients, reduced once a step.
         samples_per_s: rate of one GPU with ``batch`` samples a step.
         samples_per_s_8: measured rate of eight GPUs in one node; NaN if not measured.
+        flops_per_sample: forward and backward.
     """
 
     model: str
@@ -38,6 +50,7 @@ class Profile:
     batch: int
     samples_per_s: float
     samples_per_s_8: float
+    flops_per_sample: float
     source: str
 
 
@@ -63,7 +76,17 @@ def profile(model: str, device: str) -> Profile:
         return near
     rate = near.samples_per_s * wanted.fp16_flops / near.gpu.fp16_flops
     source = f"{near.source}; scaled from {near.gpu.name}"
-    return Profile(model, wanted, near.gradient_bytes, near.batch, rate, float("nan"), source)
+    return replace(near, gpu=wanted, samples_per_s=rate, samples_per_s_8=math.nan, source=source)
+
+
+def models() -> tuple[str, ...]:
+    """Return the models that have a profile."""
+    return tuple(dict.fromkeys(row.model for row in _profiles()))
+
+
+def memory_bytes(job: Profile) -> float:
+    """Return device memory of a data-parallel rank: parameters with their states, activations."""
+    return STATES * job.gradient_bytes + job.batch * ACTIVATION_BYTES[job.model]
 
 
 def step_s(job: Profile, gpus: int, network: Network | None = None) -> tuple[float, float]:
@@ -92,6 +115,7 @@ def _profiles() -> list[Profile]:
                 int(row["batch_per_gpu"]),
                 float(row["samples_per_s"]),
                 float(row["samples_per_s_8"] or "nan"),
+                1e9 * float(row["gflop_per_sample"]),
                 row["source"],
             )
             for row in csv.DictReader(lines)
