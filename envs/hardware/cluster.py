@@ -24,7 +24,8 @@ class Pool:
         gpu: GPU type.
         gpus_per_node: GPUs in each node.
         nodes: how many nodes.
-        nics_per_node: NICs in each node; a flow gets at most one NIC, a node all of them.
+        nics_per_node: NICs in each node; a flow gets at most one NIC, a node all of them. With
+            fewer than GPUs the flows of a node share them.
         nic_bytes_per_s: of one NIC, per direction.
         scale_up_bytes_per_s: of one GPU inside its node, per direction.
         nodes_per_leaf: nodes under one leaf switch or rail group; 0: as the fabric has it.

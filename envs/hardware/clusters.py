@@ -90,23 +90,23 @@ def v100_32() -> Blueprint:
 def philly_like() -> Blueprint:
     """Microsoft's Philly: 2,490 GPUs in machines of 8 and of 2, in racks of fast network."""
     v100 = gpu("V100-16")
-    big = pool(v100, 231, 8, 1, 100, nodes_per_leaf=21)
-    small = pool(v100, 321, 2, 1, 100, nodes_per_leaf=40)
+    big = pool(v100, 231, 8, nic_gbit=100 / 8, nodes_per_leaf=21)
+    small = pool(v100, 321, 2, nic_gbit=100 / 2, nodes_per_leaf=40)
     return Blueprint(
         pools=(big, small),
         fabric=FabricPlan(spines=4, uplinks=4, oversubscription=4.0),
         source="Jeon et al., ATC 2019: 552 machines of 8 and 2 GPUs. Assumption: V100 in place of "
-        "its older GPUs, one 100G NIC, racks of 21 and 40, 4:1 between racks",
+        "its older GPUs, 100 Gbit/s a machine in equal parts, racks of 21 and 40, 4:1 between them",
     )
 
 
 def helios_like() -> Blueprint:
     """SenseTime's Venus: 133 nodes of 8 Volta GPUs."""
-    venus = pool(gpu("V100-32"), 133, 8, 1, 100)
     return Blueprint(
-        pools=(venus,),
+        pools=(pool(gpu("V100-32"), 133, 8, nic_gbit=100 / 8),),
         fabric=FabricPlan(nodes_per_leaf=19, spines=4, uplinks=8, oversubscription=2.0),
-        source="Hu et al., SC 2021: nodes and GPUs. Assumption: one 100G NIC a node, 7 leafs, 2:1",
+        source="Hu et al., SC 2021: nodes and GPUs. Assumption: 100 Gbit/s a node in equal parts, "
+        "7 leafs, 2:1",
     )
 
 
@@ -114,11 +114,11 @@ def alibaba_like() -> Blueprint:
     """An eighth of Alibaba's mixed cluster: five GPU types in nodes of 2, 4 and 8."""
     return Blueprint(
         pools=(
-            pool(gpu("A10"), 68, 8, 2, 100, nodes_per_leaf=17),
-            pool(gpu("A100-80"), 5, 8, 2, 100, nodes_per_leaf=5),
-            pool(gpu("V100-32"), 3, 8, 2, 100, nodes_per_leaf=3),
-            pool(gpu("V100-16"), 6, 4, 2, 100, nodes_per_leaf=6),
-            pool(gpu("T4"), 52, 2, 1, 50, nodes_per_leaf=26),
+            pool(gpu("A10"), 68, 8, nic_gbit=25, nodes_per_leaf=17),
+            pool(gpu("A100-80"), 5, 8, nic_gbit=100, nodes_per_leaf=5),
+            pool(gpu("V100-32"), 3, 8, nic_gbit=25, nodes_per_leaf=3),
+            pool(gpu("V100-16"), 6, 4, nic_gbit=25, nodes_per_leaf=6),
+            pool(gpu("T4"), 52, 2, nic_gbit=25, nodes_per_leaf=26),
         ),
         fabric=FabricPlan(spines=4, uplinks=4, oversubscription=2.0),
         source="node list of Alibaba's GPU trace of 2023 (ATC 2023), an eighth of each type but "

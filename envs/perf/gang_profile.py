@@ -40,7 +40,17 @@ from .internode import Network
 from .training_job import Layout, TrainingJob
 from .training_work import sequence_flops
 
-__all__ = ["CHAIN", "CYCLIC", "XOR", "GangProfile", "Phase", "ideal_s", "names", "profile", "speed"]
+__all__ = [
+    "CHAIN",
+    "CYCLIC",
+    "XOR",
+    "GangProfile",
+    "Phase",
+    "communication_s",
+    "names",
+    "profile",
+    "speed",
+]
 
 VCLOS = "vclos/"
 """Prefix of jobs that are one iteration long, bytes and compute being per second of their run."""
@@ -128,12 +138,11 @@ def names() -> list[str]:
     return [*model_names(), *profiles.models(), *found]
 
 
-def ideal_s(
+def communication_s(
     job: GangProfile, node_gpus: int, nic_bytes_per_s: float, scale_up_bytes_per_s: float
 ) -> float:
-    """Return seconds of an iteration on full nodes with no other traffic."""
-    there = seconds(job.phases, job.gpus, node_gpus, nic_bytes_per_s, scale_up_bytes_per_s)
-    return job.compute_s + max(0.0, there - job.hidden_s)
+    """Return seconds that an iteration communicates on full nodes with no other traffic."""
+    return seconds(job.phases, job.gpus, node_gpus, nic_bytes_per_s, scale_up_bytes_per_s)
 
 
 @cache
