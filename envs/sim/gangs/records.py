@@ -119,8 +119,9 @@ JOB = np.dtype(
         ("rate", "f8"),
         ("since_s", "f8"),
         ("event_s", "f8"),  # when ``left`` is used up
+        ("begun_s", "f8"),  # flow: when the iteration under way began
         ("part", "f8"),  # flow: share of an iteration that the one under way does
-        ("phase_end_s", "f8"),  # flow: when the hidden part of its compute ends
+        ("computed_s", "f8"),  # flow: when the hidden part of its compute ends
         ("heap_at", "i4"),  # place in the heap of events, -1: none
         # its communication
         ("usage_begin", "i4"),
@@ -179,6 +180,8 @@ GANG_ENV = np.dtype(
         ("hash_seed", "u8"),
         ("random", "u8"),
         ("mark", "i8"),
+        ("total_gpus", "i4"),
+        ("head_fits", "i4"),  # 1: enough whole nodes are free for the oldest pending gang
         ("free_gpus", "i4"),
         ("down_gpus", "i4"),
         ("next_failure_s", "f8"),

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from ..compile import kernel
 from ..gangs.records import USAGE
+from ..world import records
 from .records import LINK, PAIR, STEP
 
 NEIGHBOURS = 64  # jobs that slow one job, on average at most; more are ignored
@@ -19,7 +20,7 @@ def switch_ports(gpu_switch: NDArray[np.int32]) -> NDArray[np.int32]:
     """Return each GPU's place among those of its leaf switch, int32 (D,); 0 where none is."""
     ports = np.zeros(len(gpu_switch), np.int32)
     order = np.argsort(gpu_switch, kind="stable")
-    switches, first = np.unique(gpu_switch[order], return_index=True)
+    _, first = np.unique(gpu_switch[order], return_index=True)
     ports[order] = np.arange(len(order)) - np.repeat(first, np.diff([*first, len(order)]))
     ports[gpu_switch < 0] = 0
     return ports
@@ -77,14 +78,14 @@ def allocate(
     at_once = min(j, gpus // max(2, min(several))) if several else 0
     pairs = max(1, min(at_once * (at_once - 1), NEIGHBOURS * at_once))
     return {
-        "usages": np.zeros((e, usage_room(gpus, fabric, kinds, phases)), USAGE),
+        "usages": records((e, usage_room(gpus, fabric, kinds, phases)), USAGE),
         "link_head": np.full((e, links), -1, np.int32),
         "load": np.zeros((e, links)),
         "heap": np.zeros((e, j), np.int32),
         "gpu_port": switch_ports(gpu_switch),
-        "steps": np.zeros((e, step_room(gpus, kinds)), STEP),
-        "pairs": np.zeros((e, pairs), PAIR),
-        "links": np.zeros((e, links), LINK),
+        "steps": records((e, step_room(gpus, kinds)), STEP),
+        "pairs": records((e, pairs), PAIR),
+        "links": records((e, links), LINK),
         "uplink_users": np.zeros((e, num_switches, int(fabric["uplinks"])), np.int32),
         "uplink_flows": np.zeros((e, num_switches, int(fabric["uplinks"])), np.int32),
         "work": np.zeros((e, j), np.int32),

@@ -1,0 +1,214 @@
+"""Small networks built by hand, and a run of jobs on them whose GPUs and starts are given."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpuyard.envs.sim.compile import kernel
+from gpuyard.envs.sim.gangs.records import (
+    FABRIC,
+    FLUID,
+    FREE,
+    GANG_ENV,
+    JOB,
+    KIND,
+    NODE_SPEC,
+    PHASE,
+    SOURCE,
+)
+from gpuyard.envs.sim.gangs.state import GangState
+from gpuyard.envs.sim.network.arrays import allocate, reset
+from gpuyard.envs.sim.network.engine import advance, enter, leave, next_event_s, settle
+from gpuyard.envs.sim.world import records
+
+
+@dataclass(frozen=True)
+class Net:
+    """A fabric of equal parts: nodes under leaf switches under spines, maybe pods under a core."""
+
+    leafs: int = 2
+    nodes_per_leaf: int = 2
+    gpus_per_node: int = 2
+    rails: int = 1
+    uplinks: int = 2
+    spines: int = 2
+    leafs_per_pod: int = 0
+    core_uplinks: int = 0
+    planes: int = 1
+    optical: int = 0
+    queue_pairs: int = 1
+    nic: float = 100.0
+    node: float = math.inf  # all NICs of a node; inf: as many as it has GPUs
+    scale_up: float = 1000.0
+    uplink: float = 100.0
+    core: float = 100.0
+    routing: int = SOURCE
+    fidelity: int = FLUID
+
+    @property
+    def gpus(self) -> int:
+        return self.leafs * self.nodes_per_leaf * self.gpus_per_node
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A type of job; phases are (ranks, stride, shift, mode, bytes)."""
+
+    gpus: int
+    compute_s: float
+    phases: tuple[tuple[int, int, int, int, float], ...]
+    hidden_s: float = 0.0
+
+
+@dataclass
+class Run:
+    """A network with its jobs; times in ``starts``, GPUs in rank order in ``gpus``."""
+
+    net: Net
+    kinds: list[Kind]
+    num_jobs: int
+    seed: int = 0
+    w: Any = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.w = state(self.net, self.kinds, self.num_jobs, self.seed)
+        reset(self.w, 0)
+
+    def set_job(self, j: int, kind: int, iterations: float) -> None:
+        job = self.w.jobs[0][j]
+        job["kind"], job["gpus"], job["iterations"] = kind, self.kinds[kind].gpus, iterations
+        job["iterations_left"], job["scale"], job["comm_scale"] = iterations, 1.0, 1.0
+        job["speed"] = 1.0
+
+    def give_gpus(self, j: int, gpus: list[int]) -> None:
+        self.w.jobs["first_gpu"][0, j] = gpus[0]
+        self.w.gpu_next[0, gpus] = [*gpus[1:], -1]
+
+    def enter(self, j: int, gpus: list[int], now_s: float) -> None:
+        self.give_gpus(j, gpus)
+        enter(self.w, 0, j, now_s)
+
+    def leave(self, j: int, now_s: float) -> None:
+        leave(self.w, 0, j, now_s)
+
+    def settle(self, now_s: float) -> None:
+        settle(self.w, 0, now_s)
+
+    def next_event_s(self) -> float:
+        return next_event_s(self.w, 0)
+
+    def advance(self, now_s: float) -> int:
+        return advance(self.w, 0, now_s)
+
+    def job(self, j: int) -> Any:
+        return self.w.jobs[0, j]
+
+    def replay(self, starts: NDArray[np.float64], gpus: list[list[int]]) -> NDArray[np.float64]:
+        """Return when each job ends that starts at its time on its GPUs."""
+        begin = np.cumsum([0, *(len(each) for each in gpus)])
+        finish = np.full(len(starts), np.nan)
+        order = np.argsort(starts, kind="stable")
+        replay(self.w, starts, order, begin, np.concatenate(gpus).astype(np.int32), finish)
+        return finish
+
+
+def state(net: Net, kinds: list[Kind], num_jobs: int, seed: int = 0) -> GangState:
+    """Return the state of one environment; what the network does not read is None."""
+    nodes = net.leafs * net.nodes_per_leaf
+    switches = net.leafs * net.rails
+    node_leaf = np.arange(nodes) // net.nodes_per_leaf
+    slot = np.arange(net.gpus_per_node)
+    gpu_switch = (node_leaf[:, None] * net.rails + slot % net.rails).ravel().astype(np.int32)
+    per_pod = net.leafs_per_pod or net.leafs
+    pods = -(-net.leafs // per_pod)
+    fabric = records(1, FABRIC)
+    for name, value in {
+        "nodes": nodes,
+        "gpus_per_node": net.gpus_per_node,
+        "leafs": net.leafs,
+        "pods": pods,
+        "switches": switches,
+        "uplinks": net.uplinks,
+        "spines": net.spines,
+        "core_uplinks": net.core_uplinks,
+        "planes": net.planes,
+        "optical": net.optical,
+        "routing": net.routing,
+        "queue_pairs": net.queue_pairs,
+        "fidelity": net.fidelity,
+    }.items():
+        fabric[name] = value
+    specs = records(nodes, NODE_SPEC)
+    specs["leaf"], specs["pod"] = node_leaf, node_leaf // per_pod
+    specs["gpus"], specs["nic_bytes_per_s"] = net.gpus_per_node, net.nic
+    specs["scale_up_bytes_per_s"] = net.scale_up
+    kind_rows = records(len(kinds), KIND)
+    phase_rows = records(max(1, sum(len(kind.phases) for kind in kinds)), PHASE)
+    at = 0
+    for row, kind in zip(kind_rows, kinds, strict=True):
+        row["gpus"], row["first_phase"], row["num_phases"] = kind.gpus, at, len(kind.phases)
+        row["compute_s"], row["hidden_s"] = kind.compute_s, kind.hidden_s
+        for phase in kind.phases:
+            phase_rows[at] = phase
+            at += 1
+    capacity = np.concatenate(
+        [
+            np.full(2 * nodes, min(net.node, net.nic * net.gpus_per_node)),
+            np.full(2 * switches * net.uplinks, net.uplink),
+            np.full(2 * pods * net.spines * net.core_uplinks, net.core),
+        ]
+    )
+    gpus = len(gpu_switch)
+    envs = records(1, GANG_ENV)
+    envs["hash_seed"] = np.random.default_rng(seed).integers(2**63, dtype=np.uint64)
+    circuits = np.broadcast_to(np.arange(net.uplinks) % net.spines, (1, switches, net.uplinks))
+    known = {
+        "envs": envs,
+        "fabric": fabric,
+        "specs": specs,
+        "kinds": kind_rows,
+        "phases": phase_rows,
+        "gpu_switch": gpu_switch,
+        "switch_pods": (np.arange(switches) // net.rails // per_pod).astype(np.int32),
+        "capacity": capacity,
+        "jobs": records((1, num_jobs), JOB),
+        "gpu_next": np.full((1, gpus), -1, np.int32),
+        "gpu_uplink": np.full((1, gpus), -1, np.int32),
+        "uplink_owner": np.full((1, switches, net.uplinks), FREE, np.int32),
+        "circuits": circuits.astype(np.int32).copy(),
+        "order": np.zeros((1, gpus), np.int32),
+    }
+    known |= allocate(1, num_jobs, capacity, gpu_switch, switches, fabric[0], kind_rows, phase_rows)
+    return GangState(**{name: known.get(name) for name in GangState._fields})
+
+
+@kernel(inline=False)
+def replay(w, starts, order, begin, gpus, finish):
+    """Start each job at its time on its GPUs and write down when it ends."""
+    at = 0
+    while True:
+        event_s = next_event_s(w, 0)
+        start_s = starts[order[at]] if at < len(order) else math.inf
+        now_s = min(event_s, start_s)
+        if now_s == math.inf:
+            return
+        if event_s <= start_s:
+            j = advance(w, 0, now_s)
+            if j < 0:
+                continue
+            leave(w, 0, j, now_s)
+            finish[j] = now_s
+        else:
+            j = order[at]
+            at += 1
+            first, end = begin[j], begin[j + 1]
+            w.jobs[0, j].first_gpu = gpus[first]
+            for rank in range(first, end):
+                w.gpu_next[0, gpus[rank]] = gpus[rank + 1] if rank + 1 < end else -1
+            enter(w, 0, j, now_s)
+        settle(w, 0, now_s)
