@@ -22,6 +22,9 @@ class PlacementEnv(Protocol):
     def propose(self, index: int, plan: Plan) -> None:
         """Hand over the plan that the last candidate stands for in the next step."""
 
+    def ask_planner(self) -> None:
+        """Stop for a decision whenever a gang is pending, even if no candidate is feasible."""
+
 
 class Planner(Policy):
     """A policy that plans on a :class:`~gpuyard.envs.cluster_view.ClusterView`.
@@ -35,6 +38,7 @@ class Planner(Policy):
     def connect(self, env: Any) -> None:
         """Use the worlds of ``env``, a vector environment; call it before the first ``act``."""
         self._env = getattr(env, "unwrapped", env)
+        self._env.ask_planner()
 
     def plan(self, view: ClusterView) -> Plan | None:
         """Return the next decision, or None to wait for the next event."""

@@ -10,6 +10,7 @@ from mini_world import Gang, check, simulate
 from views import gangs, make_cluster, make_view
 
 from gpuyard import baselines
+from gpuyard.baselines.gang.easy import EasyBackfill, Shadow
 from gpuyard.baselines.gang.fitted import FUNCTIONS
 from gpuyard.baselines.gang.shares import max_min_shares
 from gpuyard.baselines.gang.themis import finish_time_fairness
@@ -115,6 +116,39 @@ def test_easy_delays_the_second_in_the_queue_and_conservative_does_not():
     assert starts(easy_jobs) == [0, 10, 25, 0]
     conservative = simulate(planner("conservative-backfill"), jobs(), counted(4))
     assert starts(conservative) == [0, 10, 20, 30]
+
+
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1))
+def test_with_exact_estimates_every_head_starts_by_its_shadow_time(seed):
+    rng = np.random.default_rng(seed)
+    jobs = [
+        (int(rng.integers(1, 13)), float(rng.integers(1, 200)), int(rng.integers(1, 4)))
+        for _ in range(20)
+    ]
+    jobs = [(gpus if required > 1 else min(gpus, 8), run, required) for gpus, run, required in jobs]
+    promises: dict[int, float] = {}
+
+    class Recorded(EasyBackfill):
+        def plan(self, view):
+            plan = super().plan(view)
+            head = view.pending[0]
+            if plan is None or plan.gang != head["id"]:
+                shadow = Shadow(view, Room(view), 0)
+                promises[int(head["id"])] = min(
+                    shadow.time_s, promises.get(int(head["id"]), np.inf)
+                )
+            return plan
+
+    done = simulate(
+        Recorded(),
+        [Gang(0, gpus, run, required=required) for gpus, run, required in jobs],
+        nodes=4,
+        gpus_per_node=4,
+    )
+    assert promises
+    for head, shadow_s in promises.items():
+        assert done[head].runs[0][0] <= shadow_s + 1e-3
 
 
 def test_conservative_moves_everybody_forward_when_a_gang_ends_early():
@@ -537,6 +571,10 @@ def test_a_planner_proposes_in_every_world_and_waits_where_it_has_no_plan():
                 make_view([{"id": 8, "gpus": 9}], nodes=1),
             ]
             self.plans = {}
+            self.asked = False
+
+        def ask_planner(self):
+            self.asked = True
 
         def view(self, index):
             return self.views[index]
@@ -544,8 +582,12 @@ def test_a_planner_proposes_in_every_world_and_waits_where_it_has_no_plan():
         def propose(self, index, plan):
             self.plans[index] = plan
 
+        def ask_planner(self):
+            self.asked = True
+
     worlds, policy = Worlds(), planner("easy-backfill")
     policy.connect(worlds)
+    assert worlds.asked
     mask = np.array([[1, 1, 1, 0], [1, 1, 1, 0], [0, 1, 0, 0]])
     assert policy.act({"action_mask": mask}).tolist() == [3, 2, 1]
-    assert list(worlds.plans) == [0] and worlds.plans[0].gang == 7
+    assert worlds.asked and list(worlds.plans) == [0] and worlds.plans[0].gang == 7

@@ -21,7 +21,9 @@ class ConservativeBackfill(Planner):
 
     Source: A. Mu'alem and D. Feitelson, "Utilization, predictability, workloads, and user runtime
     estimates in scheduling the IBM SP2 with backfilling", IEEE TPDS 12(6), 2001. The plan is made
-    anew, in queue order, at every event: early ends move everybody forward.
+    anew, in queue order, at every event, as Slurm's backfill does: early ends move everybody
+    forward. So it is no promise: where GPUs are not interchangeable, another choice of nodes for an
+    earlier gang can move a later one back.
 
     Args:
         depth: gangs that are planned; the others wait their turn (Slurm's ``bf_max_job_test``).
