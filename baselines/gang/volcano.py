@@ -73,6 +73,8 @@ def allocate(room: Room, gang: np.void, pool: int) -> GPUs | None:
     in_pool = room.cluster.node_pool == pool
     for name in np.unique(domain[in_pool & (room.node_free >= tasks[0])]):
         nodes = np.flatnonzero(in_pool & (domain == name))
+        if room.node_free[nodes].sum() < size:
+            continue
         statement = Statement(room)
         for task in tasks:
             score = binpack(room.node_free[nodes], task, per_node)
