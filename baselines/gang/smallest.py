@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from gpuyard.envs.observation import read
 
 from ..policy import Observation
+from ..routing.router import check_at_least
 from .order import ESTIMATE, GPUS, POSITION, QueueOrder
 
 
@@ -54,10 +55,13 @@ class Dynamic(QueueOrder):
 
     Source: ``dynamic_matching`` of the vClos simulator: weight -size when the queue is longer than
     6, else -id.
+
+    Args:
+        longest: queue that is still served oldest first.
     """
 
     def __init__(self, *, longest: int = 6):
-        self.longest = longest
+        self.longest = check_at_least("dynamic", "longest", longest, 0)
 
     def score(self, observation: Observation) -> NDArray[np.floating]:
         """Return minus the GPUs or minus the place in the queue (squashed)."""
