@@ -7,7 +7,7 @@ import inspect
 from collections.abc import Callable
 from functools import partial
 
-from . import gang, isolation, routing
+from . import gang, isolation, routing, topology
 from .policy import Policy
 
 # The part before the slash is the kind of decision that a baseline takes.
@@ -50,6 +50,21 @@ _BASELINES: dict[str, Callable[..., Policy]] = {
     "gang/themis": gang.Themis,
     "gang/gavel": gang.Gavel,
     "gang/volcano": gang.Volcano,
+    "topology/kubernetes-binpack": topology.Binpack,
+    "topology/kubernetes-spread": topology.Spread,
+    "topology/volcano-binpack": topology.VolcanoBinpack,
+    "topology/volcano-hard": topology.NetworkTopology,
+    "topology/volcano-soft": partial(topology.NetworkTopology, mode="soft"),
+    "topology/kai": topology.KAI,
+    "topology/slurm-tree": topology.SlurmTree,
+    "topology/slurm-block": topology.SlurmBlock,
+    "topology/kueue-tas": topology.KueueTAS,
+    "topology/kueue-balanced": partial(topology.KueueTAS, balanced=True),
+    "topology/fgd": topology.FGD,
+    "topology/best-fit": topology.BestFit,
+    "topology/dot-product": topology.DotProduct,
+    "topology/delay": topology.Delay,
+    "topology/rank-aware": topology.RankAware,
 }
 
 
