@@ -452,9 +452,9 @@ def test_same_seed_same_actions(name):
 
 def test_names_and_kinds():
     assert len(ROUTERS) == len(set(ROUTERS)) == 14
-    assert baselines.names() == ROUTERS
-    with pytest.raises(ValueError, match=r"no baselines of kind 'gang'; kinds: routing"):
-        baselines.names("gang")
+    assert set(ROUTERS) < set(baselines.names())
+    with pytest.raises(ValueError, match=r"no baselines of kind 'router'; kinds: .*routing"):
+        baselines.names("router")
 
 
 def test_unknown_name_suggests_the_closest():
