@@ -59,7 +59,7 @@ _BASELINES: dict[str, Callable[..., Policy]] = {
     "topology/slurm-tree": topology.SlurmTree,
     "topology/slurm-block": topology.SlurmBlock,
     "topology/kueue-tas": topology.KueueTAS,
-    "topology/kueue-balanced": partial(topology.KueueTAS, balanced=True),
+    "topology/kueue-balanced": partial(topology.KueueTAS, balanced=True, default="leaf"),
     "topology/fgd": topology.FGD,
     "topology/best-fit": topology.BestFit,
     "topology/dot-product": topology.DotProduct,

@@ -15,10 +15,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from gpuyard.envs.hardware.cluster import LEVELS
-
 from .planner import TopologyPlanner
-from .request import Ints, Request, fill, totals
+from .request import Ints, Request, fill, level_index, totals
 
 
 def tightest_domain(tree: Ints, slots: Ints, free: Ints, pods: int) -> tuple[int, int] | None:
@@ -72,9 +70,7 @@ class KAI(TopologyPlanner):
         self, *, default: str = "leaf", order: str = "fifo", pod_gpus: int | None = None
     ) -> None:
         super().__init__(order=order, pod_gpus=pod_gpus)
-        if default not in LEVELS:
-            raise ValueError(f"default = {default!r} must be one of {', '.join(LEVELS)}")
-        self.default = LEVELS.index(default)
+        self.default = level_index("default", default)
 
     def choose(self, request: Request) -> Ints | None:
         """Return the nodes of the tightest domain, emptier sub-domains first."""

@@ -15,7 +15,7 @@ from __future__ import annotations
 import numpy as np
 
 from .planner import TopologyPlanner
-from .request import NODE, ZONE, Ints, Request, totals
+from .request import NODE, ZONE, Ints, Request, level_index, totals
 
 
 def take(room: Ints, pods: int, least_free: bool = False) -> Ints | None:
@@ -93,23 +93,32 @@ class KueueTAS(TopologyPlanner):
     Args:
         balanced: even out the pods over the domains of the preferred level where no single one of
             them holds the gang.
+        default: preferred level of gangs that prefer none, by name; "zone": unconstrained.
         order: see :class:`.planner.TopologyPlanner`.
         pod_gpus: see there.
+
+    Raises:
+        ValueError: unknown level.
     """
 
     def __init__(
-        self, *, balanced: bool = False, order: str = "fifo", pod_gpus: int | None = None
+        self,
+        *,
+        balanced: bool = False,
+        default: str = "zone",
+        order: str = "fifo",
+        pod_gpus: int | None = None,
     ) -> None:
         super().__init__(order=order, pod_gpus=pod_gpus)
-        self.balanced = balanced
+        self.balanced, self.default = balanced, level_index("default", default)
 
     def choose(self, request: Request) -> Ints | None:
         """Return the nodes of the pods: of the smallest domain that fits, then level by level."""
-        if int(request.gang["preferred"]) == ZONE:
+        preferred = request.preferred(self.default)
+        if preferred == ZONE:
             tightest = request.tightest()
             given = take(tightest.slots, request.pods, least_free=True) if tightest else None
             return None if given is None else np.repeat(np.arange(len(given)), given)
-        preferred = request.preferred(ZONE)
         for level in range(preferred, request.required + 1):
             room = totals(request.tree[level], request.slots)
             fits = np.flatnonzero(room >= request.pods)

@@ -93,6 +93,17 @@ def make_request(room: Room, gang: np.void, pool: int, pod_gpus: int | None = No
     return Request(gang, sizes, free, in_pool, node_gpus, tree, required)
 
 
+def level_index(option: str, name: str) -> int:
+    """Return the number of a level by its name.
+
+    Raises:
+        ValueError: unknown level; the message names the option.
+    """
+    if name not in LEVELS:
+        raise ValueError(f"{option} = {name!r} must be one of {', '.join(LEVELS)}")
+    return LEVELS.index(name)
+
+
 def totals(domain: Ints, amount: Ints) -> Ints:
     """Return the sum of ``amount`` (N,) over each domain, int64 (domains,)."""
     return np.bincount(domain, weights=amount).astype(np.int64)
