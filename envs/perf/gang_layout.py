@@ -91,8 +91,7 @@ def _layouts(shape: Model, gpus: int, node_gpus: int) -> Iterator[Layout]:
 def _layout(shape: Model, gpus: int, node_gpus: int, tp: int, pp: int) -> Layout:
     dp = gpus // (tp * pp)
     chunks = [v for v in (4, 3, 2) if pp > 1 and shape.layers % (pp * v) == 0]
-    fit = math.gcd(dp, shape.experts) if shape.experts else 1
-    ep = max(e for e in range(1, node_gpus // tp + 1) if fit % e == 0)
+    ep = math.gcd(dp, shape.experts, node_gpus // tp) if shape.experts else 1
     return Layout(dp=dp, tp=tp, pp=pp, vp=chunks[0] if chunks else 1, ep=ep)
 
 

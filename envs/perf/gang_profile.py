@@ -89,11 +89,25 @@ class GangProfile:
 
 @dataclass(frozen=True)
 class _Site:
-    """GPUs of a node, rate of a NIC and of a GPU inside its node."""
+    """Where a job of ``gpus`` GPUs runs: full nodes, rate of a NIC and of a GPU inside its node."""
 
+    gpus: int
     node_gpus: int
     nic_bytes_per_s: float
     scale_up_bytes_per_s: float
+
+    @property
+    def network(self) -> Network:
+        """What collectives see: equal parts of nodes if the last node is not full."""
+        even = self.gpus <= self.node_gpus or self.gpus % self.node_gpus == 0
+        local = self.node_gpus if even else math.gcd(self.gpus, self.node_gpus)
+        return Network(self.nic_bytes_per_s, local)
+
+    def seconds(self, phases: tuple[Phase, ...]) -> float:
+        """Return seconds of the phases if no two flows ever meet."""
+        return seconds(
+            phases, self.gpus, self.node_gpus, self.nic_bytes_per_s, self.scale_up_bytes_per_s
+        )
 
 
 @cache
@@ -120,7 +134,7 @@ def profile(
     """
     if gpus < 1:
         raise ValueError(f"profile {name!r}: gpus = {gpus}: give at least 1")
-    site = _Site(node_gpus, nic_bytes_per_s, scale_up_bytes_per_s)
+    site = _Site(gpus, node_gpus, nic_bytes_per_s, scale_up_bytes_per_s)
     if name.startswith(VCLOS):
         return _study_job(name, gpus, site, gpu)
     if name in profiles.models():
@@ -174,7 +188,7 @@ def _alone_s(name: str, device: str) -> float:
 
 def _language_model(name: str, gpus: int, site: _Site, device: str) -> GangProfile:
     job = default_job(name, gpus, site.node_gpus, device)
-    network = Network(site.nic_bytes_per_s, site.node_gpus)
+    network = site.network
     parts = communications(job, network)
     times = training.iteration(job, network)
     across = {part.axis for part in parts if part.where.nodes > 1}
@@ -200,7 +214,7 @@ def _language_model(name: str, gpus: int, site: _Site, device: str) -> GangProfi
 
 def _data_parallel(name: str, gpus: int, site: _Site, device: str) -> GangProfile:
     job = profiles.profile(name, device)
-    network = Network(site.nic_bytes_per_s, site.node_gpus)
+    network = site.network
     total, reduce = profiles.step_s(job, gpus, network)
     behind = profiles.OVERLAP * profiles.BACKWARD * job.batch / job.samples_per_s
     where = internode.group(gpus, 1, network)
@@ -230,15 +244,11 @@ def _assembled(draft: GangProfile, exposed_s: float, site: _Site) -> GangProfile
     rest of the communication is hidden, and up to ``draft.hidden_s`` more could be. A job that
     communicates longer than it computes takes as long as it communicates.
     """
-    there = seconds(draft.phases, draft.gpus, *_rates(site))
+    there = site.seconds(draft.phases)
     exposed = min(exposed_s, there)
     compute = draft.compute_s - exposed
     spare = max(0.0, draft.hidden_s) if exposed == 0 else 0.0
     return replace(draft, compute_s=compute, hidden_s=min(compute, there - exposed + spare))
-
-
-def _rates(site: _Site) -> tuple[int, float, float]:
-    return site.node_gpus, site.nic_bytes_per_s, site.scale_up_bytes_per_s
 
 
 def _study_job(name: str, gpus: int, site: _Site, device: str) -> GangProfile:
@@ -248,7 +258,7 @@ def _study_job(name: str, gpus: int, site: _Site, device: str) -> GangProfile:
     part as ``1/g`` (as :func:`.vclos.unit_time_s`). Beyond 256 GPUs the last rounds are merged.
     """
     share, pattern = _study_share(name)
-    where = internode.group(gpus, 1, Network(site.nic_bytes_per_s, site.node_gpus))
+    where = internode.group(gpus, 1, site.network)
     g = where.local
     if pattern == "halving_doubling":
         unit = fewer(halving_doubling(gpus))
@@ -257,7 +267,7 @@ def _study_job(name: str, gpus: int, site: _Site, device: str) -> GangProfile:
     else:
         inside = (g - 1) / g if where.nodes == 1 else 2 * (g - 1) / g
         unit = ring(where, 1, inside, 1 / g)
-    unit_s = seconds(unit, gpus, *_rates(site))
+    unit_s = site.seconds(unit)
     share = share if unit else 0.0
     return GangProfile(
         name=name,
