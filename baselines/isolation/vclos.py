@@ -3,15 +3,15 @@
 Source: Han et al., "Isolated Scheduling for Distributed Training Tasks in GPU Clusters", arXiv
 2308.05692, and facts read in the authors' simulator (github.com/nothepeople/RapidNetSim). Steps:
 
-====  =============================================================================================
+====  ==========================================================================================
 0     wait for GPUs: too few are free, or too few servers with min(g, n) free ones
 1     a server or a single leaf, best fit, no links (:mod:`.servers`)
-2     optical only: two leafs of n/2 GPUs each
+2     optical only: two leafs of n/2 GPUs each, the tightest
 3     every GPU a link to one spine (:mod:`.single_spine`)
-4, 5  a virtual Clos of L sub-leafs x S spines, L doubling (:mod:`.leafs`, :mod:`.links`); for
-      powers of two the first L takes n / leaf GPUs wholly empty leafs, which is step 4
+4     a power of two: n / leaf GPUs wholly empty leafs and as few spines as have the ports
+5     a virtual Clos of L sub-leafs x S spines, L doubling (:mod:`.leafs`, :mod:`.links`)
 6     wait: the network is fragmented
-====  =============================================================================================
+====  ==========================================================================================
 
 Ranks go sub-leaf by sub-leaf, S to each, and rank r sends by the link to spine r mod S. A step of a
 ring, a shift by any distance or an exchange with rank r xor 2^t sends to each sub-leaf from S ranks
@@ -21,6 +21,7 @@ that differ mod S, so by S different spines: no link carries two flows.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -138,38 +139,71 @@ class VClos(QueuePlanner):
 
     def _layouts(self, part: Part, free: Offer, size: int) -> Iterator[Layout]:
         """Yield layouts beyond one leaf, in the order of the steps."""
-        if size % part.g:
+        if size % part.g or not free.ports.size:
             return
+        yield from self._two_leafs(part, free, size)
+        yield from self._star(part, free, size)
+        yield from self._whole_leafs(part, free, size)
         spines, uplinks = free.ports.shape
-        if self.optical and size // 2 % part.g == 0 and size // 2 <= min(part.leaf_gpus, spines):
-            yield from self._clos(part, free, 2, size // 2)
-        star = single_spine(
-            free.uplinks,
-            free.empty,
-            free.ports,
-            free.spine_free,
-            size // part.g,
-            part.g,
-            self.solver,
-        )
-        if star is not None:
-            uplink = np.nonzero(star.links)[1]
-            yield star.links.sum(axis=1) // part.g, uplink, np.full(size, star.spine)
         leafs, most = len(part.switch), min(spines, uplinks)
         for sub_leafs, width in shapes(size, part.g, part.leaf_gpus, leafs, most):
             yield from self._clos(part, free, sub_leafs, width)
 
+    def _two_leafs(self, part: Part, free: Offer, size: int) -> Iterator[Layout]:
+        """Step 2; see :class:`OpticalVClos`."""
+        return iter(())
+
+    def _star(self, part: Part, free: Offer, size: int) -> Iterator[Layout]:
+        """Step 3."""
+        servers = size // part.g
+        star = single_spine(
+            free.uplinks, free.empty, free.ports, free.spine_free, servers, part.g, self.solver
+        )
+        if star is not None:
+            uplink = np.nonzero(star.links)[1]
+            yield star.links.sum(axis=1) // part.g, uplink, np.full(size, star.spine)
+
+    def _whole_leafs(self, part: Part, free: Offer, size: int) -> Iterator[Layout]:
+        """Step 4: leafs that are wholly free, and spines of which all ports are taken if it can be.
+
+        A leaf of G GPUs then is G / S sub-leafs of S, S = n / ports of a spine.
+        """
+        in_leaf = part.leaf_gpus
+        if size & (size - 1) or size % in_leaf or size == in_leaf:
+            return
+        assert self._cluster is not None
+        fewest = -(-size // self._cluster.fabric.spine_ports)
+        width = max(fewest, -(-in_leaf // self._parallel))
+        idle = np.flatnonzero(free.empty * part.g == in_leaf)[: size // in_leaf]
+        if in_leaf % width or len(idle) * in_leaf < size:
+            return
+        taken = np.zeros(len(free.empty), np.int64)
+        taken[idle] = in_leaf // width
+        yield from self._linked(part, free, taken, width)
+
     def _clos(self, part: Part, free: Offer, sub_leafs: int, width: int) -> Iterator[Layout]:
         """Yield the virtual Clos of ``sub_leafs`` x ``width``, if there is one."""
-        spines, uplinks = free.ports.shape
-        parallel = uplinks if self.optical else uplinks // spines
-        limit = sub_leaf_limit(free.empty, free.uplinks.sum(axis=1), width, part.g, parallel)
+        open_uplinks = free.uplinks.sum(axis=1)
+        limit = sub_leaf_limit(free.empty, open_uplinks, width, part.g, self._parallel)
         taken = choose_leafs(free.empty, limit, sub_leafs, width, part.g, self.solver)
-        if taken is None:
-            return
+        if taken is not None:
+            yield from self._linked(part, free, taken, width)
+
+    def _linked(
+        self, part: Part, free: Offer, taken: NDArray[np.int64], width: int
+    ) -> Iterator[Layout]:
+        """Yield the sub-leafs ``taken`` with links to ``width`` spines, if there are such."""
         links = choose_links(free.uplinks, taken, free.ports, free.spine_free, width, self.solver)
         if links is not None:
-            yield taken * width // part.g, links.uplink.ravel(), np.tile(links.spine, sub_leafs)
+            spine = np.tile(links.spine, int(taken.sum()))
+            yield taken * width // part.g, links.uplink.ravel(), spine
+
+    @property
+    def _parallel(self) -> int:
+        """Most links from one leaf to one spine."""
+        assert self._cluster is not None
+        fabric = self._cluster.fabric
+        return fabric.uplinks if self.optical else fabric.uplinks // max(fabric.spines, 1)
 
     def _reserve(self, gang: int, part: Part, free: Offer, layout: Layout, slots: int) -> Plan:
         """Return the plan that takes empty servers of each leaf, and the links of its ranks."""
@@ -186,8 +220,21 @@ class VClos(QueuePlanner):
 class OpticalVClos(VClos):
     """OCS-vClos: uplink k of every leaf ends at optical switch k, which joins it to any spine.
 
-    The study joins two leafs directly by n/2 circuits (step 2); here optical switches join leafs to
-    spines, so those two leafs form a virtual Clos 2 x n/2: the same rates, n ports of spines more.
+    The study joins the two leafs of step 2 directly, by n/2 circuits. Here optical switches join
+    leafs to spines, so those two leafs are joined through one spine, or else through n/2 spines:
+    the same rates, n ports of spines more.
     """
 
     optical = True
+
+    def _two_leafs(self, part: Part, free: Offer, size: int) -> Iterator[Layout]:
+        """Step 2: the two leafs with the fewest empty servers that hold n/2 GPUs each."""
+        half = size // 2
+        if size % 2 or half % part.g or half > min(part.leaf_gpus, free.ports.shape[0]):
+            return
+        limit = sub_leaf_limit(free.empty, free.uplinks.sum(axis=1), half, part.g, parallel=1)
+        taken = choose_leafs(free.empty, limit, 2, half, part.g, self.solver)
+        if taken is None:
+            return
+        yield from self._star(part, replace(free, empty=taken * half // part.g), size)
+        yield from self._linked(part, free, taken, half)
