@@ -1,9 +1,12 @@
-"""Advantages whose horizon is counted in requests, not in decisions.
+"""Advantages whose horizon is counted in requests or gangs, not in decisions.
 
-Holding a request back adds a decision. With a discount per decision, the future would weigh less
-and credit would reach less far the more often the agent holds; trained like this, an agent learned
-to hold every request to the limit. So gamma and lambda apply only where the episode moves on to
-another request. Without a hold action this is the usual estimator.
+Holding a request back, or leaving a gang in the queue, adds decisions. With a discount per
+decision, the future would weigh less and credit would reach less far the more often the agent
+holds; trained like this, a router learned to hold every request to the limit. So gamma and lambda
+apply only where the observation's ``progress`` changes: where the episode moves on to another
+request, or where a gang has finished since the last decision. Both happen a fixed number of times
+in an episode, whatever the agent does, so that neither waiting nor many starts at one moment make
+the future cheaper. Where every decision moves on, this is the usual estimator.
 """
 
 from __future__ import annotations
@@ -17,8 +20,8 @@ from gpuyard.envs.observation import index
 PROGRESS = index("cluster", "progress")
 
 
-class RequestRolloutBuffer(MaskableDictRolloutBuffer):
-    """Rollout buffer with generalised advantage estimation (Schulman et al., 2016) per request."""
+class ProgressRolloutBuffer(MaskableDictRolloutBuffer):
+    """Rollout buffer with generalised advantage estimation (Schulman et al., 2016) by progress."""
 
     def compute_returns_and_advantage(self, last_values: torch.Tensor, dones: np.ndarray) -> None:
         """Fill advantages and returns.

@@ -79,12 +79,18 @@ def read_curve(path: Path) -> list[dict[str, float]]:
         return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
 
 
-SHOWN = {"reward": "reward", "ttft_mean_s": "TTFT s", "slo_attainment": "SLO"}
+SHOWN = {
+    "reward": "reward",
+    "ttft_mean_s": "TTFT s",
+    "slo_attainment": "SLO",
+    "jct_mean_s": "JCT s",
+    "utilisation": "utilisation",
+}
 """Metrics beside the progress bar, and how they are called there."""
 
 
 class ProgressCallback(BaseCallback):
-    """A progress bar with the latest reward and latencies."""
+    """A progress bar with the latest reward and metrics."""
 
     def __init__(self, metrics: MetricsCallback, total: int):
         super().__init__()

@@ -8,6 +8,20 @@ from pathlib import Path
 from typing import Any
 
 
+def world(env: str) -> str:
+    """Return what an environment is a world of: "routing" for ``gpuyard/Routing-v0``."""
+    return env.rpartition("/")[2].partition("-")[0].lower()
+
+
+def default_scenario(env: str) -> str:
+    """Return the name of the scenario that an environment is made with by default."""
+    return f"{world(env)}-default"
+
+
+OWN_DEFAULTS: dict[str, dict[str, Any]] = {"placement": {}}
+"""Settings that suit a world better than the fields' defaults; ``docs/training.md`` says why."""
+
+
 def setting(default: Any, text: str) -> Any:
     """Return a dataclass field with a help text, shown by ``gpuyard train --help``."""
     return field(default=default, metadata={"help": text})
@@ -18,7 +32,7 @@ class TrainConfig:
     """Settings of one training run; each field is a flag of ``gpuyard train``."""
 
     env: str = setting("gpuyard/Routing-v0", "environment id")
-    scenario: str = setting("routing-default", "scenario name or TOML file")
+    scenario: str = setting("", "scenario name or TOML file; empty: the world's default")
     name: str = setting("", "name of the run; default: the scenario's, with a number if taken")
     out: str = setting("runs", "folder of all runs")
     seed: int = setting(0, "seed of weights, exploration and training episodes")
@@ -28,7 +42,7 @@ class TrainConfig:
     batch_size: int = setting(1024, "decisions per gradient step")
     epochs: int = setting(3, "passes over each update's decisions")
     learning_rate: float = setting(7e-4, "Adam's step size, falling linearly to 0")
-    gamma: float = setting(0.99, "discount per request")
+    gamma: float = setting(0.99, "discount per request or finished gang")
     gae_lambda: float = setting(0.95, "lambda of generalised advantage estimation")
     clip_range: float = setting(0.2, "PPO's clip range")
     ent_coef: float = setting(0.0, "weight of the entropy bonus")
@@ -41,11 +55,13 @@ class TrainConfig:
     device: str = setting("cpu", "torch device; a network this small is fastest on the CPU")
 
     def __post_init__(self) -> None:
-        """Refuse sizes that cannot work.
+        """Fill in the scenario; refuse sizes that cannot work.
 
         Raises:
             ValueError: naming the field, its value and what it must be.
         """
+        if not self.scenario:
+            object.__setattr__(self, "scenario", default_scenario(self.env))
         for key in ("steps", "num_envs", "n_steps", "batch_size", "epochs", "width", "threads"):
             if getattr(self, key) < 1:
                 raise ValueError(f"{key} = {getattr(self, key)}: must be at least 1")
@@ -56,6 +72,11 @@ class TrainConfig:
             raise ValueError(f"gamma = {self.gamma}: must lie in (0, 1]")
         if not self.learning_rate > 0.0:
             raise ValueError(f"learning_rate = {self.learning_rate}: must be positive")
+
+    @classmethod
+    def of(cls, **given: Any) -> TrainConfig:
+        """Return the given settings, the others as suits the world of ``env``."""
+        return cls(**OWN_DEFAULTS.get(world(given.get("env", cls.env)), {}) | given)
 
     def save(self, path: Path) -> None:
         """Write the settings as JSON."""

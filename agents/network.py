@@ -22,6 +22,9 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.common.type_aliases import Schedule
 from torch import Tensor, nn
 
+KEYS = ("cluster", "queue", "candidates", "action_mask")
+"""The observations that the network reads."""
+
 Features = tuple[Tensor, Tensor]
 """Candidate codes (n, C, width) and pooled context (n, width)."""
 

@@ -13,12 +13,10 @@ from stable_baselines3.common.save_util import load_from_zip_file
 
 from gpuyard.baselines import Observation, ScorePolicy
 
-from .network import CandidatePolicy
+from .network import KEYS, CandidatePolicy
 
 if TYPE_CHECKING:
     from gpuyard.envs.scenario import Scenario
-
-KEYS = ("cluster", "queue", "candidates", "action_mask")
 
 
 class LearnedPolicy(ScorePolicy):

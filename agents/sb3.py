@@ -6,10 +6,11 @@ environment is stepped, copied or stacked in Python.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Any, cast
 
 import numpy as np
+from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, VectorEnv
 from stable_baselines3.common.vec_env import VecEnv
 
@@ -28,12 +29,14 @@ class SB3VecEnv(VecEnv):
         stagger: leave the environments at different moments of their episodes after a reset.
             Episodes have about the same number of decisions; unstaggered, a batch holds only
             beginnings, then only middles, then only ends, and a learner forgets each in turn.
+        keys: the observations to hand on; all by default. A learner copies every one of them many
+            times, whether its network reads it or not.
 
     Raises:
         ValueError: if the environment resets in another mode.
     """
 
-    def __init__(self, env: VectorEnv, stagger: bool = False):
+    def __init__(self, env: VectorEnv, stagger: bool = False, keys: Sequence[str] = ()):
         mode = env.metadata.get("autoreset_mode")
         if mode is not AutoresetMode.SAME_STEP:
             raise ValueError(
@@ -43,7 +46,10 @@ class SB3VecEnv(VecEnv):
         self.env: Any = env  # first: the parent's constructor asks for attributes
         self.stagger = stagger
         self._actions: np.ndarray | None = None
-        super().__init__(env.num_envs, env.single_observation_space, env.single_action_space)
+        offered = cast(spaces.Dict, env.single_observation_space)
+        self.keys = tuple(keys) or tuple(offered)
+        space = spaces.Dict({key: offered[key] for key in self.keys})
+        super().__init__(env.num_envs, space, env.single_action_space)
 
     def reset(self) -> Any:
         """Reset every environment, with the seeds given to ``seed()``, and return observations."""
@@ -54,7 +60,7 @@ class SB3VecEnv(VecEnv):
         self.reset_infos = [row(info, i) for i in range(self.num_envs)]
         self._reset_seeds()
         self._reset_options()
-        return observation
+        return self._chosen_keys(observation)
 
     def step_async(self, actions: np.ndarray) -> None:
         """Keep the actions for :meth:`step_wait`."""
@@ -67,9 +73,9 @@ class SB3VecEnv(VecEnv):
         infos: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
         for i in np.flatnonzero(done).tolist():
             infos[i] = row(info.get("final_info", {}), i)
-            infos[i]["terminal_observation"] = info["final_obs"][i]
+            infos[i]["terminal_observation"] = self._chosen_keys(info["final_obs"][i])
             infos[i]["TimeLimit.truncated"] = bool(truncated[i] and not terminated[i])
-        return observation, reward.astype(np.float32), done, infos
+        return self._chosen_keys(observation), reward.astype(np.float32), done, infos
 
     def close(self) -> None:
         """Close the environment."""
@@ -117,6 +123,9 @@ class SB3VecEnv(VecEnv):
             if (turn == now).any():
                 observation, info = self.env.reset(options={"reset_mask": turn == now})
         return observation, info
+
+    def _chosen_keys(self, observation: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        return {key: observation[key] for key in self.keys}
 
     def _chosen(self, indices: Indices) -> list[int]:
         return list(self._get_indices(indices))

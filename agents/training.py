@@ -16,11 +16,11 @@ from stable_baselines3.common.vec_env import VecMonitor, VecNormalize
 from gpuyard.baselines import make
 
 from . import checkpoint
-from .buffer import RequestRolloutBuffer
+from .buffer import ProgressRolloutBuffer
 from .callbacks import CheckpointCallback, MetricsCallback, ProgressCallback
 from .config import TrainConfig
 from .imitation import imitate
-from .network import CandidatePolicy
+from .network import KEYS, CandidatePolicy
 from .sb3 import SB3VecEnv
 
 
@@ -63,7 +63,7 @@ def train(config: TrainConfig, progress: bool = True) -> Trained:
         clip_range=config.clip_range,
         ent_coef=config.ent_coef,
         vf_coef=config.vf_coef,
-        rollout_buffer_class=RequestRolloutBuffer,
+        rollout_buffer_class=ProgressRolloutBuffer,
         policy_kwargs={"width": config.width},
         seed=config.seed,
         device=config.device,
@@ -97,7 +97,7 @@ def make_env(config: TrainConfig) -> VecNormalize:
         scenario=config.scenario,
         autoreset_mode="SameStep",
     )
-    monitored = VecMonitor(SB3VecEnv(env, stagger=True))
+    monitored = VecMonitor(SB3VecEnv(env, stagger=True, keys=KEYS))
     return VecNormalize(monitored, norm_obs=False, gamma=config.gamma)
 
 

@@ -7,15 +7,18 @@ import os
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import fields, replace
+from dataclasses import Field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gpuyard.agents.config import TrainConfig
+from gpuyard.agents.config import OWN_DEFAULTS, TrainConfig, default_scenario, world
 
 if TYPE_CHECKING:
     from gpuyard.baselines import Policy
     from gpuyard.envs.scenario import Scenario
+
+KINDS = {"placement": ("gang", "topology", "isolation")}
+"""Kinds of baselines of a world, where there are several."""
 
 USER_ERRORS = (ValueError, KeyError, OSError, ImportError)
 """What bad input raises; anything else is a bug and keeps its traceback."""
@@ -36,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if os.environ.get("GPUYARD_DEBUG"):
             raise
         message = error.args[0] if isinstance(error, KeyError) and error.args else error
-        if isinstance(error, ImportError):
+        if isinstance(error, ImportError) and "install" not in str(error):
             message = f"{error}; pip install 'gpuyard[train]'"
         print(f"gpuyard {options.command}: error: {message}", file=sys.stderr)
         return 2
@@ -64,15 +67,24 @@ def _add_train(commands: argparse._SubParsersAction) -> None:
     )
     for entry in fields(TrainConfig):
         flag = "--" + entry.name.replace("_", "-")
-        sub.add_argument(
-            flag, type=type(entry.default), default=entry.default, help=entry.metadata["help"]
-        )
+        text = f"{entry.metadata['help']} {_defaults(entry)}"
+        sub.add_argument(flag, type=type(entry.default), default=argparse.SUPPRESS, help=text)
     sub.add_argument("--resume", type=Path, metavar="RUN", help="continue this run's folder")
     sub.add_argument(
         "--eval-seeds", type=_positive, default=32, help="held-out episodes per policy"
     )
     sub.add_argument("--no-eval", action="store_true", help="only train")
     sub.set_defaults(run=_train)
+
+
+def _defaults(entry: Field) -> str:
+    """Return a setting's default, and those of worlds that have their own, for its help."""
+    own = [
+        f"; {name}: {table[entry.name]}"
+        for name, table in OWN_DEFAULTS.items()
+        if entry.name in table
+    ]
+    return f"(default: {entry.default}{''.join(own)})"
 
 
 def _add_evaluate(commands: argparse._SubParsersAction) -> None:
@@ -86,7 +98,9 @@ def _add_evaluate(commands: argparse._SubParsersAction) -> None:
         "--policies", default="all", help="baseline names and model files, comma separated"
     )
     sub.add_argument(
-        "--scenarios", default="routing-default", help="scenario names and files, comma separated"
+        "--scenarios",
+        default="",
+        help="scenario names and files, comma separated; empty: the world's default",
     )
     sub.add_argument("--trace", type=Path, help="request trace that replaces the workload")
     sub.add_argument("--format", default="auto", help="format of the trace")
@@ -106,7 +120,8 @@ def _positive(text: str) -> int:
 def _train(options: argparse.Namespace) -> int:
     from gpuyard.agents import training
 
-    config = TrainConfig(**{f.name: getattr(options, f.name) for f in fields(TrainConfig)})
+    given = {f.name: getattr(options, f.name) for f in fields(TrainConfig) if f.name in options}
+    config = TrainConfig.of(**given)
     start = time.perf_counter()
     trained = training.resume(options.resume) if options.resume else training.train(config)
     if trained.model is None:
@@ -134,7 +149,8 @@ def _evaluate(options: argparse.Namespace) -> int:
     from gpuyard.envs.scenario import load
     from gpuyard.evaluation.report import compare, report
 
-    scenarios = [load(name) for name in options.scenarios.split(",")]
+    names = options.scenarios or default_scenario(options.env)
+    scenarios = [load(name) for name in names.split(",")]
     if options.trace:
         scenarios = [_with_trace(scenario, options.trace, options.format) for scenario in scenarios]
     policies = _policies(options.policies, options.env)
@@ -151,14 +167,21 @@ def _with_trace(scenario: Scenario, trace: Path, trace_format: str) -> Scenario:
 
 
 def _policies(names: str, env_id: str) -> dict[str, Policy]:
-    """Return the policies of a comma-separated list; ``all`` stands for every baseline."""
+    """Return the policies of a comma-separated list; ``all`` stands for every baseline.
+
+    They are shown by their names, without the kind if the world has but one.
+    """
     from gpuyard.baselines import names as baseline_names
 
-    family = env_id.split("/")[-1].split("-")[0].lower()
+    kinds = KINDS.get(world(env_id), (world(env_id),))
     chosen: list[str] = []
     for name in names.split(","):
-        chosen += baseline_names(family) if name == "all" else [name]
-    return {name.removeprefix(f"{family}/"): _policy(name) for name in dict.fromkeys(chosen)}
+        if name == "all":
+            chosen += [baseline for kind in kinds for baseline in baseline_names(kind)]
+        else:
+            chosen.append(name)
+    shown = f"{kinds[0]}/" if len(kinds) == 1 else ""
+    return {name.removeprefix(shown): _policy(name) for name in dict.fromkeys(chosen)}
 
 
 def _policy(name: str) -> Policy:
@@ -183,10 +206,11 @@ def _scenarios(options: argparse.Namespace) -> int:
 def _warmup(options: argparse.Namespace) -> int:
     import gymnasium
 
-    start = time.perf_counter()
-    env = gymnasium.make("gpuyard/Routing-v0")
-    env.reset(seed=0)
-    env.step(int(env.get_wrapper_attr("action_masks")().argmax()))
-    env.close()
-    print(f"engine ready in {time.perf_counter() - start:.1f} s")
+    for spec in [spec for spec in gymnasium.registry.values() if spec.namespace == "gpuyard"]:
+        start = time.perf_counter()
+        env = gymnasium.make(spec)
+        env.reset(seed=0)
+        env.step(int(env.get_wrapper_attr("action_masks")().argmax()))
+        env.close()
+        print(f"{spec.id}: engine ready in {time.perf_counter() - start:.1f} s")
     return 0

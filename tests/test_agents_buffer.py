@@ -6,7 +6,7 @@ import torch
 from gymnasium import spaces
 from sb3_contrib.common.maskable.buffers import MaskableDictRolloutBuffer
 
-from gpuyard.agents.buffer import PROGRESS, RequestRolloutBuffer
+from gpuyard.agents.buffer import PROGRESS, ProgressRolloutBuffer
 
 SPACE = spaces.Dict(cluster=spaces.Box(0.0, 1.0, (PROGRESS + 1,), np.float32))
 
@@ -29,7 +29,7 @@ def test_without_holding_it_is_the_usual_estimator():
     last, dones = torch.as_tensor(rng.normal(size=(3, 1))), np.array([True, False, False])
     ours, theirs = (
         filled(kind, progress, rewards, starts, values, gamma=0.9, gae_lambda=0.8)
-        for kind in (RequestRolloutBuffer, MaskableDictRolloutBuffer)
+        for kind in (ProgressRolloutBuffer, MaskableDictRolloutBuffer)
     )
     for buffer in (ours, theirs):
         buffer.compute_returns_and_advantage(last, dones)
@@ -41,7 +41,7 @@ def test_holding_discounts_nothing():
     # Three decisions, the first one holds (no progress); all values 0; last value 8, going on.
     column = lambda *numbers: np.array(numbers, float)[:, None]  # noqa: E731
     buffer = filled(
-        RequestRolloutBuffer, column(0.1, 0.1, 0.2), column(1, 2, 4), column(1, 0, 0),
+        ProgressRolloutBuffer, column(0.1, 0.1, 0.2), column(1, 2, 4), column(1, 0, 0),
         column(0, 0, 0),
     )  # fmt: skip
     buffer.compute_returns_and_advantage(torch.tensor([[8.0]]), np.array([False]))

@@ -1,0 +1,156 @@
+"""The agent in a placement world: planners as teachers, training, rollouts, without the engine."""
+
+from dataclasses import replace
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+from agents_fake import AnyServer
+from placement_fake import NODES, PER_NODE, ROWS, SCENARIO, FirstCome, Shortest
+from views import make_view
+
+from gpuyard.agents import training
+from gpuyard.agents.callbacks import read_curve
+from gpuyard.agents.config import OWN_DEFAULTS, TrainConfig, default_scenario, world
+from gpuyard.agents.imitation import imitate, lessons, rows_like
+from gpuyard.agents.network import KEYS, CandidatePolicy
+from gpuyard.agents.policy import LearnedPolicy
+from gpuyard.envs.cluster_view import Plan
+from gpuyard.envs.observation import PLACEMENT_TABLES
+from gpuyard.evaluation.report import compare, report
+from gpuyard.evaluation.rollout import rollout
+from gpuyard.evaluation.statistics import paired_interval
+
+torch.set_num_threads(1)  # the suite shares its cores
+
+ID = "gpuyard-tests/Yard-v0"
+SEEDS = np.arange(4)
+TINY = TrainConfig(
+    env=ID, scenario="yard", steps=1024, num_envs=8, n_steps=64, batch_size=256, width=16,
+    checkpoint_every=512,
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs")
+    return training.train(replace(TINY, out=str(folder), name="whole"), progress=False)
+
+
+def test_a_planner_is_connected_and_measured():
+    result = rollout("shortest", Shortest(), SCENARIO, SEEDS, ID, num_envs=2)
+    assert (result.metrics["invalid_actions"] == 0).all()
+    assert (result.metrics["finished"] == 24).all()
+    assert len(result.times_s["jct"]) == 4 * 24
+    assert result.times_s["jct"].mean() == pytest.approx(result.metrics["jct_mean_s"].mean())
+    first = rollout("first", FirstCome(), SCENARIO, SEEDS, ID)
+    assert result.metrics["jct_mean_s"].mean() < first.metrics["jct_mean_s"].mean()
+    np.testing.assert_array_equal(first.first["gpus"], result.first["gpus"])  # the same jobs
+
+
+def test_batches_do_not_matter_to_a_planner():
+    one, many = (rollout("s", Shortest(), SCENARIO, SEEDS, ID, num_envs=n) for n in (1, 4))
+    for key, values in one.metrics.items():
+        np.testing.assert_array_equal(many.metrics[key], values, err_msg=key)
+
+
+def test_report_has_the_columns_and_pictures_of_placement(tmp_path):
+    pytest.importorskip("matplotlib")
+    policies = {"shortest": Shortest(), "gang/fifo": FirstCome(), "gang/random": AnyServer()}
+    printed = report(compare(policies, [SCENARIO], 3, ID, quiet=True), ["shortest"], tmp_path)
+    heading = next(line for line in printed.splitlines() if line.startswith("policy"))
+    for label in ("JCT s", "JWT s", "slowdown", "rho P95", "Jain", "utilisation %"):
+        assert label in heading
+    assert "TTFT" not in printed and "SLO" not in printed
+    saved = {path.name for path in tmp_path.iterdir()}
+    assert saved == {
+        *("results.csv", "results.md"),
+        *("metrics-yard.png", "jct-yard.png", "gantt-yard.png"),
+    }
+
+
+def candidate(row, **values):
+    for at, column in enumerate(PLACEMENT_TABLES["candidates"]):
+        value = values.get(column.name, 0.0)
+        row[at] = value if column.scale is None else value / (value + column.scale)
+
+
+def test_lessons_of_a_plan_by_hand():
+    """Rows: gang 5 on 1 node, on 2 nodes of 1 leaf, on 2 of 2 (closed); gang 9 on 1; wait; own."""
+    view = make_view(
+        [{"id": 5, "gpus": 4}, {"id": 9, "gpus": 1}], nodes=4, gpus_per_node=4, nodes_per_leaf=2
+    )
+    rows = np.zeros((6, len(PLACEMENT_TABLES["candidates"])), np.float32)
+    for at, (position, nodes, leafs) in enumerate([(0, 1, 1), (0, 2, 1), (0, 2, 2), (1, 1, 1)]):
+        candidate(rows[at], is_place=1, position=position, nodes=nodes, leafs=leafs)
+    candidate(rows[4], is_wait=1)
+    observation = {"candidates": rows, "action_mask": np.array([1, 1, 0, 1, 1, 0])}
+
+    def lesson(plan):
+        return np.flatnonzero(rows_like(plan, view, observation)).tolist()
+
+    assert lesson(Plan(5, np.array([0, 1, 2, 3]))) == [0]
+    assert lesson(Plan(5, np.array([0, 1, 4, 5]))) == [1]
+    assert lesson(Plan(5, np.array([0, 1, 8, 9]))) == [0, 1]  # that shape is closed: any of it
+    assert lesson(Plan(9, np.array([15]))) == [3]
+    assert lesson(None) == [4]
+    assert lesson(Plan(5, np.array([0, 1, 2, 3]), preempt=(2,))) == []
+
+
+def test_lessons_of_other_policies_are_their_actions():
+    env = gym.make_vec(ID, num_envs=3)
+    observation, _ = env.reset(seed=0)
+    wanted = lessons(FirstCome(), env, observation)
+    np.testing.assert_array_equal(wanted.argmax(axis=1), FirstCome().act(observation))
+    assert (wanted.sum(axis=1) == 1).all()
+
+
+def test_imitation_reaches_a_planner():
+    env = gym.make_vec(ID, num_envs=16, autoreset_mode="SameStep")
+    spaces = env.single_observation_space, env.single_action_space
+    network = CandidatePolicy(*spaces, lr_schedule=lambda _: 1e-3, width=16)
+    agreement = imitate(network, Shortest(), env, 4800, learning_rate=1e-2, progress=False)
+    assert agreement > 0.85
+    assert not hasattr(env.unwrapped, "asked")  # decisions as they will be for the network
+    policies = {"learned": LearnedPolicy(network), "any": AnyServer()}
+    learned, anything = compare(policies, [SCENARIO], 6, ID, quiet=True)
+    assert paired_interval(learned.metrics["reward"], anything.metrics["reward"]).low > 0.0
+
+
+def test_a_trained_model_acts(run):
+    curve = read_curve(run.folder / "learning_curve.csv")
+    assert "jct_mean_s" in curve[-1]
+    policy = LearnedPolicy.load(run.model)
+    assert set(policy.network.columns) == set(KEYS)
+    learned = rollout("learned", policy, SCENARIO, SEEDS, ID)
+    assert (learned.metrics["invalid_actions"] == 0).all()
+    assert (learned.metrics["finished"] == 24).all()
+
+
+def test_resume_ends_with_the_same_weights(run):
+    expected = LearnedPolicy.load(run.model).network.state_dict()
+    resumed = LearnedPolicy.load(training.resume(run.folder, progress=False).model)
+    for name, value in resumed.network.state_dict().items():
+        np.testing.assert_array_equal(value.numpy(), expected[name].numpy(), err_msg=name)
+
+
+def test_the_learner_gets_the_keys_that_the_network_reads():
+    env = training.make_env(TINY)
+    observation = env.reset()
+    assert set(observation) == set(env.observation_space.keys()) == set(KEYS)
+    assert observation["candidates"].shape[:2] == (8, ROWS)
+    assert "device_load" in env.unwrapped.env.single_observation_space.keys()
+    assert env.unwrapped.env.single_observation_space["device_load"].shape == (NODES * PER_NODE,)
+
+
+def test_defaults_follow_the_world():
+    assert world("gpuyard/Placement-v0") == "placement" and world("Routing-v0") == "routing"
+    assert default_scenario("gpuyard/Placement-v0") == "placement-default"
+    assert TrainConfig().scenario == "routing-default"
+    config = TrainConfig.of(env="gpuyard/Placement-v0", seed=3)
+    assert (config.scenario, config.seed) == ("placement-default", 3)
+    for key, value in OWN_DEFAULTS["placement"].items():
+        assert getattr(config, key) == value
+        assert getattr(TrainConfig.of(env="gpuyard/Placement-v0", **{key: 7}), key) == 7
+    assert TrainConfig.of() == TrainConfig()
