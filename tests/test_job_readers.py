@@ -1,3 +1,4 @@
+# ruff: noqa: E501
 """Readers of job lists: hand-written files in each format, errors, and the files at hand."""
 
 import warnings

@@ -1,6 +1,7 @@
 """Generators of jobs and the [jobs] table: published numbers, properties, bad input."""
 
 import math
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -173,6 +174,53 @@ def test_every_sample_is_a_sound_stream(name, n, seed, max_gpus):
     assert all(np.array_equal(getattr(again, f), getattr(jobs, f)) for f in ("gpus", "arrival_s"))
 
 
+@pytest.mark.parametrize("name", sorted(PRESETS))
+def test_mean_work_is_that_of_a_sample(name):
+    source = preset(name).capped(None, 20_000.0)  # no tail: the mean of a sample comes to rest
+    jobs = draw(source, 200_000)
+    assert (jobs.gpus * jobs.duration_s).mean() == pytest.approx(source.mean_gpu_s, rel=0.02)
+
+
+# --- presets against the traces ------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def fits(data_dir):
+    """The script that compares presets and traces."""
+    needed = ("philly", "helios", "acme", "alibaba-gpu-v2023", "alibaba-spot-gpu-v2026")
+    for folder in needed:
+        if not (data_dir / "traces" / folder).is_dir():
+            pytest.skip(f"no traces at {data_dir / 'traces' / folder}")
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
+    import job_fits
+
+    job_fits.TRACES = data_dir / "traces"
+    return job_fits
+
+
+@pytest.mark.parametrize(
+    ("name", "ks_times", "ks_counts"),
+    [  # distances of the docs, with room for another seed
+        ("philly", 0.06, 0.30),
+        ("helios", None, 0.20),
+        ("acme", 0.06, 0.05),
+        ("alibaba", 0.03, 0.03),
+        ("spot", None, 0.13),
+    ],
+)
+def test_presets_come_as_close_to_the_traces_as_documented(name, ks_times, ks_counts, fits, capsys):
+    errors = fits.compare(name)
+    assert errors["size_share"] < 0.005
+    assert errors["ks_counts"] < ks_counts
+    assert all(error < ks_times for key, error in errors.items() if key.startswith("ks_") and
+               key != "ks_counts")  # fmt: skip
+    for key, ratio in errors.items():
+        if key in ("jobs per hour", "mean GPUs") or key.startswith("run time at"):
+            assert ratio == pytest.approx(1, abs=0.06), key
+        if key.startswith(("median", "dispersion")):
+            assert ratio == pytest.approx(1, abs=0.15), key
+
+
 # --- [jobs] --------------------------------------------------------------------------------------
 
 
@@ -284,11 +332,42 @@ def test_windows_start_anywhere(small, tmp_path):
         ({"tenants": {"name": "a"}}, r"\[\[jobs.tenants\]\]"),
         ({"trace": "x.csv", "preset": "mixed"}, "belongs to a generator"),
         ({"high_priority_share": 2.0}, r"\[0, 1\]"),
+        ({"profiles": {"VGG-17": 1.0}}, "'VGG-17'.*VGG-16"),
+        ({"profiles": {"Llama-3-405B": 1.0}}, "GiB a GPU.*jobs.profiles"),
+        ({"preset": "vclos", "max_gpus": 96}, "power of two"),
+        ({"durations": "x.csv"}, "set jobs.trace"),
     ],
 )
 def test_bad_tables_are_refused(table, message, small):
     with pytest.raises(ScenarioError, match=message):
         read_jobs(table, HERE, small)
+
+
+def test_unknown_profiles_of_a_list_are_refused(small, tmp_path):
+    with pytest.raises(ScenarioError, match="VGG-99"):
+        read_jobs(write(tmp_path, LIST.replace("VGG-16", "VGG-99")), tmp_path, small)
+
+
+def test_quotas_of_a_list_are_by_tenant(small, tmp_path):
+    table = write(tmp_path, LIST)
+    quota = {"tenants": [{"name": "b", "quota": 8}]}
+    assert read_jobs(table | quota, tmp_path, small).quotas == (512, 8)
+    with pytest.raises(ScenarioError, match="'a' has a quota of 8 GPUs, but jobs of 16"):
+        read_jobs(table | {"tenants": [{"name": "a", "quota": 8}]}, tmp_path, small)
+    with pytest.raises(ScenarioError, match="'c' owns no job; use one of a, b"):
+        read_jobs(table | {"tenants": [{"name": "c"}]}, tmp_path, small)
+
+
+def test_pools_of_a_list_are_checked(small, tmp_path):
+    with pytest.raises(ScenarioError, match=r"pool 3 .* 0 to 0"):
+        read_jobs(write(tmp_path, LIST.replace(",0\n", ",3\n")), tmp_path, small)
+
+
+def test_a_list_whose_jobs_come_at_once_has_no_rate(small, tmp_path):
+    table = write(tmp_path, "arrival_s,gpus,duration_s\n5,1,10\n5,2,10\n")
+    assert len(read_jobs(table, tmp_path, small).sample(np.random.default_rng(0))) == 2
+    with pytest.raises(ScenarioError, match="arrive at once"):
+        read_jobs(table | {"load": 0.5}, tmp_path, small)
 
 
 def test_gangs_larger_than_the_cluster_are_refused(small):

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpuyard.envs.hardware.cluster import LEVELS, Cluster
+from gpuyard.envs.perf import gang_profile
 
 from ...checks import ScenarioError
 
@@ -40,8 +41,8 @@ def check_gangs(
     """
     if pool.max(initial=-1) >= len(cluster.pools):
         raise ScenarioError(
-            f"jobs: pool {pool.max()} is asked for, but {cluster.name} has {len(cluster.pools)} "
-            "pools, numbered from 0; correct the job list"
+            f"jobs: pool {pool.max()} is asked for, but {cluster.name} has only the pools 0 to "
+            f"{len(cluster.pools) - 1}; correct the job list"
         )
     most = level_gpus(cluster)[:, required]
     room = np.where(pool < 0, most.max(), most[pool])
@@ -57,3 +58,22 @@ def check_gangs(
             f"jobs: a gang of {size} GPUs never fits: {cluster.name} has at most {limit} GPUs in "
             f"{where} it may use; {remedy}, or take a larger cluster"
         )
+
+
+def check_profiles(sizes: tuple[tuple[str, int], ...], cluster: Cluster) -> None:
+    """Refuse what no gang profile describes: unknown names, models that do not fit in memory.
+
+    Run times refer to the pool of the highest 16-bit peak.
+
+    Raises:
+        ScenarioError: naming the profile, the reason and the remedy.
+    """
+    pool = max(cluster.pools, key=lambda pool: pool.gpu.fp16_flops)
+    site = (pool.gpus_per_node, pool.nic_bytes_per_s, pool.scale_up_bytes_per_s, pool.gpu.name)
+    for name, gpus in sizes:
+        try:
+            gang_profile.profile(name, gpus, *site)
+        except ValueError as error:
+            raise ScenarioError(
+                f"jobs: {error}; or choose what jobs train in [jobs.profiles]"
+            ) from error

@@ -1,21 +1,50 @@
 """Named generators of jobs.
 
-| name | what |
-|---|---|
-| `mixed` | 1 to 128 GPUs, minutes to hours; CNNs, BERT, LLMs and all-to-all; made for 512 GPUs |
-| `vclos` | the 8,192-GPU workload of the vClos study |
+| name | what | rate |
+|---|---|---|
+| `mixed` | 1 to 128 GPUs, minutes to hours; CNNs, BERT, LLMs, all-to-all | 85 % of 512 GPUs |
+| `vclos` | the workload of the vClos study, 8 to 512 GPUs | one in 241 s |
+| `philly-like` | Microsoft Philly 2017: mostly one GPU, long tails | of the trace |
+| `helios-like` | SenseTime Helios 2020, cluster Venus: 1 to 256 GPUs | of the trace |
+| `acme-like` | Shanghai AI Lab Acme 2023, sample of Kalos: LLMs on up to 320 GPUs | of the trace |
+| `alibaba-like` | Alibaba OpenB 2023: pods of one GPU, a few of 8 | of the trace |
+| `spot-like` | Alibaba spot GPUs 2026: 89 % high priority, 6 % run for days | of the trace |
+
+The last five are fitted (``fits.toml``, docs/jobs.md) but for what they train, which no trace says:
+:mod:`.kinds`, and language models in `acme-like`.
 """
 
 from __future__ import annotations
 
 import math
+import tomllib
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cache, partial
+from importlib.resources import files
+from typing import Any
 
 from . import kinds, vclos
 from .arrivals import Arrivals
-from .durations import Durations, lognormal_mixture
-from .generator import JobGenerator, SizeClass
+from .durations import Durations, from_quantiles, lognormal_mixture
+from .generator import JobGenerator, Kind, SizeClass
+
+MIXED_MEDIUM = (  # 8 and 16 GPUs of 80 GB
+    Kind("VGG-16", 0.15),
+    Kind("BERT-large-512", 0.2),
+    Kind("Llama-3-8B", 0.2),
+    Kind("Qwen3-30B-A3B", 0.15),
+    Kind("vclos/Pangu/pairwise", 0.3),
+)
+MIXED_LARGE = (  # from 32 on
+    Kind("Llama-3-8B", 0.15),
+    Kind("OPT-13B", 0.1),
+    Kind("Llama-3-70B", 0.2),
+    Kind("Mixtral-8x7B", 0.15),
+    Kind("gpt-oss-120b", 0.1),
+    Kind("vclos/Pangu/pairwise", 0.3),
+)
+LANGUAGE_MODELS = (Kind("Llama-2-7B", 0.4), Kind("Llama-3-8B", 0.3), Kind("Llama-2-13B", 0.3))
 
 
 def preset(name: str) -> JobGenerator:
@@ -29,16 +58,23 @@ def preset(name: str) -> JobGenerator:
     return PRESETS[name]()
 
 
+@cache
+def fits() -> dict[str, Any]:
+    """Return the fitted parameters by trace, each with its ``source``."""
+    return tomllib.loads((files(__package__) / "fits.toml").read_text("utf-8"))
+
+
 def _mixed() -> JobGenerator:
     """Return jobs that meet on the network, at 85 % offered load of 512 GPUs.
 
     All figures are chosen, none measured: short enough that an episode sees hundreds of jobs come
-    and go, large enough that most GPU time belongs to jobs of several nodes.
+    and go, large enough that most GPU time belongs to jobs of several nodes, and half of it to
+    models that slow down when they share links. GPUs need 80 GB for the language models.
     """
     classes = (
         SizeClass((1, 2, 4), (0.12, 0.09, 0.13), _around(900.0), kinds.SMALL),
-        SizeClass((8, 16), (0.24, 0.17), _around(1500.0), kinds.MEDIUM),
-        SizeClass((32, 64, 128), (0.13, 0.08, 0.04), _around(2400.0), kinds.LARGE),
+        SizeClass((8, 16), (0.24, 0.17), _around(1500.0), MIXED_MEDIUM),
+        SizeClass((32, 64, 128), (0.13, 0.08, 0.04), _around(2400.0), MIXED_LARGE),
     )
     jobs = JobGenerator(classes, Arrivals())
     return replace(jobs, arrivals=Arrivals(rate_per_h=0.85 * 512 * 3600.0 / jobs.mean_gpu_s))
@@ -49,4 +85,43 @@ def _around(median_s: float) -> Durations:
     return lognormal_mixture([1.0], [math.log(median_s)], [0.8], 120.0, 14_400.0)
 
 
-PRESETS: dict[str, Callable[[], JobGenerator]] = {"mixed": _mixed, "vclos": vclos.generator}
+@cache
+def _fitted(name: str) -> JobGenerator:
+    """Return the generator of one table of ``fits.toml``."""
+    fit = fits()[name]
+    arrivals = Arrivals(
+        fit["rate_per_h"],
+        hours=tuple(fit["hours"]),
+        burst_shape=fit["burst_shape"],
+        window_s=fit["window_s"],
+    )
+    times = [(part.get("up_to", math.inf), _times(part)) for part in fit["durations"]]
+    classes = tuple(
+        SizeClass(
+            (gpus,),
+            (share,),
+            next(durations for up_to, durations in times if gpus <= up_to),
+            LANGUAGE_MODELS if name == "acme" and gpus >= 8 else kinds.kinds_of(gpus),
+        )
+        for gpus, share in zip(fit["gpus"], fit["shares"], strict=True)
+    )
+    priorities = tuple((value, share) for value, share in fit.get("priorities", [[0.0, 1.0]]))
+    return JobGenerator(classes, arrivals, priorities=priorities)
+
+
+def _times(part: dict[str, Any]) -> Durations:
+    if "p" in part:
+        return from_quantiles(part["p"], part["seconds"])
+    return lognormal_mixture(
+        part["weights"], part["mu"], part["sigma"], part["shortest_s"], part["longest_s"]
+    )
+
+
+PRESETS: dict[str, Callable[[], JobGenerator]] = {
+    "mixed": _mixed,
+    "vclos": vclos.generator,
+    **{
+        f"{name}-like": partial(_fitted, name)
+        for name in ("philly", "helios", "acme", "alibaba", "spot")
+    },
+}

@@ -28,7 +28,7 @@ from gpuyard.envs.hardware.cluster import LEVELS, Cluster
 from ...checks import ScenarioError
 from . import readers, replay
 from .generator import JobGenerator
-from .limits import check_gangs, level_gpus
+from .limits import check_gangs, check_profiles, level_gpus
 from .presets import preset
 from .settings import Settings, read_settings
 from .stream import JobStream
@@ -115,6 +115,7 @@ def read_jobs(table: dict[str, Any], folder: Path, cluster: Cluster) -> JobWorkl
     check_gangs(gpus, pool, required, cluster)
     most = tuple(int(most) for most in level_gpus(cluster).max(axis=0))
     workload = JobWorkload(source, count, (), required, preferred, most)
+    check_profiles(workload.sizes, cluster)
     allowed = quotas(settings.tenants, workload.tenants, cluster.num_gpus)
     workload = replace(workload, quotas=allowed)
     _check_quotas(workload)
