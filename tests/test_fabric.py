@@ -274,7 +274,7 @@ def test_fabrics_that_cannot_be_are_refused(fields, message):
         ({"pools": [{"gpu": "H100-SXM"}]}, r"pools\[0\].nodes is missing"),
         ({"pools": [{"gpu": "H1000", "nodes": 2}]}, r"pools\[0\].gpu = 'H1000'.*did you mean"),
         ({"pools": [{"gpu": "T4", "nodes": 0}]}, r"pools\[0\].nodes = 0 must be a whole number"),
-        ({"pools": [{"gpu": "T4", "nodes": 2, "nic_gbit": 0}]}, r"nic_gbit = 0.0 carries nothing"),
+        ({"pools": [{"gpu": "T4", "nodes": 2, "nic_gbit": -5}]}, r"nic_gbit = -5 carries nothing"),
         ({"pools": [{"gpu": "T4", "nodes": 2.5}]}, r"nodes = 2.5 must be a whole number"),
         ({"fabric": {"spine": 3}}, r"cluster.fabric.spine is unknown"),
         ({"fabric": {"optical": 1}}, r"optical = 1 must be true or false"),

@@ -69,10 +69,13 @@ def check_pool(each: Pool, where: str) -> None:
     if not _whole(each.nodes_per_leaf) or each.nodes_per_leaf < 0:
         value = each.nodes_per_leaf
         raise ScenarioError(f"{where}.nodes_per_leaf = {value!r}: give 1 or more, or leave it out")
-    for field, shown in (("nic_bytes_per_s", "nic_gbit"), ("scale_up_bytes_per_s",) * 2):
-        value = getattr(each, field)
+    for field, value in (
+        ("nic_gbit", each.nic_bytes_per_s / GBIT),
+        ("scale_up_gbps", each.scale_up_bytes_per_s / 1e9),
+    ):
         if not 0 < value < float("inf"):
-            raise ScenarioError(f"{where}.{shown} = {value!r} carries nothing: give a rate > 0")
+            raise ScenarioError(f"{where}.{field} = {value:g} carries nothing: give a rate > 0")
+
 
 
 def check_plan(pools: tuple[Pool, ...], plan: FabricPlan) -> None:
