@@ -77,7 +77,6 @@ def check_pool(each: Pool, where: str) -> None:
             raise ScenarioError(f"{where}.{field} = {value:g} carries nothing: give a rate > 0")
 
 
-
 def check_plan(pools: tuple[Pool, ...], plan: FabricPlan) -> None:
     """Refuse plans that do not make a connected fabric."""
     if not pools:
