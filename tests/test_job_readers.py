@@ -159,6 +159,12 @@ def test_unknown_format_and_missing_file(tmp_path):
         read(tmp_path / "none.csv")
 
 
+def test_too_many_tenants_are_refused(tmp_path):
+    rows = "".join(f"0,1,5,user{i}\n" for i in range(2**15))
+    with pytest.raises(TraceError, match="32768 different labels"):
+        read(write(tmp_path, "arrival_s,gpus,duration_s,tenant\n" + rows))
+
+
 def test_rows_left_out_are_counted(tmp_path):
     with pytest.warns(TraceWarning, match="left out 2 of 4 rows"):
         read(write(tmp_path, FILES["helios"]))

@@ -348,6 +348,17 @@ def test_unknown_profiles_of_a_list_are_refused(small, tmp_path):
         read_jobs(write(tmp_path, LIST.replace("VGG-16", "VGG-99")), tmp_path, small)
 
 
+def test_gangs_that_fit_only_a_small_pool_are_refused():
+    """Of the mixed cluster only 40 A100 of 80 GB hold a rank of Llama-3-70B, and not all 64."""
+    mixed = cluster("alibaba-like")
+    table = {"profiles": {"Llama-3-70B": 1.0}, "max_gpus": 64}
+    with pytest.raises(
+        ScenarioError, match=r"Llama-3-70B on 64 GPUs never fits.*40 GPUs with memory"
+    ):
+        read_jobs(table, HERE, mixed)
+    assert read_jobs({"max_gpus": 40, "profiles": {"VGG-16": 1.0}}, HERE, mixed).num_jobs == 512
+
+
 def test_quotas_of_a_list_are_by_tenant(small, tmp_path):
     table = write(tmp_path, LIST)
     quota = {"tenants": [{"name": "b", "quota": 8}]}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from .stream import JobStream
 
 UNKNOWN = -1  # profile of a job whose trace does not say what it trains
 _MAX_GPUS = 2**20
+_MAX_LABELS = 2**15 - 1
 
 
 def build(
@@ -44,10 +46,10 @@ def build(
     if not len(table):
         raise TraceError(f"{table.path}: no job with GPUs and a run time is left to replay")
     order = np.argsort(arrival_s, kind="stable")
-    kinds, profiles = _numbered(profile, order)
+    kinds, profiles = _numbered(table.path, profile, order)
     if tenant is not None and any(tenant):
         tenant = [label or "unknown" for label in tenant]
-    owners, tenants = _numbered(tenant, order)
+    owners, tenants = _numbered(table.path, tenant, order)
     return JobStream(
         arrival_s=arrival_s[order] - arrival_s[order[0]],
         gpus=gpus[order].astype(np.int32),
@@ -63,14 +65,21 @@ def build(
 
 
 def _numbered(
-    labels: Sequence[Any] | None, order: NDArray[np.int64]
+    path: Path, labels: Sequence[Any] | None, order: NDArray[np.int64]
 ) -> tuple[NDArray[np.int16], tuple[str, ...]]:
     """Number labels in order of first use, -1 where there is none; return their names too."""
     known: dict[Any, int] = {None: UNKNOWN, "": UNKNOWN}
     if labels is None:
         return np.full(len(order), UNKNOWN, np.int16), ()
-    numbers = np.array([known.setdefault(labels[i], len(known) - 2) for i in order], np.int16)
-    return numbers, tuple(str(label) for label, number in known.items() if number >= 0)
+    numbers = np.array([known.setdefault(labels[i], len(known) - 2) for i in order])
+    if len(known) - 2 > _MAX_LABELS:
+        raise TraceError(
+            f"{path}: {len(known) - 2} different labels of one kind; at most {_MAX_LABELS} "
+            "tenants or profiles can be told apart: join some or remove the column"
+        )
+    return numbers.astype(np.int16), tuple(
+        str(label) for label, number in known.items() if number >= 0
+    )
 
 
 def counts(table: Table, field: str) -> NDArray[np.int32]:

@@ -121,7 +121,7 @@ class JobGenerator:
             duration_s=seconds / t.kind_compute[kind],
             profile=t.kind_profile[kind],
             comm_scale=comm_scale,
-            priority=_pick(rng, n, self.priorities, np.float32),
+            priority=t.priority[_choose(rng, n, [share for _, share in self.priorities])],
             tenant=_choose(rng, n, [share for _, share in self.tenants]).astype(np.int16),
             pool=np.full(n, -1, np.int16),
             profiles=self.profiles,
@@ -144,6 +144,7 @@ class JobGenerator:
             kind_compute=np.array([kind.compute for kind in kinds]),
             duration_p=np.concatenate([i + c.durations.p for i, c in enumerate(classes)]),
             duration_log_s=np.log(np.concatenate([c.durations.seconds for c in classes])),
+            priority=np.array([value for value, _ in self.priorities], np.float32),
         )
 
 
@@ -156,6 +157,7 @@ class _Tables(NamedTuple):
     kind_compute: np.ndarray
     duration_p: np.ndarray
     duration_log_s: np.ndarray
+    priority: np.ndarray
 
 
 def _below(shares: list[float]) -> np.ndarray:
@@ -165,11 +167,7 @@ def _below(shares: list[float]) -> np.ndarray:
 
 
 def _choose(rng: np.random.Generator, n: int, shares: list[float]) -> np.ndarray:
+    """Return ``n`` numbers of choices with these shares."""
     if len(shares) == 1:
         return np.zeros(n, np.int64)
     return np.searchsorted(_below(shares), rng.random(n), side="right")
-
-
-def _pick(rng, n, choices, dtype) -> np.ndarray:
-    values = np.array([value for value, _ in choices], dtype)
-    return values[_choose(rng, n, [share for _, share in choices])]

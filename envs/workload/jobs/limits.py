@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -25,55 +27,52 @@ def level_gpus(cluster: Cluster) -> NDArray[np.int64]:
     return most
 
 
-def check_gangs(
-    gpus: NDArray[np.int32], pool: NDArray[np.int16], required: int, cluster: Cluster
-) -> None:
+def check_gangs(gangs: Iterable[tuple[str, int, int]], required: int, cluster: Cluster) -> None:
     """Refuse gangs that can never start.
 
     Args:
-        gpus: (J,), sizes that occur.
-        pool: (J,), the only pool of each, -1: any.
+        gangs: profile, GPUs and only pool (-1: any) of every kind of job that occurs.
         required: widest level allowed.
-        cluster: where they are to run.
+        cluster: where they are to run. Run times refer to its pool of the highest 16-bit peak.
 
     Raises:
-        ScenarioError: naming the size, the limit and the remedy.
+        ScenarioError: naming the profile, the size, the limit and the remedy.
     """
-    if pool.max(initial=-1) >= len(cluster.pools):
-        raise ScenarioError(
-            f"jobs: pool {pool.max()} is asked for, but {cluster.name} has only the pools 0 to "
-            f"{len(cluster.pools) - 1}; correct the job list"
-        )
     most = level_gpus(cluster)[:, required]
-    room = np.where(pool < 0, most.max(), most[pool])
-    bad = np.flatnonzero(gpus > room)
-    if len(bad):
-        size, limit = int(gpus[bad].max()), int(room[bad].max())
-        level = LEVELS[required]
-        where = "any pool" if level == "zone" else f"any {level}"
-        remedy = f"set jobs.max_gpus = {limit} to cut larger jobs down"
-        if level != "zone":
-            remedy += f", or a wider jobs.required than {level!r}"
-        raise ScenarioError(
-            f"jobs: a gang of {size} GPUs never fits: {cluster.name} has at most {limit} GPUs in "
-            f"{where} it may use; {remedy}, or take a larger cluster"
-        )
-
-
-def check_profiles(sizes: tuple[tuple[str, int], ...], cluster: Cluster) -> None:
-    """Refuse what no gang profile describes: unknown names, models that do not fit in memory.
-
-    Run times refer to the pool of the highest 16-bit peak.
-
-    Raises:
-        ScenarioError: naming the profile, the reason and the remedy.
-    """
-    pool = max(cluster.pools, key=lambda pool: pool.gpu.fp16_flops)
-    site = (pool.gpus_per_node, pool.nic_bytes_per_s, pool.scale_up_bytes_per_s, pool.gpu.name)
-    for name, gpus in sizes:
+    best = max(cluster.pools, key=lambda pool: pool.gpu.fp16_flops)
+    site = (best.gpus_per_node, best.nic_bytes_per_s, best.scale_up_bytes_per_s, best.gpu.name)
+    largest = sorted(set(gangs), key=lambda gang: -gang[1])
+    for name, gpus, only in largest:
+        if only >= len(cluster.pools):
+            raise ScenarioError(
+                f"jobs: pool {only} is asked for, but {cluster.name} has only the pools 0 to "
+                f"{len(cluster.pools) - 1}; correct the job list"
+            )
+        allowed = list(range(len(cluster.pools)) if only < 0 else [only])
+        _check_room(f"a gang of {gpus} GPUs", gpus, max(most[allowed]), "", required, cluster)
         try:
-            gang_profile.profile(name, gpus, *site)
+            job = gang_profile.profile(name, gpus, *site)
         except ValueError as error:
             raise ScenarioError(
                 f"jobs: {error}; or choose what jobs train in [jobs.profiles]"
             ) from error
+        room = [most[k] for k in allowed if gang_profile.speed(job, cluster.pools[k].gpu.name) > 0]
+        what = f"{name} on {gpus} GPUs"
+        _check_room(what, gpus, max(room, default=0), " with memory for it", required, cluster)
+
+
+def _check_room(
+    what: str, gpus: int, room: int, which: str, required: int, cluster: Cluster
+) -> None:
+    """Refuse a gang larger than the ``room`` in the domains it may use."""
+    if gpus <= room:
+        return
+    level = LEVELS[required]
+    where = "any pool" if level == "zone" else f"any {level}"
+    remedy = f"set jobs.max_gpus = {room} to cut larger jobs down" if room else "drop this profile"
+    if level != "zone":
+        remedy += f", or a wider jobs.required than {level!r}"
+    raise ScenarioError(
+        f"jobs: {what} never fits: {cluster.name} has at most {room} GPUs{which} in {where} it "
+        f"may use; {remedy}, or take a larger cluster"
+    )

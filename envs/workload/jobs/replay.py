@@ -73,7 +73,7 @@ def mean_gpu_s(stream: JobStream) -> float:
     return float((stream.gpus * stream.duration_s).mean())
 
 
-def sizes(stream: JobStream) -> tuple[tuple[str, int], ...]:
-    """Return every (profile, GPUs) that occurs."""
-    pairs = np.unique(np.column_stack([stream.profile, stream.gpus]), axis=0)
-    return tuple(sorted((stream.profiles[profile], int(gpus)) for profile, gpus in pairs))
+def gangs(stream: JobStream) -> list[tuple[str, int, int]]:
+    """Return every (profile, GPUs, pool) that occurs."""
+    rows = np.unique(np.column_stack([stream.profile, stream.gpus, stream.pool]), axis=0)
+    return [(stream.profiles[profile], int(gpus), int(pool)) for profile, gpus, pool in rows]

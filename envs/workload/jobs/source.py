@@ -28,7 +28,7 @@ from gpuyard.envs.hardware.cluster import LEVELS, Cluster
 from ...checks import ScenarioError
 from . import readers, replay
 from .generator import JobGenerator
-from .limits import check_gangs, check_profiles, level_gpus
+from .limits import check_gangs, level_gpus
 from .presets import preset
 from .settings import Settings, read_settings
 from .stream import JobStream
@@ -65,7 +65,7 @@ class JobWorkload:
         """Every (profile, GPUs) that can occur."""
         if isinstance(self.source, JobGenerator):
             return self.source.sizes
-        return replay.sizes(self.source)
+        return tuple(sorted({(name, gpus) for name, gpus, _ in replay.gangs(self.source)}))
 
     @property
     def tenants(self) -> tuple[str, ...]:
@@ -105,17 +105,15 @@ def read_jobs(table: dict[str, Any], folder: Path, cluster: Cluster) -> JobWorkl
         count = settings.num_jobs
         if count == 0:
             raise ScenarioError("jobs.num_jobs = 0 means a whole job list; set it, e.g. 512")
-        gpus = np.array([gpus for _, gpus in source.sizes])
-        pool = np.full(len(gpus), -1)
+        gangs = [(name, gpus, -1) for name, gpus in source.sizes]
     else:
         source = _list(settings, folder, cluster)
         count = min(settings.num_jobs, len(source)) or len(source)
-        gpus, pool = source.gpus, source.pool
+        gangs = replay.gangs(source)
     required, preferred = LEVELS.index(settings.required), LEVELS.index(settings.preferred)
-    check_gangs(gpus, pool, required, cluster)
+    check_gangs(gangs, required, cluster)
     most = tuple(int(most) for most in level_gpus(cluster).max(axis=0))
     workload = JobWorkload(source, count, (), required, preferred, most)
-    check_profiles(workload.sizes, cluster)
     allowed = quotas(settings.tenants, workload.tenants, cluster.num_gpus)
     workload = replace(workload, quotas=allowed)
     _check_quotas(workload)
