@@ -68,8 +68,8 @@ def _mixed() -> JobGenerator:
     """Return jobs that meet on the network, at 85 % offered load of 512 GPUs.
 
     All figures are chosen, none measured: short enough that an episode sees hundreds of jobs come
-    and go, large enough that most GPU time belongs to jobs of several nodes, and half of it to
-    models that slow down when they share links. GPUs need 80 GB for the language models.
+    and go, large enough that most GPU time belongs to jobs of several nodes, and two thirds
+    of it to models that slow down when they share links. Language models need GPUs of 80 GB.
     """
     classes = (
         SizeClass((1, 2, 4), (0.12, 0.09, 0.13), _around(900.0), kinds.SMALL),
