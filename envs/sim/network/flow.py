@@ -50,15 +50,15 @@ def stop_sending(w, e, j, everybody):
     first = job.usage_begin + step.begin
     for slot in range(first, first + step.count):
         usage = w.usages[e, slot]
-        link, others = usage.link, 0
-        at = w.link_head[e, link]
+        link, others = int(usage.link), 0
+        at = int(w.link_head[e, link])
         while at >= 0:
-            k = w.usages[e, at].job
+            k = int(w.usages[e, at].job)
             if k != j and w.jobs[e, k].phase == w.usages[e, at].phase:
                 others += 1
                 if everybody or w.jobs[e, k].bottleneck == link:
                     touch(w, e, k)
-            at = w.usages[e, at].next
+            at = int(w.usages[e, at].next)
         freed = usage.weight * job.rate
         w.load[e, link] = max(w.load[e, link] - freed, 0.0) if others > 0 else 0.0
 

@@ -36,17 +36,17 @@ def arrive(w, e, j, now_s):
     k = meet(w, e, j)
     while k >= 0:
         touch(w, e, k)
-        k = w.jobs[e, k].chain
+        k = int(w.jobs[e, k].chain)
 
 
 @kernel
 def depart(w, e, j):
     """Let job ``j`` go; those whom it slowed are noted."""
-    at = w.jobs[e, j].first_pair
+    at = int(w.jobs[e, j].first_pair)
     while at >= 0:
         pair = w.pairs[e, at]
-        touch(w, e, pair.other)
-        at = pair.next
+        touch(w, e, int(pair.other))
+        at = int(pair.next)
     part(w, e, j)
     show(w, e, w.jobs[e, j], 0.0)
 
@@ -69,7 +69,7 @@ def communication_s(w, e, job):
         duty = min(without_s / iteration_s(other, without_s), 1.0)
         pair.delay_s = pair.effect_s * duty
         comm_s += pair.delay_s
-        at = pair.next
+        at = int(pair.next)
     return comm_s
 
 
@@ -81,7 +81,7 @@ def balance(w, e, now_s):
     jobs, found, at, waiting = w.jobs.shape[1], 0, 0, env.touched
     most = _ROUNDS * env.touched
     while waiting > 0:
-        j = w.work[e, at]
+        j = int(w.work[e, at])
         at = at + 1 if at + 1 < jobs else 0
         waiting -= 1
         job = w.jobs[e, j]
@@ -98,18 +98,18 @@ def balance(w, e, now_s):
         most -= 1
         if most <= 0 or change_s <= _TOLERANCE * iteration_s(job, comm_s):
             continue
-        pair_at = job.first_pair
+        pair_at = int(job.first_pair)
         while pair_at >= 0:
-            k = w.pairs[e, pair_at].other
+            k = int(w.pairs[e, pair_at].other)
             if w.jobs[e, k].mark == 0:
                 w.jobs[e, k].mark = 1
                 end = at + waiting
                 w.work[e, end if end < jobs else end - jobs] = k
                 waiting += 1
-            pair_at = w.pairs[e, pair_at].next
+            pair_at = int(w.pairs[e, pair_at].next)
     env.touched = 0
     for index in range(found):
-        follow(w, e, w.done[e, index], now_s)
+        follow(w, e, int(w.done[e, index]), now_s)
 
 
 @kernel

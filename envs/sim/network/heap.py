@@ -28,7 +28,7 @@ def rise(w, e, j, at):
     """Move a job from a place towards the top as far as it belongs; return where it ends."""
     while at > 0:
         parent = (at - 1) >> 1
-        other = w.heap[e, parent]
+        other = int(w.heap[e, parent])
         if not earlier(w, e, j, other):
             break
         place(w, e, other, at)
@@ -47,7 +47,7 @@ def sink(w, e, j, at):
             break
         if child + 1 < size and earlier(w, e, w.heap[e, child + 1], w.heap[e, child]):
             child += 1
-        other = w.heap[e, child]
+        other = int(w.heap[e, child])
         if not earlier(w, e, other, j):
             break
         place(w, e, other, at)
@@ -58,7 +58,7 @@ def sink(w, e, j, at):
 @kernel(inline=False)
 def rekey(w, e, j):
     """Move a job to where its changed ``event_s`` belongs."""
-    at = w.jobs[e, j].heap_at
+    at = int(w.jobs[e, j].heap_at)
     if rise(w, e, j, at) == at:
         sink(w, e, j, at)
 
@@ -68,16 +68,16 @@ def push(w, e, j):
     """Add a job."""
     env = w.envs[e]
     env.events += 1
-    rise(w, e, j, env.events - 1)
+    rise(w, e, j, int(env.events - 1))
 
 
 @kernel
 def remove(w, e, j):
     """Take a job out."""
     env = w.envs[e]
-    at = w.jobs[e, j].heap_at
+    at = int(w.jobs[e, j].heap_at)
     env.events -= 1
-    last = w.heap[e, env.events]
+    last = int(w.heap[e, env.events])
     w.jobs[e, j].heap_at = -1
     if last != j:
         place(w, e, last, at)

@@ -41,7 +41,7 @@ def repair(w, e, now_s):
         fill(w, e, env)
         extend(w, e, env)
     for at in range(env.touched):
-        j = w.work[e, at]
+        j = int(w.work[e, at])
         w.jobs[e, j].mark = 0
         reschedule(w, e, j)
     env.touched = 0
@@ -52,7 +52,7 @@ def keep_senders(w, e, env):
     """Forget touched jobs that have stopped to send in the meantime."""
     kept = 0
     for at in range(env.touched):
-        j = w.work[e, at]
+        j = int(w.work[e, at])
         if is_sending(w, e, w.jobs[e, j]):
             w.work[e, kept] = j
             kept += 1
@@ -66,7 +66,7 @@ def touch_all(w, e, env):
     """Widen the working set to all jobs that send."""
     for at in range(env.events):
         if is_sending(w, e, w.jobs[e, w.heap[e, at]]):
-            touch(w, e, w.heap[e, at])
+            touch(w, e, int(w.heap[e, at]))
 
 
 @kernel
@@ -82,7 +82,7 @@ def look_at(w, e, link):
     """Find how much of a link the working set may share, and among how many flows."""
     record = w.links[e, link]
     record.room, record.weight, record.members = w.capacity[link], 0.0, 0
-    at = w.link_head[e, link]
+    at = int(w.link_head[e, link])
     while at >= 0:
         usage = w.usages[e, at]
         job = w.jobs[e, usage.job]
@@ -92,7 +92,7 @@ def look_at(w, e, link):
                 record.members += 1
             else:
                 record.room -= usage.weight * job.rate
-        at = usage.next
+        at = int(usage.next)
     record.room = max(record.room, 0.0)
 
 
@@ -116,12 +116,12 @@ def fill(w, e, env):
     env.mark += 1
     size = 0
     for at in range(env.touched):  # what each may have, and each link that several share
-        j = w.work[e, at]
+        j = int(w.work[e, at])
         job = w.jobs[e, j]
         limit, job.bottleneck, job.rate = w.steps[e, job.step_begin + job.phase].limit, -1, -1.0
         first, end = entries(w, e, job)
         for slot in range(first, end):
-            link = w.usages[e, slot].link
+            link = int(w.usages[e, slot].link)
             record = w.links[e, link]
             fresh = record.mark != env.mark
             if fresh:
@@ -155,14 +155,14 @@ def fill(w, e, env):
 @kernel
 def freeze_link(w, e, link, rate):
     """Freeze the jobs of a link that is full."""
-    at = w.link_head[e, link]
+    at = int(w.link_head[e, link])
     while at >= 0:
         usage = w.usages[e, at]
         job = w.jobs[e, usage.job]
         if job.phase == usage.phase and job.mark == 1 and job.rate < 0.0:
             job.bottleneck = link
             freeze(w, e, job, rate)
-        at = usage.next
+        at = int(usage.next)
 
 
 @kernel(inline=False)
@@ -173,7 +173,7 @@ def extend(w, e, env):
         job = w.jobs[e, w.work[e, at]]
         first, end = entries(w, e, job)
         for slot in range(first, end):
-            link = w.usages[e, slot].link
+            link = int(w.usages[e, slot].link)
             if w.links[e, link].mark != env.mark:
                 w.links[e, link].mark = env.mark
                 check_link(w, e, link)
@@ -183,7 +183,7 @@ def extend(w, e, env):
 def check_link(w, e, link):
     """Add jobs that are held back here without cause, or are faster than one that is held back."""
     load, fastest, held = 0.0, 0.0, math.inf
-    at = w.link_head[e, link]
+    at = int(w.link_head[e, link])
     while at >= 0:
         usage = w.usages[e, at]
         job = w.jobs[e, usage.job]
@@ -192,16 +192,16 @@ def check_link(w, e, link):
             fastest = max(fastest, job.rate)
             if job.bottleneck == link and job.mark == 1:
                 held = min(held, job.rate)
-        at = usage.next
+        at = int(usage.next)
     capacity = w.capacity[link]
     w.load[e, link] = min(load, capacity)
     full = load >= capacity * (1.0 - _EQUAL)
-    at = w.link_head[e, link]
+    at = int(w.link_head[e, link])
     while at >= 0:
         usage = w.usages[e, at]
         job = w.jobs[e, usage.job]
         if job.phase == usage.phase and job.mark == 0:
             without_cause = not full or job.rate < fastest * (1.0 - _EQUAL)
             if (job.bottleneck == link and without_cause) or job.rate > held * (1.0 + _EQUAL):
-                touch(w, e, usage.job)
-        at = usage.next
+                touch(w, e, int(usage.job))
+        at = int(usage.next)

@@ -26,7 +26,7 @@ def touch_others(w, e, env):
             while other >= 0:
                 usage = w.usages[e, other]
                 if w.jobs[e, usage.job].phase == usage.phase:
-                    touch(w, e, usage.job)
+                    touch(w, e, int(usage.job))
                 other = usage.next
 
 
@@ -37,13 +37,13 @@ def share_evenly(w, e, now_s):
     keep_senders(w, e, env)
     touch_others(w, e, env)
     for at in range(env.touched):
-        j = w.work[e, at]
+        j = int(w.work[e, at])
         job = w.jobs[e, j]
         catch_up(job, now_s)
         job.rate = w.steps[e, job.step_begin + job.phase].limit
         first, end = entries(w, e, job)
         for slot in range(first, end):
-            link = w.usages[e, slot].link
+            link = int(w.usages[e, slot].link)
             job.rate = min(job.rate, w.capacity[link] / occupancy(w, e, link))
         reschedule(w, e, j)
     for at in range(env.touched):
@@ -59,12 +59,12 @@ def share_evenly(w, e, now_s):
 def occupancy(w, e, link):
     """Return how many flows are on a link now."""
     flows = 0.0
-    at = w.link_head[e, link]
+    at = int(w.link_head[e, link])
     while at >= 0:
         usage = w.usages[e, at]
         if w.jobs[e, usage.job].phase == usage.phase:
             flows += usage.weight
-        at = usage.next
+        at = int(usage.next)
     return flows
 
 
@@ -72,11 +72,11 @@ def occupancy(w, e, link):
 def note_load(w, e, link):
     """Add up what is sent over a link now."""
     load = 0.0
-    at = w.link_head[e, link]
+    at = int(w.link_head[e, link])
     while at >= 0:
         usage = w.usages[e, at]
         job = w.jobs[e, usage.job]
         if job.phase == usage.phase:
             load += usage.weight * job.rate
-        at = usage.next
+        at = int(usage.next)
     w.load[e, link] = min(load, w.capacity[link])

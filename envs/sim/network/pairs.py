@@ -47,17 +47,17 @@ def meet(w, e, j):
             if other.seen != seen:
                 other.seen = seen
                 other.mine, other.theirs, other.chain = 0.0, 0.0, chain
-                chain = theirs.job
+                chain = int(theirs.job)
             their_s = theirs.bytes / theirs.rate
             other.mine += phase_s * theirs.mine * (their_s / other.comm_alone_s)
             other.theirs += their_s * theirs.theirs * (phase_s / job.comm_alone_s)
-            at = theirs.next
+            at = int(theirs.next)
     k = chain
     while k >= 0:
         other = w.jobs[e, k]
         if other.mine > 0.0 or other.theirs > 0.0:
-            join(w, e, env, j, k, other.mine, other.theirs)
-        k = other.chain
+            join(w, e, env, int(j), int(k), other.mine, other.theirs)
+        k = int(other.chain)
     return chain
 
 
@@ -95,11 +95,11 @@ def compare_phase(w, e, env, j, job, step):
 @kernel
 def take_pair(w, e, env):
     """Return a free pair, or -1."""
-    at = env.free_pair
+    at = int(env.free_pair)
     if at >= 0:
         env.free_pair = w.pairs[e, at].next
     elif env.pairs < w.pairs.shape[1]:
-        at = env.pairs
+        at = int(env.pairs)
         env.pairs += 1
     return at
 
@@ -129,9 +129,9 @@ def insert(w, e, j, other, at, twin, effect_s):
     """Put a pair into the list of job ``j``."""
     pair = w.pairs[e, at]
     pair.other, pair.twin, pair.effect_s, pair.delay_s = other, twin, effect_s, 0.0
-    before, behind = -1, w.jobs[e, j].first_pair
+    before, behind = -1, int(w.jobs[e, j].first_pair)
     while behind >= 0 and w.pairs[e, behind].effect_s > effect_s:
-        before, behind = behind, w.pairs[e, behind].next
+        before, behind = behind, int(w.pairs[e, behind].next)
     pair.before, pair.next = before, behind
     if behind >= 0:
         w.pairs[e, behind].before = at
@@ -145,10 +145,10 @@ def insert(w, e, j, other, at, twin, effect_s):
 def part(w, e, j):
     """Drop all pairs of job ``j``; the others' lists lose theirs."""
     env = w.envs[e]
-    at = w.jobs[e, j].first_pair
+    at = int(w.jobs[e, j].first_pair)
     while at >= 0:
         pair = w.pairs[e, at]
-        following = pair.next
+        following = int(pair.next)
         twin = w.pairs[e, pair.twin]
         if twin.before >= 0:
             w.pairs[e, twin.before].next = twin.next
@@ -156,7 +156,7 @@ def part(w, e, j):
             w.jobs[e, pair.other].first_pair = twin.next
         if twin.next >= 0:
             w.pairs[e, twin.next].before = twin.before
-        give_pair(w, e, env, pair.twin)
+        give_pair(w, e, env, int(pair.twin))
         give_pair(w, e, env, at)
         at = following
     w.jobs[e, j].first_pair = -1

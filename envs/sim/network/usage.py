@@ -112,10 +112,10 @@ def build(w, e, j):
     job.usage_begin, job.step_begin = env.usages, env.steps
     env.steps += kind.num_phases
     slots = w.fabric[0].gpus_per_node
-    gpu = job.first_gpu
+    gpu = int(job.first_gpu)
     for rank in range(job.gpus):
         w.order[e, rank] = gpu
-        gpu = w.gpu_next[e, gpu]
+        gpu = int(w.gpu_next[e, gpu])
     ideal_s = 0.0
     for s in range(kind.num_phases):
         phase, step = w.phases[kind.first_phase + s], w.steps[e, job.step_begin + s]
@@ -127,7 +127,7 @@ def build(w, e, j):
             other = receiver(phase, rank)
             if other < 0 or other == rank or other >= job.gpus:
                 continue
-            source, target = w.order[e, rank], w.order[e, other]
+            source, target = int(w.order[e, rank]), int(w.order[e, other])
             here, there = w.specs[source // slots], w.specs[target // slots]
             if source // slots == target // slots:
                 limit = min(limit, here.scale_up_bytes_per_s)
@@ -179,7 +179,7 @@ def release(w, e, j):
         elif usage.before < 0:  # nobody is left; no rounding error stays either
             w.load[e, usage.link] = 0.0
             w.links[e, usage.link].demand = 0.0
-        count_uplink(w, e, usage.link, -1)
+        count_uplink(w, e, int(usage.link), -1)
         if leaf_up <= usage.link < leaf_down:
             at = usage.link - leaf_up
             parts = round(usage.weight * fabric.queue_pairs)
