@@ -28,9 +28,9 @@ def refuse_unknown(table: dict[str, Any], known: set[str], where: str) -> None:
 
 def check_type(where: str, value: Any, example: Any) -> None:
     """Refuse a value that is not of the kind of ``example``; a whole number will do for a float."""
-    kinds = {float: "a number", int: "a whole number", str: "text"}
+    kinds = {float: "a number", int: "a whole number", str: "text", bool: "true or false"}
     allowed = (int, float) if isinstance(example, float) else type(example)
-    if not isinstance(value, allowed) or isinstance(value, bool):
+    if not isinstance(value, allowed) or isinstance(value, bool) != isinstance(example, bool):
         kind = kinds[type(example)]
         raise ScenarioError(f"{where} = {value!r} must be {kind}, for example {example!r}")
 
