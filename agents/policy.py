@@ -12,32 +12,35 @@ from numpy.typing import NDArray
 from stable_baselines3.common.save_util import load_from_zip_file
 
 from gpuyard.baselines import Observation, ScorePolicy
+from gpuyard.envs.observation import PLACEMENT_TABLES
 
 from .network import KEYS, CandidatePolicy
 
 if TYPE_CHECKING:
-    from gpuyard.envs.scenario import Scenario
+    from gpuyard.envs.scenario import AnyScenario
 
 
 class LearnedPolicy(ScorePolicy):
-    """Draws a feasible candidate with the probability that the network gives it.
+    """Acts by the probabilities that a network gives to the candidates.
 
-    That is how it was trained, and it matters: where reports lag, a router that always takes the
-    best candidate sends a herd to whoever looked idle last.
+    A router draws one, as it was trained, and it matters: where reports lag, a router that always
+    takes the best candidate sends a herd to whoever looked idle last. A placer takes the most
+    probable one: it sees the cluster as it is, and drawing would only add noise.
 
     Args:
         network: a trained candidate-scoring policy; it may come from a scenario with another
             number of candidates.
-        greedy: take the most probable candidate instead.
+        greedy: whether to take the most probable candidate; None: as said above.
     """
 
-    def __init__(self, network: CandidatePolicy, greedy: bool = False):
+    def __init__(self, network: CandidatePolicy, greedy: bool | None = None):
         self.network = network.eval()
-        self.greedy = greedy
+        places = network.columns["candidates"] == len(PLACEMENT_TABLES["candidates"])
+        self.greedy = places if greedy is None else greedy
         self._rng = np.random.default_rng(0)
 
     @classmethod
-    def load(cls, path: str | Path, greedy: bool = False) -> LearnedPolicy:
+    def load(cls, path: str | Path, greedy: bool | None = None) -> LearnedPolicy:
         """Load a model that training saved (``MaskablePPO.save``).
 
         Such files hold Python pickles: open only those that you trust.
@@ -54,7 +57,7 @@ class LearnedPolicy(ScorePolicy):
         network = network_from(*load_from_zip_file(path, device="cpu")[:2], path=path)
         return cls(network, greedy)
 
-    def reset(self, scenario: Scenario, num_envs: int, seed: int = 0) -> None:
+    def reset(self, scenario: AnyScenario, num_envs: int, seed: int = 0) -> None:
         """Seed the draws."""
         self._rng = np.random.default_rng(seed)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +16,7 @@ from . import tables
 from .rollout import Rollout, rollout
 
 if TYPE_CHECKING:
-    from gpuyard.envs.scenario import Scenario
+    from gpuyard.envs.scenario import AnyScenario
 
 FIRST_SEED = 1_000_000
 """Held-out seeds count up from here; training seeds from the run's seed."""
@@ -30,10 +30,11 @@ COMPARED = (
 
 def compare(
     policies: dict[str, Policy],
-    scenarios: Sequence[Scenario],
+    scenarios: Sequence[AnyScenario],
     seeds: int,
     env_id: str = "gpuyard/Routing-v0",
     quiet: bool = False,
+    optional: Collection[str] = (),
 ) -> list[Rollout]:
     """Run every policy on every scenario, all on the same held-out seeds.
 
@@ -43,13 +44,24 @@ def compare(
         seeds: episodes per policy and scenario.
         env_id: the environment.
         quiet: do not report progress on stderr.
+        optional: names of policies that are left out, with a message on stderr, where they refuse
+            the scenario: some are made for one kind of fabric.
+
+    Raises:
+        ValueError: another policy refuses a scenario.
     """
     held_out = FIRST_SEED + np.arange(seeds)
     rollouts = []
     for scenario in scenarios:
         for name, policy in policies.items():
             start = time.perf_counter()
-            rollouts.append(rollout(name, policy, scenario, held_out, env_id))
+            try:
+                rollouts.append(rollout(name, policy, scenario, held_out, env_id))
+            except ValueError as error:
+                if name not in optional:
+                    raise
+                print(f"{scenario.name}: {name} left out: {error}", file=sys.stderr)
+                continue
             if not quiet:
                 seconds = time.perf_counter() - start
                 print(

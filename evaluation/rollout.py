@@ -16,7 +16,7 @@ from .jobs import completion, job_metrics
 from .metrics import latency_metrics, request_latencies
 
 if TYPE_CHECKING:
-    from gpuyard.envs.scenario import Scenario
+    from gpuyard.envs.scenario import AnyScenario
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Rollout:
 def rollout(
     name: str,
     policy: Policy,
-    scenario: Scenario,
+    scenario: AnyScenario,
     seeds: NDArray[np.int64],
     env_id: str = "gpuyard/Routing-v0",
     num_envs: int = 16,
@@ -58,7 +58,7 @@ def rollout(
     env: Any = gym.make_vec(env_id, num_envs=num_envs, scenario=scenario, autoreset_mode="Disabled")
     if isinstance(policy, Planner):
         policy.connect(env)
-    policy.reset(scenario, num_envs, seed=0)
+    policy.reset(scenario, num_envs, seed=0)  # type: ignore[arg-type]  # of the policy's kind
     measured: list[Measured] = [({}, {})] * len(seeds)
     first: dict[str, NDArray] = {}
 

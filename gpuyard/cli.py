@@ -15,7 +15,7 @@ from gpuyard.agents.config import OWN_DEFAULTS, TrainConfig, default_scenario, w
 
 if TYPE_CHECKING:
     from gpuyard.baselines import Policy
-    from gpuyard.envs.scenario import Scenario
+    from gpuyard.envs.scenario import AnyScenario
 
 KINDS = {"placement": ("gang", "topology", "isolation")}
 """Kinds of baselines of a world, where there are several."""
@@ -139,8 +139,11 @@ def _compare_trained(folder: Path, seeds: int) -> None:
     from gpuyard.evaluation.report import compare, report
 
     config = TrainConfig.load(folder / "config.json")
-    policies = {"learned": _policy(str(folder / "model.zip"))} | _policies("all", config.env)
-    rollouts = compare(policies, [load(config.scenario)], seeds, config.env)
+    baselines = _policies(_baselines(config.env), config.env)
+    policies = {"learned": _policy(str(folder / "model.zip")), **baselines}
+    rollouts = compare(
+        policies, [load(config.scenario)], seeds, config.env, optional=baselines.keys()
+    )
     curve = read_curve(folder / "learning_curve.csv")
     print(report(rollouts, ["learned"], folder, curve))
 
@@ -153,35 +156,39 @@ def _evaluate(options: argparse.Namespace) -> int:
     scenarios = [load(name) for name in names.split(",")]
     if options.trace:
         scenarios = [_with_trace(scenario, options.trace, options.format) for scenario in scenarios]
-    policies = _policies(options.policies, options.env)
+    given = options.policies.split(",")
+    every = _baselines(options.env) if "all" in given else []
+    named = _policies([name for name in given if name != "all"], options.env)
+    policies = _policies(every, options.env) | named
     learned = [name for name in policies if name.endswith(".zip")]
-    rollouts = compare(policies, scenarios, options.seeds, options.env)
+    optional = policies.keys() - named.keys()
+    rollouts = compare(policies, scenarios, options.seeds, options.env, optional=optional)
     print(report(rollouts, learned, options.out))
     return 0
 
 
-def _with_trace(scenario: Scenario, trace: Path, trace_format: str) -> Scenario:
+def _with_trace(scenario: AnyScenario, trace: Path, trace_format: str) -> AnyScenario:
     """Return the scenario fed by a trace, named after both."""
     fed = scenario.with_trace(trace, trace_format)
     return replace(fed, name=f"{scenario.name}-{trace.stem}")
 
 
-def _policies(names: str, env_id: str) -> dict[str, Policy]:
-    """Return the policies of a comma-separated list; ``all`` stands for every baseline.
+def _baselines(env_id: str) -> list[str]:
+    """Return the names of all baselines of a world."""
+    from gpuyard.baselines import names
 
-    They are shown by their names, without the kind if the world has but one.
-    """
-    from gpuyard.baselines import names as baseline_names
+    return [name for kind in _kinds(env_id) for name in names(kind)]
 
-    kinds = KINDS.get(world(env_id), (world(env_id),))
-    chosen: list[str] = []
-    for name in names.split(","):
-        if name == "all":
-            chosen += [baseline for kind in kinds for baseline in baseline_names(kind)]
-        else:
-            chosen.append(name)
+
+def _policies(names: Sequence[str], env_id: str) -> dict[str, Policy]:
+    """Return policies by the names to show: without their kind if the world has but one."""
+    kinds = _kinds(env_id)
     shown = f"{kinds[0]}/" if len(kinds) == 1 else ""
-    return {name.removeprefix(shown): _policy(name) for name in dict.fromkeys(chosen)}
+    return {name.removeprefix(shown): _policy(name) for name in names}
+
+
+def _kinds(env_id: str) -> tuple[str, ...]:
+    return KINDS.get(world(env_id), (world(env_id),))
 
 
 def _policy(name: str) -> Policy:

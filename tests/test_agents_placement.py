@@ -110,7 +110,7 @@ def test_imitation_reaches_a_planner():
     env = gym.make_vec(ID, num_envs=16, autoreset_mode="SameStep")
     spaces = env.single_observation_space, env.single_action_space
     network = CandidatePolicy(*spaces, lr_schedule=lambda _: 1e-3, width=16)
-    agreement = imitate(network, Shortest(), env, 4800, learning_rate=1e-2, progress=False)
+    agreement = imitate(network, Shortest(), env, 2400, learning_rate=1e-2, progress=False)
     assert agreement > 0.85
     assert not hasattr(env.unwrapped, "asked")  # decisions as they will be for the network
     policies = {"learned": LearnedPolicy(network), "any": AnyServer()}
@@ -154,3 +154,17 @@ def test_defaults_follow_the_world():
         assert getattr(config, key) == value
         assert getattr(TrainConfig.of(env="gpuyard/Placement-v0", **{key: 7}), key) == 7
     assert TrainConfig.of() == TrainConfig()
+
+
+class Refuses(Shortest):
+    def plan(self, view):
+        raise ValueError("made for other fabrics")
+
+
+def test_optional_policies_that_refuse_a_scenario_are_left_out(capsys):
+    policies = {"refuses": Refuses(), "first": FirstCome()}
+    rollouts = compare(policies, [SCENARIO], 1, ID, quiet=True, optional=["refuses"])
+    assert [r.policy for r in rollouts] == ["first"]
+    assert capsys.readouterr().err == "yard: refuses left out: made for other fabrics\n"
+    with pytest.raises(ValueError, match="made for other fabrics"):
+        compare(policies, [SCENARIO], 1, ID, quiet=True)
