@@ -385,6 +385,15 @@ def test_quota_blocked_gangs_and_pools_are_respected():
         assert plan.gang == 2 and set(nodes_of(plan)) <= {2, 3}, name
 
 
+@pytest.mark.parametrize("name", baselines.names("topology"))
+def test_gangs_stay_under_one_leaf_where_only_circuits_join_leafs(name):
+    planner = baselines.make(name)
+    cluster = {"nodes": 8, "nodes_per_leaf": 2, "optical": True, "now_s": 1e9}
+    pending = [{"id": 1, "gpus": 24}, {"id": 2, "gpus": 16}]
+    plan = planner.plan(make_view(pending, [{"id": 9, "on": range(8)}], **cluster))
+    assert plan.gang == 2 and set(nodes_of(plan)) in ({2, 3}, {4, 5}, {6, 7})
+
+
 @pytest.mark.parametrize(
     ("name", "options", "said"),
     [

@@ -102,7 +102,7 @@ class Delay(TopologyPlanner):
     def choose(self, request: Request) -> Ints | None:
         """Return the nodes of the tightest domain of a level that the gang accepts by now."""
         lowest = self._lowest(request)
-        widest = self._accepted(request.gang, lowest)
+        widest = min(self._accepted(request.gang, lowest), request.required)
         tree = request.tree[lowest : widest + 1]
         found = tightest_domain(tree, request.slots, request.free, request.pods)
         if found is None:
