@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from .scenario import Scenario
+from .placement_scenario import PlacementScenario
+from .scenario import AnyScenario
 from .sim.compile import is_warm
 from .sim.world import World
+
+if TYPE_CHECKING:
+    from .placement_batch import PlacementBatch
 
 
 class Batch:
@@ -25,7 +29,7 @@ class Batch:
         world: state and engine.
     """
 
-    scenario: Scenario
+    scenario: AnyScenario
     world: World
 
     def load(self, e: int, rng: np.random.Generator) -> None:
@@ -67,10 +71,8 @@ class Batch:
         print(f"gpuyard: compiled in {seconds:.0f} s", file=sys.stderr, flush=True)
 
 
-def make_batch(scenario: Scenario, num_envs: int) -> Batch:
+def make_batch(scenario: AnyScenario, num_envs: int) -> Batch:
     """Return ``num_envs`` worlds of the kind that ``scenario`` describes."""
-    from .placement_scenario import PlacementScenario
-
     if isinstance(scenario, PlacementScenario):
         from .placement_batch import PlacementBatch
 
@@ -78,3 +80,16 @@ def make_batch(scenario: Scenario, num_envs: int) -> Batch:
     from .serving_batch import ServingBatch
 
     return ServingBatch(scenario, num_envs)
+
+
+def placement_of(batch: Batch) -> PlacementBatch:
+    """Return ``batch`` as one in which gangs are placed.
+
+    Raises:
+        TypeError: if requests are routed in it.
+    """
+    from .placement_batch import PlacementBatch
+
+    if not isinstance(batch, PlacementBatch):
+        raise TypeError(f"scenario {batch.scenario.name!r} has no gangs to place")
+    return batch

@@ -9,7 +9,8 @@ import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
-from .batch import make_batch
+from .batch import make_batch, placement_of
+from .cluster_view import ClusterView, Plan
 from .scenario import Scenario, load
 from .sim.world import START, STEP
 
@@ -210,6 +211,18 @@ class ClusterEnv(gym.Env[Observation, np.int64]):
     def results(self) -> dict[str, NDArray]:
         """Return the per-request table of this episode; see :meth:`Batch.results`."""
         return self._batch.results(0)
+
+    def view(self) -> ClusterView:
+        """Return what a planner may read of a placement world; see :mod:`.cluster_view`."""
+        return placement_of(self._batch).view(0)
+
+    def propose(self, plan: Plan) -> None:
+        """Hand over a plan of one's own; the last candidate carries it out in the next step."""
+        placement_of(self._batch).propose(0, plan)
+
+    def ask_planner(self) -> None:
+        """Stop for a decision whenever a gang is pending, even if no candidate is feasible."""
+        placement_of(self._batch).ask_planner()
 
     def get_state(self) -> dict[str, Any]:
         """Return a copy of the world, to come back to with :meth:`set_state`.

@@ -1,6 +1,7 @@
 """Scenarios: a cluster, its workload, objectives and what the agent is rewarded for, as TOML.
 
-A scenario file has these tables; :func:`load` says what is wrong with one that does not fit.
+A scenario file in which requests are routed has these tables; one in which gangs are placed those
+of :mod:`.placement_scenario`. :func:`load` says what is wrong with one that does not fit.
 
 | Table            | Field (default)                                                              |
 |------------------|------------------------------------------------------------------------------|
@@ -31,6 +32,7 @@ from .checks import ScenarioError, check_type, checked_table, refuse_unknown, se
 from .fleet import Replica, own_entries, read_replicas
 from .hardware import catalogue
 from .perf import capability
+from .placement_scenario import PlacementScenario, placement_from_dict
 from .reward import TERMS
 from .workload.generator import Generator
 from .workload.source import Workload, read_workload
@@ -109,18 +111,21 @@ class Scenario:
         return _finish(replace(self, workload=read_workload(table, Path.cwd())))
 
 
+AnyScenario = Scenario | PlacementScenario
+
+
 def names() -> list[str]:
     """Return the names of the scenarios that come with the package."""
     return sorted(path.stem for path in FOLDER.glob("*.toml"))
 
 
-def load(scenario: str | Path | Scenario) -> Scenario:
+def load(scenario: str | Path | AnyScenario) -> AnyScenario:
     """Return a scenario by name, from a TOML file, or as it is.
 
     Raises:
         ScenarioError: naming the file, field, value and remedy.
     """
-    if isinstance(scenario, Scenario):
+    if isinstance(scenario, (Scenario, PlacementScenario)):
         return scenario
     if not isinstance(scenario, (str, Path)):
         raise ScenarioError(f"scenario = {scenario!r} must be a name, a path or a Scenario")
@@ -148,8 +153,12 @@ def load(scenario: str | Path | Scenario) -> Scenario:
         raise ScenarioError(f"{path}: {error}") from error
 
 
-def from_dict(table: dict[str, Any], name: str = "custom", folder: Path | None = None) -> Scenario:
+def from_dict(
+    table: dict[str, Any], name: str = "custom", folder: Path | None = None
+) -> AnyScenario:
     """Build a scenario from the parsed tables of a scenario file.
+
+    With a ``[cluster]`` table it is one in which gangs are placed.
 
     Args:
         table: the tables.
@@ -160,6 +169,8 @@ def from_dict(table: dict[str, Any], name: str = "custom", folder: Path | None =
         ScenarioError: naming the field, value and remedy.
         TraceError: naming the trace file, line, field, value and remedy.
     """
+    if "cluster" in table:
+        return placement_from_dict(table, name, folder)
     known = {"description", "replicas", "workload", "gpus", "models", "reward"}
     sections = {"router": Router, "estimates": Estimates, "slo": SLO}
     sections["observation"] = ObservationSize

@@ -11,8 +11,9 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
-from .batch import make_batch
+from .batch import make_batch, placement_of
 from .cluster_env import ClusterEnv
+from .cluster_view import ClusterView, Plan
 from .scenario import Scenario, load
 from .sim.world import IDLE, START, STEP, Outputs
 
@@ -137,6 +138,18 @@ class ClusterVectorEnv(VectorEnv[Observation, NDArray[np.int64], NDArray[Any]]):
     def results(self, index: int) -> dict[str, NDArray]:
         """Return the per-request table of environment ``index``; see :meth:`Batch.results`."""
         return self._batch.results(index)
+
+    def view(self, index: int) -> ClusterView:
+        """Return what a planner may read of placement world ``index``."""
+        return placement_of(self._batch).view(index)
+
+    def propose(self, index: int, plan: Plan) -> None:
+        """Hand over a plan for world ``index``; the last candidate carries it out."""
+        placement_of(self._batch).propose(index, plan)
+
+    def ask_planner(self) -> None:
+        """Stop for a decision whenever a gang is pending, even if no candidate is feasible."""
+        placement_of(self._batch).ask_planner()
 
     def get_state(self) -> dict[str, Any]:
         """Return a copy of all worlds, to come back to with :meth:`set_state`.

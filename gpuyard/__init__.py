@@ -14,3 +14,9 @@ register(
     vector_entry_point="gpuyard.envs.vector_env:ClusterVectorEnv",
     kwargs={"scenario": "routing-default"},
 )
+register(
+    id="gpuyard/Placement-v0",
+    entry_point="gpuyard.envs.cluster_env:ClusterEnv",
+    vector_entry_point="gpuyard.envs.vector_env:ClusterVectorEnv",
+    kwargs={"scenario": "placement-default"},
+)

@@ -18,16 +18,16 @@ from .random import hash64
 from .runs import ceil_div, floor_div, run_blocks, steps_done
 
 
-def _scaling(columns):
+def scaling(columns):
     """Return (offset, slope) such that ``x / (offset + slope * x)`` is each column's value."""
     offset = [1.0 if column.scale is None else column.scale for column in columns]
     slope = [0.0 if column.scale is None else 1.0 for column in columns]
     return np.array(offset, np.float32), np.array(slope, np.float32)
 
 
-CLUSTER_OFFSET, CLUSTER_SLOPE = _scaling(CLUSTER)
-QUEUE_OFFSET, QUEUE_SLOPE = _scaling(QUEUE)
-CANDIDATE_OFFSET, CANDIDATE_SLOPE = _scaling(CANDIDATES)
+CLUSTER_OFFSET, CLUSTER_SLOPE = scaling(CLUSTER)
+QUEUE_OFFSET, QUEUE_SLOPE = scaling(QUEUE)
+CANDIDATE_OFFSET, CANDIDATE_SLOPE = scaling(CANDIDATES)
 
 
 @kernel

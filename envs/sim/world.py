@@ -69,13 +69,13 @@ class World:
 
     def lay_out(self) -> None:
         """Fix where each observation lies in the outputs; call once all arrays are allocated."""
-        self._table = self.engine_table()
         self._layout: list[tuple[str, tuple[int, ...], slice]] = []
         self._num_floats = 0
         for key, size in self.shapes().items():
             end = self._num_floats + self.num_envs * math.prod(size)
             self._layout.append((key, size, slice(self._num_floats, end)))
             self._num_floats = end
+        self._table = self.engine_table()
 
     def outputs(self) -> Outputs:
         """Return fresh arrays for what the engine writes."""
