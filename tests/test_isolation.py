@@ -68,18 +68,18 @@ def test_the_fullest_leaf_that_fits_is_taken():
 
 
 def test_shapes_of_the_study():
-    static = dict(server_gpus=4, leaf_gpus=64, leafs=128, spines=64)
+    static = dict(server_gpus=4, leaf_gpus=64, leafs=128, uplinks=64)
     assert list(shapes(512, **static))[:3] == [(8, 64), (16, 32), (32, 16)]
     assert list(shapes(192, **static)) == [(3, 64), (6, 32), (12, 16), (24, 8), (48, 4), (96, 2)]
     assert next(shapes(384, **static)) == (6, 64)  # odd part 3 is too few leafs
     assert next(shapes(64, **static)) == (2, 32)
-    optical = dict(server_gpus=4, leaf_gpus=32, leafs=256, spines=32)
+    optical = dict(server_gpus=4, leaf_gpus=32, leafs=256, uplinks=32)
     assert next(shapes(512, **optical)) == (16, 32) and next(shapes(192, **optical)) == (6, 32)
 
 
 @pytest.mark.parametrize("size", [67, 97, 131, 509, 66])
 def test_sizes_that_fill_no_servers_have_no_shape(size):
-    assert not list(shapes(size, server_gpus=4, leaf_gpus=64, leafs=128, spines=64))
+    assert not list(shapes(size, server_gpus=4, leaf_gpus=64, leafs=128, uplinks=64))
 
 
 def test_the_tightest_leafs_are_taken():
@@ -182,7 +182,7 @@ def test_fixed_links_take_the_fullest_spines():
     free[2, 0] = False
     ports = 3 * np.eye(4, dtype=int)
     found = choose_links(free, np.array([1, 1, 0]), ports, np.array([2, 3, 3, 1]), 2, EXACT)
-    assert found.spine.tolist() == [3, 0] and found.uplink.tolist() == [[3, 0], [3, 0]]
+    assert found.spine.tolist() == [0, 3] and found.uplink.tolist() == [[0, 3], [0, 3]]
     assert choose_links(free, np.array([1, 1, 1]), ports, np.array([2, 3, 3, 1]), 4, EXACT) is None
 
 

@@ -19,7 +19,7 @@ Ints = NDArray[np.integer]
 
 
 def shapes(
-    size: int, server_gpus: int, leaf_gpus: int, leafs: int, spines: int
+    size: int, server_gpus: int, leaf_gpus: int, leafs: int, uplinks: int
 ) -> Iterator[tuple[int, int]]:
     """Yield the (L, S) to try for a gang, L doubling from max(odd part, size / GPUs per leaf).
 
@@ -31,13 +31,13 @@ def shapes(
         server_gpus: GPUs of a server.
         leaf_gpus: GPUs under a leaf switch.
         leafs: leaf switches there are; L stops there.
-        spines: most links that a sub-leaf can have to different spines.
+        uplinks: of a leaf; no sub-leaf has more.
     """
     if size % server_gpus:
         return
     sub_leafs = size // (size & -size)
     while size % sub_leafs == 0 and sub_leafs <= leafs:
-        if sub_leafs > 1 and size // sub_leafs <= min(leaf_gpus, spines):
+        if sub_leafs > 1 and size // sub_leafs <= min(leaf_gpus, uplinks):
             yield sub_leafs, size // sub_leafs
         sub_leafs *= 2
 
@@ -91,7 +91,7 @@ def choose_leafs(
         chosen[tightest] = unit
         return chosen
     taken = _fewest_empty(np.asarray(empty), units, needed, solver)
-    return None if taken is None else taken * unit
+    return None if taken is None else (taken * unit).astype(np.int64)
 
 
 def _fewest_empty(empty: Ints, units: Ints, needed: int, solver: Solver) -> Ints | None:

@@ -21,11 +21,11 @@ Bools = NDArray[np.bool_]
 
 
 class Links(NamedTuple):
-    """Links of L sub-leafs to S spines.
+    """Links of L sub-leafs to S virtual spines.
 
     Attributes:
-        spine: int64 (S,), all different.
-        uplink: int64 (L, S), uplink of its leaf by which a sub-leaf reaches each spine.
+        spine: int64 (S,), spine of which each virtual one is a part.
+        uplink: int64 (L, S), uplink of its leaf by which a sub-leaf reaches each virtual spine.
     """
 
     spine: NDArray[np.int64]
@@ -33,22 +33,30 @@ class Links(NamedTuple):
 
 
 def choose_links(
-    free: Bools, sub_leafs: Ints, ports: Ints, spine_free: Ints, spines: int, solver: Solver
+    free: Bools,
+    sub_leafs: Ints,
+    ports: Ints,
+    spine_free: Ints,
+    width: int,
+    solver: Solver,
+    most: int = 1,
 ) -> Links | None:
-    """ILP-B: S spines with a link to every sub-leaf, so that the fullest spines are used.
+    """ILP-B: S virtual spines with a link to every sub-leaf, so that the fullest spines are used.
 
-    Minimise the free ports of the spines used. Every sub-leaf has one link to each of them, a free
-    uplink is used once, and a spine's ports at an optical switch suffice. No sum over S spines is
-    lower than that of the S fullest ones that have a port for every sub-leaf; a set whose links are
-    found by matching is taken at once if it is within the solver's gap of that bound.
+    Minimise the free ports of the spines used; a spine is at most ``free ports // L`` virtual ones.
+    Every sub-leaf has one link to each virtual spine, a free uplink is used once, and a spine's
+    ports at an optical switch suffice. The cheapest choice by numbers of ports alone is a bound; it
+    is taken at once if links for it are found by matching. So is another one within the solver's
+    gap of the bound. Else the integer program decides, with spines undivided.
 
     Args:
         free: bool (leafs, U), free uplinks.
         sub_leafs: int (leafs,), sub-leafs carved from each.
         ports: int (A, U), see above.
         spine_free: int (A,), free ports of each spine.
-        spines: S.
+        width: S.
         solver: limits of the program.
+        most: virtual spines that one spine can be.
 
     Returns:
         The links, sub-leafs in order of their leafs, or None.
@@ -56,63 +64,118 @@ def choose_links(
     used = np.flatnonzero(sub_leafs)
     free, sub_leafs = free[used], sub_leafs[used]
     usable = np.minimum(free[:, None, :], ports[None, :, :])  # links of a leaf to a spine, 0 or 1
-    reach = (usable.sum(axis=2) >= sub_leafs[:, None]).all(axis=0)
-    eligible = np.flatnonzero(reach & (ports.sum(axis=1) >= sub_leafs.sum()))
-    if len(eligible) < spines:
+    by_leaf = (usable.sum(axis=2) // sub_leafs[:, None]).min(axis=0)
+    parts = np.minimum(np.minimum(by_leaf, ports.sum(axis=1) // sub_leafs.sum()), most)
+    cheapest = fewest_ports(spine_free, parts, width)
+    if cheapest is None:
         return None
-    eligible = eligible[np.argsort(spine_free[eligible], kind="stable")]
-    bound = float(spine_free[eligible[:spines]].sum())
+    bound = float(spine_free[cheapest > 0].sum())
+    undivided = np.minimum(parts, 1)
+    for divided in (
+        cheapest,
+        fewest_ports(spine_free, undivided, width),
+        fewest_ports(spine_free.max() - spine_free, undivided, width),
+    ):
+        if divided is None or not solver.close_enough(float(spine_free[divided > 0].sum()), bound):
+            continue
+        links = _match(free, sub_leafs, ports, divided)
+        if links is not None:
+            return links
+    eligible = np.flatnonzero(parts)
+    if len(eligible) < width:
+        return None
     bundles = [_bundles(*each, ports) for each in zip(free, sub_leafs.tolist(), strict=True)]
-    for chosen in (eligible[:spines], eligible[-spines:]):
-        if solver.close_enough(float(spine_free[chosen].sum()), bound):
-            uplink = _match(bundles, ports[chosen])
-            if uplink is not None:
-                return Links(chosen, uplink)
-    return _program(bundles, ports[eligible], spine_free[eligible], eligible, spines, solver)
+    return _program(bundles, ports[eligible], spine_free[eligible], eligible, width, solver)
 
 
-def _bundles(free: Bools, sub_leafs: int, ports: Ints) -> NDArray[np.int64]:
-    """Bundle the free uplinks of a leaf: one to the same spine for each of its m sub-leafs.
+def fewest_ports(cost: Ints, parts: Ints, width: int) -> NDArray[np.int64] | None:
+    """Divide spines into ``width`` virtual ones at the least cost of the spines used.
 
-    A flow comes down by the gang's next link to that spine, counted from its receiver's own uplink.
-    So that flows to different sub-leafs never meet, the links to any two spines must alternate
-    along the leaf's uplinks. Uplinks that may lead anywhere are therefore cut into m rows of equal
-    length, a column being a bundle; else a bundle is m parallel links to one spine.
+    Exact, by dynamic programming. A spine is 1, 2, 4 ... virtual ones, at most ``parts``, and their
+    number divides ``width``.
 
     Returns:
-        int64 (m, bundles).
+        int64 (A,), virtual spines of each, or None.
+    """
+    best = np.full(width + 1, np.inf)
+    best[0] = 0.0
+    chosen = np.zeros((len(cost), width + 1), np.int64)
+    for spine in np.flatnonzero(parts):
+        before, share = best.copy(), 1
+        while share <= parts[spine] and width % share == 0:
+            with_it = before[:-share] + cost[spine]
+            better = with_it < best[share:]
+            best[share:][better] = with_it[better]
+            chosen[spine, share:][better] = share
+            share *= 2
+    if np.isinf(best[width]):
+        return None
+    divided, left = np.zeros(len(cost), np.int64), width
+    for spine in range(len(cost) - 1, -1, -1):
+        divided[spine] = chosen[spine, left]
+        left -= int(divided[spine])
+    return divided
+
+
+def _bundles(free: Bools, rows: int, ports: Ints) -> NDArray[np.int64]:
+    """Bundle the free uplinks of a leaf, a bundle being what its ``rows`` rows give to one spine.
+
+    A flow comes down by the gang's next link to that spine, counted from its receiver's own uplink.
+    So that flows to different receivers never meet, the links to any two spines must alternate
+    along the leaf's uplinks. Uplinks that may lead anywhere are therefore cut into rows of equal
+    length, a column being a bundle; else a bundle is parallel links to one spine.
+
+    Returns:
+        int64 (rows, bundles).
     """
     offered = np.flatnonzero(free)
-    if sub_leafs > 1 and ((ports > 0).sum(axis=0) <= 1).all():
+    if rows > 1 and ((ports > 0).sum(axis=0) <= 1).all():
         spine = ports[:, offered].argmax(axis=0)
-        parallel = [offered[spine == j][:sub_leafs] for j in range(len(ports))]
-        whole = [links for links in parallel if len(links) == sub_leafs]
-        return np.array(whole, np.int64).reshape(-1, sub_leafs).T
-    length = len(offered) // sub_leafs
-    return offered[: sub_leafs * length].reshape(sub_leafs, length)
+        parallel = [offered[spine == j][:rows] for j in range(len(ports))]
+        whole = [links for links in parallel if len(links) == rows]
+        return np.array(whole, np.int64).reshape(-1, rows).T
+    length = len(offered) // rows
+    return offered[: rows * length].reshape(rows, length)
 
 
-def _match(bundles: list[NDArray[np.int64]], ports: Ints) -> NDArray[np.int64] | None:
-    """Match spines to bundles, one leaf after the other, or return None.
+def _match(free: Bools, sub_leafs: Ints, ports: Ints, divided: Ints) -> Links | None:
+    """Match virtual spines to uplinks, one leaf after the other, or return None.
 
-    Ports of which more are left are preferred. Where every spine has the same number of ports at
-    every optical switch and leafs are taken whole, what is left is a regular bipartite graph after
-    every leaf, so there always is a next matching (Konig).
+    Each sub-leaf is as many rows of uplinks as the most divided spine is virtual ones. That spine
+    fills a column; others share columns, each at every second, fourth ... row. Ports of which more
+    are left are preferred. Where every spine has the same number of ports at every optical switch
+    and leafs are taken whole, what is left is a regular bipartite graph after every leaf, so there
+    always is a next matching (Konig).
     """
     from scipy.optimize import linear_sum_assignment
 
-    ports, found = ports.astype(np.int64), list(bundles)
+    order = np.argsort(-divided, kind="stable")
+    rows = int(divided.max())
+    columns = np.repeat(order, divided[order]).reshape(-1, rows)
+    spine = np.empty_like(columns.T)  # (rows, columns): virtual spine = row * columns + column
+    spine[_bit_reversed(rows)] = columns.T
+    ports, found = ports.astype(np.int64), []
     never = 1 + int(ports.max()) * ports.size
-    for leaf in np.argsort([bundle.shape[1] for bundle in bundles], kind="stable"):
-        left = ports[:, bundles[leaf]]  # (S, m, bundles)
+    for leaf in range(len(free)):
+        bundles = _bundles(free[leaf], rows * int(sub_leafs[leaf]), ports)
+        own = np.tile(spine, (int(sub_leafs[leaf]), 1))  # (all rows of the leaf, columns)
+        left = ports[own.T[:, :, None], bundles]  # (columns, rows, bundles)
         cost = np.where((left > 0).all(axis=1), -left.sum(axis=1), never)
-        spine, bundle = linear_sum_assignment(cost)
-        if len(spine) < len(ports) or (cost[spine, bundle] == never).any():
+        column, bundle = linear_sum_assignment(cost)
+        if len(column) < len(columns) or (cost[column, bundle] == never).any():
             return None
-        found[leaf] = bundles[leaf][:, bundle]
-        for row in found[leaf]:
-            ports[spine, row] -= 1
-    return np.concatenate(found)
+        uplink = bundles[:, bundle]
+        ports[own, uplink] -= 1
+        found.append(uplink.reshape(int(sub_leafs[leaf]), -1))
+    return Links(spine.ravel(), np.concatenate(found))
+
+
+def _bit_reversed(count: int) -> NDArray[np.int64]:
+    """Return 0 .. count-1 (a power of two) with bits reversed: 0, 4, 2, 6, 1, 5, 3, 7."""
+    result = np.zeros(1, np.int64)
+    while len(result) < count:
+        result = np.concatenate([2 * result, 2 * result + 1])
+    return result
 
 
 def _program(
@@ -120,7 +183,7 @@ def _program(
     ports: Ints,
     spine_free: Ints,
     names: NDArray[np.int64],
-    spines: int,
+    width: int,
     solver: Solver,
 ) -> Links | None:
     """ILP-B itself: binary c[i, j, b], leaf i reaches spine j by its bundle b; y[j], j is used."""
@@ -156,14 +219,14 @@ def _program(
     found = solver.minimise(
         cost=np.concatenate([np.zeros(len(leaf)), spine_free]),
         rows=rows,
-        lower=np.concatenate([np.zeros(pairs), np.full(first[-1] + ports.size, -np.inf), [spines]]),
-        upper=np.concatenate([np.zeros(pairs), np.ones(first[-1]), ports.ravel(), [spines]]),
+        lower=np.concatenate([np.zeros(pairs), np.full(first[-1] + ports.size, -np.inf), [width]]),
+        upper=np.concatenate([np.zeros(pairs), np.ones(first[-1]), ports.ravel(), [width]]),
         most=np.ones(len(leaf) + candidates),
     )
     if found is None:
         return None
     chosen = np.flatnonzero(found[len(leaf) :])
-    uplink = [np.zeros((len(each), spines), np.int64) for each in bundles]
+    uplink = [np.zeros((len(each), width), np.int64) for each in bundles]
     for c in np.flatnonzero(found[: len(leaf)]):
         at = np.searchsorted(chosen, spine[c])
         uplink[leaf[c]][:, at] = bundles[leaf[c]][:, bundle[c]]

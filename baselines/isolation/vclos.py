@@ -8,8 +8,8 @@ Source: Han et al., "Isolated Scheduling for Distributed Training Tasks in GPU C
 1     a server or a single leaf, best fit, no links (:mod:`.servers`)
 2     optical only: two leafs of n/2 GPUs each, the tightest
 3     every GPU a link to one spine (:mod:`.single_spine`)
-4     a power of two: n / leaf GPUs wholly empty leafs and as few spines as have the ports
-5     a virtual Clos of L sub-leafs x S spines, L doubling (:mod:`.leafs`, :mod:`.links`)
+4, 5  a virtual Clos of L sub-leafs x S spines, L doubling (:mod:`.leafs`, :mod:`.links`); for
+      powers of two the first L takes n / leaf GPUs wholly empty leafs, which is step 4
 6     wait: the network is fragmented
 ====  ==========================================================================================
 
@@ -21,7 +21,6 @@ that differ mod S, so by S different spines: no link carries two flows.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -74,6 +73,7 @@ class VClos(QueuePlanner):
     """
 
     optical = False
+    links_per_spine = 1
 
     def __init__(
         self, *, order: str = "fifo", time_limit_s: float = 10.0, mip_gap: float = 0.8
@@ -105,8 +105,8 @@ class VClos(QueuePlanner):
         for part, free in fitting:
             blocks = single_leaf(free.free, part.leaf, size)
             if blocks is not None:
-                gpus = [part.nodes[server] * slots + block for server, block in blocks]
-                return Plan(int(gang["id"]), np.concatenate(gpus))
+                ranks = [part.nodes[server] * slots + block for server, block in blocks]
+                return Plan(int(gang["id"]), np.concatenate(ranks))
         if required == 1:
             return GPUS
         for part, free in fitting:
@@ -143,10 +143,8 @@ class VClos(QueuePlanner):
             return
         yield from self._two_leafs(part, free, size)
         yield from self._star(part, free, size)
-        yield from self._whole_leafs(part, free, size)
-        spines, uplinks = free.ports.shape
-        leafs, most = len(part.switch), min(spines, uplinks)
-        for sub_leafs, width in shapes(size, part.g, part.leaf_gpus, leafs, most):
+        leafs, uplinks = free.uplinks.shape
+        for sub_leafs, width in shapes(size, part.g, part.leaf_gpus, leafs, uplinks):
             yield from self._clos(part, free, sub_leafs, width)
 
     def _two_leafs(self, part: Part, free: Offer, size: int) -> Iterator[Layout]:
@@ -163,39 +161,24 @@ class VClos(QueuePlanner):
             uplink = np.nonzero(star.links)[1]
             yield star.links.sum(axis=1) // part.g, uplink, np.full(size, star.spine)
 
-    def _whole_leafs(self, part: Part, free: Offer, size: int) -> Iterator[Layout]:
-        """Step 4: leafs that are wholly free, and spines of which all ports are taken if it can be.
-
-        A leaf of G GPUs then is G / S sub-leafs of S, S = n / ports of a spine.
-        """
-        in_leaf = part.leaf_gpus
-        if size & (size - 1) or size % in_leaf or size == in_leaf:
-            return
-        assert self._cluster is not None
-        fewest = -(-size // self._cluster.fabric.spine_ports)
-        width = max(fewest, -(-in_leaf // self._parallel))
-        idle = np.flatnonzero(free.empty * part.g == in_leaf)[: size // in_leaf]
-        if in_leaf % width or len(idle) * in_leaf < size:
-            return
-        taken = np.zeros(len(free.empty), np.int64)
-        taken[idle] = in_leaf // width
-        yield from self._linked(part, free, taken, width)
-
     def _clos(self, part: Part, free: Offer, sub_leafs: int, width: int) -> Iterator[Layout]:
         """Yield the virtual Clos of ``sub_leafs`` x ``width``, if there is one."""
         open_uplinks = free.uplinks.sum(axis=1)
         limit = sub_leaf_limit(free.empty, open_uplinks, width, part.g, self._parallel)
         taken = choose_leafs(free.empty, limit, sub_leafs, width, part.g, self.solver)
-        if taken is not None:
-            yield from self._linked(part, free, taken, width)
-
-    def _linked(
-        self, part: Part, free: Offer, taken: NDArray[np.int64], width: int
-    ) -> Iterator[Layout]:
-        """Yield the sub-leafs ``taken`` with links to ``width`` spines, if there are such."""
-        links = choose_links(free.uplinks, taken, free.ports, free.spine_free, width, self.solver)
+        if taken is None:
+            return
+        links = choose_links(
+            free.uplinks,
+            taken,
+            free.ports,
+            free.spine_free,
+            width,
+            self.solver,
+            self.links_per_spine,
+        )
         if links is not None:
-            spine = np.tile(links.spine, int(taken.sum()))
+            spine = np.tile(links.spine, sub_leafs)
             yield taken * width // part.g, links.uplink.ravel(), spine
 
     @property
@@ -221,20 +204,38 @@ class OpticalVClos(VClos):
     """OCS-vClos: uplink k of every leaf ends at optical switch k, which joins it to any spine.
 
     The study joins the two leafs of step 2 directly, by n/2 circuits. Here optical switches join
-    leafs to spines, so those two leafs are joined through one spine, or else through n/2 spines:
-    the same rates, n ports of spines more.
+    leafs to spines, so those two leafs form a virtual Clos 2 x n/2: the same rates, n ports of
+    spines more.
+
+    Args:
+        order: see :class:`.queue.QueuePlanner`.
+        time_limit_s: see :class:`VClos`.
+        mip_gap: see :class:`VClos`.
+        links_per_spine: most links of a sub-leaf to one spine, at least 1. The source has numbers
+            y_j of virtual spines per spine, and also speaks of one link per sub-leaf and spine.
     """
 
     optical = True
 
+    def __init__(
+        self,
+        *,
+        order: str = "fifo",
+        time_limit_s: float = 10.0,
+        mip_gap: float = 0.8,
+        links_per_spine: int = 1024,
+    ) -> None:
+        super().__init__(order=order, time_limit_s=time_limit_s, mip_gap=mip_gap)
+        if links_per_spine < 1:
+            raise ValueError(f"links_per_spine = {links_per_spine!r}: give 1 or more")
+        self.links_per_spine = links_per_spine
+
     def _two_leafs(self, part: Part, free: Offer, size: int) -> Iterator[Layout]:
         """Step 2: the two leafs with the fewest empty servers that hold n/2 GPUs each."""
         half = size // 2
-        if size % 2 or half % part.g or half > min(part.leaf_gpus, free.ports.shape[0]):
-            return
-        limit = sub_leaf_limit(free.empty, free.uplinks.sum(axis=1), half, part.g, parallel=1)
-        taken = choose_leafs(free.empty, limit, 2, half, part.g, self.solver)
-        if taken is None:
-            return
-        yield from self._star(part, replace(free, empty=taken * half // part.g), size)
-        yield from self._linked(part, free, taken, half)
+        if (
+            size % 2 == 0
+            and half % part.g == 0
+            and half <= min(part.leaf_gpus, free.ports.shape[1])
+        ):
+            yield from self._clos(part, free, 2, half)
