@@ -60,7 +60,7 @@ def test_columns_of_the_same_name_stand_at_the_same_place():
 
 def test_reading_a_column_of_the_other_world_fails():
     observation, _ = make(SMALL).reset(seed=0)
-    with pytest.raises(KeyError, match="kv_usage.*in this world"):
+    with pytest.raises(KeyError, match=r"kv_usage.*in this world"):
         read(observation, "candidates", "kv_usage")
 
 
