@@ -62,7 +62,8 @@ class Planner(Policy):
         own = mask.shape[1] - 1
         actions = np.where(mask[:, own - 1], own - 1, mask.argmax(axis=1)).astype(np.int64)
         for index in range(len(mask)):
-            plan = self.plan_for(index, self._env.view(index))
+            view = self._env.view(index)
+            plan = self.plan_for(index, view) if len(view.pending) else None
             if plan is not None:
                 self._env.propose(index, plan)
                 actions[index] = own

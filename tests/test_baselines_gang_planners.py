@@ -347,6 +347,8 @@ def test_gavel_counts_gains_per_gpu():
 def test_gavel_ignores_jobs_whose_gpus_all_failed():
     shares = max_min_shares(np.array([[0.0, 1.0], [1.0, 0.5]]), np.ones(2), np.array([1.0, 0.0]))
     np.testing.assert_allclose(shares[1], [1.0, 0.0], atol=1e-6)
+    assert not max_min_shares(np.array([[0.0, 1.0]]), np.ones(1), np.array([1.0, 0.0])).any()
+    assert max_min_shares(np.zeros((0, 2)), np.zeros(0), np.zeros(2)).shape == (0, 2)
 
 
 @settings(max_examples=30, deadline=None)

@@ -36,8 +36,10 @@ def max_min_shares(throughput: Array, gpus: Array, capacity: Array) -> Array:
     except ImportError as error:
         raise ImportError("gang/gavel solves a linear programme: pip install scipy") from error
     jobs, types = throughput.shape
-    equal = throughput @ (capacity / capacity.sum())
+    equal = throughput @ (capacity / max(capacity.sum(), 1.0))
     able = equal > 0  # the others' nodes have all failed: they must not hold down the least gain
+    if not able.any():
+        return np.zeros_like(throughput)
     gain = gpus[:, None] * throughput / np.where(able, equal, 1.0)[:, None]
     per_job = kron(np.eye(jobs), np.ones((1, types)))
     # variables: x_jk row by row, then the least gain
