@@ -248,7 +248,7 @@ class PlacementBatch(Batch):
         (run time if no two flows had met), `nodes`, `leafs`, `plan` (-1: the policy's own),
         `preemptions`, `failures`, `priority`, `tenant`, `pool`, `network_wait_s`, `profile`.
         """
-        jobs = self.world.jobs[e][: int(self.world.envs["num_jobs"][e])]
+        jobs = self.world.arrays["jobs"][e][: int(self.world.envs["num_jobs"][e])]
         kinds = self.world.static.kinds[jobs["kind"]]
         table = {
             name: np.array(jobs[name])
@@ -281,9 +281,9 @@ class PlacementBatch(Batch):
 
     def view(self, e: int) -> ClusterView:
         """Return what a planner may read of environment ``e``."""
-        world, static = self.world, self.world.static
-        jobs = world.jobs[e]
-        env = world.envs[e]
+        state, static = self.world.arrays, self.world.static
+        jobs = state["jobs"][e]
+        env = state["envs"][e]
         arrived = jobs[: int(env["arrived"])]
         pending = np.flatnonzero(arrived["status"] == PENDING)
         running = np.flatnonzero(arrived["status"] == RUNNING)
@@ -292,16 +292,16 @@ class PlacementBatch(Batch):
         return ClusterView(
             now_s=now_s,
             cluster=self.scenario.cluster,
-            gpu_job=world.gpu_owner[e].copy(),
-            uplink_job=world.uplink_owner[e].copy(),
-            uplink_flows=world.uplink_users[e].copy(),
-            circuits=world.circuits[e].copy(),
-            link_load=np.minimum(world.arrays["load"][e] / static.capacity, 1.0),
+            gpu_job=state["gpu_owner"][e].copy(),
+            uplink_job=state["uplink_owner"][e].copy(),
+            uplink_flows=state["uplink_users"][e].copy(),
+            circuits=state["circuits"][e].copy(),
+            link_load=np.minimum(state["load"][e] / static.capacity, 1.0),
             pending=_gang_view(jobs, pending, now_s, static),
             running=_gang_view(jobs, running, now_s, static),
             speeds=_speeds(jobs[pending], static),
             running_speeds=_speeds(jobs[running], static),
-            tenant_gpus=world.tenant_gpus[e].copy(),
+            tenant_gpus=state["tenant_gpus"][e].copy(),
             quotas=static.quotas.copy(),
             preemption=self.scenario.scheduler.preemption,
         )

@@ -43,7 +43,7 @@ class World:
         num_candidates: C.
         envs: one record per environment, with ``done``, ``decisions`` and the present episode.
         info_keys: names of the numbers behind the reward.
-        state_names: attributes that are an environment's state, each with a leading axis E.
+        state_names: arrays that are an environment's state, each with a leading axis E.
         run_batch: the compiled engine.
     """
 
@@ -135,14 +135,18 @@ class World:
         nobody = np.full(self.num_envs, IDLE)
         self.run(nobody, np.zeros(self.num_envs, np.int64), self.outputs())
 
+    def array(self, name: str) -> NDArray[Any]:
+        """Return an array of the state by name."""
+        return getattr(self, name)
+
     def get_state(self, e: int) -> dict[str, NDArray]:
         """Return a copy of environment ``e``'s state."""
-        return {name: getattr(self, name)[e : e + 1].copy() for name in self.state_names}
+        return {name: self.array(name)[e : e + 1].copy() for name in self.state_names}
 
     def set_state(self, e: int, state: dict[str, NDArray]) -> None:
         """Put environment ``e`` into a state that :meth:`get_state` returned."""
         for name in self.state_names:
-            getattr(self, name)[e : e + 1] = state[name]
+            self.array(name)[e : e + 1] = state[name]
 
 
 def records(shape: int | tuple[int, ...], dtype: np.dtype) -> NDArray[np.void]:

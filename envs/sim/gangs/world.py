@@ -139,12 +139,9 @@ class GangWorld(World):
         self._slots = np.array([GANGS.fields[OBSERVED.get(key, key)].slot for key in keys])
         self._offsets = np.array([4 * part.start for _, _, part in self._layout], np.int64)
 
-    def __getattr__(self, name: str) -> NDArray[Any]:
+    def array(self, name: str) -> NDArray[Any]:
         """Return an array of the state by name."""
-        try:
-            return self.__dict__["arrays"][name]
-        except KeyError:
-            raise AttributeError(f"{type(self).__name__} has no attribute {name!r}") from None
+        return self.arrays[name]
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Return the shape of every float observation of one environment, in the engine's order."""
