@@ -584,9 +584,6 @@ def test_a_planner_proposes_in_every_world_and_waits_where_it_has_no_plan():
         def propose(self, index, plan):
             self.plans[index] = plan
 
-        def ask_planner(self):
-            self.asked = True
-
     worlds, policy = Worlds(), planner("easy-backfill")
     policy.connect(worlds)
     assert worlds.asked
