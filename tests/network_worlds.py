@@ -108,13 +108,23 @@ class Run:
     def job(self, j: int) -> Any:
         return self.w.jobs[0, j]
 
-    def replay(self, starts: NDArray[np.float64], gpus: list[list[int]]) -> NDArray[np.float64]:
-        """Return when each job ends that starts at its time on its GPUs."""
+    def replay(
+        self, starts: NDArray[np.float64], gpus: list[list[int]]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Run jobs in the order of their numbers, each on its GPUs; return when each ran.
+
+        Args:
+            starts: float64 (J,), ascending; a job starts later if its GPUs are still in use.
+            gpus: of each job, in rank order.
+
+        Returns:
+            Starts and ends, float64 (J,).
+        """
         begin = np.cumsum([0, *(len(each) for each in gpus)])
-        finish = np.full(len(starts), np.nan)
-        order = np.argsort(starts, kind="stable")
-        replay(self.w, starts, order, begin, np.concatenate(gpus).astype(np.int32), finish)
-        return finish
+        times = np.full((2, len(starts)), np.nan)
+        busy = np.zeros(self.net.gpus, np.int32)
+        replay(self.w, starts, begin, np.concatenate(gpus).astype(np.int32), busy, times)
+        return times[0], times[1]
 
 
 def state(net: Net, kinds: list[Kind], num_jobs: int, seed: int = 0) -> GangState:
@@ -188,12 +198,17 @@ def state(net: Net, kinds: list[Kind], num_jobs: int, seed: int = 0) -> GangStat
 
 
 @kernel(inline=False)
-def replay(w, starts, order, begin, gpus, finish):
-    """Start each job at its time on its GPUs and write down when it ends."""
-    at = 0
+def replay(w, starts, begin, gpus, busy, times):
+    """Start each job at its time on its GPUs, once they are free, and write down when it ran."""
+    at, now_s = 0, 0.0
     while True:
+        start_s = math.inf
+        if at < len(starts):
+            start_s = max(starts[at], now_s)
+            for index in range(begin[at], begin[at + 1]):
+                if busy[gpus[index]] == 1:
+                    start_s = math.inf
         event_s = next_event_s(w, 0)
-        start_s = starts[order[at]] if at < len(order) else math.inf
         now_s = min(event_s, start_s)
         if now_s == math.inf:
             return
@@ -202,13 +217,16 @@ def replay(w, starts, order, begin, gpus, finish):
             if j < 0:
                 continue
             leave(w, 0, j, now_s)
-            finish[j] = now_s
+            times[1, j] = now_s
+            for index in range(begin[j], begin[j + 1]):
+                busy[gpus[index]] = 0
         else:
-            j = order[at]
-            at += 1
+            j, at = at, at + 1
             first, end = begin[j], begin[j + 1]
             w.jobs[0, j].first_gpu = gpus[first]
-            for rank in range(first, end):
-                w.gpu_next[0, gpus[rank]] = gpus[rank + 1] if rank + 1 < end else -1
+            for index in range(first, end):
+                busy[gpus[index]] = 1
+                w.gpu_next[0, gpus[index]] = gpus[index + 1] if index + 1 < end else -1
             enter(w, 0, j, now_s)
+            times[0, j] = now_s
         settle(w, 0, now_s)

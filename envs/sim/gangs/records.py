@@ -145,6 +145,10 @@ JOB = np.dtype(
         ("chain", "i4"),
         ("mine", "f8"),
         ("theirs", "f8"),
+        ("my_links", "u8"),
+        ("their_links", "u8"),
+        ("my_most", "f8"),
+        ("their_most", "f8"),
     ]
 )
 

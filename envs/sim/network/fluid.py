@@ -17,10 +17,13 @@ Source: Reiser and Lavenberg, "Mean-value analysis of closed multichain queueing
 
 from __future__ import annotations
 
+import numpy as np
+
 from ..compile import kernel
 from .pairs import meet, part
 from .progress import catch_up, reschedule, run_straight, touch
 
+_NONE = np.uint64(0)
 _TOLERANCE = 1e-4  # change of a job's communication, as share of its iteration, that others notice
 _ROUNDS = 8  # evaluations per touched job, on average at most
 _SHOWN = 0.01  # change of a rate that the load of links follows
@@ -61,13 +64,20 @@ def iteration_s(job, comm_s):
 def communication_s(w, e, job):
     """Return seconds of communication in an iteration beside the others as they are."""
     comm_s = job.comm_alone_s
-    at = job.first_pair
+    at = int(job.first_pair)
     while at >= 0:
         pair = w.pairs[e, at]
         other = w.jobs[e, pair.other]
         without_s = other.comm_s - w.pairs[e, pair.twin].delay_s
-        duty = min(without_s / iteration_s(other, without_s), 1.0)
-        pair.delay_s = pair.effect_s * duty
+        pair.duty = min(without_s / iteration_s(other, without_s), 1.0)
+        cover = 1.0
+        stronger = int(job.first_pair)
+        while stronger != at:
+            rival = w.pairs[e, stronger]
+            if rival.links & pair.links == _NONE:
+                cover *= 1.0 - rival.duty
+            stronger = int(rival.next)
+        pair.delay_s = pair.effect_s * pair.duty * cover
         comm_s += pair.delay_s
         at = int(pair.next)
     return comm_s

@@ -12,7 +12,18 @@ Each job has a list of the jobs that slow it, the strongest effect first.
 
 from __future__ import annotations
 
+import numpy as np
+
 from ..compile import kernel
+from ..random import hash64
+
+_NONE, _ONE, _LAST = np.uint64(0), np.uint64(1), np.uint64(63)
+
+
+@kernel
+def bit(number):
+    """Return a word of one bit."""
+    return _ONE << (np.uint64(number) & _LAST)
 
 
 @kernel
@@ -47,16 +58,23 @@ def meet(w, e, j):
             if other.seen != seen:
                 other.seen = seen
                 other.mine, other.theirs, other.chain = 0.0, 0.0, chain
+                other.my_most, other.their_most = 0.0, 0.0
                 chain = int(theirs.job)
             their_s = theirs.bytes / theirs.rate
-            other.mine += phase_s * theirs.mine * (their_s / other.comm_alone_s)
-            other.theirs += their_s * theirs.theirs * (phase_s / job.comm_alone_s)
+            mine = phase_s * theirs.mine * (their_s / other.comm_alone_s)
+            other.mine += mine
+            if mine > other.my_most:
+                other.my_most, other.my_links = mine, theirs.my_links
+            them = their_s * theirs.theirs * (phase_s / job.comm_alone_s)
+            other.theirs += them
+            if them > other.their_most:
+                other.their_most, other.their_links = them, theirs.their_links
             at = int(theirs.next)
     k = chain
     while k >= 0:
         other = w.jobs[e, k]
         if other.mine > 0.0 or other.theirs > 0.0:
-            join(w, e, env, int(j), int(k), other.mine, other.theirs)
+            join(w, e, env, int(j), int(k), other)
         k = int(other.chain)
     return chain
 
@@ -85,10 +103,17 @@ def compare_phase(w, e, env, j, job, step):
             if other.mark != env.mark:
                 other.mark = env.mark
                 other.mine, other.theirs, other.next = 0.0, 0.0, chain
+                other.my_links, other.their_links = _NONE, _NONE
                 chain = index
             mine = slower_by(capacity, usage.weight, step.rate, entry.weight, other.rate)
             theirs = slower_by(capacity, entry.weight, other.rate, usage.weight, step.rate)
-            other.mine, other.theirs = max(other.mine, mine), max(other.theirs, theirs)
+            here = bit(hash64(np.uint64(usage.link)) & _LAST)
+            if mine >= other.mine:
+                other.my_links = here | (other.my_links if mine == other.mine else _NONE)
+                other.mine = mine
+            if theirs >= other.theirs:
+                other.their_links = here | (other.their_links if theirs == other.theirs else _NONE)
+                other.theirs = theirs
     return chain
 
 
@@ -112,7 +137,7 @@ def give_pair(w, e, env, at):
 
 
 @kernel
-def join(w, e, env, j, k, mine, theirs):
+def join(w, e, env, j, k, met):
     """Note how jobs ``j`` and ``k`` slow each other; without room for it they do not."""
     first = take_pair(w, e, env)
     second = take_pair(w, e, env)
@@ -120,15 +145,16 @@ def join(w, e, env, j, k, mine, theirs):
         if first >= 0:
             give_pair(w, e, env, first)
         return
-    insert(w, e, j, k, first, second, mine)
-    insert(w, e, k, j, second, first, theirs)
+    insert(w, e, j, k, first, second, met.mine, met.my_links)
+    insert(w, e, k, j, second, first, met.theirs, met.their_links)
 
 
 @kernel
-def insert(w, e, j, other, at, twin, effect_s):
+def insert(w, e, j, other, at, twin, effect_s, links):
     """Put a pair into the list of job ``j``."""
     pair = w.pairs[e, at]
     pair.other, pair.twin, pair.effect_s, pair.delay_s = other, twin, effect_s, 0.0
+    pair.links = links
     before, behind = -1, int(w.jobs[e, j].first_pair)
     while behind >= 0 and w.pairs[e, behind].effect_s > effect_s:
         before, behind = behind, int(w.pairs[e, behind].next)

@@ -16,6 +16,8 @@ STEP = np.dtype(  # one phase of a running job that uses links
         ("mark", "i8"),  # scratch, up to the end
         ("mine", "f8"),
         ("theirs", "f8"),
+        ("my_links", "u8"),
+        ("their_links", "u8"),
     ]
 )
 
@@ -27,6 +29,8 @@ PAIR = np.dtype(  # how one job slows another, in the list of the one that is sl
         ("before", "i4"),
         ("effect_s", "f8"),  # longer communication per iteration if the other always communicated
         ("delay_s", "f8"),  # longer communication per iteration as things are
+        ("duty", "f8"),  # share of the time in which the other communicates, without this job
+        ("links", "u8"),  # a bit for each link where the other hurts most, by hash
     ]
 )
 
