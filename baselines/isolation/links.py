@@ -111,9 +111,9 @@ def fewest_ports(cost: Ints, parts: Ints, width: int) -> NDArray[np.int64] | Non
     if np.isinf(best[width]):
         return None
     divided, left = np.zeros(len(cost), np.int64), width
-    for spine in range(len(cost) - 1, -1, -1):
-        divided[spine] = chosen[spine, left]
-        left -= int(divided[spine])
+    for last in range(len(cost) - 1, -1, -1):
+        divided[last] = chosen[last, left]
+        left -= int(divided[last])
     return divided
 
 
