@@ -75,6 +75,14 @@ def test_easy_lets_pass_what_needs_the_extra_gpus_only():
     assert planner("easy-backfill").plan(view) is None
 
 
+def test_easy_counts_all_that_end_at_the_shadow_time():
+    """At 100 s three gangs of 2 end and a head of 4 leaves 4 of 8 GPUs: a long gang of 2 passes."""
+    running = [{"id": k, "on": [2 * k, 2 * k + 1], "end_s": 100.0} for k in range(3)]
+    pending = [{"id": 10, "gpus": 4}, {"id": 11, "gpus": 2, "estimate_s": 500.0}]
+    view = make_view(pending, running, cluster=counted(8))
+    assert planner("easy-backfill").plan(view).gang == 11
+
+
 def test_easy_starts_the_head_first():
     assert (
         planner("easy-backfill")

@@ -55,11 +55,12 @@ class Shadow:
         self.time_s, self.reserved = np.inf, np.zeros(0, np.int64)
         self.projected = room.copy()
         end_s = np.maximum(view.running["end_s"], view.now_s)  # overdue: at any moment
-        for row in np.argsort(end_s, kind="stable"):
-            self.projected.release(gang_gpus(view, view.running[row]["id"]))
+        for time_s in np.unique(end_s):
+            for gang in view.running["id"][end_s == time_s]:
+                self.projected.release(gang_gpus(view, gang))
             reserved = self._head_in(self.projected)
             if reserved is not None:
-                self.time_s, self.reserved = float(end_s[row]), reserved
+                self.time_s, self.reserved = float(time_s), reserved
                 break
         beside = room.copy()
         beside.take(self.reserved[room.free.reshape(-1)[self.reserved]])
