@@ -458,7 +458,7 @@ def worlds(draw):
     return view
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(view=worlds(), pod_gpus=st.sampled_from([None, 1, 2]))
 @pytest.mark.parametrize("name", baselines.names("topology"))
 def test_plans_are_legal_and_deterministic(name, view, pod_gpus):
@@ -479,7 +479,7 @@ def test_plans_are_legal_and_deterministic(name, view, pod_gpus):
     assert len(set(np.asarray(domain[level]).tolist())) == 1
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(view=worlds())
 @pytest.mark.parametrize(
     "name", [n for n in baselines.names("topology") if n not in ("topology/slurm-block",)]
