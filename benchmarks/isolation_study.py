@@ -102,8 +102,7 @@ def _metrics(table: dict[str, Any], info: dict[str, Any], policy: Any) -> Row:
         "waiting_share": float((waited > LONG_WAIT_S).mean()),
         "contention": float((table["ran_s"] / table["ideal_run_s"]).mean()),
         "contention_max": float((table["ran_s"] / table["ideal_run_s"]).max()),
-        "heads_refused_gpus": float(reasons["gpus"]),
-        "heads_refused_network": float(reasons["network fragmentation"]),
+        "refused_by_network": float(reasons["network fragmentation"]),
         "network_wait_share": float(info["network_wait_share"][0]),
         "utilisation": float(info["utilisation"][0]),
         "invalid_actions": float(info["invalid_actions"][0]),
@@ -185,7 +184,7 @@ def markdown(rows: Rows, betas: list[int]) -> str:
     """Return the table: seconds, shares in percent."""
     head = (
         "| inter-arrival (s) | policy | JCT | JRT | JWT | waiting > 10 s | run time / alone, mean "
-        "(max) | waits: GPUs / network |"
+        "(max) | of the head's wait: network |"
     )
     lines = [head, "|---|---|---|---|---|---|---|---|"]
     for beta in betas:
@@ -195,7 +194,8 @@ def markdown(rows: Rows, betas: list[int]) -> str:
                 f"| {beta} | {label} | {row['jct_s']:.0f} | {row['jrt_s']:.0f} "
                 f"| {row['jwt_s']:.1f} | {100 * row['waiting_share']:.1f} % "
                 f"| {row['contention']:.3f} ({row['contention_max']:.2f}) "
-                f"| {row['heads_refused_gpus']:.0f} / {row['heads_refused_network']:.0f} |"
+                f"| {100 * row['network_wait_share']:.1f} % "
+                f"({row['refused_by_network']:.0f} jobs) |"
             )
     return "\n".join(lines)
 
