@@ -21,9 +21,9 @@ from gpuyard.envs.sim.gangs.records import (
     PHASE,
     SOURCE,
 )
-from gpuyard.envs.sim.gangs.state import GangState
+from gpuyard.envs.sim.gangs.state import GANGS
 from gpuyard.envs.sim.network.arrays import allocate, reset
-from gpuyard.envs.sim.network.engine import advance, enter, leave, next_event_s, settle
+from gpuyard.envs.sim.network.engine import advance, enter, leave, next_event_s, progress, settle
 from gpuyard.envs.sim.world import records
 
 
@@ -73,40 +73,47 @@ class Run:
     kinds: list[Kind]
     num_jobs: int
     seed: int = 0
-    w: Any = field(init=False)
+    arrays: dict[str, NDArray[Any]] = field(init=False)
+    jobs: NDArray[Any] = field(init=False)
+    load: NDArray[np.float64] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.w = state(self.net, self.kinds, self.num_jobs, self.seed)
-        reset(self.w, 0)
+        self.arrays = state(self.net, self.kinds, self.num_jobs, self.seed)
+        self._table = GANGS.table(self.arrays)
+        self.jobs, self.load = self.arrays["jobs"][0], self.arrays["load"][0]
+        self._do(RESET)
 
     def set_job(self, j: int, kind: int, iterations: float) -> None:
-        job = self.w.jobs[0][j]
+        job = self.jobs[j]
         job["kind"], job["gpus"], job["iterations"] = kind, self.kinds[kind].gpus, iterations
         job["iterations_left"], job["scale"], job["comm_scale"] = iterations, 1.0, 1.0
         job["speed"] = 1.0
 
     def give_gpus(self, j: int, gpus: list[int]) -> None:
-        self.w.jobs["first_gpu"][0, j] = gpus[0]
-        self.w.gpu_next[0, gpus] = [*gpus[1:], -1]
+        self.jobs["first_gpu"][j] = gpus[0]
+        self.arrays["gpu_next"][0, gpus] = [*gpus[1:], -1]
 
     def enter(self, j: int, gpus: list[int], now_s: float) -> None:
         self.give_gpus(j, gpus)
-        enter(self.w, 0, j, now_s)
+        self._do(ENTER, j, now_s)
 
     def leave(self, j: int, now_s: float) -> None:
-        leave(self.w, 0, j, now_s)
+        self._do(LEAVE, j, now_s)
 
     def settle(self, now_s: float) -> None:
-        settle(self.w, 0, now_s)
+        self._do(SETTLE, -1, now_s)
 
     def next_event_s(self) -> float:
-        return next_event_s(self.w, 0)
+        return self._do(NEXT)
 
     def advance(self, now_s: float) -> int:
-        return advance(self.w, 0, now_s)
+        return int(self._do(ADVANCE, -1, now_s))
 
-    def job(self, j: int) -> Any:
-        return self.w.jobs[0, j]
+    def progress(self, j: int, now_s: float) -> float:
+        return self._do(PROGRESS, j, now_s)
+
+    def _do(self, what: int, j: int = -1, now_s: float = 0.0) -> float:
+        return do(self._table.ctypes.data, what, j, now_s)
 
     def replay(
         self, starts: NDArray[np.float64], gpus: list[list[int]]
@@ -123,12 +130,13 @@ class Run:
         begin = np.cumsum([0, *(len(each) for each in gpus)])
         times = np.full((2, len(starts)), np.nan)
         busy = np.zeros(self.net.gpus, np.int32)
-        replay(self.w, starts, begin, np.concatenate(gpus).astype(np.int32), busy, times)
+        flat = np.concatenate(gpus).astype(np.int32)
+        replay(self._table.ctypes.data, starts, begin, flat, busy, times)
         return times[0], times[1]
 
 
-def state(net: Net, kinds: list[Kind], num_jobs: int, seed: int = 0) -> GangState:
-    """Return the state of one environment; what the network does not read is None."""
+def state(net: Net, kinds: list[Kind], num_jobs: int, seed: int = 0) -> dict[str, NDArray[Any]]:
+    """Return the arrays of one environment that the network reads."""
     nodes = net.leafs * net.nodes_per_leaf
     switches = net.leafs * net.rails
     node_leaf = np.arange(nodes) // net.nodes_per_leaf
@@ -194,12 +202,38 @@ def state(net: Net, kinds: list[Kind], num_jobs: int, seed: int = 0) -> GangStat
         "order": np.zeros((1, gpus), np.int32),
     }
     known |= allocate(1, num_jobs, capacity, gpu_switch, switches, fabric[0], kind_rows, phase_rows)
-    return GangState(**{name: known.get(name) for name in GangState._fields})
+    return known
+
+
+arrays_at = GANGS.at
+RESET, ENTER, LEAVE, SETTLE, ADVANCE, NEXT, PROGRESS = range(7)
 
 
 @kernel(inline=False)
-def replay(w, starts, begin, gpus, busy, times):
+def do(address, what, j, now_s):
+    """Call one function of the network; a way in for Python."""
+    w = arrays_at(address)
+    if what == RESET:
+        reset(w, 0)
+    elif what == ENTER:
+        enter(w, 0, j, now_s)
+    elif what == LEAVE:
+        leave(w, 0, j, now_s)
+    elif what == SETTLE:
+        settle(w, 0, now_s)
+    elif what == ADVANCE:
+        return float(advance(w, 0, now_s))
+    elif what == NEXT:
+        return next_event_s(w, 0)
+    elif what == PROGRESS:
+        return progress(w, 0, j, now_s)
+    return 0.0
+
+
+@kernel(inline=False)
+def replay(address, starts, begin, gpus, busy, times):
     """Start each job at its time on its GPUs, once they are free, and write down when it ran."""
+    w = arrays_at(address)
     at, now_s = 0, 0.0
     while True:
         start_s = math.inf

@@ -12,7 +12,6 @@ from ..compile import kernel
 from ..gangs.records import USAGE
 from ..world import records
 from .records import LINK, PAIR, STEP
-from .state import network_of
 
 NEIGHBOURS = 64  # jobs that slow one job, on average at most; more are ignored
 
@@ -99,8 +98,7 @@ def allocate(
 @kernel(inline=False)
 def reset(w, e):
     """Empty the network: no job runs."""
-    n = network_of(w)
-    env = n.envs[e]
+    env = w.envs[e]
     env.events = 0
     env.usages = 0
     env.steps = 0
@@ -108,19 +106,19 @@ def reset(w, e):
     env.free_pair = -1
     env.touched = 0
     env.mark = 0
-    for link in range(len(n.capacity)):
-        n.link_head[e, link] = -1
-        n.load[e, link] = 0.0
-        n.links[e, link].demand = 0.0
-        n.links[e, link].mark = 0
-    for j in range(n.jobs.shape[1]):
-        n.jobs[e, j].heap_at = -1
-        n.jobs[e, j].mark = 0
-        n.jobs[e, j].seen = 0
-        n.jobs[e, j].first_pair = -1
-    for step in range(n.steps.shape[1]):
-        n.steps[e, step].mark = 0
-    for switch in range(n.uplink_users.shape[1]):
-        for uplink in range(n.uplink_users.shape[2]):
-            n.uplink_users[e, switch, uplink] = 0
-            n.uplink_flows[e, switch, uplink] = 0
+    for link in range(len(w.capacity)):
+        w.link_head[e, link] = -1
+        w.load[e, link] = 0.0
+        w.links[e, link].demand = 0.0
+        w.links[e, link].mark = 0
+    for j in range(w.jobs.shape[1]):
+        w.jobs[e, j].heap_at = -1
+        w.jobs[e, j].mark = 0
+        w.jobs[e, j].seen = 0
+        w.jobs[e, j].first_pair = -1
+    for step in range(w.steps.shape[1]):
+        w.steps[e, step].mark = 0
+    for switch in range(w.uplink_users.shape[1]):
+        for uplink in range(w.uplink_users.shape[2]):
+            w.uplink_users[e, switch, uplink] = 0
+            w.uplink_flows[e, switch, uplink] = 0

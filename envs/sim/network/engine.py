@@ -18,7 +18,6 @@ from .heap import push, rekey, remove
 from .maxmin import repair
 from .occupancy import share_evenly
 from .progress import catch_up, run_straight
-from .state import network_of
 from .usage import build, release
 
 
@@ -40,13 +39,12 @@ def enter(w, e, j, now_s):
         j: job.
         now_s: time.
     """
-    n = network_of(w)
     j = int(j)  # one type, one compilation of all below
-    job = n.jobs[e, j]
-    kind = n.kinds[job.kind]
+    job = w.jobs[e, j]
+    kind = w.kinds[job.kind]
     job.phase, job.first_pair, job.bottleneck, job.shown_rate = -1, -1, -1, 0.0
-    ideal_comm_s = build(n, e, j)
-    if n.fabric[0].fidelity == UNCONTENDED:
+    ideal_comm_s = build(w, e, j)
+    if w.fabric[0].fidelity == UNCONTENDED:
         job.comm_alone_s = ideal_comm_s
     job.compute_s = kind.compute_s * job.scale / job.speed
     job.hidden_s = min(kind.hidden_s * job.scale / job.speed, job.compute_s)
@@ -56,14 +54,14 @@ def enter(w, e, j, now_s):
     job.iteration_s = job.alone_s
     job.duty = min(job.comm_s / job.iteration_s, 1.0)
     job.event_s = math.inf
-    push(n, e, j)
-    if has_phases(n, job):
-        begin_iteration(n, e, j, now_s)
-    elif n.fabric[0].fidelity == FLUID and job.step_count > 0:
-        fluid.arrive(n, e, j, now_s)
+    push(w, e, j)
+    if has_phases(w, job):
+        begin_iteration(w, e, j, now_s)
+    elif w.fabric[0].fidelity == FLUID and job.step_count > 0:
+        fluid.arrive(w, e, j, now_s)
     else:
-        run_straight(n, e, j, now_s, job.alone_s)
-        fluid.show(n, e, job, job.rate)
+        run_straight(w, e, j, now_s, job.alone_s)
+        fluid.show(w, e, job, job.rate)
 
 
 @kernel(inline=False)
@@ -72,37 +70,30 @@ def leave(w, e, j, now_s):
 
     Its ``iterations_left`` are brought up to now.
     """
-    n = network_of(w)
     j = int(j)
-    job = n.jobs[e, j]
-    if has_phases(n, job):
-        quit_iteration(n, e, j, now_s, n.fabric[0].fidelity == OCCUPANCY)
+    job = w.jobs[e, j]
+    if has_phases(w, job):
+        quit_iteration(w, e, j, now_s, w.fabric[0].fidelity == OCCUPANCY)
     else:
         catch_up(job, now_s)
         job.iterations_left = job.left
-        fluid.depart(n, e, j)
-    release(n, e, j)
-    remove(n, e, j)
+        fluid.depart(w, e, j)
+    release(w, e, j)
+    remove(w, e, j)
 
 
 @kernel(inline=False)
 def settle(w, e, now_s):
     """Find the rates that this moment's changes lead to."""
-    resolve(network_of(w), e, now_s)
-
-
-@kernel(inline=False)
-def resolve(n, e, now_s):
-    """Find new rates where jobs were touched."""
-    if n.envs[e].touched == 0:
+    if w.envs[e].touched == 0:
         return
-    fidelity = n.fabric[0].fidelity
+    fidelity = w.fabric[0].fidelity
     if fidelity == FLOW:
-        repair(n, e, now_s)
+        repair(w, e, now_s)
     elif fidelity == OCCUPANCY:
-        share_evenly(n, e, now_s)
+        share_evenly(w, e, now_s)
     else:
-        fluid.balance(n, e, now_s)
+        fluid.balance(w, e, now_s)
 
 
 @kernel
@@ -118,32 +109,30 @@ def advance(w, e, now_s):
     Returns:
         The job if it has finished (:func:`leave` and :func:`settle` have to follow), else -1.
     """
-    n = network_of(w)
-    j = int(n.heap[e, 0])
-    job = n.jobs[e, j]
-    if has_phases(n, job):
-        finished = next_phase(n, e, j, now_s, n.fabric[0].fidelity == OCCUPANCY)
+    j = int(w.heap[e, 0])
+    job = w.jobs[e, j]
+    if has_phases(w, job):
+        finished = next_phase(w, e, j, now_s, w.fabric[0].fidelity == OCCUPANCY)
         if not finished:
-            if n.jobs[e, n.heap[e, 0]].event_s > now_s:
-                resolve(n, e, now_s)
+            if w.jobs[e, w.heap[e, 0]].event_s > now_s:
+                settle(w, e, now_s)
             return -1
     job.left, job.iterations_left, job.since_s = 0.0, 0.0, now_s
     job.event_s = math.inf
-    rekey(n, e, j)
+    rekey(w, e, j)
     return j
 
 
 @kernel
 def progress(w, e, j, now_s):
     """Return the iterations that a running job still has to do at ``now_s``."""
-    n = network_of(w)
-    job = n.jobs[e, j]
+    job = w.jobs[e, j]
     done = job.rate * (now_s - job.since_s)
-    if not has_phases(n, job):
+    if not has_phases(w, job):
         return max(job.left - done, 0.0)
     left, since_s = job.left, job.since_s
     catch_up(job, now_s)
-    rest = job.iterations_left - job.part + unfinished_part(n, e, job, now_s)
+    rest = job.iterations_left - job.part + unfinished_part(w, e, job, now_s)
     job.left, job.since_s = left, since_s
     return rest
 
