@@ -30,7 +30,7 @@ WORLDS = {
             cluster={
                 "fabric": {
                     "nodes_per_leaf": 4, "spines": 8, "uplinks": 16, "optical": True,
-                    "spine_ports": 8,
+                    "spine_ports": 16,
                 },
             },
         )
