@@ -7,12 +7,13 @@
 
 No weight's shape depends on the number of candidates, queue rows, devices or links, so an agent
 trained on one scenario acts on any other. The pooling is that of Zaheer et al., "Deep Sets"
-(NeurIPS 2017).
+(NeurIPS 2017). Infeasible candidates are left out of the work where that is most of them, as when
+gangs are placed.
 """
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -25,8 +26,21 @@ from torch import Tensor, nn
 KEYS = ("cluster", "queue", "candidates", "action_mask")
 """The observations that the network reads."""
 
-Features = tuple[Tensor, Tensor]
-"""Candidate codes (n, C, width) and pooled context (n, width)."""
+
+class Features(NamedTuple):
+    """What the encoder hands to the heads; M is the largest number of feasible candidates.
+
+    Attributes:
+        codes: of the feasible candidates, then of others, shape (n, M, width).
+        rows: which candidates those are, int64 (n, M); None: all C, in order.
+        mask: 1 = feasible, of all candidates, float (n, C).
+        context: shape (n, width).
+    """
+
+    codes: Tensor
+    rows: Tensor | None
+    mask: Tensor
+    context: Tensor
 
 
 def columns(observation_space: spaces.Dict) -> dict[str, int]:
@@ -51,14 +65,20 @@ class CandidateEncoder(BaseFeaturesExtractor):
 
     def forward(self, observation: dict[str, Tensor]) -> Features:
         """Encode; observation arrays have a leading batch axis."""
-        codes = self.candidate(observation["candidates"])
-        feasible = observation["action_mask"].to(codes.dtype)
+        mask = observation["action_mask"].to(observation["candidates"].dtype)
+        feasible, chosen, rows = mask, observation["candidates"], None
+        most = max(int(mask.sum(dim=1).max()), 1)
+        if most < mask.shape[1]:
+            rows = mask.argsort(dim=1, descending=True, stable=True)[:, :most]
+            feasible = mask.gather(1, rows)
+            chosen = chosen.gather(1, rows.unsqueeze(-1).expand(-1, -1, chosen.shape[-1]))
+        codes = self.candidate(chosen)
         shares = feasible / feasible.sum(dim=1, keepdim=True).clamp(min=1.0)
         mean = torch.bmm(shares.unsqueeze(1), codes).squeeze(1)
         # Codes are >= 0, so an infeasible candidate, set to 0, never is the maximum.
         highest = (codes * feasible.unsqueeze(-1)).amax(dim=1)
         parts = (observation["cluster"], observation["queue"][:, 0], mean, highest)
-        return codes, self.context(torch.cat(parts, dim=-1))
+        return Features(codes, rows, mask, self.context(torch.cat(parts, dim=-1)))
 
 
 class CandidateHeads(nn.Module):
@@ -80,14 +100,17 @@ class CandidateHeads(nn.Module):
         return self.forward_actor(features), self.forward_critic(features)
 
     def forward_actor(self, features: Features) -> Tensor:
-        """Return logits, shape (n, C)."""
-        codes, context = features
+        """Return logits, shape (n, C); those of infeasible candidates mean nothing."""
+        codes, rows, mask, context = features
         joint = torch.relu(self.from_code(codes) + self.from_context(context).unsqueeze(1))
-        return self.logit(joint).squeeze(-1)
+        logits = self.logit(joint).squeeze(-1)
+        if rows is None:
+            return logits
+        return torch.zeros_like(mask).scatter(1, rows, logits)
 
     def forward_critic(self, features: Features) -> Tensor:
         """Return values, shape (n, 1)."""
-        return self.value(features[1])
+        return self.value(features.context)
 
 
 class CandidatePolicy(MaskableMultiInputActorCriticPolicy):
