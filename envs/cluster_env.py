@@ -31,6 +31,10 @@ class ClusterEnv(gym.Env[Observation, np.int64]):
     held against measured kernels and real serving runs (`docs/accuracy.md`). Between events the
     engine advances in closed form.
 
+    `gpuyard/Placement-v0` is the same class with scenarios that have a `[cluster]`: training jobs
+    arrive as gangs, and for each decision the agent picks a gang and a plan of where it starts, or
+    waits. Its description and tables stand in `docs/placement.md`; what follows is routing.
+
     ## Action Space
 
     `Discrete(C)`: the candidate to take. In `gpuyard/Routing-v0` there is one candidate per
