@@ -8,8 +8,10 @@ the others as they would be if it did not exist. So its communication takes
 
 where ``effect`` is what the other costs while it communicates (:mod:`.pairs`) and the duty follows
 from the other's own communication less the part that this job causes. Two jobs with drifting
-phases obey the same formula without any randomness. Others on different links do not add up, the
-worst one counts: an effect counts in as far as stronger ones elsewhere leave it time.
+phases obey the same formula without any randomness. Others whose worst links differ hardly add up,
+the worst one counts: an effect counts in as far as stronger ones elsewhere leave it time. Hardly,
+because the second worst links may well be common: the share 0.8 in which they exclude each other is
+fitted to the flow-level model over the loads of ``benchmarks/fluid_vs_flow.py``.
 
 Source: Reiser and Lavenberg, "Mean-value analysis of closed multichain queueing networks", J. ACM
 27 (1980).
@@ -26,6 +28,7 @@ from .progress import catch_up, reschedule, run_straight, touch
 _NONE = np.uint64(0)
 _TOLERANCE = 1e-4  # change of a job's communication, as share of its iteration, that others notice
 _ROUNDS = 8  # evaluations per touched job, on average at most
+_APART = 0.8  # how far effects with different worst links do not add up
 _SHOWN = 0.01  # change of a rate that the load of links follows
 
 
@@ -75,7 +78,7 @@ def communication_s(w, e, job):
         while stronger != at:
             rival = w.pairs[e, stronger]
             if rival.links & pair.links == _NONE:
-                cover *= 1.0 - rival.duty
+                cover *= 1.0 - _APART * rival.duty
             stronger = int(rival.next)
         pair.delay_s = pair.effect_s * pair.duty * cover
         comm_s += pair.delay_s
