@@ -70,11 +70,12 @@ def choose_links(
     if cheapest is None:
         return None
     bound = float(spine_free[cheapest > 0].sum())
-    undivided = np.minimum(parts, 1)
+    undivided, taken = np.minimum(parts, 1), spine_free.max() - spine_free
     for divided in (
         cheapest,
+        fewest_ports(taken + 1, parts, width),
         fewest_ports(spine_free, undivided, width),
-        fewest_ports(spine_free.max() - spine_free, undivided, width),
+        fewest_ports(taken, undivided, width),
     ):
         if divided is None or not solver.close_enough(float(spine_free[divided > 0].sum()), bound):
             continue

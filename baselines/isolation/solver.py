@@ -26,7 +26,7 @@ class Solver:
         stopped: of those, the ones out of time without a solution (counted as infeasible).
     """
 
-    time_limit_s: float = 10.0
+    time_limit_s: float = 2.0
     mip_gap: float = 0.8
     solved: int = 0
     stopped: int = 0

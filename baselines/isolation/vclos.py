@@ -76,7 +76,7 @@ class VClos(QueuePlanner):
     links_per_spine = 1
 
     def __init__(
-        self, *, order: str = "fifo", time_limit_s: float = 10.0, mip_gap: float = 0.8
+        self, *, order: str = "fifo", time_limit_s: float = 2.0, mip_gap: float = 0.8
     ) -> None:
         super().__init__(order=order)
         self.solver = Solver(time_limit_s, mip_gap)
@@ -221,7 +221,7 @@ class OpticalVClos(VClos):
         self,
         *,
         order: str = "fifo",
-        time_limit_s: float = 10.0,
+        time_limit_s: float = 2.0,
         mip_gap: float = 0.8,
         links_per_spine: int = 1024,
     ) -> None:
