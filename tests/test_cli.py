@@ -48,7 +48,12 @@ def test_scenarios_are_listed_with_one_line_each(capsys):
 
 def test_warmup(capsys):
     assert main(["warmup"]) == 0
-    assert "engine ready in" in capsys.readouterr().out
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.partition(":")[0] for line in lines] == [
+        "gpuyard/Routing-v0",
+        "gpuyard/Placement-v0",
+    ]
+    assert all("engine ready in" in line for line in lines)
 
 
 def test_train_then_evaluate_its_model(tmp_path, capsys):
@@ -67,6 +72,30 @@ def test_train_then_evaluate_its_model(tmp_path, capsys):
     trained = next(r for r in read_csv(run / "results.csv") if r.policy == "learned")
     again = next(r for r in read_csv(out / "results.csv") if r.policy.endswith("model.zip"))
     np.testing.assert_array_equal(again.metrics["ttft_mean_s"], trained.metrics["ttft_mean_s"])
+
+
+def test_placement_trains_and_evaluates_alike(tmp_path, capsys):
+    scenario = tmp_path / "small.toml"
+    scenario.write_text(
+        '[[cluster.pools]]\ngpu = "H100-SXM"\nnodes = 8\n[cluster.fabric]\nnodes_per_leaf = 2\n'
+        '[jobs]\npreset = "mixed"\nnum_jobs = 24\nmax_gpus = 32\n'
+    )
+    env = ["--env", "gpuyard/Placement-v0"]
+    arguments = ["train", *env, "--scenario", str(scenario), "--out", str(tmp_path), "--no-eval"]
+    assert main([*arguments, "--name", "tiny", *TINY]) == 0
+    model = str(tmp_path / "tiny" / "model.zip")
+    policies = f"gang/fifo,gang/random,topology/kai,{model}"
+    arguments = ["evaluate", *env, "--scenarios", str(scenario), "--policies", policies]
+    capsys.readouterr()
+    assert main([*arguments, "--seeds", "2", "--out", str(tmp_path / "out")]) == 0
+    printed = capsys.readouterr().out
+    for shown in ("gang/fifo", "gang/random", "topology/kai", model, "JCT s", "rho P95"):
+        assert shown in printed
+    saved = {path.name for path in (tmp_path / "out").iterdir()}
+    assert {"jct-small.png", "gantt-small.png", "metrics-small.png"} <= saved
+    for result in read_csv(tmp_path / "out" / "results.csv"):
+        assert (result.metrics["finished"] == 24).all()
+        assert (result.metrics["invalid_actions"] == 0).all()
 
 
 def test_evaluate_on_a_trace(tmp_path, capsys):
