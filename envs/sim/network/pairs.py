@@ -92,6 +92,8 @@ def compare_phase(w, e, env, j, job, step):
     for slot in range(first, first + step.count):
         usage = w.usages[e, slot]
         capacity = w.capacity[usage.link]
+        here = bit(hash64(np.uint64(usage.link)) & _LAST)
+        sent = usage.weight * step.rate
         at = w.link_head[e, usage.link]
         while at >= 0:
             entry = w.usages[e, at]
@@ -100,6 +102,8 @@ def compare_phase(w, e, env, j, job, step):
                 continue
             index = w.jobs[e, entry.job].step_begin + entry.phase
             other = w.steps[e, index]
+            if sent + entry.weight * other.rate <= capacity:
+                continue  # there is room for both
             if other.mark != env.mark:
                 other.mark = env.mark
                 other.mine, other.theirs, other.next = 0.0, 0.0, chain
@@ -107,7 +111,6 @@ def compare_phase(w, e, env, j, job, step):
                 chain = index
             mine = slower_by(capacity, usage.weight, step.rate, entry.weight, other.rate)
             theirs = slower_by(capacity, entry.weight, other.rate, usage.weight, step.rate)
-            here = bit(hash64(np.uint64(usage.link)) & _LAST)
             if mine >= other.mine:
                 other.my_links = here | (other.my_links if mine == other.mine else _NONE)
                 other.mine = mine
