@@ -10,7 +10,7 @@ break it join, until none does. The condition is necessary and sufficient, so th
 exact one. A working set of more than a tenth of the jobs is widened to all.
 
 Sources: Bertsekas and Gallager, "Data Networks", 1992, 6.5.2 (max-min fairness);
-``perf_models.md`` 7.3 (repair).
+the condition is theirs, and so is that it suffices.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 A flow gets ``bandwidth / occupancy`` of its worst link and the slowest flow sets the pace of its
 job. What a job cannot use of its share, because it is slower elsewhere, nobody else gets.
 
-Source: RapidNetSim; ``seed_papers.md`` 1.5.
+Source: RapidNetSim, the simulator of the vClos authors (github.com/nothepeople/RapidNetSim).
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ the uplink of its leaf switch with the fewest parts so far. SOURCE gives each GP
 own number. A gang with uplinks of its own uses those; nobody else does. With several planes the
 parts of a flow leave in turn through the ports of its NIC, one in each plane.
 
-Sources: RFC 2992 (ECMP by hashing); ``seed_papers.md`` 1.4 (source routing of vClos); Alibaba HPN,
+Sources: RFC 2992 (ECMP by hashing); RapidNetSim (source routing of vClos); Alibaba HPN,
 SIGCOMM 2024 (planes).
 """
 
