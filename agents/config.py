@@ -19,7 +19,12 @@ def default_scenario(env: str) -> str:
 
 
 OWN_DEFAULTS: dict[str, dict[str, Any]] = {
-    "placement": {"teacher": "gang/sjf", "teacher_steps": 50_000, "learning_rate": 1e-4},
+    "placement": {
+        "steps": 40_000,
+        "teacher": "gang/sjf",
+        "teacher_steps": 50_000,
+        "learning_rate": 1e-4,
+    },
 }
 """Settings that suit a world better than the fields' defaults; ``docs/training.md`` says why."""
 
