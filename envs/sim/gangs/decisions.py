@@ -130,7 +130,7 @@ def run_until_decision(w, e, env):
 @kernel
 def preempt_row(w, e, env, row):
     """Preempt the ``row``-th running gang, latest start first; False if it may not be."""
-    j = env.running_head
+    j = int(env.running_head)
     while row > 0 and j >= 0:
         j = w.jobs[e, j].next
         row -= 1
@@ -145,7 +145,7 @@ def place_row(w, e, env, row):
     """Start a pending gang by candidate ``row``; False if that is not feasible."""
     c = w.config[0]
     position, rest = row // (c.plans * c.pools), row % (c.plans * c.pools)
-    j = env.queue_head
+    j = int(env.queue_head)
     while position > 0 and j >= 0:
         j = w.jobs[e, j].next
         position -= 1

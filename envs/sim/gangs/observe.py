@@ -40,7 +40,7 @@ def head_fits(w, e, env):
     if env.queue_head < 0:
         return 0
     job = w.jobs[e, env.queue_head]
-    for pool in range(w.config[0].pools):
+    for pool in range(int(w.config[0].pools)):
         if not may_run_on(w, job, pool):
             continue
         gpus = pool_nodes(w, pool)
@@ -123,9 +123,9 @@ def survey_gang(w, e, env, position, j, ids):
     c, job = w.config[0], w.jobs[e, j]
     begin = position * c.plans * c.pools
     feasible = 0
-    for pool in range(c.pools):
+    for pool in range(int(c.pools)):  # of one type here and in ``place``: compiled once
         gpus = pool_nodes(w, pool)
-        for plan in range(c.plans):
+        for plan in range(int(c.plans)):
             at = begin + plan * c.pools + pool
             spans = 0
             if may_run_on(w, job, pool):

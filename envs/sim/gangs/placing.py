@@ -15,6 +15,7 @@ from .plans import (
     ZONE,
     choose,
     has_port,
+    has_way_up,
     is_shared_free,
     is_unused,
     pool_nodes,
@@ -200,13 +201,13 @@ def carry_out(w, e, env):
     Nothing happens unless gangs and GPUs are in order; if only the uplinks are not, the gangs that
     it preempts stay preempted.
     """
-    j, stops = w.proposal[e, 0], w.proposal[e, 1]
+    j, stops = int(w.proposal[e, 0]), int(w.proposal[e, 1])
     w.proposal[e, 0], w.proposal[e, 1] = -1, 0
     if (j < 0 and stops == 0) or j >= env.arrived:
         return False
     allowed = are_stoppable(w, e, env, stops) and (j < 0 or is_placeable(w, e, env, j, stops))
     for i in range(stops):
-        stop = w.proposed_stops[e, i]
+        stop = int(w.proposed_stops[e, i])
         if 0 <= stop < env.arrived:
             w.jobs[e, stop].stopping = 0
             if allowed:
@@ -293,7 +294,22 @@ def reserve_proposed(w, e, j):
                 return False
         reserve(w, e, j, gpu, uplink, spine)
         job.reserved = 1
-    return job.reserved == 0 or is_joined(w, e, job)
+    return is_joined(w, e, job) if job.reserved == 1 else may_share(w, e, job)
+
+
+@kernel
+def may_share(w, e, job):
+    """Tell whether a gang without links of its own stays under a leaf or finds open uplinks."""
+    slots = w.fabric[0].gpus_per_node
+    first_leaf = w.specs[w.order[e, 0] // slots].leaf
+    spreads = False
+    for rank in range(job.gpus):
+        spreads = spreads or w.specs[w.order[e, rank] // slots].leaf != first_leaf
+    if spreads:
+        for rank in range(job.gpus):
+            if not has_way_up(w, e, w.specs[w.order[e, rank] // slots].leaf):
+                return False
+    return True
 
 
 @kernel
@@ -308,8 +324,8 @@ def is_joined(w, e, job):
         gpu = w.order[e, rank]
         uplink = w.gpu_uplink[e, gpu]
         if uplink >= 0:
-            spine = w.circuits[e, w.gpu_switch[gpu], uplink]
-            if count_leafs(w, e, job, rail_of(w, gpu), spine) < leafs:
+            spine = int(w.circuits[e, w.gpu_switch[gpu], uplink])
+            if count_leafs(w, e, job, int(rail_of(w, gpu)), spine) < leafs:
                 return False
     return True
 

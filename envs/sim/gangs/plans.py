@@ -171,6 +171,30 @@ def is_unused(w, e, switch, uplink):
 
 
 @kernel
+def has_way_up(w, e, leaf):
+    """Tell whether each switch of a leaf has an uplink that nobody reserved and that is lit."""
+    for switch in range(w.switch_begin[leaf], w.switch_begin[leaf + 1]):
+        uplink = 0
+        while uplink < w.circuits.shape[2] and (
+            w.uplink_owner[e, switch, uplink] != FREE or w.circuits[e, switch, uplink] < 0
+        ):
+            uplink += 1
+        if uplink == w.circuits.shape[2]:
+            return False
+    return True
+
+
+@kernel
+def if_joined(w, e, spans):
+    """Return ``spans`` if the chosen leafs can reach each other, else 0."""
+    if spans > 1:
+        for i in range(spans):
+            if not has_way_up(w, e, w.chosen[e, i]):
+                return 0
+    return spans
+
+
+@kernel
 def is_shared_free(w, e, spans, rail, uplink):
     """Tell whether uplink ``uplink`` is unused at switch ``rail`` of every chosen leaf."""
     for i in range(spans):
@@ -284,8 +308,8 @@ def choose(w, e, job, plan, pool):
             w.chosen[e, 0] = leaf
             w.counts[e, leaf] = nodes
             return 1
-    if job.required == LEAF or w.fabric[0].optical == 1:
-        return 0  # leafs are joined by circuits, which only an isolated plan sets
+    if job.required == LEAF:
+        return 0
     begin, end = 0, len(w.leaf_pods)
     if plan == PACK or plan == POD or job.required == IN_POD:
         pod = tightest_pod(w, e, pool, gpus, nodes)
@@ -294,5 +318,5 @@ def choose(w, e, job, plan, pool):
         elif job.required == IN_POD:
             return 0
     if plan == SPREAD:
-        return deal(w, e, pool, gpus, nodes, begin, end)
-    return fill(w, e, plan, pool, gpus, nodes, begin, end)
+        return if_joined(w, e, deal(w, e, pool, gpus, nodes, begin, end))
+    return if_joined(w, e, fill(w, e, plan, pool, gpus, nodes, begin, end))
