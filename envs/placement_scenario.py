@@ -184,7 +184,7 @@ def _check_values(scenario: PlacementScenario) -> None:
     for where, (value, allowed) in choices.items():
         if value not in allowed:
             raise ScenarioError(f"{where} = {value!r} must be one of {', '.join(allowed)}")
-    ranges = {
+    ranges: dict[str, tuple[float, float, float]] = {
         "network.queue_pairs": (network.queue_pairs, 1, 64),
         "scheduler.window": (scheduler.window, 1, 1024),
         "scheduler.running_rows": (scheduler.running_rows, 0, 1024),
@@ -196,7 +196,7 @@ def _check_values(scenario: PlacementScenario) -> None:
         "faults.straggler_speed": (faults.straggler_speed, 1e-2, 1),
         "estimates.sigma": (estimates.sigma, 0, 5),
     }
-    for where, (value, low, high) in ranges.items():
-        if not (math.isfinite(value) and low <= value <= high):
+    for where, (number, low, high) in ranges.items():
+        if not (math.isfinite(number) and low <= number <= high):
             bound = f"from {low:g} to {high:g}" if high < math.inf else f"{low:g} or more"
-            raise ScenarioError(f"{where} = {value!r} must be a finite number, {bound}")
+            raise ScenarioError(f"{where} = {number!r} must be a finite number, {bound}")

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .scenario import Scenario
-from .sim.world import World
+from .sim.serving_world import ServingWorld
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Picture:
     replicas: tuple[ReplicaView, ...]
 
     @classmethod
-    def of(cls, scenario: Scenario, world: World, e: int) -> Picture:
+    def of(cls, scenario: Scenario, world: ServingWorld, e: int) -> Picture:
         """Read the picture of environment ``e`` off the engine's state."""
         env = world.envs[e]
         title = (

@@ -8,7 +8,7 @@ owner; the caller keeps the arrays alive. Without the compiler it is a named tup
 
 from __future__ import annotations
 
-from collections import namedtuple
+import collections
 from typing import Any
 
 import numpy as np
@@ -59,7 +59,8 @@ class Bundle:
             self.fields[field] = Field(field, dtype, ndim, slot)
             slot += 1 + ndim
         self.size = slot
-        self.tuple: Any = namedtuple(name, list(self.fields))
+        named_tuple: Any = collections.namedtuple  # its fields are known at run time only
+        self.tuple = named_tuple(name, list(self.fields))
         self.at = self._arrays_at if DISABLE_JIT else _compiled_at(BundleType(name, self))
 
     def table(self, arrays: dict[str, NDArray[Any]]) -> NDArray[np.int64]:
@@ -104,7 +105,7 @@ class _BundleModel(models.PrimitiveModel):
 class _BundleAttributes(AttributeTemplate):
     key = BundleType
 
-    def generic_resolve(self, kind: BundleType, name: str) -> Any:
+    def generic_resolve(self, kind: Any, name: str) -> Any:  # type: ignore[override]
         return kind.slots[name][1] if name in kind.slots else None
 
 
@@ -141,9 +142,10 @@ def _lower_attribute(context: Any, builder: Any, kind: BundleType, value: Any, n
 def _compiled_at(kind: BundleType) -> Any:
     """Return a compiled function that takes a table's address for a bundle."""
 
-    @intrinsic
-    def cast(typing_context: Any, address: Any) -> Any:
+    def typed(typing_context: Any, address: Any) -> Any:
         return kind(types.int64), lambda context, builder, signature, args: args[0]
+
+    cast: Any = intrinsic(typed)
 
     @njit(inline="always")
     def at(address):
