@@ -20,11 +20,10 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from typing import Any
 
 import gymnasium as gym
-import numpy as np
+from stepping import random_steps_per_cpu_s, yardstick_per_cpu_s
 
 import gpuyard  # noqa: F401
 from gpuyard.envs.scenario import from_dict
@@ -54,25 +53,7 @@ def decisions_per_cpu_s(num_envs: int, steps: int, preset: str = "chat") -> floa
         scenario=from_dict(table, name="bench"),
         autoreset_mode="SameStep",
     )
-    observation, _ = env.reset(seed=0)
-    rng = np.random.default_rng(0)
-    began = time.process_time()
-    for _ in range(steps):
-        draws = rng.random(observation["action_mask"].shape, np.float32)
-        actions = (draws * observation["action_mask"]).argmax(axis=1)
-        observation, *_ = env.step(actions)
-    return num_envs * steps / (time.process_time() - began)
-
-
-def yardstick_per_cpu_s(num_envs: int, steps: int) -> float:
-    """Step Gymnasium's own numpy CartPole: what the machine does at this moment."""
-    env = gym.make_vec("CartPole-v1", num_envs=num_envs)
-    env.reset(seed=0)
-    actions = np.arange(num_envs) % 2
-    began = time.process_time()
-    for _ in range(steps):
-        env.step(actions)
-    return num_envs * steps / (time.process_time() - began)
+    return random_steps_per_cpu_s(env, steps)
 
 
 def start_s(cache: str | None = None) -> float:

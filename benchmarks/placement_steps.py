@@ -19,7 +19,7 @@ import statistics
 import time
 
 import gymnasium as gym
-import numpy as np
+from stepping import random_steps_per_cpu_s, yardstick_per_cpu_s
 
 import gpuyard  # noqa: F401
 from gpuyard.baselines import make
@@ -33,25 +33,7 @@ PEER_JOBS_PER_S = 0.67  # RapidNetSim, 512 GPUs
 def decisions_per_cpu_s(num_envs: int, steps: int) -> float:
     """Take random feasible candidates, resets included."""
     env = gym.make_vec("gpuyard/Placement-v0", num_envs=num_envs, autoreset_mode="SameStep")
-    observation, _ = env.reset(seed=0)
-    rng = np.random.default_rng(0)
-    began = time.process_time()
-    for _ in range(steps):
-        draws = rng.random(observation["action_mask"].shape, np.float32)
-        actions = (draws * observation["action_mask"]).argmax(axis=1)
-        observation, *_ = env.step(actions)
-    return num_envs * steps / (time.process_time() - began)
-
-
-def yardstick_per_cpu_s(num_envs: int, steps: int) -> float:
-    """Step Gymnasium's own numpy CartPole: what the machine does at this moment."""
-    env = gym.make_vec("CartPole-v1", num_envs=num_envs)
-    env.reset(seed=0)
-    actions = np.arange(num_envs) % 2
-    began = time.process_time()
-    for _ in range(steps):
-        env.step(actions)
-    return num_envs * steps / (time.process_time() - began)
+    return random_steps_per_cpu_s(env, steps)
 
 
 def study(jobs: int) -> PlacementScenario:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import fields
 from typing import Any
 
@@ -47,3 +48,13 @@ def section(kind: type, table: Any, where: str) -> Any:
     refuse_unknown(checked_table(table, where), {item.name for item in fields(kind)}, where)
     check_types(kind, table, where)
     return kind(**table)
+
+
+def weights(table: Any, terms: tuple[str, ...], where: str) -> tuple[float, ...]:
+    """Return the weight of every term, 0 for those that the table does not name."""
+    refuse_unknown(checked_table(table, where), set(terms), where)
+    for term, weight in table.items():
+        check_type(f"{where}.{term}", weight, 1.0)
+        if not math.isfinite(weight):
+            raise ScenarioError(f"{where}.{term} = {weight!r} must be a finite number")
+    return tuple(float(table.get(term, 0.0)) for term in terms)

@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .checks import ScenarioError, check_type, checked_table, refuse_unknown, section
+from .checks import ScenarioError, check_type, checked_table, refuse_unknown, section, weights
 from .fleet import own_entries
 from .hardware import catalogue
 from .hardware.cluster import Cluster
@@ -157,20 +157,11 @@ def placement_from_dict(
         description=table.get("description", ""),
         cluster=cluster,
         jobs=read_jobs(checked_table(table.get("jobs", {}), "jobs"), folder or Path.cwd(), cluster),
-        reward=_reward(checked_table(table.get("reward", {"in_system": 1.0}), "reward")),
+        reward=weights(table.get("reward", {"in_system": 1.0}), PLACEMENT_TERMS, "reward"),
         **{key: section(kind, table.get(key, {}), key) for key, kind in sections.items()},
     )
     _check_values(scenario)
     return scenario
-
-
-def _reward(table: dict[str, Any]) -> tuple[float, ...]:
-    refuse_unknown(table, set(PLACEMENT_TERMS), "reward")
-    for term, weight in table.items():
-        check_type(f"reward.{term}", weight, 1.0)
-        if not math.isfinite(weight):
-            raise ScenarioError(f"reward.{term} = {weight!r} must be a finite number")
-    return tuple(float(table.get(term, 0.0)) for term in PLACEMENT_TERMS)
 
 
 def _check_values(scenario: PlacementScenario) -> None:

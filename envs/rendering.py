@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .canvas import image_of
 from .scenario import Scenario
 from .sim.serving_world import ServingWorld
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True)
@@ -75,18 +80,13 @@ def as_image(picture: Picture) -> NDArray[np.uint8]:
     Raises:
         ImportError: matplotlib is not installed.
     """
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ImportError(
-            'render_mode "rgb_array" needs matplotlib: install gpuyard[plot]'
-        ) from error
-    count = len(picture.replicas)
-    figure = Figure(figsize=(10, 1.2 + 0.35 * count), dpi=80, layout="constrained")
-    canvas = FigureCanvasAgg(figure)
+    return image_of(lambda figure: _draw(figure, picture), 10, 1.2 + 0.35 * len(picture.replicas))
+
+
+def _draw(figure: Figure, picture: Picture) -> None:
+    """Draw KV blocks held, and sequences running and waiting, a bar per replica."""
     left, right = figure.subplots(1, 2, sharey=True)
-    rows = np.arange(count)
+    rows = np.arange(len(picture.replicas))
     left.barh(rows, [100 * view.kv_share for view in picture.replicas], color="tab:blue")
     left.set_xlim(0, 100)
     left.set_xlabel("KV blocks held, %")
@@ -100,5 +100,3 @@ def as_image(picture: Picture) -> NDArray[np.uint8]:
     right.set_xlabel("requests")
     right.legend(loc="lower right")
     figure.suptitle(picture.title, fontsize=10)
-    canvas.draw()
-    return np.asarray(canvas.buffer_rgba())[..., :3].copy()

@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from .canvas import image_of
 from .cluster_view import DOWN, FREE, ClusterView
 from .hardware.cluster import Cluster
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 LETTERS = "abcdefghijklmnopqrstuvwyzABCDEFGHIJKLMNOPQRSTUVWYZ"  # x: down
 LEAF_LINES, QUEUE_LINES = 32, 8
@@ -94,23 +96,16 @@ def as_image(view: ClusterView, name: str) -> NDArray[np.uint8]:
     Raises:
         ImportError: matplotlib is not installed.
     """
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ImportError(
-            'render_mode "rgb_array" needs matplotlib: install gpuyard[plot]'
-        ) from error
-    figure = Figure(figsize=(12, 6.5), dpi=80, layout="constrained")
-    canvas = FigureCanvasAgg(figure)
+    return image_of(lambda figure: _draw(figure, view, name), 12, 6.5)
+
+
+def _draw(figure: Figure, view: ClusterView, name: str) -> None:
     grid = figure.add_gridspec(2, 2, width_ratios=(5, 1), height_ratios=(3, 2))
     fabric = figure.add_subplot(grid[0, 0])
     _draw_fabric(fabric, view)
     _draw_gpus(figure.add_subplot(grid[1, 0], sharex=fabric), view)
     _draw_queue(figure.add_subplot(grid[:, 1]), view)
     figure.suptitle(title(view, name), fontsize=10)
-    canvas.draw()
-    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
 
 def _draw_fabric(axis: Axes, view: ClusterView) -> None:

@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .checks import ScenarioError, check_type, checked_table, refuse_unknown, section
+from .checks import ScenarioError, check_type, checked_table, refuse_unknown, section, weights
 from .fleet import Replica, own_entries, read_replicas
 from .hardware import catalogue
 from .perf import capability
@@ -185,20 +185,11 @@ def from_dict(
         workload=read_workload(
             checked_table(table.get("workload", {}), "workload"), folder or Path.cwd()
         ),
-        reward=_reward(checked_table(table.get("reward", {"waiting": 1.0}), "reward")),
+        reward=weights(table.get("reward", {"waiting": 1.0}), TERMS, "reward"),
         **{key: section(kind, table.get(key, {}), key) for key, kind in sections.items()},
     )
     _check_values(scenario)
     return _finish(scenario)
-
-
-def _reward(table: dict[str, Any]) -> tuple[float, ...]:
-    refuse_unknown(table, set(TERMS), "reward")
-    for term, weight in table.items():
-        check_type(f"reward.{term}", weight, 1.0)
-        if not math.isfinite(weight):
-            raise ScenarioError(f"reward.{term} = {weight!r} must be a finite number")
-    return tuple(float(table.get(term, 0.0)) for term in TERMS)
 
 
 def _check_values(scenario: Scenario) -> None:

@@ -1,0 +1,32 @@
+"""Stepping vector environments for the benchmarks: at random, and a yardstick of the machine."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+
+
+def random_steps_per_cpu_s(env: Any, steps: int) -> float:
+    """Take random feasible candidates in a SAME_STEP vector environment, resets included."""
+    observation, _ = env.reset(seed=0)
+    rng = np.random.default_rng(0)
+    began = time.process_time()
+    for _ in range(steps):
+        draws = rng.random(observation["action_mask"].shape, np.float32)
+        actions = (draws * observation["action_mask"]).argmax(axis=1)
+        observation, *_ = env.step(actions)
+    return env.num_envs * steps / (time.process_time() - began)
+
+
+def yardstick_per_cpu_s(num_envs: int, steps: int) -> float:
+    """Step Gymnasium's own numpy CartPole: what the machine does at this moment."""
+    env = gym.make_vec("CartPole-v1", num_envs=num_envs)
+    env.reset(seed=0)
+    actions = np.arange(num_envs) % 2
+    began = time.process_time()
+    for _ in range(steps):
+        env.step(actions)
+    return num_envs * steps / (time.process_time() - began)
