@@ -200,7 +200,7 @@ BAD = [
     (world(models={"Mine": {**MODEL, "depth": 2}}), "depth = 2", "no such field"),
     # the rest
     (world(description=3), "description = 3", "must be text"),
-    (world(cluster={}), "scenario.cluster is unknown", "use one of description"),
+    (world(fleet={}), "scenario.fleet is unknown", "use one of description"),
 ]
 
 
