@@ -12,7 +12,8 @@ import pytest
 
 import gpuyard  # noqa: F401
 from gpuyard.envs.hardware import catalogue
-from gpuyard.envs.scenario import Scenario, ScenarioError, from_dict, load, names
+from gpuyard.envs.placement_scenario import PlacementScenario
+from gpuyard.envs.scenario import AnyScenario, ScenarioError, from_dict, load, names
 from gpuyard.envs.workload.table import TraceError
 
 REPLICA = {"gpu": "A100-80", "model": "Llama-3-8B"}
@@ -48,9 +49,9 @@ def write(folder: Path, text: str, name: str = "mine.toml") -> Path:
     return path
 
 
-def play(scenario: Scenario) -> dict[str, float]:
+def play(scenario: AnyScenario) -> dict[str, float]:
     """Run one episode with random feasible actions."""
-    env = gym.make("gpuyard/Routing-v0", scenario=scenario)
+    env = gym.make("gpuyard/Routing-v0", scenario=scenario)  # the class is that of all worlds
     rng = np.random.default_rng(0)
     obs, info = env.reset(seed=0)
     done = False
@@ -367,7 +368,9 @@ def test_rate_scale_speeds_up_arrivals(tmp_path: Path) -> None:
 def test_every_scenario_of_the_package_runs(name: str) -> None:
     scenario = load(name)
     assert scenario.name == name and scenario.description
-    assert play(scenario)["finished"] == scenario.workload.num_requests
+    placement = isinstance(scenario, PlacementScenario)
+    count = scenario.jobs.num_jobs if placement else scenario.workload.num_requests
+    assert play(scenario)["finished"] == count
 
 
 def test_own_gpus_and_models(tmp_path: Path) -> None:
