@@ -3,16 +3,18 @@
 Holding a request back, or leaving a gang in the queue, adds decisions. With a discount per
 decision, the future would weigh less and credit would reach less far the more often the agent
 holds; trained like this, a router learned to hold every request to the limit. So gamma and lambda
-apply only where the observation's ``progress`` changes: where the episode moves on to another
-request, or where a gang has finished since the last decision. Both happen a fixed number of times
-in an episode, whatever the agent does, so that neither waiting nor many starts at one moment make
-the future cheaper. Where every decision moves on, this is the usual estimator.
+apply once for each unit that the observation's ``progress`` moves on: a request decided, a gang
+finished. Both happen a fixed number of times in an episode, whatever the agent does, so that neither
+waiting nor many starts at one moment make the future cheaper. A decision after which several gangs
+finish discounts as often; discounting it once made waiting, which meets every finish on its own, look
+cheap, and agents waited for ever. Where every decision moves on by one, this is the usual estimator.
 """
 
 from __future__ import annotations
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from sb3_contrib.common.maskable.buffers import MaskableDictRolloutBuffer
 
 from gpuyard.envs.observation import index
@@ -32,9 +34,8 @@ class ProgressRolloutBuffer(MaskableDictRolloutBuffer):
         """
         progress = self.observations["cluster"][:, :, PROGRESS]
         # The state after the last step is not in the buffer; most decisions do move on.
-        moved = np.concatenate([progress[1:] != progress[:-1], np.ones((1, self.n_envs), bool)])
-        discount = np.where(moved, self.gamma, 1.0)
-        trace = np.where(moved, self.gae_lambda, 1.0)
+        moved = np.concatenate([units(progress), np.ones((1, self.n_envs))])
+        discount, trace = self.gamma**moved, self.gae_lambda**moved
         going_on = 1.0 - np.concatenate([self.episode_starts[1:], dones[None]]).astype(np.float32)
         following = np.concatenate([self.values[1:], last_values.cpu().numpy().reshape(1, -1)])
         error = self.rewards + discount * going_on * following - self.values
@@ -44,3 +45,13 @@ class ProgressRolloutBuffer(MaskableDictRolloutBuffer):
             advantage = error[step] + decay * advantage
             self.advantages[step] = advantage
         self.returns = self.advantages + self.values
+
+
+def units(progress: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Return by how many units each environment moves on at each step, shape (steps - 1, n_envs).
+
+    A unit is the smallest move there is; the start of an episode is none.
+    """
+    change = np.maximum(np.diff(progress.astype(np.float64), axis=0), 0.0)
+    moving = change > 1e-9
+    return np.rint(change / change[moving].min()) if moving.any() else change

@@ -49,3 +49,16 @@ def test_holding_discounts_nothing():
     second = 2 + 0.5 * 0.5 * third
     first = 1 + second
     assert buffer.advantages[:, 0] == pytest.approx([first, second, third])
+
+
+def test_two_finishes_after_one_decision_discount_twice():
+    column = lambda *numbers: np.array(numbers, float)[:, None]  # noqa: E731
+    buffer = filled(
+        ProgressRolloutBuffer, column(0.0, 0.2, 0.3), column(1, 2, 4), column(1, 0, 0),
+        column(0, 0, 0), gae_lambda=1.0,
+    )  # fmt: skip
+    buffer.compute_returns_and_advantage(torch.tensor([[8.0]]), np.array([False]))
+    third = 4 + 0.5 * 8
+    second = 2 + 0.5 * third
+    first = 1 + 0.5**2 * second
+    assert buffer.advantages[:, 0] == pytest.approx([first, second, third])
