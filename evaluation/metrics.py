@@ -62,6 +62,7 @@ METRICS = (
     Metric("contention_mean", "contention", digits=3),
     Metric("jain_jobs", "Jain", digits=3, higher_is_better=True),
     Metric("utilisation", "utilisation %", scale=100.0, digits=1, higher_is_better=True),
+    Metric("fragmentation", "fragmented %", scale=100.0, digits=1),
     Metric("preemptions", "preemptions", digits=1),
 )
 """The columns of the printed tables, in order; a scenario shows those that it measures."""
