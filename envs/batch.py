@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from .placement_scenario import PlacementScenario
 from .scenario import AnyScenario
 from .sim.compile import is_warm
 from .sim.world import World
-
-if TYPE_CHECKING:
-    from .placement_batch import PlacementBatch
 
 
 class Batch:
@@ -69,27 +65,3 @@ class Batch:
         self.world.warm_up()
         seconds = time.perf_counter() - began
         print(f"gpuyard: compiled in {seconds:.0f} s", file=sys.stderr, flush=True)
-
-
-def make_batch(scenario: AnyScenario, num_envs: int) -> Batch:
-    """Return ``num_envs`` worlds of the kind that ``scenario`` describes."""
-    if isinstance(scenario, PlacementScenario):
-        from .placement_batch import PlacementBatch
-
-        return PlacementBatch(scenario, num_envs)
-    from .serving_batch import ServingBatch
-
-    return ServingBatch(scenario, num_envs)
-
-
-def placement_of(batch: Batch) -> PlacementBatch:
-    """Return ``batch`` as one in which gangs are placed.
-
-    Raises:
-        TypeError: if requests are routed in it.
-    """
-    from .placement_batch import PlacementBatch
-
-    if not isinstance(batch, PlacementBatch):
-        raise TypeError(f"scenario {batch.scenario.name!r} has no gangs to place")
-    return batch

@@ -9,10 +9,10 @@ import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
-from .batch import make_batch, placement_of
 from .cluster_view import ClusterView, Plan
 from .scenario import Scenario, load
 from .sim.world import START, STEP
+from .worlds import make_batch, placement_of
 
 Observation = dict[str, NDArray]
 _STEP, _START = np.array([STEP]), np.array([START])

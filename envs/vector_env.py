@@ -11,11 +11,11 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
-from .batch import make_batch, placement_of
 from .cluster_env import ClusterEnv
 from .cluster_view import ClusterView, Plan
 from .scenario import Scenario, load
 from .sim.world import IDLE, START, STEP, Outputs
+from .worlds import make_batch, placement_of
 
 Observation = dict[str, NDArray]
 

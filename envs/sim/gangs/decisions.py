@@ -11,7 +11,8 @@ from ..world import IDLE, START, STEP
 from .faults import fail_some_node, plan_failure, repair_due_nodes
 from .lifecycle import enqueue, finish, preempt
 from .observe import observe, survey, write_info
-from .placing import carry_out, may_stop, place
+from .placing import may_stop, place
+from .proposals import carry_out
 from .state import GANGS
 
 gangs_at = GANGS.at
