@@ -4,10 +4,11 @@ Holding a request back, or leaving a gang in the queue, adds decisions. With a d
 decision, the future would weigh less and credit would reach less far the more often the agent
 holds; trained like this, a router learned to hold every request to the limit. So gamma and lambda
 apply once for each unit that the observation's ``progress`` moves on: a request decided, a gang
-finished. Both happen a fixed number of times in an episode, whatever the agent does, so that neither
-waiting nor many starts at one moment make the future cheaper. A decision after which several gangs
-finish discounts as often; discounting it once made waiting, which meets every finish on its own, look
-cheap, and agents waited for ever. Where every decision moves on by one, this is the usual estimator.
+finished. Both happen a fixed number of times in an episode, whatever the agent does, so that
+neither waiting nor many starts at one moment make the future cheaper. A decision after which
+several gangs finish discounts as often; discounting it once made waiting, which meets every finish
+on its own, look cheap, and agents waited for ever. Where every decision moves on by one, this is
+the usual estimator.
 """
 
 from __future__ import annotations

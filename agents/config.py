@@ -19,12 +19,7 @@ def default_scenario(env: str) -> str:
 
 
 OWN_DEFAULTS: dict[str, dict[str, Any]] = {
-    "placement": {
-        "steps": 40_000,
-        "teacher": "gang/sjf",
-        "teacher_steps": 50_000,
-        "learning_rate": 1e-4,
-    },
+    "placement": {"steps": 700_000, "learning_rate": 1e-3},
 }
 """Settings that suit a world better than the fields' defaults; ``docs/training.md`` says why."""
 
