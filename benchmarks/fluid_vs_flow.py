@@ -138,6 +138,7 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=150)
     parser.add_argument("--iterations", type=int, default=200)
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--first-seed", type=int, default=0, help="0 to 2 set the one constant")
     arguments = parser.parse_args()
     compare(CASES["1:1, ECMP"], 10, 10, 0)  # compiles
     print(f"{'case':26} slowdown  mean  |error| P50   P95   P95/P95  us per job  fluid     flow")
@@ -145,7 +146,7 @@ def main() -> None:
     for case, fields in CASES.items():
         runs = [
             compare(fields, arguments.jobs, arguments.iterations, seed)
-            for seed in range(arguments.seeds)
+            for seed in range(arguments.first_seed, arguments.first_seed + arguments.seeds)
         ]
         both = {name: np.concatenate([run[name] for run in runs]) for name in runs[0]}
         fluid, flow = both["fluid"] / both["alone"], both["flow"] / both["alone"]
