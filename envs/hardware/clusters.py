@@ -95,7 +95,7 @@ def philly_like() -> Blueprint:
     return Blueprint(
         pools=(big, small),
         fabric=FabricPlan(spines=4, uplinks=4, oversubscription=4.0),
-        source="Jeon et al., ATC 2019: 552 machines, 2,490 GPUs. Assumption: 231 of 8 and 321 of 2, "
+        source="Jeon et al., ATC 2019: 552 machines, 2,490 GPUs. Assumption: 231 of 8, 321 of 2, "
         "V100 for its older GPUs, 100 Gbit/s a machine in equal parts, racks of 21 and 40, 4:1",
     )
 
