@@ -22,7 +22,6 @@ IDLE_POWER = 0.15
 def build_static(scenario: PlacementScenario, profiles: list[GangProfile]) -> GangStatic:
     """Turn a scenario into the records and tables that the engine reads."""
     cluster, fabric = scenario.cluster, scenario.cluster.fabric
-    switches = _switch_of_leaf(cluster)
     kinds, phases, speeds = _kinds(cluster, profiles)
     return GangStatic(
         config=_config(scenario),
@@ -37,7 +36,7 @@ def build_static(scenario: PlacementScenario, profiles: list[GangProfile]) -> Ga
         leaf_begin=_begin(cluster.node_leaf),
         gpu_switch=np.ascontiguousarray(fabric.gpu_switch, np.int32),
         switch_pods=np.ascontiguousarray(fabric.switch_pod, np.int32),
-        switch_begin=_begin(switches),
+        switch_begin=_begin(cluster.switch_leaf),
         capacity=np.ascontiguousarray(fabric.capacity, np.float64),
     )
 
@@ -45,16 +44,6 @@ def build_static(scenario: PlacementScenario, profiles: list[GangProfile]) -> Ga
 def _begin(owner: NDArray[np.int32]) -> NDArray[np.int32]:
     """Return where each owner's items begin, and the end; items are sorted by owner."""
     return np.searchsorted(owner, np.arange(int(owner.max()) + 2)).astype(np.int32)
-
-
-def _switch_of_leaf(cluster: Cluster) -> NDArray[np.int32]:
-    """Return the leaf (placement domain) of every leaf switch, int32 (S,)."""
-    fabric = cluster.fabric
-    leaf = np.repeat(cluster.node_leaf, cluster.gpus_per_node)
-    owner = np.zeros(fabric.num_switches, np.int32)
-    exists = fabric.gpu_switch >= 0
-    owner[fabric.gpu_switch[exists]] = leaf[exists]
-    return owner
 
 
 def _config(scenario: PlacementScenario) -> NDArray[np.void]:

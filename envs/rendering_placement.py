@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 
 from .canvas import image_of
 from .cluster_view import DOWN, FREE, ClusterView
-from .hardware.cluster import Cluster
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -86,7 +85,7 @@ def core_loads(view: ClusterView) -> NDArray[np.float64]:
 
 def leaf_loads(view: ClusterView) -> list[NDArray[np.float64]]:
     """Return the loads of the links of every leaf's switches, one flat array per leaf."""
-    up_down, leaf = uplink_loads(view), _switch_leaf(view.cluster)
+    up_down, leaf = uplink_loads(view), view.cluster.switch_leaf
     return [up_down[:, leaf == number].ravel() for number in range(len(view.cluster.leaf_pod))]
 
 
@@ -188,15 +187,6 @@ def _segments(
 def _devices(view: ClusterView) -> NDArray[np.int32]:
     """Return the gang of every GPU by node and slot."""
     return view.gpu_job.reshape(view.cluster.num_nodes, -1)
-
-
-def _switch_leaf(cluster: Cluster) -> NDArray[np.int64]:
-    """Return the leaf that every leaf switch belongs to, -1 for one without GPUs."""
-    fabric = cluster.fabric
-    leaf = np.full(fabric.num_switches, -1)
-    there = np.flatnonzero(fabric.gpu_switch >= 0)
-    leaf[fabric.gpu_switch[there]] = cluster.node_leaf[there // cluster.gpus_per_node]
-    return leaf
 
 
 def _spelled(held: NDArray[np.int32]) -> str:

@@ -136,3 +136,11 @@ class Cluster:
     def num_gpus(self) -> int:
         """GPUs there are."""
         return sum(pool.gpus_per_node * pool.nodes for pool in self.pools)
+
+    @property
+    def switch_leaf(self) -> NDArray[np.int32]:
+        """Leaf (placement domain) of every leaf switch, int32 (S,); -1: it has no GPUs."""
+        leaf = np.full(self.fabric.num_switches, -1, np.int32)
+        there = np.flatnonzero(self.fabric.gpu_switch >= 0)
+        leaf[self.fabric.gpu_switch[there]] = self.node_leaf[there // self.gpus_per_node]
+        return leaf
