@@ -200,8 +200,7 @@ GANG_ENV = np.dtype(
         ("preemptions", "i8"),
         ("failures", "i8"),
         ("gap_s", "f8"),  # moving average of the time between arrivals
-        # sums behind the metrics and the reward, up to ``summed_s``
-        ("summed_s", "f8"),
+        # sums behind the metrics and the reward
         ("jct_s", "f8"),
         ("jrt_s", "f8"),
         ("jwt_s", "f8"),

@@ -135,9 +135,3 @@ def progress(w, e, j, now_s):
     rest = job.iterations_left - job.part + unfinished_part(w, e, job, now_s)
     job.left, job.since_s = left, since_s
     return rest
-
-
-@kernel
-def remaining_s(w, e, j, now_s):
-    """Return seconds until a running job ends if nothing changes."""
-    return progress(w, e, j, now_s) * w.jobs[e, j].iteration_s
