@@ -13,12 +13,12 @@ import pandas as pd
 
 from gpuyard.envs.hardware.catalogue import GPU, gpu, model
 from gpuyard.envs.perf import Deployment
-from gpuyard.envs.perf import iteration as step
-from gpuyard.envs.perf.attention import decode_gqa, decode_mla, prefill_gqa, prefill_mla
-from gpuyard.envs.perf.collectives import all_reduce_s
-from gpuyard.envs.perf.cost_table import COST
-from gpuyard.envs.perf.gemm import kernel_s
-from gpuyard.envs.perf.host import host_s
+from gpuyard.envs.perf.serving import iteration as step
+from gpuyard.envs.perf.serving.attention import decode_gqa, decode_mla, prefill_gqa, prefill_mla
+from gpuyard.envs.perf.serving.collectives import all_reduce_s
+from gpuyard.envs.perf.serving.cost_table import COST
+from gpuyard.envs.perf.serving.gemm import kernel_s
+from gpuyard.envs.perf.serving.host import host_s
 
 GPUS = {
     "a100_sxm": "A100-80",

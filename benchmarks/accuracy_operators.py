@@ -9,13 +9,14 @@ import math
 from pathlib import Path
 
 import accuracy_kernels as kernels
+import legacy
 import numpy as np
 import pandas as pd
 from accuracy_kernels import scores
 
 from gpuyard.envs.hardware.catalogue import gpu, model
-from gpuyard.envs.perf import Deployment, kv_blocks, legacy, tabulate
-from gpuyard.envs.perf.iteration import step_s
+from gpuyard.envs.perf import Deployment, kv_blocks, tabulate
+from gpuyard.envs.perf.serving.iteration import step_s
 
 SYSTEMS = {"H100": "H100-SXM", "H200": "H200-SXM", "B200": "B200-SXM"}
 PRECISIONS = {"bf16": "bf16", "fp8": "fp8", "fp4": "nvfp4", "int4": "int4"}

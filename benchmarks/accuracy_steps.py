@@ -15,9 +15,9 @@ import pandas as pd
 
 from gpuyard.envs.hardware.catalogue import gpu, model
 from gpuyard.envs.perf import Deployment, tabulate
-from gpuyard.envs.perf.collectives import all_reduce_s
-from gpuyard.envs.perf.host import host_s, launch_s
-from gpuyard.envs.perf.iteration import step_s
+from gpuyard.envs.perf.serving.collectives import all_reduce_s
+from gpuyard.envs.perf.serving.host import host_s, launch_s
+from gpuyard.envs.perf.serving.iteration import step_s
 
 TABLES = (
     ("RTX-4090", "Llama-3.1-8B", 1, "RTX4090/meta-llama/Llama-3.1-8B"),

@@ -30,10 +30,10 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from gpuyard.envs.hardware.catalogue import GPU, Model, gpu, model, model_from  # noqa: E402
-from gpuyard.envs.perf import internode, nccl  # noqa: E402
-from gpuyard.envs.perf.training import Breakdown, iteration  # noqa: E402
-from gpuyard.envs.perf.training_job import Layout, TrainingJob  # noqa: E402
-from gpuyard.envs.perf.training_work import hardware_flops, sequence_flops  # noqa: E402
+from gpuyard.envs.perf.network import internode, nccl  # noqa: E402
+from gpuyard.envs.perf.training.training import Breakdown, iteration  # noqa: E402
+from gpuyard.envs.perf.training.training_job import Layout, TrainingJob  # noqa: E402
+from gpuyard.envs.perf.training.training_work import hardware_flops, sequence_flops  # noqa: E402
 
 HERE = Path(__file__).resolve().parent
 MIB = 2**20

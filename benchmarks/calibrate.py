@@ -25,7 +25,7 @@ sys.path.insert(0, str(ROOT))
 from accuracy_operators import SYSTEMS, dense_points, moe_points, tpot_s  # noqa: E402
 
 from gpuyard.envs.perf import tabulate  # noqa: E402
-from gpuyard.envs.perf.constants import whole_table  # noqa: E402
+from gpuyard.envs.perf.serving.constants import whole_table  # noqa: E402
 
 TABLES = ("calibration", "moe", "host")
 FORMATS = ("bf16", "fp8", "nvfp4")

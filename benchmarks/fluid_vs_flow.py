@@ -24,7 +24,7 @@ sys.path.insert(0, str(ROOT / "tests"))
 
 from network_worlds import Kind, Net, Run  # noqa: E402
 
-from gpuyard.envs.sim.gangs.records import (  # noqa: E402
+from gpuyard.envs.engine.gangs.records import (  # noqa: E402
     BALANCED,
     CHAIN,
     CYCLIC,

@@ -23,8 +23,8 @@ from stepping import random_steps_per_cpu_s, yardstick_per_cpu_s
 
 import gpuyard  # noqa: F401
 from gpuyard.baselines import make
-from gpuyard.envs.placement_scenario import PlacementScenario
 from gpuyard.envs.scenario import from_dict, load
+from gpuyard.envs.scenario.placement import PlacementScenario
 
 PEER_STEPS_PER_S = 3_000.0  # Proximity-DRL: topology, but jobs never slow each other
 PEER_JOBS_PER_S = 0.67  # RapidNetSim, 512 GPUs

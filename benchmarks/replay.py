@@ -32,8 +32,8 @@ from numpy.typing import NDArray
 import gpuyard  # noqa: F401
 from gpuyard import baselines
 from gpuyard.envs.scenario import Scenario, Workload, from_dict
-from gpuyard.envs.workload import presets, readers
-from gpuyard.envs.workload.stream import RequestStream
+from gpuyard.envs.workload.requests import presets, readers
+from gpuyard.envs.workload.requests.stream import RequestStream
 
 PEER_REQUESTS_PER_CPU_S = 3279
 PEER_RSS_MB = 3050

@@ -27,8 +27,8 @@ sys.path.insert(0, str(ROOT))
 from gpuyard.envs.hardware.catalogue import gpu  # noqa: E402
 from gpuyard.envs.hardware.cluster import Cluster  # noqa: E402
 from gpuyard.envs.hardware.fabric import leaf_spine, pool, rail_optimised  # noqa: E402
-from gpuyard.envs.perf.internode import ROCE, Group  # noqa: E402
-from gpuyard.envs.perf.patterns import steps  # noqa: E402
+from gpuyard.envs.perf.network.internode import ROCE, Group  # noqa: E402
+from gpuyard.envs.perf.training.patterns import steps  # noqa: E402
 
 CONNECTIONS = 2
 """Per NIC and direction: NCCL doubles its rings, 16 for 8 NICs. Source: NVIDIA/nccl issue 518."""

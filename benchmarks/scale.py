@@ -23,8 +23,8 @@ import numpy as np
 
 import gpuyard  # noqa: F401
 from gpuyard.envs.observation import index
-from gpuyard.envs.placement_scenario import PlacementScenario
 from gpuyard.envs.scenario import from_dict
+from gpuyard.envs.scenario.placement import PlacementScenario
 
 SIZES = (1_024, 4_096, 16_384, 40_960, 99_968)
 JOBS_PER_GPU = 1.2

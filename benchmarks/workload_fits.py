@@ -18,11 +18,11 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from gpuyard.envs.workload.parameters import Modulation  # noqa: E402
-from gpuyard.envs.workload.prefix import hit_tokens, shared_only  # noqa: E402
-from gpuyard.envs.workload.presets import preset  # noqa: E402
-from gpuyard.envs.workload.readers import read  # noqa: E402
-from gpuyard.envs.workload.stream import RequestStream  # noqa: E402
+from gpuyard.envs.workload.requests.parameters import Modulation  # noqa: E402
+from gpuyard.envs.workload.requests.prefix import hit_tokens, shared_only  # noqa: E402
+from gpuyard.envs.workload.requests.presets import preset  # noqa: E402
+from gpuyard.envs.workload.requests.readers import read  # noqa: E402
+from gpuyard.envs.workload.requests.stream import RequestStream  # noqa: E402
 
 TRACES = {
     "azure-conv": "azure-llm-2023/AzureLLMInferenceTrace_conv_first42min.csv",

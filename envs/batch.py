@@ -10,9 +10,9 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
+from .engine.core.compile import is_warm
 from .scenario import AnyScenario
-from .sim.compile import is_warm
-from .sim.world import World
+from .world import World
 
 
 class Batch:

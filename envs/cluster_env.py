@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .cluster_view import ClusterView, Plan
+from .engine.core.records import START, STEP
 from .scenario import Scenario, load
-from .sim.world import START, STEP
 from .worlds import make_batch, placement_of
 
 Observation = dict[str, NDArray]

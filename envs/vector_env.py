@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from .cluster_env import ClusterEnv
 from .cluster_view import ClusterView, Plan
+from .engine.core.records import IDLE, START, STEP
 from .scenario import Scenario, load
-from .sim.world import IDLE, START, STEP, Outputs
+from .world import Outputs
 from .worlds import make_batch, placement_of
 
 Observation = dict[str, NDArray]

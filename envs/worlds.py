@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .placement_scenario import PlacementScenario
+from .scenario.placement import PlacementScenario
 
 if TYPE_CHECKING:
     from .batch import Batch
-    from .placement_batch import PlacementBatch
+    from .parts.gangs import PlacementBatch
     from .scenario import AnyScenario
 
 
 def make_batch(scenario: AnyScenario, num_envs: int) -> Batch:
     """Return ``num_envs`` worlds of the kind that ``scenario`` describes."""
     if isinstance(scenario, PlacementScenario):
-        from .placement_batch import PlacementBatch
+        from .parts.gangs import PlacementBatch
 
         return PlacementBatch(scenario, num_envs)
-    from .serving_batch import ServingBatch
+    from .parts.serving import ServingBatch
 
     return ServingBatch(scenario, num_envs)
 
@@ -29,7 +29,7 @@ def placement_of(batch: Batch) -> PlacementBatch:
     Raises:
         TypeError: if requests are routed in it.
     """
-    from .placement_batch import PlacementBatch
+    from .parts.gangs import PlacementBatch
 
     if not isinstance(batch, PlacementBatch):
         raise TypeError(f"scenario {batch.scenario.name!r} has no gangs to place")

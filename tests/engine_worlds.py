@@ -6,11 +6,11 @@ import numpy as np
 from reference_kv import Request
 from reference_serving import ReplicaSpec
 
-from gpuyard.envs.perf.cost_table import COST, CostTable
-from gpuyard.envs.sim.records import CONFIG, SPEC
-from gpuyard.envs.sim.serving_world import ServingWorld, Static
-from gpuyard.envs.sim.world import records
-from gpuyard.envs.workload.stream import RequestStream
+from gpuyard.envs.engine.core.records import records
+from gpuyard.envs.engine.serving.arrays import ServingWorld, Static
+from gpuyard.envs.engine.serving.records import CONFIG, SPEC
+from gpuyard.envs.perf.serving.cost_table import COST, CostTable
+from gpuyard.envs.workload.requests.stream import RequestStream
 
 
 def cost_table(rng: np.random.Generator, affine: bool, spec: ReplicaSpec) -> CostTable:

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gpuyard.envs.sim.compile import kernel
-from gpuyard.envs.sim.gangs.records import (
+from gpuyard.envs.engine.core.compile import kernel
+from gpuyard.envs.engine.core.records import records
+from gpuyard.envs.engine.gangs.records import (
     FABRIC,
     FLUID,
     FREE,
@@ -21,10 +22,16 @@ from gpuyard.envs.sim.gangs.records import (
     PHASE,
     SOURCE,
 )
-from gpuyard.envs.sim.gangs.state import GANGS
-from gpuyard.envs.sim.network.arrays import allocate, reset
-from gpuyard.envs.sim.network.engine import advance, enter, leave, next_event_s, progress, settle
-from gpuyard.envs.sim.world import records
+from gpuyard.envs.engine.network.arrays import allocate, reset
+from gpuyard.envs.engine.network.traffic import (
+    advance,
+    enter,
+    leave,
+    next_event_s,
+    progress,
+    settle,
+)
+from gpuyard.envs.engine.state import GANGS
 
 
 @dataclass(frozen=True)

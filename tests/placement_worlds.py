@@ -8,8 +8,8 @@ import gymnasium as gym
 import numpy as np
 
 import gpuyard  # noqa: F401
-from gpuyard.envs.placement_scenario import PlacementScenario
 from gpuyard.envs.scenario import from_dict
+from gpuyard.envs.scenario.placement import PlacementScenario
 
 PROFILES = {"VGG-16": 0.5, "BERT-large-512": 0.5}
 

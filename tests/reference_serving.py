@@ -22,7 +22,7 @@ from dataclasses import dataclass
 
 from reference_kv import KVBlocks, Node, Request, Served
 
-from gpuyard.envs.perf.cost_table import COST, CostTable
+from gpuyard.envs.perf.serving.cost_table import COST, CostTable
 
 
 @dataclass(frozen=True)

@@ -17,9 +17,9 @@ from reference_serving import ReplicaSpec, Result, Served, simulate, step_cost_s
 
 from gpuyard.envs.observation import CANDIDATES, CLUSTER, QUEUE, Column
 from gpuyard.envs.perf import capability
-from gpuyard.envs.perf.cost_table import CostTable
+from gpuyard.envs.perf.serving.cost_table import CostTable
 from gpuyard.envs.scenario import Scenario
-from gpuyard.envs.workload.stream import RequestStream
+from gpuyard.envs.workload.requests.stream import RequestStream
 
 MASK64 = (1 << 64) - 1
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from gpuyard.envs.sim.bundle import Bundle
-from gpuyard.envs.sim.compile import kernel
-from gpuyard.envs.sim.world import records
+from gpuyard.envs.engine.core.bundle import Bundle
+from gpuyard.envs.engine.core.compile import kernel
+from gpuyard.envs.engine.core.records import records
 
 ITEM = np.dtype([("count", "i4"), ("value", "f8")])
 THINGS = Bundle("Things", (("items", ITEM, 2), ("sizes", np.float64, 1), ("cells", np.int8, 3)))

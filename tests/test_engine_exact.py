@@ -15,7 +15,7 @@ from engine_worlds import (
 )
 from reference_serving import simulate
 
-from gpuyard.envs.sim.world import START, STEP
+from gpuyard.envs.engine.core.records import START, STEP
 
 
 def run_both(seed: int, affine: bool, grid_s: float = 0.0):

@@ -14,8 +14,8 @@ from gymnasium.vector import AutoresetMode
 from gymnasium.wrappers import FlattenObservation
 
 import gpuyard  # noqa: F401
+from gpuyard.envs.engine.serving.arrays import INFO_KEYS
 from gpuyard.envs.scenario import from_dict
-from gpuyard.envs.sim.serving_world import INFO_KEYS
 
 SMALL = {
     "replicas": [
@@ -279,8 +279,8 @@ def test_importing_the_package_stays_light() -> None:
 
 
 def test_only_the_engine_itself_counts_as_compiled(tmp_path, monkeypatch) -> None:
-    from gpuyard.envs.sim import compile as engine_cache
-    from gpuyard.envs.sim.decisions import run_batch
+    from gpuyard.envs.engine.core import compile as engine_cache
+    from gpuyard.envs.engine.decide.route import run_batch
 
     monkeypatch.setattr(engine_cache, "CACHE_FOLDER", tmp_path)
     (tmp_path / "conversations.generate-20.py311.nbi").touch()

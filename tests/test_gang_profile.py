@@ -9,13 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gpuyard.envs.hardware.catalogue import gpu, model, model_names
-from gpuyard.envs.perf import internode, patterns, profiles, training, vclos
-from gpuyard.envs.perf.communication import communications
-from gpuyard.envs.perf.gang_layout import USABLE, default_job, memory_bytes
-from gpuyard.envs.perf.gang_phases import CHAIN, CYCLIC, XOR, spaced
-from gpuyard.envs.perf.gang_profile import communication_s, names, profile, speed
-from gpuyard.envs.perf.internode import Network
-from gpuyard.envs.perf.training_job import Layout, TrainingJob
+from gpuyard.envs.perf.network import internode
+from gpuyard.envs.perf.network.internode import Network
+from gpuyard.envs.perf.training import patterns, profiles, training, vclos
+from gpuyard.envs.perf.training.communication import communications
+from gpuyard.envs.perf.training.gang_layout import USABLE, default_job, memory_bytes
+from gpuyard.envs.perf.training.gang_phases import CHAIN, CYCLIC, XOR, spaced
+from gpuyard.envs.perf.training.gang_profile import communication_s, names, profile, speed
+from gpuyard.envs.perf.training.training_job import Layout, TrainingJob
 
 H100 = (8, 50e9, 450e9, "H100-SXM")
 STUDY = (4, 12.5e9, 125e9, "V100-32")  # 4 GPUs a server, 100 Gbit/s, 1000 Gbit/s inside

@@ -4,14 +4,7 @@ import math
 
 import pytest
 
-from gpuyard.envs.hardware.catalogue import (
-    gpu,
-    gpu_from,
-    gpu_names,
-    model,
-    model_from,
-    model_names,
-)
+from gpuyard.envs.hardware.catalogue import gpu, gpu_from, gpu_names, model, model_from, model_names
 
 PUBLISHED_B = {  # model cards and papers: parameters, active parameters, in billions
     "Llama-2-7B": (6.74, 6.74),

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 import gpuyard  # noqa: F401
 from gpuyard.envs.cluster_env import ClusterEnv
+from gpuyard.envs.engine.serving.arrays import ServingWorld
 from gpuyard.envs.scenario import Scenario, Workload, from_dict
-from gpuyard.envs.sim.serving_world import ServingWorld
-from gpuyard.envs.workload.presets import PRESETS
+from gpuyard.envs.workload.requests.presets import PRESETS
 
 FEW = settings(
     max_examples=80,

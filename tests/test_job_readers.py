@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gpuyard.envs.workload.jobs.readers import FORMATS, TraceError, read
-from gpuyard.envs.workload.table import TraceWarning
+from gpuyard.envs.workload.trace_file import TraceWarning
 
 FILES = {
     "plain": """arrival_s,gpus,duration_s

@@ -1,7 +1,6 @@
 """Generators of jobs and the [jobs] table: published numbers, properties, bad input."""
 
 import math
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -9,14 +8,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gpuyard.envs.checks import ScenarioError
 from gpuyard.envs.hardware.clusters import cluster
-from gpuyard.envs.perf.vclos import PANGU, SHARES
+from gpuyard.envs.perf.training.vclos import PANGU, SHARES
+from gpuyard.envs.scenario.checks import ScenarioError
+from gpuyard.envs.scenario.jobs import read_jobs
 from gpuyard.envs.workload.jobs import vclos
 from gpuyard.envs.workload.jobs.arrivals import Arrivals
 from gpuyard.envs.workload.jobs.durations import from_quantiles, lognormal_mixture
 from gpuyard.envs.workload.jobs.presets import PRESETS, preset
-from gpuyard.envs.workload.jobs.source import read_jobs
 
 HERE = Path(".")
 
@@ -191,7 +190,6 @@ def fits(data_dir):
     for folder in needed:
         if not (data_dir / "traces" / folder).is_dir():
             pytest.skip(f"no traces at {data_dir / 'traces' / folder}")
-    sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
     import job_fits
 
     job_fits.TRACES = data_dir / "traces"

@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from network_worlds import Kind, Net, Run
 
-from gpuyard.envs.sim.gangs.records import (
+from gpuyard.envs.engine.gangs.records import (
     CHAIN,
     CYCLIC,
     ECMP,

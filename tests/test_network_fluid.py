@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
+from fluid_vs_flow import CASES, compare
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from network_worlds import Kind, Net, Run
 
-from gpuyard.envs.sim.gangs.records import CHAIN, ECMP, FLOW, FLUID, SOURCE
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
-
-from fluid_vs_flow import CASES, compare
+from gpuyard.envs.engine.gangs.records import CHAIN, ECMP, FLOW, FLUID, SOURCE
 
 ONE_LINK = Net(leafs=2, nodes_per_leaf=4, gpus_per_node=1, uplinks=1, spines=1)
 

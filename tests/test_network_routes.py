@@ -8,7 +8,16 @@ import numpy as np
 import pytest
 from network_worlds import Kind, Net, Run
 
-from gpuyard.envs.sim.gangs.records import BALANCED, CHAIN, CYCLIC, ECMP, FLOW, FLUID, SOURCE, XOR
+from gpuyard.envs.engine.gangs.records import (
+    BALANCED,
+    CHAIN,
+    CYCLIC,
+    ECMP,
+    FLOW,
+    FLUID,
+    SOURCE,
+    XOR,
+)
 
 
 def uplink_weights(run: Run) -> np.ndarray:

@@ -13,7 +13,7 @@ from slow_observer import Decision, Observer, Play
 import gpuyard  # noqa: F401
 from gpuyard.envs.observation import CANDIDATES, CLUSTER, QUEUE, index, read
 from gpuyard.envs.perf import tabulate
-from gpuyard.envs.perf.cost_table import CostTable
+from gpuyard.envs.perf.serving.cost_table import CostTable
 from gpuyard.envs.scenario import Scenario, Workload, from_dict
 
 HARDWARE = [

@@ -1,13 +1,8 @@
 """The accuracy that the project promises, on measured data; see docs/accuracy.md."""
 
-import sys
-from pathlib import Path
-
-import pytest
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
 import accuracy_kernels as kernels
 import accuracy_operators as operators
+import pytest
 
 # Median and 90th percentile of the reference study's fits on its own subsets of the same tables,
 # in %; other subsets and held-out halves move them by about a quarter.

@@ -1,18 +1,16 @@
 """Collectives of training jobs: measured curves, closed forms, flows and hash collisions."""
 
 import math
-import sys
-from pathlib import Path
 
+import accuracy_training as accuracy
+import ecmp_closed_form as ecmp
 import numpy as np
 import pytest
 
 from gpuyard.envs.hardware.catalogue import gpu
-from gpuyard.envs.perf import ecmp, internode, nccl, nccl_tuning, patterns, vclos
-from gpuyard.envs.perf.internode import Group, Network
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
-import accuracy_training as accuracy
+from gpuyard.envs.perf.network import internode, nccl, nccl_tuning
+from gpuyard.envs.perf.network.internode import Group, Network
+from gpuyard.envs.perf.training import patterns, vclos
 
 MIB = 2**20
 # NCCL all-reduce on 8 x H100, time in us. Source: NVIDIA dgxc-benchmarking, nccl/README.
@@ -195,7 +193,7 @@ def test_every_rank_sends_the_optimal_volume(op, algorithm, passes, shape):
 @pytest.mark.parametrize("op", ["all_reduce", "all_gather", "all_to_all"])
 @pytest.mark.parametrize("shape", [(8, 2), (4, 8), (2, 6)])
 def test_flows_put_on_the_nics_what_the_closed_form_says(op, shape):
-    from gpuyard.envs.perf.communication import Communication
+    from gpuyard.envs.perf.training.communication import Communication
 
     where = Group(*shape)
     part = Communication("dp", op, where, 1, 1e9, 1)

@@ -8,10 +8,10 @@ import pytest
 
 from gpuyard.envs.hardware.catalogue import gpu, gpu_names, model
 from gpuyard.envs.perf import Deployment, capability, kv_blocks, tabulate
-from gpuyard.envs.perf.capability import Capability
-from gpuyard.envs.perf.cost_table import COST
-from gpuyard.envs.perf.iteration import decode_s, head_s, linear_s, prefill_s, step_s
-from gpuyard.envs.perf.memory import rank_kv_bytes_per_token, rank_weight_bytes
+from gpuyard.envs.perf.serving.capability import Capability
+from gpuyard.envs.perf.serving.cost_table import COST
+from gpuyard.envs.perf.serving.iteration import decode_s, head_s, linear_s, prefill_s, step_s
+from gpuyard.envs.perf.serving.kv_capacity import rank_kv_bytes_per_token, rank_weight_bytes
 
 LLAMA = Deployment(gpu("H100-SXM"), model("Llama-3-8B"))
 

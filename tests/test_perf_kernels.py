@@ -2,16 +2,16 @@
 
 import math
 
+import legacy
 import numpy as np
 import pytest
 
 from gpuyard.envs.hardware.catalogue import gpu, gpu_from, model
-from gpuyard.envs.perf import legacy
-from gpuyard.envs.perf.attention import decode_gqa, decode_mla, prefill_gqa
-from gpuyard.envs.perf.collectives import all_reduce_s, link_bytes_per_s
-from gpuyard.envs.perf.constants import constants
-from gpuyard.envs.perf.gemm import gemm_s, kernel_s
-from gpuyard.envs.perf.moe import experts_s
+from gpuyard.envs.perf.serving.attention import decode_gqa, decode_mla, prefill_gqa
+from gpuyard.envs.perf.serving.collectives import all_reduce_s, link_bytes_per_s
+from gpuyard.envs.perf.serving.constants import constants
+from gpuyard.envs.perf.serving.gemm import gemm_s, kernel_s
+from gpuyard.envs.perf.serving.moe import experts_s
 
 PLAIN = gpu_from(
     "plain",

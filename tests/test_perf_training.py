@@ -1,27 +1,24 @@
 """Training iterations: FLOP counts, hand calculations, published runs, regularities, bad input."""
 
-import sys
 from dataclasses import fields, replace
-from pathlib import Path
 
+import accuracy_training as accuracy
 import numpy as np
 import pytest
 
 from gpuyard.envs.hardware.catalogue import gpu, model, model_from
-from gpuyard.envs.perf import internode, patterns, profiles, training
-from gpuyard.envs.perf.communication import communications
-from gpuyard.envs.perf.internode import Network
-from gpuyard.envs.perf.training import iteration
-from gpuyard.envs.perf.training_job import Layout, TrainingJob
-from gpuyard.envs.perf.training_work import (
+from gpuyard.envs.perf.network import internode
+from gpuyard.envs.perf.network.internode import Network
+from gpuyard.envs.perf.training import patterns, profiles, training
+from gpuyard.envs.perf.training.communication import communications
+from gpuyard.envs.perf.training.training import iteration
+from gpuyard.envs.perf.training.training_job import Layout, TrainingJob
+from gpuyard.envs.perf.training.training_work import (
     hardware_flops,
     sequence_flops,
     slowest_stage,
     stage_work,
 )
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
-import accuracy_training as accuracy
 
 GPT3 = TrainingJob(
     gpu=gpu("H100-SXM"),

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from gpuyard.envs.engine.gangs.arrays import INFO_KEYS
 from gpuyard.envs.observation import PLACEMENT_TABLES
-from gpuyard.envs.sim.gangs.world import INFO_KEYS
 
 PAGE = (Path(__file__).parents[1] / "docs" / "placement.md").read_text()
 

@@ -12,8 +12,8 @@ from placement_worlds import PROFILES, make, play, random_action, small
 
 from gpuyard.envs.cluster_view import Plan
 from gpuyard.envs.observation import PLACEMENT_TABLES, TABLES, index, read
-from gpuyard.envs.placement_scenario import PLACEMENT_TERMS
 from gpuyard.envs.scenario import ScenarioError, from_dict
+from gpuyard.envs.scenario.placement import PLACEMENT_TERMS
 
 SMALL = small()
 

@@ -7,7 +7,7 @@ import pytest
 from reference_kv import Request
 from reference_serving import Counts, ReplicaSpec, Result, observe, simulate, step_cost_s
 
-from gpuyard.envs.perf.cost_table import COST, CostTable
+from gpuyard.envs.perf.serving.cost_table import COST, CostTable
 
 SPEC = ReplicaSpec(max_num_seqs=8, max_num_batched_tokens=64, kv_blocks=100, block_size=16)
 

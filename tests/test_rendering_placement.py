@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from views import make_view
 
-from gpuyard.envs import rendering_placement as rendering
 from gpuyard.envs.hardware.clusters import BLUEPRINTS, cluster
+from gpuyard.envs.rendering import cluster as rendering
 
 
 def small():

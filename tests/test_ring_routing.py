@@ -1,15 +1,9 @@
 """The ring on 64 GPUs: planned routes against ECMP, and the count of hash collisions."""
 
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
-
-from gpuyard.envs.perf.ecmp import expected_max_load
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
 import ring_routing as ring
+from ecmp_closed_form import expected_max_load
 
 
 @pytest.fixture(scope="module")

@@ -12,9 +12,9 @@ import pytest
 
 import gpuyard  # noqa: F401
 from gpuyard.envs.hardware import catalogue
-from gpuyard.envs.placement_scenario import PlacementScenario
 from gpuyard.envs.scenario import AnyScenario, ScenarioError, from_dict, load, names
-from gpuyard.envs.workload.table import TraceError
+from gpuyard.envs.scenario.placement import PlacementScenario
+from gpuyard.envs.workload.trace_file import TraceError
 
 REPLICA = {"gpu": "A100-80", "model": "Llama-3-8B"}
 BASE = {"replicas": [REPLICA], "workload": {"num_requests": 8}}

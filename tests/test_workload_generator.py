@@ -13,17 +13,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gpuyard.envs.workload.generator import Generator
-from gpuyard.envs.workload.parameters import (
+from gpuyard.envs.workload.requests.generator import Generator
+from gpuyard.envs.workload.requests.parameters import (
     KNOTS_P,
     Bursts,
     Clients,
     Conversation,
     Modulation,
 )
-from gpuyard.envs.workload.prefix import hit_tokens, shared_only
-from gpuyard.envs.workload.presets import PRESETS, fits, hour_profile, preset
-from gpuyard.envs.workload.readers import read
+from gpuyard.envs.workload.requests.prefix import hit_tokens, shared_only
+from gpuyard.envs.workload.requests.presets import PRESETS, fits, hour_profile, preset
+from gpuyard.envs.workload.requests.readers import read
 
 KNOTS = tuple(np.geomspace(10, 2000, len(KNOTS_P)).tolist())
 TALK = Conversation((0.5, 0.7), KNOTS, 1.0, 1.0, reply_token_s=0.01, edit_prob=0.3)
@@ -150,7 +150,7 @@ def test_same_seed_same_bytes(name):
 
 def test_same_bytes_in_another_process_and_without_the_compiler():
     code = (
-        "import numpy as np, zlib; from gpuyard.envs.workload.presets import preset;"
+        "import numpy as np, zlib; from gpuyard.envs.workload.requests.presets import preset;"
         "s = preset('chat').sample(np.random.default_rng(0), 300);"
         "print([zlib.crc32(c.tobytes()) for c in (s.arrival_s, s.prompt_tokens, s.prefix_ids)])"
     )

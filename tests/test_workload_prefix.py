@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gpuyard.envs.workload.prefix import chain, densify, hit_tokens, shared_only
-from gpuyard.envs.workload.stream import RequestStream
-from gpuyard.envs.workload.transform import scale_rate, window
+from gpuyard.envs.workload.requests.prefix import chain, densify, hit_tokens, shared_only
+from gpuyard.envs.workload.requests.stream import RequestStream
+from gpuyard.envs.workload.requests.transform import scale_rate, window
 
 BLOCK = 4
 

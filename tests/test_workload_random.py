@@ -4,8 +4,15 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from gpuyard.envs.sim.compile import kernel
-from gpuyard.envs.sim.random import exponential, gamma, next_u64, normal, seed_state, uniform
+from gpuyard.envs.engine.core.compile import kernel
+from gpuyard.envs.engine.core.random import (
+    exponential,
+    gamma,
+    next_u64,
+    normal,
+    seed_state,
+    uniform,
+)
 
 
 @kernel

@@ -8,9 +8,9 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from gpuyard.envs.workload.prefix import hit_tokens, shared_only
-from gpuyard.envs.workload.readers import TraceError, TraceWarning, detect, read
-from gpuyard.envs.workload.readers.mooncake import spread_grid
+from gpuyard.envs.workload.requests.prefix import hit_tokens, shared_only
+from gpuyard.envs.workload.requests.readers import TraceError, TraceWarning, detect, read
+from gpuyard.envs.workload.requests.readers.mooncake import spread_grid
 
 
 @pytest.fixture

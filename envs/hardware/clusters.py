@@ -10,8 +10,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from gpuyard.envs.checks import ScenarioError
-
 from .catalogue import gpu
 from .cells import did_you_mean
 from .cluster import Cluster, Pool
@@ -148,7 +146,7 @@ def clos_16k() -> Blueprint:
 def large(num_gpus: int) -> Blueprint:
     """Any number of H100, for studies of scale: leafs of 16 nodes, pods of 32 leafs, 2:1 twice."""
     if num_gpus < 8 or num_gpus % 8:
-        raise ScenarioError(f"cluster.num_gpus = {num_gpus!r}: give a multiple of 8")
+        raise ValueError(f"cluster.num_gpus = {num_gpus!r}: give a multiple of 8")
     return Blueprint(
         pools=(pool(gpu("H100-SXM"), nodes=num_gpus // 8),),
         fabric=FabricPlan(
@@ -182,18 +180,18 @@ def blueprint(name: str, num_gpus: int | None = None) -> Blueprint:
     """Return the blueprint called ``name``; "large" has ``num_gpus`` GPUs.
 
     Raises:
-        ScenarioError: naming the field, its value and the remedy.
+        ValueError: naming the field, its value and the remedy.
     """
     if name == "large":
         if num_gpus is None:
-            raise ScenarioError('cluster.preset = "large": say how large with cluster.num_gpus')
+            raise ValueError('cluster.preset = "large": say how large with cluster.num_gpus')
         return large(num_gpus)
     if name not in BLUEPRINTS:
         near = difflib.get_close_matches(name, BLUEPRINTS, n=3, cutoff=0.5)
         hint = did_you_mean(near, [*BLUEPRINTS, "large"])
-        raise ScenarioError(f"cluster.preset = {name!r}: {hint}")
+        raise ValueError(f"cluster.preset = {name!r}: {hint}")
     if num_gpus is not None:
-        raise ScenarioError(f'cluster.num_gpus = {num_gpus!r}: only with preset = "large"')
+        raise ValueError(f'cluster.num_gpus = {num_gpus!r}: only with preset = "large"')
     return BLUEPRINTS[name]()
 
 
@@ -201,7 +199,7 @@ def cluster(name: str, num_gpus: int | None = None, **fabric: Any) -> Cluster:
     """Return the cluster called ``name``, with other fields of its fabric plan if given.
 
     Raises:
-        ScenarioError: naming the field, its value and the remedy.
+        ValueError: naming the field, its value and the remedy.
     """
     found = blueprint(name, num_gpus)
     return build(found.pools, replace(found.fabric, **fabric), name, found.source)

@@ -44,7 +44,7 @@ def pool(
     talk over PCIe. ``where`` names the pool in errors.
 
     Raises:
-        ScenarioError: naming the field, its value and the remedy.
+        ValueError: naming the field, its value and the remedy.
     """
     bridged = gpu.scale_up == "bridge"
     gpus = gpus_per_node if gpus_per_node is not None else 8 if bridged else gpu.scale_up_domain
@@ -87,7 +87,7 @@ def build(pools: Sequence[Pool], plan: FabricPlan, name: str, source: str = "") 
     """Return the cluster of these pools under the fabric that ``plan`` describes.
 
     Raises:
-        ScenarioError: naming the field, its value and the remedy.
+        ValueError: naming the field, its value and the remedy.
     """
     pools = tuple(pools)
     check_plan(pools, plan)

@@ -6,8 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gpuyard.envs.checks import ScenarioError
-
 from .cluster import Pool
 
 GBIT = 1e9 / 8
@@ -65,22 +63,22 @@ def check_pool(each: Pool, where: str) -> None:
     for field in ("nodes", "gpus_per_node", "nics_per_node"):
         value = getattr(each, field)
         if not _whole(value) or value < 1:
-            raise ScenarioError(f"{where}.{field} = {value!r} must be a whole number >= 1")
+            raise ValueError(f"{where}.{field} = {value!r} must be a whole number >= 1")
     if not _whole(each.nodes_per_leaf) or each.nodes_per_leaf < 0:
         value = each.nodes_per_leaf
-        raise ScenarioError(f"{where}.nodes_per_leaf = {value!r}: give 1 or more, or leave it out")
+        raise ValueError(f"{where}.nodes_per_leaf = {value!r}: give 1 or more, or leave it out")
     for field, value in (
         ("nic_gbit", each.nic_bytes_per_s / GBIT),
         ("scale_up_gbps", each.scale_up_bytes_per_s / 1e9),
     ):
         if not 0 < value < float("inf"):
-            raise ScenarioError(f"{where}.{field} = {value:g} carries nothing: give a rate > 0")
+            raise ValueError(f"{where}.{field} = {value:g} carries nothing: give a rate > 0")
 
 
 def check_plan(pools: tuple[Pool, ...], plan: FabricPlan) -> None:
     """Refuse plans that do not make a connected fabric."""
     if not pools:
-        raise ScenarioError("cluster: no pools; give at least one [[cluster.pools]] table")
+        raise ValueError("cluster: no pools; give at least one [[cluster.pools]] table")
     for each in pools:
         check_pool(each, f"cluster.pools of {each.gpu.name}")
     if plan.kind not in KINDS:
@@ -121,7 +119,7 @@ def _checkrails_of(pools: tuple[Pool, ...], plan: FabricPlan) -> None:
                 f"every rail needs as many of the {each.gpus_per_node} GPUs and "
                 f"{each.nics_per_node} NICs of a {each.gpu.name} node; give a divisor of both"
             )
-            raise ScenarioError(f"cluster.fabric.rails = {rails}: {remedy}")
+            raise ValueError(f"cluster.fabric.rails = {rails}: {remedy}")
 
 
 def _check_connected(pools: tuple[Pool, ...], plan: FabricPlan) -> None:
@@ -152,6 +150,6 @@ def _whole(value: object) -> bool:
     return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
 
 
-def fabric_error(plan: FabricPlan, field: str, remedy: str) -> ScenarioError:
+def fabric_error(plan: FabricPlan, field: str, remedy: str) -> ValueError:
     """Return the error to raise for one field."""
-    return ScenarioError(f"cluster.fabric.{field} = {getattr(plan, field)!r}: {remedy}")
+    return ValueError(f"cluster.fabric.{field} = {getattr(plan, field)!r}: {remedy}")

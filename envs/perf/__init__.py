@@ -1,8 +1,8 @@
 """Analytic costs: the time of an LLM iteration, its memory, and what a replica can serve."""
 
-from .capability import Capability, capability
-from .deployment import Deployment
-from .memory import kv_blocks
-from .tabulate import tabulate
+from .serving.capability import Capability, capability
+from .serving.deployment import Deployment
+from .serving.kv_capacity import kv_blocks
+from .serving.tabulate import tabulate
 
 __all__ = ["Capability", "Deployment", "capability", "kv_blocks", "tabulate"]

@@ -1,1 +1,1 @@
-"""Request streams: trace readers, fitted generators and what is done with a stream."""
+"""What arrives: requests and training jobs, generated or read from public traces."""

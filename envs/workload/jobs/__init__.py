@@ -1,1 +1,1 @@
-"""Jobs: streams of gangs from traces and generators."""
+"""Training jobs: readers of job lists, fitted generators, windows."""

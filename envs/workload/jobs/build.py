@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..table import Table, TraceError, warn
+from ..trace_file import Table, TraceError, warn
 from .stream import JobStream
 
 UNKNOWN = -1  # profile of a job whose trace does not say what it trains

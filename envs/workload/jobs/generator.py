@@ -17,7 +17,7 @@ class Kind(NamedTuple):
     """What a job of a class trains.
 
     Attributes:
-        profile: name that :func:`gpuyard.envs.perf.gang_profile.profile` knows.
+        profile: name that :func:`gpuyard.envs.perf.training.gang_profile.profile` knows.
         share: of the class's jobs.
         compute: share of the run time that the class's ``durations`` stand for; 1: all of it.
     """

@@ -11,7 +11,7 @@
 | `spot-like` | Alibaba spot GPUs 2026: 89 % high priority, 6 % run for days | of the trace |
 
 The last five are fitted (``fits.toml``, docs/jobs.md) but for what they train, which no trace says:
-:mod:`.kinds`, and language models in `acme-like`.
+:func:`kinds_of`, and language models in `acme-like`.
 """
 
 from __future__ import annotations
@@ -24,11 +24,18 @@ from functools import cache, partial
 from importlib.resources import files
 from typing import Any
 
-from . import kinds, vclos
+from . import vclos
 from .arrivals import Arrivals
 from .durations import Durations, from_quantiles, lognormal_mixture
 from .generator import JobGenerator, Kind, SizeClass
 
+SMALL = (Kind("ResNet-50", 0.3), Kind("VGG-16", 0.3), Kind("BERT-large-512", 0.4))
+LARGE = (
+    Kind("VGG-16", 0.2),
+    Kind("BERT-large-512", 0.3),
+    Kind("vclos/BERT-b16/ring", 0.2),
+    Kind("vclos/Pangu/pairwise", 0.3),
+)
 MIXED_MEDIUM = (  # 8 and 16 GPUs of 80 GB
     Kind("VGG-16", 0.15),
     Kind("BERT-large-512", 0.2),
@@ -45,6 +52,16 @@ MIXED_LARGE = (  # from 32 on
     Kind("vclos/Pangu/pairwise", 0.3),
 )
 LANGUAGE_MODELS = (Kind("Llama-2-7B", 0.4), Kind("Llama-3-8B", 0.3), Kind("Llama-2-13B", 0.3))
+
+
+def kinds_of(gpus: int) -> tuple[Kind, ...]:
+    """Return what jobs of this size train where no trace says so: a choice, not a measurement.
+
+    All of these run on any number of GPUs of any type. Jobs of fewer than 8 GPUs are CNNs and BERT;
+    larger ones all-reduce more, and three of ten exchange data all to all, as large models with
+    experts or embedding tables do (shares of the vClos study, which names its patterns like this).
+    """
+    return SMALL if gpus < 8 else LARGE
 
 
 def preset(name: str) -> JobGenerator:
@@ -72,7 +89,7 @@ def _mixed() -> JobGenerator:
     of it to models that slow down when they share links. Language models need GPUs of 80 GB.
     """
     classes = (
-        SizeClass((1, 2, 4), (0.12, 0.09, 0.13), _around(900.0), kinds.SMALL),
+        SizeClass((1, 2, 4), (0.12, 0.09, 0.13), _around(900.0), SMALL),
         SizeClass((8, 16), (0.24, 0.17), _around(1500.0), MIXED_MEDIUM),
         SizeClass((32, 64, 128), (0.13, 0.08, 0.04), _around(2400.0), MIXED_LARGE),
     )
@@ -101,7 +118,7 @@ def _fitted(name: str) -> JobGenerator:
             (gpus,),
             (share,),
             next(durations for up_to, durations in times if gpus <= up_to),
-            LANGUAGE_MODELS if name == "acme" and gpus >= 8 else kinds.kinds_of(gpus),
+            LANGUAGE_MODELS if name == "acme" and gpus >= 8 else kinds_of(gpus),
         )
         for gpus, share in zip(fit["gpus"], fit["shares"], strict=True)
     )

@@ -8,7 +8,7 @@ import numpy as np
 
 from .build import UNKNOWN
 from .generator import Kind
-from .kinds import kinds_of
+from .presets import kinds_of
 from .stream import JobStream
 
 _SEED = 0  # what a job trains stays the same from episode to episode

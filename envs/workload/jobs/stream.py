@@ -22,7 +22,7 @@ class JobStream:
         priority: float32 (J,), 0 lowest, 1 highest.
         tenant: int16 (J,), numbered from 0.
         pool: int16 (J,), the only pool it runs on, -1: any.
-        profiles: names that :func:`gpuyard.envs.perf.gang_profile.profile` knows.
+        profiles: names that :func:`gpuyard.envs.perf.training.gang_profile.profile` knows.
         tenants: names.
     """
 

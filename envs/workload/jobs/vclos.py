@@ -15,8 +15,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from gpuyard.envs.perf.vclos import PANGU, SHARES
-
+from ...perf.training.vclos import PANGU, SHARES
 from .arrivals import Arrivals
 from .durations import Durations, from_quantiles
 from .generator import JobGenerator, Kind, SizeClass

@@ -12,7 +12,7 @@ import csv
 from pathlib import Path
 from types import ModuleType
 
-from ...table import TraceError, open_text
+from ...trace_file import TraceError, open_text
 from ..stream import JobStream
 from . import acme, helios, openb, pai, philly, philly_gavel, plain, spot, swf
 

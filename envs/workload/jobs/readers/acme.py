@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ...table import Table, TraceError, read_csv
+from ...trace_file import Table, TraceError, read_csv
 from ..build import build, counts, keep, stamps
 from ..stream import JobStream
 

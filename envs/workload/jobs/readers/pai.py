@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ...table import Table, TraceError, read_csv
+from ...trace_file import Table, TraceError, read_csv
 from ..build import build, keep
 from ..stream import JobStream
 

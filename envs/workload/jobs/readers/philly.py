@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ...table import read_csv
+from ...trace_file import read_csv
 from ..build import build, counts, seconds, stamps
 from ..stream import JobStream
 

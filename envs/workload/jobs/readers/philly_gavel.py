@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ...table import TraceError, read_csv
+from ...trace_file import TraceError, read_csv
 from ..build import build, counts, seconds
 from ..stream import JobStream
 

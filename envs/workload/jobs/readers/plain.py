@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ...table import read_csv
+from ...trace_file import read_csv
 from ..build import between, build, counts, seconds
 from ..stream import JobStream
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ...table import Table, TraceError, open_text
+from ...trace_file import Table, TraceError, open_text
 from ..build import build, keep
 from ..stream import JobStream
 

@@ -1,0 +1,1 @@
+"""The compiled world: records, parts and the clock that moves them."""

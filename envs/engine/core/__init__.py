@@ -1,0 +1,1 @@
+"""The ground floor: compiling, bundles of arrays, records, random numbers, heaps."""

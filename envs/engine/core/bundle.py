@@ -1,0 +1,184 @@
+"""All arrays of a batch of worlds as one address, so that passing them around costs nothing.
+
+A tuple of seventy arrays as an argument means five hundred machine words for every function, to
+compile and to copy. A bundle is one word: the address of a table that holds, field by field, an
+array's address and shape. ``w.jobs`` reads them there and is the array, in place and without an
+owner; the caller keeps the arrays alive. Without the compiler it is a named tuple of arrays.
+"""
+
+from __future__ import annotations
+
+import collections
+import ctypes
+import math
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import carray, njit, types
+from numba.core import cgutils
+from numba.core.datamodel import models
+from numba.core.datamodel.registry import register_default
+from numba.core.typing.templates import AttributeTemplate, infer_getattr
+from numba.extending import intrinsic, lower_getattr_generic
+from numba.np.arrayobj import populate_array
+from numba.np.numpy_support import from_dtype
+from numpy.typing import NDArray
+
+from .compile import DISABLE_JIT
+
+WORD = ir.IntType(64)
+
+
+def _as_pointer(typing_context: Any, address: Any) -> Any:
+    """Turn an integer address into a pointer."""
+
+    def build(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.inttoptr(args[0], context.get_value_type(types.voidptr))
+
+    return types.voidptr(types.int64), build
+
+
+_pointer: Any = intrinsic(_as_pointer)
+
+
+@njit(inline="always")
+def _compiled_array_at(address, shape, dtype):
+    return carray(_pointer(address), shape, dtype)
+
+
+def _plain_array_at(address: int, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """Do the same without the compiler, as records whose fields are attributes."""
+    size = math.prod(shape) * np.dtype(dtype).itemsize
+    bytes_: Any = (ctypes.c_byte * size).from_address(int(address))
+    array: Any = np.frombuffer(bytes_, np.dtype(dtype)).reshape(shape)
+    return array.view(np.recarray) if array.dtype.names else array
+
+
+# array_at(address, shape, dtype): the C-contiguous array that lies at ``address``
+array_at: Any = _plain_array_at if DISABLE_JIT else _compiled_array_at
+
+
+class Field:
+    """One array of a bundle.
+
+    Attributes:
+        name: attribute of the bundle.
+        dtype: NumPy dtype of its items.
+        ndim: number of axes.
+        slot: where its address stands in the table; its shape follows.
+    """
+
+    def __init__(self, name: str, dtype: np.dtype, ndim: int, slot: int) -> None:
+        self.name, self.dtype, self.ndim, self.slot = name, np.dtype(dtype), ndim, slot
+
+
+class Bundle:
+    """The fields of a kind of world, and how its table is written and read.
+
+    Args:
+        name: of the bundle's type.
+        fields: (name, dtype, number of axes) of every array.
+    """
+
+    def __init__(self, name: str, fields: tuple[tuple[str, Any, int], ...]) -> None:
+        self.name = name
+        self.fields: dict[str, Field] = {}
+        slot = 0
+        for field, dtype, ndim in fields:
+            self.fields[field] = Field(field, dtype, ndim, slot)
+            slot += 1 + ndim
+        self.size = slot
+        named_tuple: Any = collections.namedtuple  # its fields are known at run time only
+        self.tuple = named_tuple(name, list(self.fields))
+        self.at = self._arrays_at if DISABLE_JIT else _compiled_at(BundleType(name, self))
+
+    def table(self, arrays: dict[str, NDArray[Any]]) -> NDArray[np.int64]:
+        """Return the table of these arrays; fields that are missing are to be set later."""
+        table = np.zeros(self.size, np.int64)
+        for name, field in self.fields.items():
+            if name in arrays:
+                array = arrays[name]
+                assert array.dtype == field.dtype and array.ndim == field.ndim, name
+                assert array.flags.c_contiguous, name
+                table[field.slot : field.slot + 1 + field.ndim] = array.ctypes.data, *array.shape
+        return table
+
+    def _arrays_at(self, address: int) -> Any:
+        """Return the arrays themselves, for code that runs without the compiler."""
+        table = array_at(address, (self.size,), np.dtype(np.int64))
+        arrays = {}
+        for name, field in self.fields.items():
+            where, *shape = table[field.slot : field.slot + 1 + field.ndim].tolist()
+            arrays[name] = array_at(where, tuple(shape), field.dtype)
+        return self.tuple(**arrays)
+
+
+class BundleType(types.Type):
+    """The compiler's type of a bundle."""
+
+    def __init__(self, name: str, bundle: Bundle) -> None:
+        self.slots = {
+            field.name: (field.slot, types.Array(from_dtype(field.dtype), field.ndim, "C"))
+            for field in bundle.fields.values()
+        }
+        super().__init__(name=f"Bundle({name})")
+
+
+@register_default(BundleType)
+class _BundleModel(models.PrimitiveModel):
+    def __init__(self, manager: Any, kind: Any) -> None:
+        super().__init__(manager, kind, WORD)
+
+
+@infer_getattr
+class _BundleAttributes(AttributeTemplate):
+    key = BundleType
+
+    def generic_resolve(self, kind: Any, name: str) -> Any:  # type: ignore[override]
+        return kind.slots[name][1] if name in kind.slots else None
+
+
+@lower_getattr_generic(BundleType)
+def _lower_attribute(context: Any, builder: Any, kind: BundleType, value: Any, name: str) -> Any:
+    """Build the array that a field stands for from its address and shape in the table."""
+    slot, array_type = kind.slots[name]
+    table = builder.inttoptr(value, WORD.as_pointer())
+
+    def word(offset: int) -> Any:
+        loaded = builder.load(builder.gep(table, [ir.Constant(WORD, slot + offset)]))
+        # the table stays as it is while compiled code runs, so one load will do
+        loaded.set_metadata("invariant.load", builder.module.add_metadata([]))
+        return loaded
+
+    item = context.get_abi_sizeof(context.get_data_type(array_type.dtype))
+    shape = [word(1 + axis) for axis in range(array_type.ndim)]
+    strides = [ir.Constant(WORD, item)]
+    for length in reversed(shape[1:]):
+        strides.insert(0, builder.mul(strides[0], length, flags=("nsw",)))
+    pointer = builder.inttoptr(word(0), context.get_data_type(array_type.dtype).as_pointer())
+    array = context.make_array(array_type)(context, builder)
+    populate_array(
+        array,
+        data=pointer,
+        shape=cgutils.pack_array(builder, shape),
+        strides=cgutils.pack_array(builder, strides),
+        itemsize=ir.Constant(WORD, item),
+        meminfo=None,
+    )
+    return array._getvalue()
+
+
+def _compiled_at(kind: BundleType) -> Any:
+    """Return a compiled function that takes a table's address for a bundle."""
+
+    def typed(typing_context: Any, address: Any) -> Any:
+        return kind(types.int64), lambda context, builder, signature, args: args[0]
+
+    cast: Any = intrinsic(typed)
+
+    @njit(inline="always")
+    def at(address):
+        return cast(address)
+
+    return at

@@ -1,0 +1,267 @@
+"""Fill the observation of one environment from its records.
+
+Rows are filled with raw quantities in the order of :mod:`gpuyard.envs.observation`, whose scales
+then squash them; a test holds the order against a slow reading of the state, column by column.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from ...observation import CANDIDATES, CLUSTER, QUEUE
+from ..core.compile import kernel
+from ..core.random import hash64
+from ..serving.costs import decode_step_s, prefill_attention_s
+from ..serving.kvcache import cached_units, sent_units
+from ..serving.runs import ceil_div, floor_div, run_blocks, steps_done
+
+
+def scaling(columns):
+    """Return (offset, slope) such that ``x / (offset + slope * x)`` is each column's value."""
+    offset = [1.0 if column.scale is None else column.scale for column in columns]
+    slope = [0.0 if column.scale is None else 1.0 for column in columns]
+    return np.array(offset, np.float32), np.array(slope, np.float32)
+
+
+CLUSTER_OFFSET, CLUSTER_SLOPE = scaling(CLUSTER)
+QUEUE_OFFSET, QUEUE_SLOPE = scaling(QUEUE)
+CANDIDATE_OFFSET, CANDIDATE_SLOPE = scaling(CANDIDATES)
+
+
+@kernel
+def squash(row, offset, slope):
+    """Turn raw quantities into column values, in place."""
+    for column in range(len(offset)):  # a constant, which lets the compiler use vectors
+        row[column] /= offset[column] + slope[column] * row[column]
+
+
+@kernel
+def report(w, e, r, now_s, replica, spec, cost):
+    """Let the replica, advanced to ``now_s``, report its state to the router."""
+    steps = steps_done(replica, now_s) if replica.busy == 1 else 0
+    run_blocks(w, e, r, min(steps + 1, replica.steps), replica, spec)
+    decoding = replica.running - replica.prefilling
+    replica.report_s = now_s
+    replica.report_running = replica.running
+    replica.report_waiting = replica.waiting
+    replica.report_queued_tokens = replica.queued_tokens
+    replica.report_blocks = spec.kv_blocks - replica.free_blocks
+    replica.report_context = replica.context_tokens + steps * decoding
+    replica.report_load = 0.0
+    replica.report_link_load = 0.0
+    if replica.busy == 1:
+        tokens_per_s = replica.tokens / (replica.first_step_s + replica.step_growth_s * steps)
+        replica.report_load = min(tokens_per_s * cost.flop_per_token / cost.peak_flops, 1.0)
+        if cost.comm_bytes_per_s > 0.0:
+            link_load = tokens_per_s * cost.comm_bytes_per_token / cost.comm_bytes_per_s
+            replica.report_link_load = min(link_load, 1.0)
+
+
+@kernel
+def predict_prefill_s(w, tokens, cached, spec, cost):
+    """Return the seconds to prefill ``tokens`` prompt tokens alone on top of ``cached`` ones."""
+    budget = spec.max_num_batched_tokens
+    seconds = 0.0
+    rest = tokens
+    while rest > budget:
+        seconds += w.linear[spec.kind, budget] + cost.pre_fixed_s
+        seconds += prefill_attention_s(cost, budget, cached)
+        cached += budget
+        rest -= budget
+    seconds += w.linear[spec.kind, rest] + cost.pre_fixed_s
+    return seconds + w.head[spec.kind, 1] + prefill_attention_s(cost, rest, cached)
+
+
+@kernel
+def session_home(w, session):
+    """Return the replica that rendezvous hashing gives ``session``: the highest weight wins.
+
+    Source: Thaler and Ravishankar, "Using name-based mappings to increase hit rates", 1998.
+    """
+    best, best_weight = -1, w.specs[0].ring_key
+    for r in range(len(w.specs)):
+        weight = hash64(w.specs[r].ring_key + np.uint64(session))
+        if best < 0 or weight > best_weight:
+            best, best_weight = r, weight
+    return best
+
+
+@kernel
+def fits(request, spec):
+    """Tell whether the replica's KV cache can ever hold the request."""
+    tokens = request.prompt_tokens + request.output_tokens
+    return ceil_div(tokens, spec.block_size) <= spec.kv_blocks
+
+
+@kernel
+def cached_tokens(w, e, r, request, report_s, spec):
+    """Return the prompt tokens of ``request`` that the replica had cached by ``report_s``."""
+    if request.prefix_count == 0:
+        return 0
+    most = floor_div(request.prompt_tokens - 1, spec.unit_tokens)
+    return spec.unit_tokens * cached_units(w, e, r, request, most, report_s)
+
+
+@kernel
+def observe_devices(w, e, r, replica, spec):
+    """Fill the rows of the replica's devices and of its scale-up link, as reported."""
+    share = spec.weight_share + spec.kv_share * replica.report_blocks / spec.kv_blocks
+    for device in range(spec.first_device, spec.first_device + spec.num_devices):
+        w.memory[e, device] = min(share, 1.0)
+        w.load[e, device] = replica.report_load
+    w.link_load[e, r] = replica.report_link_load
+
+
+@kernel
+def observe_candidate(w, e, r, home, hit, prefill_s, request, replica, spec, cost):
+    """Fill the row of sending ``request`` to the replica, which has ``hit`` tokens of it cached."""
+    prompt = request.prompt_tokens
+    sent = 0
+    if request.prefix_count > 0:
+        units = sent_units(w, e, r, request, floor_div(hit, spec.unit_tokens))
+        sent = min(units * spec.unit_tokens, prompt)
+    running = min(replica.report_running + replica.report_waiting + 1, spec.max_num_seqs)
+    context = replica.report_context + replica.report_queued_tokens + prompt
+    step_s = decode_step_s(cost, w.linear, w.head, spec.kind, running, context)
+    budget = spec.max_num_batched_tokens
+    wait_s = replica.report_queued_tokens * w.linear[spec.kind, budget] / budget
+    if replica.report_running > 0:
+        wait_s += 0.5 * step_s
+    blocks = ceil_div(prompt + request.estimate_tokens, spec.block_size)
+    blocks -= floor_div(hit, spec.block_size)
+    row = w.candidates[e, r]
+    row[0] = replica.report_running
+    row[1] = replica.report_waiting
+    row[2] = replica.in_flight
+    row[3] = replica.in_flight_tokens
+    row[4] = replica.report_queued_tokens
+    row[5] = replica.report_blocks / spec.kv_blocks
+    row[6] = replica.report_blocks
+    row[7] = min(blocks / spec.kv_blocks, 1.0)
+    row[8] = ceil_div(prompt, spec.block_size)
+    row[9] = hit / prompt
+    row[10] = sent / prompt
+    row[11] = request.previous >= 0 and w.requests[e, request.previous].replica == r
+    row[12] = home == r
+    row[13] = prefill_s
+    row[14] = wait_s
+    row[15] = step_s
+    row[16] = max(replica.work_s, 0.0)
+    row[17] = spec.capacity
+    row[18] = min(replica.in_flight / spec.max_num_seqs, 1.0)
+    row[19] = spec.price_per_h
+    squash(row, CANDIDATE_OFFSET, CANDIDATE_SLOPE)
+
+
+@kernel
+def observe_queue_row(w, e, row, now_s, request):
+    """Fill one row of the queue with a request."""
+    out = w.queue[e, row]
+    out[0] = 1.0
+    out[1] = 0.0
+    out[2] = request.prompt_tokens
+    out[3] = request.estimate_tokens
+    out[4] = max(now_s - request.arrival_s, 0.0)
+    out[5] = request.priority
+    out[6] = w.config[0].ttft_slo_s
+    out[7] = w.config[0].tpot_slo_s
+    squash(out, QUEUE_OFFSET, QUEUE_SLOPE)
+
+
+@kernel
+def observe_queue(w, e, env):
+    """Fill the queue: the request under decision, then those held back, oldest first."""
+    row = 0
+    if env.deciding >= 0:
+        observe_queue_row(w, e, row, env.now_s, w.requests[e, env.deciding])
+        row += 1
+    index = env.held_head
+    while index >= 0 and row < w.queue.shape[1]:
+        observe_queue_row(w, e, row, env.now_s, w.requests[e, index])
+        index = w.requests[e, index].next
+        row += 1
+    for empty in range(row, w.queue.shape[1]):
+        w.queue[e, empty, :] = 0.0
+
+
+@kernel
+def observe_cluster(w, e, env):
+    """Fill what holds for the whole world."""
+    row = w.cluster[e]
+    row[0] = 1.0 if env.deciding >= 0 else 0.0
+    row[1] = 0.0
+    row[2] = 0.0
+    row[3] = env.arrived / env.num_requests
+    rate = 1.0 / env.gap_s if env.gap_s > 0.0 else 0.0
+    row[4] = rate
+    row[5] = rate * env.mean_prompt
+    row[6] = env.in_flight
+    row[7] = env.held
+    row[8] = env.slo_met / env.finished if env.finished > 0 else 0.0
+    row[9] = env.cached_tokens / env.prompt_tokens if env.prompt_tokens > 0 else 0.0
+    squash(row, CLUSTER_OFFSET, CLUSTER_SLOPE)
+
+
+@kernel
+def may_hold(w, request, now_s):
+    """Tell whether the request may be held back once more."""
+    waited_s = now_s - request.arrival_s
+    return w.config[0].hold_s > 0.0 and waited_s + w.config[0].hold_s <= w.config[0].hold_limit_s
+
+
+@kernel
+def observe(w, e, env):
+    """Fill every key of environment ``e``, whose replicas have been advanced to ``env.now_s``."""
+    observe_cluster(w, e, env)
+    observe_queue(w, e, env)
+    index = env.deciding
+    for hold in range(len(w.specs), w.mask.shape[1]):
+        w.candidates[e, hold, :] = 0.0
+        w.mask[e, hold] = index >= 0 and may_hold(w, w.requests[e, index], env.now_s)
+    home = -1
+    if index >= 0 and w.requests[e, index].session >= 0:
+        home = session_home(w, w.requests[e, index].session)
+    predicted_kind, predicted_hit, prefill_s = -1, -1, 0.0
+    for r in range(len(w.specs)):
+        replica = w.replicas[e, r]
+        spec = w.specs[r]
+        cost = w.costs[spec.kind]
+        if w.config[0].signal_interval_s == 0.0:
+            report(w, e, r, env.now_s, replica, spec, cost)
+            report_s = math.inf
+        else:
+            report_s = replica.report_s
+        observe_devices(w, e, r, replica, spec)
+        if index < 0:
+            w.candidates[e, r, :] = 0.0
+            w.mask[e, r] = 1
+            continue
+        request = w.requests[e, index]
+        hit = cached_tokens(w, e, r, request, report_s, spec)
+        if spec.kind != predicted_kind or hit != predicted_hit:  # replicas often agree
+            predicted_kind, predicted_hit = spec.kind, hit
+            tokens = request.prompt_tokens - hit
+            prefill_s = predict_prefill_s(w, tokens, hit, spec, cost)
+        observe_candidate(w, e, r, home, hit, prefill_s, request, replica, spec, cost)
+        w.mask[e, r] = fits(request, spec)
+
+
+@kernel
+def write_info(e, env, numbers):
+    """Fill the metrics so far, in the order of ``INFO_KEYS``, behind the reward."""
+    row = numbers[e]
+    now_s = env.now_s
+    row[1] = now_s
+    row[2] = env.arrived
+    row[3] = env.finished
+    row[4] = env.invalid_actions
+    row[5] = env.preemptions
+    row[6] = env.ttft_s / env.first_tokens if env.first_tokens > 0 else 0.0
+    row[7] = env.tpot_s / env.multi_token if env.multi_token > 0 else 0.0
+    row[8] = env.e2e_s / env.finished if env.finished > 0 else 0.0
+    row[9] = env.slo_met / env.finished if env.finished > 0 else 0.0
+    row[10] = env.slo_met / now_s if now_s > 0.0 else 0.0
+    row[11] = env.output_tokens / now_s if now_s > 0.0 else 0.0
+    row[12] = env.cached_tokens / env.prompt_tokens if env.prompt_tokens > 0 else 0.0

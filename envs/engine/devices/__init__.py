@@ -1,0 +1,1 @@
+"""Nodes and their GPUs: what is free, what has failed."""

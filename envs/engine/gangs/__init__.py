@@ -1,0 +1,1 @@
+"""Gangs: their life in the cluster, and the plans that place them."""

@@ -1,0 +1,207 @@
+"""Max-min fair rates of jobs in lock-step, repaired where something changed.
+
+All flows of a job's phase have one rate; ``weight`` of them share a link. Rates are max-min fair:
+every job has its own limit or a saturated link on which no job is faster. Progressive filling
+raises all rates together and freezes jobs as links fill up; a heap gives the next link to fill.
+
+After a change only a working set of jobs is solved against what the others leave: the new ones and
+those that a freed link held back. Then the condition is checked on every link they use; jobs that
+break it join, until none does. The condition is necessary and sufficient, so the result is the
+exact one. A working set of more than a tenth of the jobs is widened to all.
+
+Sources: Bertsekas and Gallager, "Data Networks", 1992, 6.5.2 (max-min fairness);
+the condition is theirs, and so is that it suffices.
+"""
+
+from __future__ import annotations
+
+import math
+
+from ..core.compile import kernel
+from ..core.heap import push, replace_first
+from .flow import is_sending
+from .progress import catch_up, reschedule, touch
+
+_EQUAL = 1e-12  # rates closer than this share of each other are the same
+_SMALL = 16  # working sets up to this size are never widened
+
+
+@kernel(inline=False)
+def repair(w, e, now_s):
+    """Give the touched jobs, and whom that affects, their fair rates."""
+    env = w.envs[e]
+    keep_senders(w, e, env)
+    caught_up = 0
+    while caught_up < env.touched:
+        if env.touched > _SMALL and 10 * env.touched > env.events:
+            touch_all(w, e, env)
+        while caught_up < env.touched:
+            catch_up(w.jobs[e, w.work[e, caught_up]], now_s)
+            caught_up += 1
+        fill(w, e, env)
+        extend(w, e, env)
+    for at in range(env.touched):
+        j = int(w.work[e, at])
+        w.jobs[e, j].mark = 0
+        reschedule(w, e, j)
+    env.touched = 0
+
+
+@kernel
+def keep_senders(w, e, env):
+    """Forget touched jobs that have stopped to send in the meantime."""
+    kept = 0
+    for at in range(env.touched):
+        j = int(w.work[e, at])
+        if is_sending(w, e, w.jobs[e, j]):
+            w.work[e, kept] = j
+            kept += 1
+        else:
+            w.jobs[e, j].mark = 0
+    env.touched = kept
+
+
+@kernel(inline=False)
+def touch_all(w, e, env):
+    """Widen the working set to all jobs that send."""
+    for at in range(env.events):
+        if is_sending(w, e, w.jobs[e, w.heap[e, at]]):
+            touch(w, e, int(w.heap[e, at]))
+
+
+@kernel
+def entries(w, e, job):
+    """Return the range of a job's entries in its present phase."""
+    step = w.steps[e, job.step_begin + job.phase]
+    first = job.usage_begin + step.begin
+    return first, first + step.count
+
+
+@kernel
+def look_at(w, e, link):
+    """Find how much of a link the working set may share, and among how many flows."""
+    record = w.links[e, link]
+    record.room, record.weight, record.members = w.capacity[link], 0.0, 0
+    at = int(w.link_head[e, link])
+    while at >= 0:
+        usage = w.usages[e, at]
+        job = w.jobs[e, usage.job]
+        if job.phase == usage.phase:
+            if job.mark == 1:
+                record.weight += usage.weight
+                record.members += 1
+            else:
+                record.room -= usage.weight * job.rate
+        at = int(usage.next)
+    record.room = max(record.room, 0.0)
+
+
+@kernel
+def freeze(w, e, job, rate):
+    """Fix a job's rate and take it out of what its links still share."""
+    job.rate = rate
+    first, end = entries(w, e, job)
+    for slot in range(first, end):
+        usage = w.usages[e, slot]
+        link = w.links[e, usage.link]
+        link.members -= 1
+        link.weight -= usage.weight
+        link.room = max(link.room - usage.weight * rate, 0.0)
+
+
+@kernel(inline=False)
+def fill(w, e, env):
+    """Solve the working set by progressive filling."""
+    keys, items = w.fill_keys[e], w.fill_items[e]
+    env.mark += 1
+    size = 0
+    for at in range(env.touched):  # what each may have, and each link that several share
+        j = int(w.work[e, at])
+        job = w.jobs[e, j]
+        limit, job.bottleneck, job.rate = w.steps[e, job.step_begin + job.phase].limit, -1, -1.0
+        first, end = entries(w, e, job)
+        for slot in range(first, end):
+            link = int(w.usages[e, slot].link)
+            record = w.links[e, link]
+            fresh = record.mark != env.mark
+            if fresh:
+                record.mark = env.mark
+                look_at(w, e, link)
+            share = record.room / record.weight
+            if record.members > 1:
+                if fresh:
+                    push(keys, items, size, share, link)
+                    size += 1
+            elif share < limit:
+                limit, job.bottleneck = share, link
+        push(keys, items, size, limit, -1 - j)
+        size += 1
+    while size > 0:
+        key, item = keys[0], items[0]
+        if item < 0:
+            job = w.jobs[e, -1 - item]
+            if job.rate < 0.0:
+                freeze(w, e, job, key)
+        elif w.links[e, item].members > 0:
+            share = w.links[e, item].room / w.links[e, item].weight
+            if share > key:  # slower jobs were frozen since
+                replace_first(keys, items, size, share, item)
+                continue
+            freeze_link(w, e, item, share)
+        size -= 1
+        replace_first(keys, items, size, keys[size], items[size])
+
+
+@kernel
+def freeze_link(w, e, link, rate):
+    """Freeze the jobs of a link that is full."""
+    at = int(w.link_head[e, link])
+    while at >= 0:
+        usage = w.usages[e, at]
+        job = w.jobs[e, usage.job]
+        if job.phase == usage.phase and job.mark == 1 and job.rate < 0.0:
+            job.bottleneck = link
+            freeze(w, e, job, rate)
+        at = int(usage.next)
+
+
+@kernel(inline=False)
+def extend(w, e, env):
+    """Add to the working set who breaks the condition; note the load of the links looked at."""
+    env.mark += 1
+    for at in range(env.touched):
+        job = w.jobs[e, w.work[e, at]]
+        first, end = entries(w, e, job)
+        for slot in range(first, end):
+            link = int(w.usages[e, slot].link)
+            if w.links[e, link].mark != env.mark:
+                w.links[e, link].mark = env.mark
+                check_link(w, e, link)
+
+
+@kernel
+def check_link(w, e, link):
+    """Add jobs that are held back here without cause, or are faster than one that is held back."""
+    load, fastest, held = 0.0, 0.0, math.inf
+    at = int(w.link_head[e, link])
+    while at >= 0:
+        usage = w.usages[e, at]
+        job = w.jobs[e, usage.job]
+        if job.phase == usage.phase:
+            load += usage.weight * job.rate
+            fastest = max(fastest, job.rate)
+            if job.bottleneck == link and job.mark == 1:
+                held = min(held, job.rate)
+        at = int(usage.next)
+    capacity = w.capacity[link]
+    w.load[e, link] = min(load, capacity)
+    full = load >= capacity * (1.0 - _EQUAL)
+    at = int(w.link_head[e, link])
+    while at >= 0:
+        usage = w.usages[e, at]
+        job = w.jobs[e, usage.job]
+        if job.phase == usage.phase and job.mark == 0:
+            without_cause = not full or job.rate < fastest * (1.0 - _EQUAL)
+            if (job.bottleneck == link and without_cause) or job.rate > held * (1.0 + _EQUAL):
+                touch(w, e, int(usage.job))
+        at = int(usage.next)

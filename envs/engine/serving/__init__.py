@@ -1,0 +1,1 @@
+"""Replicas: continuous batching, KV blocks, prefix cache, step costs."""

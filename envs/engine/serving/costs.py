@@ -1,0 +1,59 @@
+"""Seconds of one engine step, from the cost table of the replica's kind.
+
+The forms stand in :mod:`gpuyard.envs.perf.serving.cost_table`.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from ..core.compile import kernel
+
+
+@kernel
+def p3(a, b, c):
+    """Return the 3-norm: a maximum with round corners, for parts that overlap."""
+    return np.cbrt(a * a * a + b * b * b + c * c * c)
+
+
+@kernel
+def decode_attention_s(cost, sequences, context):
+    """Return the attention seconds of ``sequences`` decodes over ``context`` cached tokens."""
+    if sequences == 0:
+        return 0.0
+    load = cost.dec_token_s * context + cost.dec_row_s * sequences
+    if cost.dec_flop_s > 0.0:
+        load = p3(load, cost.dec_flop_s * context, 0.0)
+    shape = math.log2(1.0 + context / (1024.0 * sequences))
+    return cost.dec_fixed_s + cost.dec_log_s * shape + cost.dec_seq_s * sequences + load
+
+
+@kernel
+def mixed_attention_s(cost, sequences, context, prompt_tokens):
+    """Return the attention seconds of decodes in a step that also computes ``prompt_tokens``."""
+    if cost.mix_token_s == 0.0:
+        return decode_attention_s(cost, sequences, context)
+    per_sequence = cost.mix_seq_s + cost.mix_cell_s * prompt_tokens
+    return per_sequence * sequences + cost.mix_token_s * context
+
+
+@kernel
+def prefill_attention_s(cost, chunk, cached):
+    """Return the attention seconds of ``chunk`` prompt tokens on top of ``cached`` ones."""
+    rows = chunk + cost.pre_pad
+    flop = cost.pre_flop_s * chunk * (cached + 0.5 * rows)
+    tile = cost.pre_tile_s * rows
+    memory = cost.pre_query_s * chunk + cost.pre_cache_s * (cached + chunk)
+    return p3(flop, tile, memory)
+
+
+@kernel
+def decode_step_s(cost, linear, head, kind, sequences, context):
+    """Return the seconds of a step that only decodes."""
+    return (
+        linear[kind, sequences]
+        + head[kind, sequences]
+        + decode_attention_s(cost, sequences, context)
+    )

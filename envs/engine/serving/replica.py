@@ -1,0 +1,385 @@
+"""One replica: continuous batching with vLLM v1's semantics, advanced event by event.
+
+A step starts when the previous one ends (or a request reaches an idle replica). It first gives
+every running sequence its next token and a prompt under way the rest of the token budget; if KV
+blocks run out the request admitted last is preempted: its blocks are freed and it returns to the
+front of the queue, to recompute its prompt and the tokens it has. Then waiting requests are
+admitted in order while budget, sequence cap and blocks allow. At the step's end every request
+whose known tokens are all computed gets one more. Source: ``vllm/v1/core/sched/scheduler.py``.
+
+A step that prefills is simulated by itself. Between such steps the batch is constant: a *run* of
+decode steps is planned up to the next event (a sequence finishes, blocks run out) and takes
+``start + k * first + growth * k (k - 1) / 2`` for its first k steps, exact where the step cost is
+affine in the context. An arrival cuts the run at the end of the step under way. Between events a
+decoding sequence stores nothing: it finishes when the replica's step count reaches its slot's
+``finish_step``.
+"""
+
+from __future__ import annotations
+
+import math
+
+from ..core.compile import kernel
+from .costs import decode_step_s, mixed_attention_s, prefill_attention_s
+from .kvcache import EVICTED, allocate, cached_units, hold, idle_units, register, release
+from .runs import (
+    LONGEST_RUN,
+    NEVER,
+    blocks_needed,
+    ceil_div,
+    floor_div,
+    phase_of,
+    run_blocks,
+    run_s,
+    steps_done,
+)
+
+
+@kernel
+def store_progress(request, finish_step, step_count, block_size):
+    """Write down where a decoding request stands between steps."""
+    request.generated = request.output_tokens - int(finish_step - step_count)
+    request.computed = request.prompt_tokens + request.generated - 1
+    request.blocks = ceil_div(request.computed, block_size)
+
+
+@kernel
+def preempt_last(w, e, r, replica, spec, env):
+    """Take the request admitted last out of the batch and put it at the front of the queue."""
+    at = replica.running - 1
+    replica.running = at
+    index = w.slots[e, r, at].request
+    request = w.requests[e, index]
+    finish_step = w.slots[e, r, at].finish_step
+    if finish_step == NEVER:  # its prompt was under way
+        replica.prefilling -= 1
+        replica.queued_tokens += request.computed
+    else:
+        store_progress(request, finish_step, replica.step_count, spec.block_size)
+        w.phases[e, r, phase_of(request.computed, replica.step_count, spec.block_size)] -= 1
+        replica.context_tokens -= request.computed
+        replica.queued_tokens += request.prompt_tokens + request.generated
+    release(w, e, r, request, replica, spec)
+    request.computed = 0
+    request.preemptions += 1
+    env.preemptions += 1
+    request.next = replica.head
+    replica.head = index
+    if replica.tail < 0:
+        replica.tail = index
+    replica.waiting += 1
+
+
+@kernel
+def give_blocks(w, e, r, request, tokens, replica, spec):
+    """Let ``request`` hold blocks for ``tokens`` computed tokens."""
+    blocks = ceil_div(tokens, spec.block_size)
+    allocate(w, e, r, blocks - request.blocks, replica, spec)
+    request.blocks = blocks
+
+
+@kernel(inline=False)
+def grow_or_preempt(w, e, r, replica, spec, env):
+    """Allocate this step's blocks one sequence at a time, preempting from the tail as needed.
+
+    Returns the decoding sequences that go on. Only called when blocks do not suffice for all.
+    """
+    size = spec.block_size
+    at = 0
+    while at < replica.running:
+        request = w.requests[e, w.slots[e, r, at].request]
+        finish_step = w.slots[e, r, at].finish_step
+        if finish_step == NEVER:
+            budget = spec.max_num_batched_tokens - at
+            known = request.prompt_tokens + request.generated
+            tokens = request.computed + min(known - request.computed, budget)
+            need = ceil_div(tokens, size) - request.blocks
+        else:
+            tokens = 0
+            generated = request.output_tokens - int(finish_step - replica.step_count)
+            need = 1 if (request.prompt_tokens + generated - 1) % size == 0 else 0
+        while need > replica.free_blocks and at < replica.running:
+            preempt_last(w, e, r, replica, spec, env)
+        if at == replica.running:
+            break
+        if tokens > 0:
+            break  # the prompt under way is last; the caller serves it
+        allocate(w, e, r, need, replica, spec)
+        at += 1
+    return replica.running - replica.prefilling
+
+
+@kernel
+def admit_head(w, e, r, budget, replica, spec):
+    """Admit the head of the queue if its blocks fit.
+
+    Returns the prompt tokens it computes in this step; 0 if it was not admitted, -1 if in addition
+    it has cached nodes, so that an eviction might still change the answer.
+    """
+    index = replica.head
+    request = w.requests[e, index]
+    known = request.prompt_tokens + request.generated
+    units = 0
+    if request.prefix_count > 0:
+        most = floor_div(known - 1, spec.unit_tokens)
+        units = cached_units(w, e, r, request, most, math.inf)
+    hit = units * spec.unit_tokens
+    chunk = min(known - hit, budget)
+    need = ceil_div(hit + chunk, spec.block_size) - units * spec.unit_blocks
+    idle = idle_units(w, e, r, request, units) * spec.unit_blocks
+    if need > replica.free_blocks - idle:
+        return -1 if units > 0 else 0
+    hold(w, e, r, request, units, replica, spec)
+    request.blocks = units * spec.unit_blocks
+    request.computed = hit
+    if request.cached_tokens < 0:
+        request.cached_tokens = min(hit, request.prompt_tokens)
+    replica.head = request.next
+    if replica.head < 0:
+        replica.tail = -1
+    replica.waiting -= 1
+    replica.queued_tokens -= hit
+    w.slots[e, r, replica.running].request = index
+    w.slots[e, r, replica.running].finish_step = NEVER
+    replica.running += 1
+    replica.prefilling += 1
+    return chunk
+
+
+@kernel
+def compute_prompt(w, e, r, now_s, chunk, request, replica, spec):
+    """Give ``request`` the blocks for ``chunk`` more prompt tokens and cache whole units."""
+    request.computed += chunk
+    replica.queued_tokens -= chunk
+    give_blocks(w, e, r, request, request.computed, replica, spec)
+    if request.prefix_count > 0:
+        units = floor_div(min(request.computed, request.prompt_tokens), spec.unit_tokens)
+        register(w, e, r, request, units, now_s)
+
+
+@kernel
+def begin_step(w, e, r, now_s, replica, spec, env, cost):
+    """Schedule the step that starts at ``now_s``, or a run of steps that only decode."""
+    if replica.running == 0 and replica.waiting == 0:
+        replica.busy = 0
+        return
+    # sequences that already run; at most one, the last, still has prompt tokens to compute
+    decoding = replica.running - replica.prefilling
+    need = blocks_needed(w, e, r, replica.step_count, 1, spec.block_size)
+    chunk = 0
+    partial_need = 0
+    if replica.prefilling > 0:
+        request = w.requests[e, w.slots[e, r, replica.running - 1].request]
+        remaining = request.prompt_tokens + request.generated - request.computed
+        chunk = min(remaining, spec.max_num_batched_tokens - decoding)
+        tokens = request.computed + chunk
+        partial_need = ceil_div(tokens, spec.block_size) - request.blocks
+    preempted = need + partial_need > replica.free_blocks
+    if preempted:
+        decoding = grow_or_preempt(w, e, r, replica, spec, env)
+        if replica.prefilling == 0:
+            chunk = 0
+    else:
+        allocate(w, e, r, need, replica, spec)
+    prompt_s = 0.0
+    budget = spec.max_num_batched_tokens - decoding
+    if chunk > 0:
+        request = w.requests[e, w.slots[e, r, replica.running - 1].request]
+        prompt_s += prefill_attention_s(cost, chunk, request.computed)
+        compute_prompt(w, e, r, now_s, chunk, request, replica, spec)
+        budget -= chunk
+    # then the queue
+    blocked_by_hits = False
+    if not preempted:
+        while replica.waiting > 0 and budget > 0 and replica.running < spec.max_num_seqs:
+            chunk = admit_head(w, e, r, budget, replica, spec)
+            if chunk <= 0:
+                blocked_by_hits = chunk < 0
+                break
+            request = w.requests[e, w.slots[e, r, replica.running - 1].request]
+            prompt_s += prefill_attention_s(cost, chunk, request.computed)
+            compute_prompt(w, e, r, now_s, chunk, request, replica, spec)
+            budget -= chunk
+    replica.busy = 1
+    replica.start_s = now_s
+    replica.steps = 1
+    replica.steps_with_blocks = 1
+    replica.step_growth_s = 0.0
+    replica.tokens = spec.max_num_batched_tokens - budget
+    if replica.prefilling > 0:
+        sampling = replica.running
+        request = w.requests[e, w.slots[e, r, replica.running - 1].request]
+        if request.computed < request.prompt_tokens + request.generated:
+            sampling -= 1
+        seconds = w.linear[spec.kind, replica.tokens] + w.head[spec.kind, sampling]
+        seconds += mixed_attention_s(
+            cost, decoding, replica.context_tokens, replica.tokens - decoding
+        )
+        replica.first_step_s = seconds + cost.pre_fixed_s + prompt_s
+    else:
+        plan_run(w, e, r, replica, spec, cost, preempted or blocked_by_hits)
+    replica.end_s = now_s + run_s(replica, replica.steps)
+
+
+@kernel
+def plan_run(w, e, r, replica, spec, cost, single):
+    """Plan a run of decode steps; the blocks of its first step are allocated already."""
+    sequences = replica.running
+    context = replica.context_tokens
+    first_s = decode_step_s(cost, w.linear, w.head, spec.kind, sequences, context)
+    replica.first_step_s = first_s
+    steps = min(replica.next_finish - replica.step_count, LONGEST_RUN)
+    if single or steps <= 1:
+        return
+    free = replica.free_blocks
+    after = replica.step_count + 1
+    if blocks_needed(w, e, r, after, steps - 1, spec.block_size) > free:
+        steps = 1
+        while True:
+            need = blocks_needed(w, e, r, replica.step_count + steps, 1, spec.block_size)
+            if need > free:
+                break
+            free -= need
+            steps += 1
+        if steps == 1:
+            return
+    last = context + (steps - 1) * sequences
+    last_s = decode_step_s(cost, w.linear, w.head, spec.kind, sequences, last)
+    replica.steps = steps
+    replica.step_growth_s = (last_s - first_s) / (steps - 1)
+
+
+@kernel
+def finish_request(w, e, r, end_s, index, replica, spec, env):
+    """Close the books of a request that has its last token."""
+    request = w.requests[e, index]
+    request.finish_s = end_s
+    request.generated = request.output_tokens
+    request.computed = request.prompt_tokens + request.output_tokens - 1
+    request.blocks = ceil_div(request.computed, spec.block_size)
+    if request.prefix_count > 0:
+        units = floor_div(request.computed, spec.unit_tokens)
+        register(w, e, r, request, units, end_s)
+    release(w, e, r, request, replica, spec)
+    replica.in_flight -= 1
+    replica.in_flight_tokens -= request.prompt_tokens + request.estimate_tokens
+    replica.work_s -= request.work_s
+    env.in_flight -= 1
+    env.finished += 1
+    env.unfinished_arrival_s -= request.arrival_s
+    env.e2e_s += end_s - request.arrival_s
+    env.output_tokens += request.output_tokens
+    env.prompt_tokens += request.prompt_tokens
+    env.cached_tokens += request.cached_tokens
+    tpot_s = 0.0
+    if request.output_tokens > 1:
+        tpot_s = (end_s - request.first_token_s) / (request.output_tokens - 1)
+        env.tpot_s += tpot_s
+        env.multi_token += 1
+    ttft_s = request.first_token_s - request.arrival_s
+    if ttft_s <= w.config[0].ttft_slo_s and tpot_s <= w.config[0].tpot_slo_s:
+        env.slo_met += 1
+
+
+@kernel
+def remove_finished(w, e, r, end_s, replica, spec, env):
+    """Finish the sequences whose time has come; the others keep their order."""
+    step = replica.step_count
+    kept = 0
+    soonest = NEVER
+    for at in range(replica.running):
+        index = w.slots[e, r, at].request
+        finish_step = w.slots[e, r, at].finish_step
+        if finish_step == step:
+            request = w.requests[e, index]
+            computed = request.prompt_tokens + request.output_tokens - 1
+            w.phases[e, r, phase_of(computed, step, spec.block_size)] -= 1
+            replica.context_tokens -= computed
+            finish_request(w, e, r, end_s, index, replica, spec, env)
+        else:
+            w.slots[e, r, kept].request = index
+            w.slots[e, r, kept].finish_step = finish_step
+            soonest = min(soonest, finish_step)
+            kept += 1
+    replica.running = kept
+    replica.next_finish = soonest
+
+
+@kernel
+def end_prefill(w, e, r, end_s, at, replica, spec, env):
+    """Sample the token that follows a finished prompt; the sequence decodes from here on."""
+    request = w.requests[e, w.slots[e, r, at].request]
+    request.generated += 1
+    if math.isnan(request.first_token_s):
+        request.first_token_s = end_s
+        env.first_tokens += 1
+        env.ttft_s += end_s - request.arrival_s
+        env.awaiting_arrival_s -= request.arrival_s
+    w.slots[e, r, at].finish_step = replica.step_count + request.output_tokens - request.generated
+    w.phases[e, r, phase_of(request.computed, replica.step_count, spec.block_size)] += 1
+    replica.context_tokens += request.computed
+    replica.next_finish = min(replica.next_finish, w.slots[e, r, at].finish_step)
+
+
+@kernel
+def end_run(w, e, r, end_s, replica, spec, env):
+    """Commit the run (or the one prefilling step), which ends at ``end_s``."""
+    steps = replica.steps
+    run_blocks(w, e, r, steps, replica, spec)
+    decoding = replica.running - replica.prefilling
+    replica.step_count += steps
+    replica.context_tokens += steps * decoding
+    if replica.prefilling > 0:
+        last = w.requests[e, w.slots[e, r, replica.running - 1].request]
+        partial = 1 if last.computed < last.prompt_tokens + last.generated else 0
+        for at in range(decoding, replica.running - partial):
+            end_prefill(w, e, r, end_s, at, replica, spec, env)
+        replica.prefilling = partial
+    if replica.next_finish == replica.step_count:
+        remove_finished(w, e, r, end_s, replica, spec, env)
+
+
+@kernel
+def advance(w, e, r, until_s, replica, spec, env):
+    """Process every step of the replica that ends by ``until_s``.
+
+    An idle replica starts once the clock has moved on: all that arrives at once is in its step.
+    """
+    while True:
+        if replica.busy == 1:
+            if replica.end_s > until_s:
+                return
+            start_s = replica.end_s
+            end_run(w, e, r, start_s, replica, spec, env)
+        else:
+            if replica.waiting == 0 or replica.start_s >= until_s:
+                return
+            start_s = replica.start_s
+        begin_step(w, e, r, start_s, replica, spec, env, w.costs[spec.kind])
+
+
+@kernel
+def submit(w, e, r, index, now_s, replica, spec, env):
+    """Queue request ``index`` at a replica that has been advanced to ``now_s``."""
+    request = w.requests[e, index]
+    request.replica = r
+    request.next = -1
+    if replica.tail >= 0:
+        w.requests[e, replica.tail].next = index
+    else:
+        replica.head = index
+    replica.tail = index
+    replica.waiting += 1
+    replica.queued_tokens += request.prompt_tokens
+    replica.in_flight += 1
+    replica.in_flight_tokens += request.prompt_tokens + request.estimate_tokens
+    replica.work_s += request.work_s
+    env.in_flight += 1
+    for unit in range(request.prefix_count):
+        node = w.ids[e, request.prefix_begin + unit]
+        w.holders[e, node, r] = max(w.holders[e, node, r], EVICTED)
+    if replica.busy == 0:
+        replica.start_s = now_s
+    elif replica.steps > 1 and replica.waiting == 1 and replica.running < spec.max_num_seqs:
+        replica.steps = min(replica.steps, steps_done(replica, now_s) + 1)
+        replica.end_s = replica.start_s + run_s(replica, replica.steps)

@@ -1,0 +1,113 @@
+"""Attention kernels: the coefficients they contribute to a cost table, per layer.
+
+``decode`` and ``prefill`` of :mod:`.cost_table` are evaluated in
+:mod:`.iteration`; here stand the physics behind each coefficient. Constants are
+fitted to kernel tables (``constants.toml``). B sequences, C cached tokens in all, chunks of q new
+tokens on top of c cached ones, h query and kv KV heads of one rank with d elements each.
+"""
+
+from __future__ import annotations
+
+from ...hardware.catalogue import GPU
+from ...hardware.dtypes import KV_BYTES
+from .constants import constants
+
+Coefficients = dict[str, float]
+
+LATENT = 576  # elements that MLA caches per token: kv_lora_rank 512 + rope 64
+
+
+def decode_gqa(gpu: GPU, heads: int, kv_heads: int, dim: int, kv_dtype: str) -> Coefficients:
+    """Paged decode attention.
+
+    ``t0 + c1 log2(1 + C/B/1024) + cr B h + (2 C kv d kv_bytes + 4 B h d) / (em bandwidth)``
+    """
+    row = constants("decode", gpu, kv_dtype)
+    rate = row["em"] * gpu.bandwidth_bytes_per_s
+    return {
+        "dec_fixed_s": row["t0_us"] * 1e-6,
+        "dec_log_s": row["c1_us"] * 1e-6,
+        "dec_seq_s": row["cr_ns"] * 1e-9 * heads,
+        "dec_token_s": 2 * kv_heads * dim * KV_BYTES[kv_dtype] / rate,
+        "dec_row_s": 4 * heads * dim / rate,
+        "dec_flop_s": 0.0,
+    }
+
+
+def mixed_gqa(gpu: GPU, heads: int, dim: int) -> Coefficients:
+    """Decodes in the same kernel call as prompt chunks of Q tokens, where that is dear.
+
+    FlashAttention 2 then runs every (sequence, query head) as a query tile of its own: padded to
+    ``rows`` rows, no sharing of KV heads, and as many empty tiles as the longest chunk has::
+
+        B h (row + cell Q) + 4 h d rows C / (ec peak)        ec of the prefill kernel
+
+    GPUs without a row pay :func:`decode_gqa`. Source: mixed batches of LLMServingSim's tables.
+    """
+    row = constants("mixed", gpu)
+    if not row["rows"]:
+        return {"mix_seq_s": 0.0, "mix_cell_s": 0.0, "mix_token_s": 0.0}
+    flops = constants("prefill", gpu)["ec"] * gpu.fp16_flops
+    return {
+        "mix_seq_s": row["row_ns"] * 1e-9 * heads,
+        "mix_cell_s": row["cell_ps"] * 1e-12 * heads,
+        "mix_token_s": 4 * heads * dim * row["rows"] / flops,
+    }
+
+
+def decode_mla(gpu: GPU, heads: int, kv_dtype: str) -> Coefficients:
+    """Decode over the latent cache; kernels pad to 64 heads.
+
+    ``t0 + c1 log2(1 + C/B/1024) + ((2 C max(h, 64) 1088 / (ec peak))^3
+    + ((576 C kv_bytes + 2176 B h) / (em bandwidth))^3)^(1/3)``
+    """
+    row = constants("mla_decode", gpu, kv_dtype)
+    rate = row["em"] * gpu.bandwidth_bytes_per_s
+    return {
+        "dec_fixed_s": row["t0_us"] * 1e-6,
+        "dec_log_s": row["c1_us"] * 1e-6,
+        "dec_seq_s": 0.0,
+        "dec_token_s": LATENT * KV_BYTES[kv_dtype] / rate,
+        "dec_row_s": 2176 * heads / rate,
+        "dec_flop_s": 2 * max(heads, 64) * 1088 / (row["ec"] * gpu.fp16_flops),
+    }
+
+
+def prefill_gqa(gpu: GPU, heads: int, kv_heads: int, dim: int, kv_dtype: str) -> Coefficients:
+    """Causal attention of a chunk; s0 is the tile padding on the diagonal.
+
+    ``t0 + ((4 h d q (c + (q + s0)/2) / (ec peak))^3 + (4 d 128 (q + s0) / (ec peak/SMs))^3
+    + ((4 q h d + 2 (c + q) kv d kv_bytes) / (em bandwidth))^3)^(1/3)``
+
+    The second term is one tile of 128 query rows on one SM, which bounds short chunks. A row with
+    ``walk`` was fitted with ``4 d walk (c + q) / (ec peak/SMs)`` in its place, which leaves the
+    cached tokens no third term: a tile of that many rows walks over the whole context.
+    """
+    row = constants("prefill", gpu)
+    rate = row["em"] * gpu.bandwidth_bytes_per_s
+    flops = row["ec"] * gpu.fp16_flops * (row["e64"] if dim <= 64 else 1.0)
+    walk = 4 * dim * row.get("walk", 0) * gpu.sms / flops
+    return {
+        "pre_fixed_s": row["t0_us"] * 1e-6,
+        "pre_flop_s": 4 * heads * dim / flops,
+        "pre_pad": row["s0"],
+        "pre_tile_s": 0.0 if walk else 4 * dim * 128 * gpu.sms / flops,
+        "pre_query_s": 4 * heads * dim / rate,
+        "pre_cache_s": walk or 2 * kv_heads * dim * KV_BYTES[kv_dtype] / rate,
+    }
+
+
+def prefill_mla(gpu: GPU, heads: int) -> Coefficients:
+    """Causal attention of a chunk with uncompressed keys and values.
+
+    ``t0 + ((320 h q (2c + q + s0) / (ec peak))^3 + (1280 q h / (em bandwidth))^3)^(1/3)``
+    """
+    row = constants("mla_prefill", gpu)
+    return {
+        "pre_fixed_s": row["t0_us"] * 1e-6,
+        "pre_flop_s": 640 * heads / (row["ec"] * gpu.fp16_flops),
+        "pre_pad": row["s0"],
+        "pre_tile_s": 0.0,
+        "pre_query_s": 1280 * heads / (row["em"] * gpu.bandwidth_bytes_per_s),
+        "pre_cache_s": 0.0,
+    }

@@ -1,0 +1,83 @@
+"""Looks up kernel constants: own row of a GPU, else the row of the GPU it is like."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterator, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from ...hardware.catalogue import GPU, gpu
+
+Constants = Mapping[str, Any]
+
+
+def constants(
+    kernel: str, device: GPU, key: str | None = None, variant: str | None = None
+) -> Constants:
+    """Return the constants of ``kernel`` on ``device``; ``of`` names the GPU they are from.
+
+    Args:
+        kernel: a top-level table of ``constants.toml``.
+        device: the GPU; without a row of its own it takes that of ``device.like`` (and so on, at
+            last ``any``) with the changes under ``[analogy]``, and ``confidence`` says "analogy".
+        key: row within the GPU's table, a dtype or a number of GPUs. ``fp16`` reads ``bf16``, and
+            so does a format that has no row anywhere.
+        variant: prefer rows ``KEY_VARIANT``, for constants that differ by serving stack.
+
+    Raises:
+        KeyError: if no related GPU has such a row.
+    """
+    table = _tables()[kernel]
+    wanted = "bf16" if key == "fp16" else key
+    choices = [wanted, "bf16"] if key in _WEIGHT_DTYPES else [wanted]
+    if variant:
+        choices.insert(0, f"{wanted}_{variant}")
+    for choice in dict.fromkeys(choices):
+        changes: dict[str, Any] = {}
+        for name in _family(device):
+            rows = table.get(name, {})
+            row = rows if choice is None else rows.get(choice, {})
+            if row:
+                borrowed = name != device.name or choice == "bf16" != wanted
+                confidence = "analogy" if borrowed else row["confidence"]
+                return {**row, **changes, "confidence": confidence, "of": name}
+            changes = {**_tables()["analogy"].get(name, {}).get(kernel, {}), **changes}
+    raise KeyError(f"no {kernel} constants for GPU {device.name!r} ({key}) in constants.toml")
+
+
+def calibration(row: Constants, key: str) -> tuple[float, float]:
+    """Return factors for the fixed and the size-dependent part of a kernel inside an engine.
+
+    Args:
+        row: the kernel's constants; the factors belong to the GPU they are ``of``.
+        key: a weight format for GEMMs, or ``allreduce``.
+    """
+    factors = _tables()["calibration"].get(row["of"], {})
+    found = factors.get("bf16" if key == "fp16" else key, {"fixed": 1.0, "rest": 1.0})
+    return found["fixed"], found["rest"]
+
+
+def whole_table(name: str) -> Constants:
+    """Return a top-level table of ``constants.toml``."""
+    return _tables()[name]
+
+
+_WEIGHT_DTYPES = ("bf16", "fp16", "fp8", "int4", "nvfp4", "mxfp4")
+
+
+def _family(device: GPU) -> Iterator[str]:
+    """Yield the GPU's name, the names it is like, then ``any``."""
+    yield device.name
+    name, like = device.name, device.like
+    while like != name:
+        yield like
+        name, like = like, gpu(like).like
+    yield "any"
+
+
+@cache
+def _tables() -> dict[str, Any]:
+    with (Path(__file__).parent / "constants.toml").open("rb") as file:
+        return tomllib.load(file)

@@ -1,0 +1,1 @@
+"""Training costs: layouts, iterations, their communication, profiles of gangs."""

@@ -1,0 +1,1 @@
+"""Pictures of a world, as text and as images."""

@@ -1,0 +1,97 @@
+"""The replicas of a scenario."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from typing import Any
+
+from ..hardware import catalogue
+from ..hardware.catalogue import GPU, Model
+from ..perf import Deployment, kv_blocks
+from .checks import ScenarioError, check_type, check_types, checked_table, refuse_unknown
+
+MOST_SEQS = 2**15 - 1  # the engine counts the holders of a cached prefix in 16 bits
+
+
+@dataclass(frozen=True)
+class Replica:
+    """One serving replica.
+
+    Attributes:
+        deployment: model, devices, parallel layout and engine limits.
+        kv_blocks: KV-cache capacity in blocks of ``deployment.block_size`` tokens.
+        capacity: expected output tokens/s at the workload's mean lengths.
+    """
+
+    deployment: Deployment
+    kv_blocks: int
+    capacity: float = 0.0
+
+    @property
+    def price_per_h(self) -> float:
+        """Price of its devices, $/h."""
+        return self.deployment.gpus * self.deployment.gpu.price_per_h
+
+
+def own_entries(build: Callable[[str, Any], Any], tables: Any, where: str) -> dict[str, Any]:
+    """Build the scenario's own GPUs or models."""
+    try:
+        return {
+            name: build(name, checked_table(row, f"{where}.{name}"))
+            for name, row in checked_table(tables, where).items()
+        }
+    except ValueError as error:
+        raise ScenarioError(f"{where}: {error}") from error
+
+
+def read_replicas(rows: Any, gpus: dict[str, GPU], models: dict[str, Model]) -> tuple[Replica, ...]:
+    """Build the replicas of the ``[[replicas]]`` tables, capacities still to be filled in.
+
+    Raises:
+        ScenarioError: naming the field, value and remedy.
+    """
+    if not isinstance(rows, list):
+        raise ScenarioError(f"replicas = {rows!r} must be a list: one [[replicas]] table per kind")
+    if not rows:
+        raise ScenarioError("replicas = [] leaves nobody to serve; add a [[replicas]] table")
+    replicas: list[Replica] = []
+    for number, row in enumerate(rows):
+        where = f"replicas[{number}]"
+        replicas += _alike(checked_table(row, where), where, gpus, models)
+    return tuple(replicas)
+
+
+def _alike(
+    row: dict[str, Any], where: str, gpus: dict[str, GPU], models: dict[str, Model]
+) -> list[Replica]:
+    """Build the ``count`` replicas of one table."""
+    limits = {item.name for item in fields(Deployment)}
+    refuse_unknown(row, limits | {"count", "kv_blocks"}, where)
+    for key, example in (("gpu", "H100-SXM"), ("model", "Llama-3-8B")):
+        if key not in row:
+            raise ScenarioError(f"{where}.{key} is missing; give a name of the catalogue")
+        check_type(f"{where}.{key}", row[key], example)
+    check_types(Deployment, row, where)
+    for key in ("count", "kv_blocks"):
+        value = row.get(key, 1)
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise ScenarioError(f"{where}.{key} = {value!r} must be a whole number >= 1")
+    settings = {key: row[key] for key in row if key in limits}
+    try:
+        settings["gpu"] = gpus.get(row["gpu"]) or catalogue.gpu(row["gpu"])
+        settings["model"] = models.get(row["model"]) or catalogue.model(row["model"])
+        deployment = Deployment(**settings)
+        blocks = kv_blocks(deployment)  # also where the scenario has its own: the weights must fit
+    except ValueError as error:
+        raise ScenarioError(f"{where}: {error}") from error
+    if deployment.max_num_seqs > MOST_SEQS:
+        raise ScenarioError(
+            f"{where}.max_num_seqs = {deployment.max_num_seqs} must be at most {MOST_SEQS}"
+        )
+    if deployment.max_num_batched_tokens <= deployment.max_num_seqs:
+        raise ScenarioError(
+            f"{where}.max_num_batched_tokens = {deployment.max_num_batched_tokens} must be "
+            f"above max_num_seqs = {deployment.max_num_seqs}"
+        )
+    return [Replica(deployment, row.get("kv_blocks", blocks))] * row.get("count", 1)

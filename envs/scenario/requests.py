@@ -1,0 +1,57 @@
+"""The ``[workload]`` table of a scenario: a generator's preset, or a trace."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from ..workload.requests import presets, readers
+from ..workload.requests.prefix import shared_only
+from ..workload.requests.source import Workload
+from ..workload.requests.transform import scale_rate
+from .checks import ScenarioError, check_type, refuse_unknown
+
+OWN_IDS = 1_000_000  # prefix ids up to which a replay keeps those that requests do not share
+
+
+def read_workload(table: dict[str, Any], folder: Path) -> Workload:
+    """Build the workload of a ``[workload]`` table; relative trace paths start at ``folder``.
+
+    Raises:
+        ScenarioError: naming the field, value and remedy.
+        TraceError: naming the trace file, line, field, value and remedy.
+    """
+    table = dict(table)
+    count = table.pop("num_requests", 512)
+    if not isinstance(count, int) or isinstance(count, bool) or count < 0:
+        raise ScenarioError(f"workload.num_requests = {count!r} must be a whole number >= 0")
+    scale = table.pop("rate_scale", 1.0)
+    check_type("workload.rate_scale", scale, 1.0)
+    if not (math.isfinite(scale) and scale > 0):
+        raise ScenarioError(f"workload.rate_scale = {scale!r} must be a finite number above 0")
+    if "trace" in table:
+        return _replay(table, folder, count, scale)
+    preset = table.pop("preset", "chat")
+    check_type("workload.preset", preset, "chat")
+    if count == 0:
+        raise ScenarioError("workload.num_requests = 0 means a whole trace; set it, e.g. 512")
+    try:
+        generator = presets.preset(preset, **table)
+        generator = replace(generator, rate_per_s=generator.rate_per_s * scale)
+    except ValueError as error:
+        raise ScenarioError(f"workload: {error}") from error
+    return Workload(generator, count)
+
+
+def _replay(table: dict[str, Any], folder: Path, count: int, scale: float) -> Workload:
+    refuse_unknown(table, {"trace", "format", "num_requests", "rate_scale"}, "workload")
+    for key, example in (("trace", "requests.csv"), ("format", "auto")):
+        check_type(f"workload.{key}", table.get(key, example), example)
+    stream = readers.read(folder / table["trace"], table.get("format", "auto"))
+    count = min(count, len(stream)) or len(stream)
+    # a preempted request may find its own blocks again: a replay of a whole trace keeps their ids
+    if count < len(stream) or len(stream.prefix_ids) > OWN_IDS:
+        stream = shared_only(stream)
+    return Workload(scale_rate(stream, scale) if scale != 1.0 else stream, count)

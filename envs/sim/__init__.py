@@ -1,1 +1,0 @@
-"""The compiled engine: records, events and the functions that move them."""

@@ -1,1 +1,0 @@
-"""The fabric's traffic: paths of collectives, and the rates at which jobs share links."""

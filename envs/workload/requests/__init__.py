@@ -1,0 +1,1 @@
+"""Requests: trace readers, fitted generators and what is done with a stream."""

@@ -1,0 +1,65 @@
+"""Where the requests of a scenario come from: a generator, or windows of a trace."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from .generator import Generator
+from .prefix import shared_only
+from .stream import RequestStream
+from .transform import window
+
+
+@dataclass(frozen=True)
+class Workload:
+    """Where requests come from: a generator, or windows of a trace.
+
+    Attributes:
+        source: generator or trace.
+        num_requests: requests per episode.
+    """
+
+    source: Generator | RequestStream
+    num_requests: int
+
+    def sample(self, rng: np.random.Generator) -> RequestStream:
+        """Return the requests of one episode; of a trace, a window from a random start."""
+        if isinstance(self.source, Generator):
+            return self.source.sample(rng, self.num_requests)
+        if self.num_requests == len(self.source):
+            return self.source
+        start = int(rng.integers(len(self.source) - self.num_requests + 1))
+        return shared_only(window(self.source, start, self.num_requests))
+
+    @property
+    def room(self) -> tuple[int, int]:
+        """Bounds on the prefix ids of an episode: all of its requests', and distinct ones."""
+        if isinstance(self.source, Generator):
+            distinct = self.source.max_prefix_ids(self.num_requests)
+            block = max(self.source.prefix_block_tokens, 1)
+            per_request = self.source.max_tokens // block if distinct else 0
+            return self.num_requests * per_request, distinct
+        offsets = self.source.prefix_offsets
+        most = int((offsets[self.num_requests :] - offsets[: -self.num_requests]).max())
+        if self.num_requests == len(self.source):
+            return most, int(self.source.prefix_ids.max(initial=-1)) + 1
+        return most, most
+
+    @property
+    def prefix_block_tokens(self) -> int:
+        """Tokens per prefix id, 0 if there are none."""
+        return self.source.prefix_block_tokens
+
+    def mean_lengths(self) -> tuple[float, float]:
+        """Return the mean prompt and output tokens."""
+        return self._mean_lengths
+
+    @cached_property
+    def _mean_lengths(self) -> tuple[float, float]:
+        stream = self.source
+        if isinstance(stream, Generator):
+            stream = stream.sample(np.random.default_rng(0), 4096)
+        return float(stream.prompt_tokens.mean()), float(stream.output_tokens.mean())
