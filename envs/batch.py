@@ -32,8 +32,8 @@ class Batch:
         """Draw the next episode of environment ``e``."""
         raise NotImplementedError
 
-    def results(self, e: int) -> dict[str, NDArray]:
-        """Return the table of environment ``e``'s episode; times are NaN if not reached."""
+    def results(self, e: int) -> dict[str, dict[str, NDArray]]:
+        """Return the tables of environment ``e``'s episode by name; times NaN if not reached."""
         raise NotImplementedError
 
     def render(self, e: int, mode: str) -> Any:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from .cluster_view import ClusterView, Plan
 from .engine.core.records import START, STEP
+from .observation import Layout
 from .scenario import Scenario, load
 from .worlds import make_batch, placement_of
 
@@ -212,9 +213,14 @@ class ClusterEnv(gym.Env[Observation, np.int64]):
         """Return which candidates are feasible, bool (C,)."""
         return self._outputs.mask[0].astype(np.bool_)
 
-    def results(self) -> dict[str, NDArray]:
-        """Return the per-request table of this episode; see :meth:`Batch.results`."""
+    def results(self) -> dict[str, dict[str, NDArray]]:
+        """Return the tables of this episode by name: ``requests``, ``jobs``."""
         return self._batch.results(0)
+
+    @property
+    def layout(self) -> Layout:
+        """Where each column of the observations stands."""
+        return self.scenario.layout
 
     def view(self) -> ClusterView:
         """Return what a planner may read of a placement world; see :mod:`.cluster_view`."""

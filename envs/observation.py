@@ -1,20 +1,30 @@
 """What a policy sees: the columns of every observation key, with units and scales.
 
-Each feature is one :class:`Column`. A column holds either a share in [0, 1] (``scale`` is
-``None``) or a quantity ``x >= 0`` in the stated unit, stored as ``x / (x + scale)``: bounded in
-[0, 1), monotone, and undone by :func:`read`. Lagged columns are what the replica last reported
-(see ``router.signal_interval_s`` of the scenario), and so are ``device_memory``, ``device_load``
-and ``link_load``; the others are the router's own, live knowledge. Nothing here depends on true
-output lengths, only on estimates; but the mask leaves out replicas that could never hold a request.
+Columns come in blocks: ``common`` ones that every world has, and those of each kind of decision,
+``route`` (which replica takes a request), ``place`` (which gang starts where) and ``scale``. A
+scenario has the blocks of its decisions, one behind the other; its :class:`Layout` knows where each
+column stands, and everybody asks it: environment, engine, policies, documentation, saved models.
+
+A :class:`Column` holds either a share in [0, 1] (``scale`` is ``None``) or a quantity ``x >= 0`` in
+the stated unit, stored as ``x / (x + scale)``: bounded in [0, 1), monotone, and undone by
+:meth:`Layout.read`. Lagged columns are what the replica last reported (see
+``router.signal_interval_s`` of the scenario), and so are ``device_memory``, ``device_load`` and
+``link_load`` of replicas; the others are the router's own, live knowledge. Nothing here depends on
+true output lengths or durations, only on estimates; but the mask leaves out replicas that could
+never hold a request.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
+
+DECISIONS = ("route", "place", "scale")
+"""Kinds of decisions, in the order in which they are asked at one moment."""
 
 
 @dataclass(frozen=True)
@@ -28,160 +38,253 @@ class Column:
     lagged: bool = False
 
 
-CLUSTER = (
-    Column("kind_route", "flag", None, "a request waits for a replica"),
-    Column("kind_place", "flag", None, "a gang waits for devices"),
-    Column("kind_scale", "flag", None, "a replica may be added or removed"),
-    Column("progress", "share", None, "decided share of the episode's requests"),
-    Column("arrival_rate", "request/s", 20.0, "moving average over about 32 arrivals"),
-    Column("prompt_rate", "token/s", 20_000.0, "prompt tokens arriving, same average"),
-    Column("in_flight", "request", 256.0, "requests sent to any replica and not finished"),
-    Column("held", "request", 8.0, "requests held back at the router"),
-    Column("slo_attainment", "share", None, "finished requests that met both objectives"),
-    Column("prefix_hit_rate", "share", None, "prompt tokens served from a prefix cache so far"),
-)
+Columns = tuple[Column, ...]
 
-QUEUE = (
-    Column("is_request", "flag", None, "the row holds a request"),
-    Column("is_gang", "flag", None, "the row holds a gang"),
-    Column("size", "token or device", 2048.0, "prompt tokens of a request, devices of a gang"),
-    Column("estimate", "token or s", 512.0, "estimated output tokens or duration"),
-    Column("age_s", "s", 1.0, "time since arrival"),
-    Column("priority", "share", None, "0 lowest, 1 highest"),
-    Column("ttft_slo_s", "s", 1.0, "objective for the time to first token"),
-    Column("tpot_slo_s", "s", 0.05, "objective for the time per output token"),
-)
+CLUSTER: dict[str, Columns] = {
+    "common": (
+        Column("kind_route", "flag", None, "a request waits for a replica"),
+        Column("kind_place", "flag", None, "a gang waits for devices"),
+        Column("kind_scale", "flag", None, "a replica may be added or removed"),
+        Column("progress", "share", None, "requests decided and gangs finished, of all"),
+    ),
+    "route": (
+        Column("arrival_rate", "request/s", 20.0, "moving average over about 32 arrivals"),
+        Column("prompt_rate", "token/s", 20_000.0, "prompt tokens arriving, same average"),
+        Column("in_flight", "request", 256.0, "requests sent to any replica and not finished"),
+        Column("held", "request", 8.0, "requests held back at the router"),
+        Column("slo_attainment", "share", None, "finished requests that met both objectives"),
+        Column("prefix_hit_rate", "share", None, "prompt tokens served from a prefix cache so far"),
+    ),
+    "place": (
+        Column("arrival_rate", "gang/h", 30.0, "moving average over about 32 arrivals"),
+        Column("pending", "gang", 16.0, "gangs that wait for devices"),
+        Column("pending_gpus", "GPU", 256.0, "GPUs that they ask for"),
+        Column("running", "gang", 32.0, "gangs that run"),
+        Column("free", "share", None, "free GPUs"),
+        Column("down", "share", None, "GPUs of failed nodes"),
+        Column("empty_nodes", "share", None, "nodes all of whose GPUs are free"),
+        Column("fragmentation", "share", None, "free GPUs on partly used nodes, of all free ones"),
+        Column("link_mean", "share", None, "mean load of the leaf switches' links"),
+        Column("link_max", "share", None, "highest load of them"),
+        Column("contention", "share", None, "speed that running gangs lose to contention, mean"),
+    ),
+}
 
-CANDIDATES = (
-    Column("running", "request", 32.0, "sequences in the batch", lagged=True),
-    Column("waiting", "request", 8.0, "requests queued at the replica", lagged=True),
-    Column("in_flight", "request", 32.0, "sent by this router and not finished"),
-    Column("in_flight_tokens", "token", 32_768.0, "their prompt plus estimated output tokens"),
-    Column("queued_tokens", "token", 8192.0, "prompt tokens not yet computed", lagged=True),
-    Column("kv_usage", "share", None, "KV blocks held by running requests", lagged=True),
-    Column("kv_blocks", "block", 4096.0, "KV blocks held by running requests", lagged=True),
-    Column("kv_demand", "share", None, "blocks this request needs at its estimated length"),
-    Column("request_blocks", "block", 64.0, "KV blocks of this request's prompt"),
-    Column("prefix_match", "share", None, "share of the prompt cached there", lagged=True),
-    Column("prefix_sent", "share", None, "share of the prompt this router ever sent there"),
-    Column("session_last", "flag", None, "this session's last request went there"),
-    Column("session_home", "flag", None, "consistent hashing maps this session there"),
-    Column("prefill_s", "s", 0.5, "predicted time to prefill this prompt alone, hits deducted"),
-    Column("wait_s", "s", 0.5, "predicted wait before its prefill starts", lagged=True),
-    Column("step_s", "s", 0.05, "predicted decode step with this request added", lagged=True),
-    Column("work_s", "s", 5.0, "estimated compute time of everything in flight there"),
-    Column("capacity", "share", None, "expected output throughput, the fastest replica = 1"),
-    Column("load", "share", None, "in flight over the sequence cap"),
-    Column("price", "$/h", 10.0, "price of the replica's devices"),
-)
+QUEUE: dict[str, Columns] = {
+    "common": (
+        Column("is_request", "flag", None, "the row holds a request"),
+        Column("is_gang", "flag", None, "the row holds a gang"),
+    ),
+    "route": (
+        Column("size", "token or device", 2048.0, "prompt tokens of a request, devices of a gang"),
+        Column("estimate", "token or s", 512.0, "estimated output tokens or duration"),
+        Column("age_s", "s", 1.0, "time since arrival"),
+        Column("priority", "share", None, "0 lowest, 1 highest"),
+        Column("ttft_slo_s", "s", 1.0, "objective for the time to first token"),
+        Column("tpot_slo_s", "s", 0.05, "objective for the time per output token"),
+    ),
+    "place": (
+        Column("gpus", "GPU", 64.0, "size of the gang"),
+        Column("estimate_s", "s", 3600.0, "estimated run time without contention at speed 1"),
+        Column("age_s", "s", 3600.0, "time since arrival"),
+        Column("priority", "share", None, "0 lowest, 1 highest"),
+        Column("executed_s", "s", 3600.0, "run time so far (it was preempted, or its node failed)"),
+        Column("comm_share", "share", None, "share of an iteration that it communicates, alone"),
+        Column(
+            "required", "share", None, "widest domain allowed: 0 node, 1/3 leaf, 2/3 pod, 1 all"
+        ),
+        Column("preferred", "share", None, "domain preferred, same scale"),
+        Column("tenant_share", "share", None, "its tenant's quota in use"),
+        Column("preemptions", "preemption", 4.0, "how often it was preempted"),
+    ),
+}
 
-PLACEMENT_CLUSTER = (
-    Column("kind_route", "flag", None, "a request waits for a replica"),
-    Column("kind_place", "flag", None, "a gang waits for devices"),
-    Column("kind_scale", "flag", None, "a replica may be added or removed"),
-    Column("progress", "share", None, "finished share of the episode's gangs"),
-    Column("arrival_rate", "gang/h", 30.0, "moving average over about 32 arrivals"),
-    Column("pending", "gang", 16.0, "gangs that wait for devices"),
-    Column("pending_gpus", "GPU", 256.0, "GPUs that they ask for"),
-    Column("running", "gang", 32.0, "gangs that run"),
-    Column("free", "share", None, "free GPUs"),
-    Column("down", "share", None, "GPUs of failed nodes"),
-    Column("empty_nodes", "share", None, "nodes all of whose GPUs are free"),
-    Column("fragmentation", "share", None, "free GPUs on partly used nodes, of all free ones"),
-    Column("link_mean", "share", None, "mean load of the leaf switches' links"),
-    Column("link_max", "share", None, "highest load of them"),
-    Column("contention", "share", None, "speed that running gangs lose to contention, mean"),
-)
+CANDIDATES: dict[str, Columns] = {
+    "route": (
+        Column("running", "request", 32.0, "sequences in the batch", lagged=True),
+        Column("waiting", "request", 8.0, "requests queued at the replica", lagged=True),
+        Column("in_flight", "request", 32.0, "sent by this router and not finished"),
+        Column("in_flight_tokens", "token", 32_768.0, "their prompt plus estimated output tokens"),
+        Column("queued_tokens", "token", 8192.0, "prompt tokens not yet computed", lagged=True),
+        Column("kv_usage", "share", None, "KV blocks held by running requests", lagged=True),
+        Column("kv_blocks", "block", 4096.0, "KV blocks held by running requests", lagged=True),
+        Column("kv_demand", "share", None, "blocks this request needs at its estimated length"),
+        Column("request_blocks", "block", 64.0, "KV blocks of this request's prompt"),
+        Column("prefix_match", "share", None, "share of the prompt cached there", lagged=True),
+        Column("prefix_sent", "share", None, "share of the prompt this router ever sent there"),
+        Column("session_last", "flag", None, "this session's last request went there"),
+        Column("session_home", "flag", None, "consistent hashing maps this session there"),
+        Column("prefill_s", "s", 0.5, "predicted time to prefill this prompt alone, hits deducted"),
+        Column("wait_s", "s", 0.5, "predicted wait before its prefill starts", lagged=True),
+        Column("step_s", "s", 0.05, "predicted decode step with this request added", lagged=True),
+        Column("work_s", "s", 5.0, "estimated compute time of everything in flight there"),
+        Column("capacity", "share", None, "expected output throughput, the fastest replica = 1"),
+        Column("load", "share", None, "in flight over the sequence cap"),
+        Column("price", "$/h", 10.0, "price of the replica's devices"),
+    ),
+    "place": (
+        Column("is_place", "flag", None, "starts a gang"),
+        Column("is_preempt", "flag", None, "stops a running gang, which goes back to the queue"),
+        Column("is_wait", "flag", None, "waits for the next event"),
+        Column("is_own", "flag", None, "stands for a plan of the policy's own"),
+        Column("position", "gang", 8.0, "gangs before it in the queue"),
+        Column("gpus", "GPU", 64.0, "size of the gang"),
+        Column("estimate_s", "s", 3600.0, "estimated run time without contention at speed 1"),
+        Column("age_s", "s", 3600.0, "time since arrival"),
+        Column("executed_s", "s", 3600.0, "run time so far"),
+        Column("priority", "share", None, "0 lowest, 1 highest"),
+        Column("plan_pack", "flag", None, "tightest node, else tightest leaf, else fullest leafs"),
+        Column("plan_fewest_leafs", "flag", None, "leafs with the most room first"),
+        Column("plan_pod", "flag", None, "tightest pod, in it the leafs with the least room first"),
+        Column("plan_spread", "flag", None, "emptiest node, or nodes dealt over all leafs"),
+        Column("plan_least_loaded", "flag", None, "leafs whose links are least loaded first"),
+        Column("plan_isolated", "flag", None, "leafs joined by links that become its own"),
+        Column("plan_optical", "flag", None, "the same with optical circuits set for it"),
+        Column("speed", "share", None, "compute rate on that pool, its fastest pool = 1"),
+        Column("nodes", "node", 8.0, "nodes that it takes"),
+        Column("price", "$/h", 100.0, "price of its GPUs"),
+        Column("leafs", "leaf", 4.0, "leafs that it spans"),
+        Column("leftover", "share", None, "GPUs left free on the leafs that it touches"),
+        Column("fragmentation", "share", None, "free GPUs on partly used nodes, afterwards"),
+        Column(
+            "link_load", "share", None, "highest mean load of the links of a leaf that it spans"
+        ),
+        Column(
+            "sharing", "gang", 4.0, "most gangs with traffic on the links of one of those leafs"
+        ),
+        Column("comm_share", "share", None, "share of an iteration that it communicates, alone"),
+        Column("free_after", "share", None, "free GPUs afterwards"),
+        Column("tenant_share", "share", None, "its tenant's quota in use afterwards"),
+    ),
+}
 
-PLACEMENT_QUEUE = (
-    Column("is_request", "flag", None, "the row holds a request"),
-    Column("is_gang", "flag", None, "the row holds a gang"),
-    Column("gpus", "GPU", 64.0, "size of the gang"),
-    Column("estimate_s", "s", 3600.0, "estimated run time without contention at speed 1"),
-    Column("age_s", "s", 3600.0, "time since arrival"),
-    Column("priority", "share", None, "0 lowest, 1 highest"),
-    Column("executed_s", "s", 3600.0, "run time so far (it was preempted, or its node failed)"),
-    Column("comm_share", "share", None, "share of an iteration that it communicates, alone"),
-    Column("required", "share", None, "widest domain allowed: 0 node, 1/3 leaf, 2/3 pod, 1 all"),
-    Column("preferred", "share", None, "domain preferred, same scale"),
-    Column("tenant_share", "share", None, "its tenant's quota in use"),
-    Column("preemptions", "preemption", 4.0, "how often it was preempted"),
-)
-
-PLACEMENT_CANDIDATES = (
-    Column("is_place", "flag", None, "starts a gang"),
-    Column("is_preempt", "flag", None, "stops a running gang, which goes back to the queue"),
-    Column("is_wait", "flag", None, "waits for the next event"),
-    Column("is_own", "flag", None, "stands for a plan of the policy's own"),
-    Column("position", "gang", 8.0, "gangs before it in the queue"),
-    Column("gpus", "GPU", 64.0, "size of the gang"),
-    Column("estimate_s", "s", 3600.0, "estimated run time without contention at speed 1"),
-    Column("age_s", "s", 3600.0, "time since arrival"),
-    Column("executed_s", "s", 3600.0, "run time so far"),
-    Column("priority", "share", None, "0 lowest, 1 highest"),
-    Column("plan_pack", "flag", None, "tightest node, else tightest leaf, else fullest leafs"),
-    Column("plan_fewest_leafs", "flag", None, "leafs with the most room first"),
-    Column("plan_pod", "flag", None, "tightest pod, in it the leafs with the least room first"),
-    Column("plan_spread", "flag", None, "emptiest node, or nodes dealt over all leafs"),
-    Column("plan_least_loaded", "flag", None, "leafs whose links are least loaded first"),
-    Column("plan_isolated", "flag", None, "leafs joined by links that become its own"),
-    Column("plan_optical", "flag", None, "the same with optical circuits set for it"),
-    Column("speed", "share", None, "compute rate on that pool, its fastest pool = 1"),
-    Column("nodes", "node", 8.0, "nodes that it takes"),
-    Column("price", "$/h", 100.0, "price of its GPUs"),
-    Column("leafs", "leaf", 4.0, "leafs that it spans"),
-    Column("leftover", "share", None, "GPUs left free on the leafs that it touches"),
-    Column("fragmentation", "share", None, "free GPUs on partly used nodes, afterwards"),
-    Column("link_load", "share", None, "highest mean load of the links of a leaf that it spans"),
-    Column("sharing", "gang", 4.0, "most gangs with traffic on the links of one of those leafs"),
-    Column("comm_share", "share", None, "share of an iteration that it communicates, alone"),
-    Column("free_after", "share", None, "free GPUs afterwards"),
-    Column("tenant_share", "share", None, "its tenant's quota in use afterwards"),
-)
-
-TABLES: dict[str, tuple[Column, ...]] = {
+TABLES: dict[str, dict[str, Columns]] = {
     "cluster": CLUSTER,
     "queue": QUEUE,
     "candidates": CANDIDATES,
 }
-
-PLACEMENT_TABLES: dict[str, tuple[Column, ...]] = {
-    "cluster": PLACEMENT_CLUSTER,
-    "queue": PLACEMENT_QUEUE,
-    "candidates": PLACEMENT_CANDIDATES,
-}
+"""The columns of each observation key, by block."""
 
 
-@cache
-def index(key: str, name: str) -> int:
-    """Return the position of column ``name`` in observation ``key``.
+class Layout:
+    """Where each column of a scenario's observations stands.
 
-    Raises:
-        KeyError: if the key has no such column; the message lists those it has.
+    Args:
+        decisions: kinds of decisions that the scenario asks for.
+
+    Attributes:
+        decisions: the same, in the order of :data:`DECISIONS`.
+        blocks: of columns, in their order.
     """
-    for tables in (TABLES, PLACEMENT_TABLES):
-        names = [column.name for column in tables[key]]
-        if name in names:
-            return names.index(name)
-    known = dict.fromkeys(c.name for c in TABLES[key] + PLACEMENT_TABLES[key])
-    raise KeyError(f"observation {key!r} has no column {name!r}; it has {', '.join(known)}")
+
+    def __init__(self, decisions: Iterable[str]) -> None:
+        asked = set(decisions)
+        self.decisions = tuple(kind for kind in DECISIONS if kind in asked)
+        self.blocks = ("common", *self.decisions)
+        self._columns: dict[str, Columns] = {}
+        self._begin: dict[tuple[str, str], int] = {}
+        self._places: dict[tuple[str, str], list[int]] = {}
+        for key, blocks in TABLES.items():
+            columns: list[Column] = []
+            for block in self.blocks:
+                self._begin[key, block] = len(columns)
+                for column in blocks.get(block, ()):
+                    for name in (column.name, f"{block}.{column.name}"):
+                        self._places.setdefault((key, name), []).append(len(columns))
+                    columns.append(column)
+            self._columns[key] = tuple(columns)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Layout) and other.decisions == self.decisions
+
+    def __hash__(self) -> int:
+        return hash(self.decisions)
+
+    def columns(self, key: str) -> Columns:
+        """Return the columns of an observation key, in order."""
+        return self._columns[key]
+
+    def begin(self, key: str, block: str) -> int:
+        """Return the position of the first column of a block."""
+        return self._begin[key, block]
+
+    def names(self, key: str) -> tuple[str, ...]:
+        """Return the full names of a key's columns in order, such as ``"route.waiting"``."""
+        return tuple(
+            f"{block}.{column.name}"
+            for block in self.blocks
+            for column in TABLES[key].get(block, ())
+        )
+
+    def index(self, key: str, name: str) -> int:
+        """Return the position of a column in the last axis of an observation key.
+
+        Args:
+            key: ``"cluster"``, ``"queue"`` or ``"candidates"``.
+            name: of the column; with its block (``"place.age_s"``) where several blocks have it.
+
+        Raises:
+            KeyError: there is no such column, or there are several; the message lists them.
+        """
+        places = self._places.get((key, name), [])
+        if len(places) == 1:
+            return places[0]
+        if not places:
+            known = ", ".join(column.name for column in self._columns[key])
+            raise KeyError(f"observation {key!r} has no column {name!r}; it has {known}")
+        full = self.names(key)
+        several = " or ".join(full[place] for place in places)
+        raise KeyError(f"observation {key!r} has several columns {name!r}: say {several}")
+
+    def read(self, observation: dict[str, NDArray], key: str, name: str) -> NDArray[np.float64]:
+        """Return a column in its own unit, float64.
+
+        Args:
+            observation: of this layout, with or without leading axes.
+            key: ``"cluster"``, ``"queue"`` or ``"candidates"``.
+            name: as in :meth:`index`.
+
+        Returns:
+            Shape: that of ``observation[key]`` without its last axis, for example ``(n, C)`` for
+            ``"candidates"`` of a batch of n environments.
+
+        Raises:
+            KeyError: as in :meth:`index`.
+        """
+        at = self.index(key, name)
+        values = observation[key][..., at].astype(np.float64)
+        scale = self._columns[key][at].scale
+        return values if scale is None else scale * values / (1.0 - values)
 
 
 def read(observation: dict[str, NDArray], key: str, name: str) -> NDArray[np.float64]:
-    """Return column ``name`` of ``observation[key]`` in its own unit, float64.
+    """Return a column in its own unit, for worlds in which only one kind of decision is taken.
 
-    Shape: that of ``observation[key]`` without its last axis, for example ``(n, C)`` for
-    ``"candidates"`` of a batch of n environments.
+    Short for :meth:`Layout.read` where the name alone says which decision that is; otherwise, and
+    in worlds of several kinds of decisions, ask the environment's ``layout``.
 
     Raises:
-        KeyError: if this world has no such column.
+        KeyError: no block has such a column, several have, or the observation is of another layout.
     """
-    at = index(key, name)
-    values = observation[key][..., at].astype(np.float64)
-    is_routing = observation[key].shape[-1] == len(TABLES[key])
-    table = TABLES[key] if is_routing else PLACEMENT_TABLES[key]
-    if at >= len(table) or table[at].name != name:
-        known = ", ".join(column.name for column in table)
-        raise KeyError(f"observation {key!r} has no column {name!r} in this world; it has {known}")
-    scale = table[at].scale
-    return values if scale is None else scale * values / (1.0 - values)
+    layout = _layout_with(key, name)
+    if layout.decisions and observation[key].shape[-1] != len(layout.columns(key)):
+        raise KeyError(
+            f"this observation has no column {name!r} in {key!r}; ask the environment's layout: "
+            "env.unwrapped.layout.read(observation, key, name)"
+        )
+    return layout.read(observation, key, name)
+
+
+@cache
+def _layout_with(key: str, name: str) -> Layout:
+    """Return the layout of the one kind of decision that has the column."""
+    found = [kind for kind in DECISIONS if name in {c.name for c in TABLES[key].get(kind, ())}]
+    if name in {column.name for column in TABLES[key].get("common", ())}:
+        return Layout(())  # common columns come first in every layout
+    if len(found) == 1:
+        return Layout(found)
+    what = f"columns {name!r} in several blocks" if found else f"no column {name!r}"
+    known = ", ".join(dict.fromkeys(c.name for block in TABLES[key].values() for c in block))
+    raise KeyError(
+        f"observation {key!r} has {what}; ask the environment's layout for one of {known}"
+    )

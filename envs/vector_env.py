@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from .cluster_env import ClusterEnv
 from .cluster_view import ClusterView, Plan
 from .engine.core.records import IDLE, START, STEP
+from .observation import Layout
 from .scenario import Scenario, load
 from .world import Outputs
 from .worlds import make_batch, placement_of
@@ -136,9 +137,14 @@ class ClusterVectorEnv(VectorEnv[Observation, NDArray[np.int64], NDArray[Any]]):
         """Return which candidates are feasible, bool (num_envs, C)."""
         return self._outputs.mask.astype(np.bool_)
 
-    def results(self, index: int) -> dict[str, NDArray]:
-        """Return the per-request table of environment ``index``; see :meth:`Batch.results`."""
+    def results(self, index: int) -> dict[str, dict[str, NDArray]]:
+        """Return the tables of environment ``index`` by name: ``requests``, ``jobs``."""
         return self._batch.results(index)
+
+    @property
+    def layout(self) -> Layout:
+        """Where each column of the observations stands."""
+        return self.scenario.layout
 
     def view(self, index: int) -> ClusterView:
         """Return what a planner may read of placement world ``index``."""

@@ -68,11 +68,13 @@ from __future__ import annotations
 import numpy as np
 
 from .core.bundle import Bundle
+from .decide.columns import LAYOUT
 from .gangs.records import FABRIC, GANG_CONFIG, GANG_ENV, JOB, KIND, NODE_SPEC, PHASE, USAGE
 from .network.records import LINK, PAIR, STEP
 
 FIELDS = (
     ("envs", GANG_ENV, 1),
+    ("layout", LAYOUT, 1),
     ("config", GANG_CONFIG, 1),
     ("fabric", FABRIC, 1),
     ("specs", NODE_SPEC, 1),

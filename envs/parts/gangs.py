@@ -67,7 +67,7 @@ class PlacementBatch(Batch):
         found = [self._row[names[pair >> 32], pair & 0xFFFFFFFF] for pair in distinct.tolist()]
         return np.array(found)[inverse]
 
-    def results(self, e: int) -> dict[str, NDArray]:
+    def results(self, e: int) -> dict[str, dict[str, NDArray]]:
         """Return the per-job table of environment ``e``'s episode; times NaN if not reached.
 
         Columns, all of shape (J,): `job`, `arrival_s`, `start_s` (first start), `finish_s`, `gpus`,
@@ -104,7 +104,7 @@ class PlacementBatch(Batch):
         table["start_s"] = np.array(jobs["first_start_s"])
         table["duration_s"] = jobs["iterations"] * jobs["scale"] * kinds["nominal_s"]
         table["profile"] = self._profiles[e]
-        return table
+        return {"jobs": table}
 
     def view(self, e: int) -> ClusterView:
         """Return what a planner may read of environment ``e``."""

@@ -106,7 +106,7 @@ class ServingBatch(Batch):
         stream = self.scenario.workload.sample(rng)
         self.world.load(e, stream, self.scenario.estimate(rng, stream.output_tokens))
 
-    def results(self, e: int) -> dict[str, NDArray]:
+    def results(self, e: int) -> dict[str, dict[str, NDArray]]:
         """Return the per-request table of environment ``e``'s episode; times NaN if not reached.
 
         Columns, all of shape (N,): `arrival_s`, `first_token_s`, `finish_s`, `prompt_tokens`,
@@ -130,7 +130,7 @@ class ServingBatch(Batch):
             )
         }
         table["cached_tokens"] = np.maximum(table["cached_tokens"], 0)
-        return table
+        return {"requests": table}
 
     def render(self, e: int, mode: str) -> Any:
         """Return environment ``e`` as text ("ansi") or as a uint8 image ("rgb_array")."""

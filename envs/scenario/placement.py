@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 
 from ..hardware import catalogue
 from ..hardware.cluster import Cluster
+from ..observation import Layout
 from ..reward import PLACEMENT_TERMS
 from ..workload.jobs.source import JobWorkload
 from ..workload.jobs.stream import JobStream
@@ -121,6 +122,16 @@ class PlacementScenario:
     estimates: DurationEstimates = field(default_factory=DurationEstimates)
     reward: tuple[float, ...] = (0.0, 1.0) + (0.0,) * (len(PLACEMENT_TERMS) - 2)
     observation: Detail = field(default_factory=Detail)
+
+    @property
+    def decisions(self) -> frozenset[str]:
+        """Kinds of decisions that its parts ask for."""
+        return frozenset({"place"})
+
+    @property
+    def layout(self) -> Layout:
+        """Where each column of its observations stands."""
+        return Layout(self.decisions)
 
     def estimate(self, rng: np.random.Generator, jobs: JobStream) -> NDArray[np.float64]:
         """Return what is believed of the run times, seconds (J,)."""

@@ -29,6 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..hardware import catalogue
+from ..observation import Layout
 from ..perf import capability
 from ..reward import TERMS
 from ..workload.requests.generator import Generator
@@ -91,6 +92,16 @@ class Scenario:
     slo: SLO = field(default_factory=SLO)
     reward: tuple[float, ...] = (1.0,) + (0.0,) * (len(TERMS) - 1)
     observation: ObservationSize = field(default_factory=ObservationSize)
+
+    @property
+    def decisions(self) -> frozenset[str]:
+        """Kinds of decisions that its parts ask for."""
+        return frozenset({"route"})
+
+    @property
+    def layout(self) -> Layout:
+        """Where each column of its observations stands."""
+        return Layout(self.decisions)
 
     def estimate(
         self, rng: np.random.Generator, output_tokens: NDArray[np.int32]

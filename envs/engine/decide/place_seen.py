@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from ...observation import PLACEMENT_CANDIDATES, PLACEMENT_CLUSTER, PLACEMENT_QUEUE
 from ..core.compile import kernel
 from ..devices.nodes import node_in_leaf
 from ..gangs.plans import ISOLATED, SPREAD, choose, is_unused, leaf_free, nodes_needed, pool_nodes
+from .columns import places, scaling, squash
 from .place import may_run_on, may_start, may_stop
-from .route_seen import scaling, squash
 
-CLUSTER_OFFSET, CLUSTER_SLOPE = scaling(PLACEMENT_CLUSTER)
-QUEUE_OFFSET, QUEUE_SLOPE = scaling(PLACEMENT_QUEUE)
-CANDIDATE_OFFSET, CANDIDATE_SLOPE = scaling(PLACEMENT_CANDIDATES)
+COMMON = places("cluster", "common")
+QUEUED = places("queue", "common")
+CLUSTER = places("cluster", "place")
+QUEUE = places("queue", "place")
+CANDIDATE = places("candidates", "place")
+CLUSTER_OFFSET, CLUSTER_SLOPE = scaling("cluster", "place")
+QUEUE_OFFSET, QUEUE_SLOPE = scaling("queue", "place")
+CANDIDATE_OFFSET, CANDIDATE_SLOPE = scaling("candidates", "place")
 
 
 @kernel
@@ -67,23 +71,24 @@ def plan_id(w, e, job, plan, spans, gpus):
 
 
 @kernel
-def fill_common(row, position, now_s, job):
+def fill_common(row, at, position, now_s, job):
     """Fill the columns that describe a gang, pending or running."""
-    row[4] = position
-    row[5] = job.gpus
-    row[6] = job.estimate_s
-    row[7] = now_s - job.arrival_s
-    row[8] = job.ran_s
-    row[9] = job.priority
+    row[at + CANDIDATE.position] = position
+    row[at + CANDIDATE.gpus] = job.gpus
+    row[at + CANDIDATE.estimate_s] = job.estimate_s
+    row[at + CANDIDATE.age_s] = now_s - job.arrival_s
+    row[at + CANDIDATE.executed_s] = job.ran_s
+    row[at + CANDIDATE.priority] = job.priority
 
 
 @kernel
 def fill_place(w, e, env, row, position, job, plan, pool, spans, gpus):
     """Fill the row of starting a gang as ``chosen`` and ``counts`` say."""
+    at = w.layout[0].candidates_place
     row[:] = 0.0
-    row[0] = 1.0
-    fill_common(row, position, env.now_s, job)
-    row[10 + plan] = 1.0
+    row[at + CANDIDATE.is_place] = 1.0
+    fill_common(row, at, position, env.now_s, job)
+    row[at + CANDIDATE.plan_pack + plan] = 1.0
     fastest = 0.0
     for other in range(w.config[0].pools):
         fastest = max(fastest, w.speeds[job.kind, other])
@@ -103,18 +108,20 @@ def fill_place(w, e, env, row, position, job, plan, pool, spans, gpus):
     else:
         partial = env.partial_gpus + nodes * gpus - job.gpus
     free_after = env.free_gpus - job.gpus
-    row[17] = w.speeds[job.kind, pool] / fastest
-    row[18] = nodes
-    row[19] = first.price_per_h * job.gpus
-    row[20] = spans
-    row[21] = (left - job.gpus) / total
-    row[22] = partial / free_after if free_after > 0 else 0.0
-    row[23] = load if spans > 1 else 0.0
-    row[24] = sharing if spans > 1 and plan < ISOLATED else 0
-    row[25] = w.kinds[job.kind].comm_share
-    row[26] = free_after / env.total_gpus
-    row[27] = min((w.tenant_gpus[e, job.tenant] + job.gpus) / w.quotas[job.tenant], 1.0)
-    squash(row, CANDIDATE_OFFSET, CANDIDATE_SLOPE)
+    row[at + CANDIDATE.speed] = w.speeds[job.kind, pool] / fastest
+    row[at + CANDIDATE.nodes] = nodes
+    row[at + CANDIDATE.price] = first.price_per_h * job.gpus
+    row[at + CANDIDATE.leafs] = spans
+    row[at + CANDIDATE.leftover] = (left - job.gpus) / total
+    row[at + CANDIDATE.fragmentation] = partial / free_after if free_after > 0 else 0.0
+    row[at + CANDIDATE.link_load] = load if spans > 1 else 0.0
+    row[at + CANDIDATE.sharing] = sharing if spans > 1 and plan < ISOLATED else 0
+    row[at + CANDIDATE.comm_share] = w.kinds[job.kind].comm_share
+    row[at + CANDIDATE.free_after] = free_after / env.total_gpus
+    row[at + CANDIDATE.tenant_share] = min(
+        (w.tenant_gpus[e, job.tenant] + job.gpus) / w.quotas[job.tenant], 1.0
+    )
+    squash(row, at, CANDIDATE_OFFSET, CANDIDATE_SLOPE)
 
 
 @kernel
@@ -148,7 +155,7 @@ def survey_gang(w, e, env, position, j, ids):
 @kernel
 def survey_running(w, e, env, begin):
     """Fill the rows of preempting the gangs that started last; returns how many are feasible."""
-    feasible = 0
+    feasible, at = 0, w.layout[0].candidates_place
     j = env.running_head
     for i in range(w.config[0].running_rows):
         row = w.candidates[e, begin + i]
@@ -157,13 +164,13 @@ def survey_running(w, e, env, begin):
             continue
         job = w.jobs[e, j]
         if env.pending > 0 and may_stop(w, env, job):
-            row[1] = 1.0
-            fill_common(row, i, env.now_s, job)
-            row[8] += env.now_s - job.start_s
-            row[20] = job.leafs
-            row[25] = job.duty
-            row[26] = (env.free_gpus + job.gpus) / env.total_gpus
-            squash(row, CANDIDATE_OFFSET, CANDIDATE_SLOPE)
+            row[at + CANDIDATE.is_preempt] = 1.0
+            fill_common(row, at, i, env.now_s, job)
+            row[at + CANDIDATE.executed_s] += env.now_s - job.start_s
+            row[at + CANDIDATE.leafs] = job.leafs
+            row[at + CANDIDATE.comm_share] = job.duty
+            row[at + CANDIDATE.free_after] = (env.free_gpus + job.gpus) / env.total_gpus
+            squash(row, at, CANDIDATE_OFFSET, CANDIDATE_SLOPE)
             w.feasible[e, begin + i] = 1
             feasible += 1
         j = job.next
@@ -191,9 +198,10 @@ def survey(w, e, env, may_wait):
     begin = c.window * per_gang
     feasible += survey_running(w, e, env, begin)
     wait, own = begin + c.running_rows, begin + c.running_rows + 1
+    at = w.layout[0].candidates_place
     w.candidates[e, wait : own + 1, :] = 0.0
-    w.candidates[e, wait, 2] = 1.0
-    w.candidates[e, own, 3] = 1.0
+    w.candidates[e, wait, at + CANDIDATE.is_wait] = 1.0
+    w.candidates[e, own, at + CANDIDATE.is_own] = 1.0
     w.feasible[e, wait] = may_wait or feasible == 0
     return feasible
 
@@ -201,25 +209,25 @@ def survey(w, e, env, may_wait):
 @kernel
 def observe_queue(w, e, env):
     """Fill a row for each pending gang of the window, oldest first."""
-    j = env.queue_head
+    j, at = env.queue_head, w.layout[0].queue_place
     for position in range(w.queue.shape[1]):
         row = w.queue[e, position]
         row[:] = 0.0
         if j < 0:
             continue
         job = w.jobs[e, j]
-        row[1] = 1.0
-        row[2] = job.gpus
-        row[3] = job.estimate_s
-        row[4] = env.now_s - job.arrival_s
-        row[5] = job.priority
-        row[6] = job.ran_s
-        row[7] = w.kinds[job.kind].comm_share
-        row[8] = job.required / 3.0
-        row[9] = job.preferred / 3.0
-        row[10] = min(w.tenant_gpus[e, job.tenant] / w.quotas[job.tenant], 1.0)
-        row[11] = job.preemptions
-        squash(row, QUEUE_OFFSET, QUEUE_SLOPE)
+        row[QUEUED.is_gang] = 1.0
+        row[at + QUEUE.gpus] = job.gpus
+        row[at + QUEUE.estimate_s] = job.estimate_s
+        row[at + QUEUE.age_s] = env.now_s - job.arrival_s
+        row[at + QUEUE.priority] = job.priority
+        row[at + QUEUE.executed_s] = job.ran_s
+        row[at + QUEUE.comm_share] = w.kinds[job.kind].comm_share
+        row[at + QUEUE.required] = job.required / 3.0
+        row[at + QUEUE.preferred] = job.preferred / 3.0
+        row[at + QUEUE.tenant_share] = min(w.tenant_gpus[e, job.tenant] / w.quotas[job.tenant], 1.0)
+        row[at + QUEUE.preemptions] = job.preemptions
+        squash(row, at, QUEUE_OFFSET, QUEUE_SLOPE)
         j = job.next
 
 
@@ -238,28 +246,28 @@ def lost_speed(w, e, env):
 @kernel
 def observe_cluster(w, e, env):
     """Fill what holds for the whole world."""
-    row = w.cluster[e]
+    row, at = w.cluster[e], w.layout[0].cluster_place
     empty, mean, highest = 0, 0.0, 0.0
     for leaf in range(len(w.leaf_pods)):
         empty += w.leaf_hist[e, leaf, w.specs[w.leaf_begin[leaf]].gpus]
         mean += w.leaf_load[e, leaf] / len(w.leaf_pods)
         highest = max(highest, w.leaf_load[e, leaf])
-    row[0] = 0.0
-    row[1] = env.pending > 0
-    row[2] = 0.0
-    row[3] = env.finished / env.num_jobs
-    row[4] = 3600.0 / env.gap_s if env.gap_s > 0.0 else 0.0
-    row[5] = env.pending
-    row[6] = env.pending_gpus
-    row[7] = env.running
-    row[8] = env.free_gpus / env.total_gpus
-    row[9] = env.down_gpus / env.total_gpus
-    row[10] = empty / len(w.specs)
-    row[11] = env.partial_gpus / env.free_gpus if env.free_gpus > 0 else 0.0
-    row[12] = min(mean, 1.0)
-    row[13] = highest
-    row[14] = lost_speed(w, e, env)
-    squash(row, CLUSTER_OFFSET, CLUSTER_SLOPE)
+    row[COMMON.kind_route] = 0.0
+    row[COMMON.kind_place] = env.pending > 0
+    row[COMMON.kind_scale] = 0.0
+    row[COMMON.progress] = env.finished / env.num_jobs
+    row[at + CLUSTER.arrival_rate] = 3600.0 / env.gap_s if env.gap_s > 0.0 else 0.0
+    row[at + CLUSTER.pending] = env.pending
+    row[at + CLUSTER.pending_gpus] = env.pending_gpus
+    row[at + CLUSTER.running] = env.running
+    row[at + CLUSTER.free] = env.free_gpus / env.total_gpus
+    row[at + CLUSTER.down] = env.down_gpus / env.total_gpus
+    row[at + CLUSTER.empty_nodes] = empty / len(w.specs)
+    row[at + CLUSTER.fragmentation] = env.partial_gpus / env.free_gpus if env.free_gpus > 0 else 0.0
+    row[at + CLUSTER.link_mean] = min(mean, 1.0)
+    row[at + CLUSTER.link_max] = highest
+    row[at + CLUSTER.contention] = lost_speed(w, e, env)
+    squash(row, at, CLUSTER_OFFSET, CLUSTER_SLOPE)
 
 
 @kernel

@@ -10,31 +10,21 @@ import math
 
 import numpy as np
 
-from ...observation import CANDIDATES, CLUSTER, QUEUE
 from ..core.compile import kernel
 from ..core.random import hash64
 from ..serving.costs import decode_step_s, prefill_attention_s
 from ..serving.kvcache import cached_units, sent_units
 from ..serving.runs import ceil_div, floor_div, run_blocks, steps_done
+from .columns import places, scaling, squash
 
-
-def scaling(columns):
-    """Return (offset, slope) such that ``x / (offset + slope * x)`` is each column's value."""
-    offset = [1.0 if column.scale is None else column.scale for column in columns]
-    slope = [0.0 if column.scale is None else 1.0 for column in columns]
-    return np.array(offset, np.float32), np.array(slope, np.float32)
-
-
-CLUSTER_OFFSET, CLUSTER_SLOPE = scaling(CLUSTER)
-QUEUE_OFFSET, QUEUE_SLOPE = scaling(QUEUE)
-CANDIDATE_OFFSET, CANDIDATE_SLOPE = scaling(CANDIDATES)
-
-
-@kernel
-def squash(row, offset, slope):
-    """Turn raw quantities into column values, in place."""
-    for column in range(len(offset)):  # a constant, which lets the compiler use vectors
-        row[column] /= offset[column] + slope[column] * row[column]
+CLUSTER = places("cluster", "route")
+QUEUE = places("queue", "route")
+CANDIDATE = places("candidates", "route")
+COMMON = places("cluster", "common")
+QUEUED = places("queue", "common")
+CLUSTER_OFFSET, CLUSTER_SLOPE = scaling("cluster", "route")
+QUEUE_OFFSET, QUEUE_SLOPE = scaling("queue", "route")
+CANDIDATE_OFFSET, CANDIDATE_SLOPE = scaling("candidates", "route")
 
 
 @kernel
@@ -131,43 +121,45 @@ def observe_candidate(w, e, r, home, hit, prefill_s, request, replica, spec, cos
         wait_s += 0.5 * step_s
     blocks = ceil_div(prompt + request.estimate_tokens, spec.block_size)
     blocks -= floor_div(hit, spec.block_size)
-    row = w.candidates[e, r]
-    row[0] = replica.report_running
-    row[1] = replica.report_waiting
-    row[2] = replica.in_flight
-    row[3] = replica.in_flight_tokens
-    row[4] = replica.report_queued_tokens
-    row[5] = replica.report_blocks / spec.kv_blocks
-    row[6] = replica.report_blocks
-    row[7] = min(blocks / spec.kv_blocks, 1.0)
-    row[8] = ceil_div(prompt, spec.block_size)
-    row[9] = hit / prompt
-    row[10] = sent / prompt
-    row[11] = request.previous >= 0 and w.requests[e, request.previous].replica == r
-    row[12] = home == r
-    row[13] = prefill_s
-    row[14] = wait_s
-    row[15] = step_s
-    row[16] = max(replica.work_s, 0.0)
-    row[17] = spec.capacity
-    row[18] = min(replica.in_flight / spec.max_num_seqs, 1.0)
-    row[19] = spec.price_per_h
-    squash(row, CANDIDATE_OFFSET, CANDIDATE_SLOPE)
+    row, at = w.candidates[e, r], w.layout[0].candidates_route
+    row[at + CANDIDATE.running] = replica.report_running
+    row[at + CANDIDATE.waiting] = replica.report_waiting
+    row[at + CANDIDATE.in_flight] = replica.in_flight
+    row[at + CANDIDATE.in_flight_tokens] = replica.in_flight_tokens
+    row[at + CANDIDATE.queued_tokens] = replica.report_queued_tokens
+    row[at + CANDIDATE.kv_usage] = replica.report_blocks / spec.kv_blocks
+    row[at + CANDIDATE.kv_blocks] = replica.report_blocks
+    row[at + CANDIDATE.kv_demand] = min(blocks / spec.kv_blocks, 1.0)
+    row[at + CANDIDATE.request_blocks] = ceil_div(prompt, spec.block_size)
+    row[at + CANDIDATE.prefix_match] = hit / prompt
+    row[at + CANDIDATE.prefix_sent] = sent / prompt
+    row[at + CANDIDATE.session_last] = (
+        request.previous >= 0 and w.requests[e, request.previous].replica == r
+    )
+    row[at + CANDIDATE.session_home] = home == r
+    row[at + CANDIDATE.prefill_s] = prefill_s
+    row[at + CANDIDATE.wait_s] = wait_s
+    row[at + CANDIDATE.step_s] = step_s
+    row[at + CANDIDATE.work_s] = max(replica.work_s, 0.0)
+    row[at + CANDIDATE.capacity] = spec.capacity
+    row[at + CANDIDATE.load] = min(replica.in_flight / spec.max_num_seqs, 1.0)
+    row[at + CANDIDATE.price] = spec.price_per_h
+    squash(row, at, CANDIDATE_OFFSET, CANDIDATE_SLOPE)
 
 
 @kernel
 def observe_queue_row(w, e, row, now_s, request):
     """Fill one row of the queue with a request."""
-    out = w.queue[e, row]
-    out[0] = 1.0
-    out[1] = 0.0
-    out[2] = request.prompt_tokens
-    out[3] = request.estimate_tokens
-    out[4] = max(now_s - request.arrival_s, 0.0)
-    out[5] = request.priority
-    out[6] = w.config[0].ttft_slo_s
-    out[7] = w.config[0].tpot_slo_s
-    squash(out, QUEUE_OFFSET, QUEUE_SLOPE)
+    out, at = w.queue[e, row], w.layout[0].queue_route
+    out[QUEUED.is_request] = 1.0
+    out[QUEUED.is_gang] = 0.0
+    out[at + QUEUE.size] = request.prompt_tokens
+    out[at + QUEUE.estimate] = request.estimate_tokens
+    out[at + QUEUE.age_s] = max(now_s - request.arrival_s, 0.0)
+    out[at + QUEUE.priority] = request.priority
+    out[at + QUEUE.ttft_slo_s] = w.config[0].ttft_slo_s
+    out[at + QUEUE.tpot_slo_s] = w.config[0].tpot_slo_s
+    squash(out, at, QUEUE_OFFSET, QUEUE_SLOPE)
 
 
 @kernel
@@ -189,19 +181,21 @@ def observe_queue(w, e, env):
 @kernel
 def observe_cluster(w, e, env):
     """Fill what holds for the whole world."""
-    row = w.cluster[e]
-    row[0] = 1.0 if env.deciding >= 0 else 0.0
-    row[1] = 0.0
-    row[2] = 0.0
-    row[3] = env.arrived / env.num_requests
+    row, at = w.cluster[e], w.layout[0].cluster_route
+    row[COMMON.kind_route] = 1.0 if env.deciding >= 0 else 0.0
+    row[COMMON.kind_place] = 0.0
+    row[COMMON.kind_scale] = 0.0
+    row[COMMON.progress] = env.arrived / env.num_requests
     rate = 1.0 / env.gap_s if env.gap_s > 0.0 else 0.0
-    row[4] = rate
-    row[5] = rate * env.mean_prompt
-    row[6] = env.in_flight
-    row[7] = env.held
-    row[8] = env.slo_met / env.finished if env.finished > 0 else 0.0
-    row[9] = env.cached_tokens / env.prompt_tokens if env.prompt_tokens > 0 else 0.0
-    squash(row, CLUSTER_OFFSET, CLUSTER_SLOPE)
+    row[at + CLUSTER.arrival_rate] = rate
+    row[at + CLUSTER.prompt_rate] = rate * env.mean_prompt
+    row[at + CLUSTER.in_flight] = env.in_flight
+    row[at + CLUSTER.held] = env.held
+    row[at + CLUSTER.slo_attainment] = env.slo_met / env.finished if env.finished > 0 else 0.0
+    row[at + CLUSTER.prefix_hit_rate] = (
+        env.cached_tokens / env.prompt_tokens if env.prompt_tokens > 0 else 0.0
+    )
+    squash(row, at, CLUSTER_OFFSET, CLUSTER_SLOPE)
 
 
 @kernel

@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 
 from ...cluster_view import Plan
 from ...engine.core.records import fill, record_of, records
-from ...observation import PLACEMENT_CANDIDATES, PLACEMENT_CLUSTER, PLACEMENT_QUEUE
+from ...observation import Layout
 from ...world import Outputs, World
 from .. import clock as decisions
+from ..decide.columns import layout_record
 from ..network import arrays as network
 from ..state import GANGS
 from .records import DOWN, FREE, GANG_ENV, JOB, UNSEEN
@@ -132,7 +133,11 @@ class GangWorld(World):
             static.kinds,
             static.phases,
         )
-        shared = ("gpu_port",)  # of the network's arrays the one that no environment changes
+        self.arrays["layout"] = layout_record(Layout({"place"}))
+        shared = (
+            "gpu_port",
+            "layout",
+        )  # of the network's arrays the one that no environment changes
         self.state_names = tuple(name for name in self.arrays if name not in shared)
         self.envs = self.arrays["envs"]
         self.lay_out()
@@ -146,13 +151,14 @@ class GangWorld(World):
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Return the shape of every float observation of one environment, in the engine's order."""
+        layout = Layout({"place"})
         return {
-            "cluster": (len(PLACEMENT_CLUSTER),),
+            "cluster": (len(layout.columns("cluster")),),
             "device_memory": (self.num_seen,),
             "device_load": (self.num_seen,),
             "link_load": (self.num_seen_links,),
-            "queue": (int(self.static.config[0]["window"]), len(PLACEMENT_QUEUE)),
-            "candidates": (self.num_candidates, len(PLACEMENT_CANDIDATES)),
+            "queue": (int(self.static.config[0]["window"]), len(layout.columns("queue"))),
+            "candidates": (self.num_candidates, len(layout.columns("candidates"))),
         }
 
     def engine_table(self) -> NDArray[np.int64]:

@@ -8,10 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...engine.core.records import fill, record_of, records
-from ...observation import CANDIDATES, CLUSTER, QUEUE
+from ...observation import Layout
 from ...workload.requests.stream import RequestStream
 from ...world import World
 from ..decide import route as decisions
+from ..decide.columns import layout_record
 from .kvcache import NEVER_SENT
 from .records import ENV, NODE, REPLICA, REQUEST, SLOT
 from .runs import NEVER
@@ -95,17 +96,19 @@ class ServingWorld(World):
         self.nodes = records((num_envs, max(num_nodes, 1), len(specs)), NODE)
         self.holders = np.zeros(self.nodes.shape, np.int16)
         self.ids = np.zeros((num_envs, max(num_ids, 1)), np.int32)
+        self.layout = layout_record(Layout({"route"}))
         self.lay_out()
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Return the shape of every float observation of one environment, in the engine's order."""
+        layout = Layout({"route"})
         return {
-            "cluster": (len(CLUSTER),),
+            "cluster": (len(layout.columns("cluster")),),
             "device_memory": (self.num_devices,),
             "device_load": (self.num_devices,),
             "link_load": (len(self.static.specs),),
-            "queue": (self.queue_rows, len(QUEUE)),
-            "candidates": (self.num_candidates, len(CANDIDATES)),
+            "queue": (self.queue_rows, len(layout.columns("queue"))),
+            "candidates": (self.num_candidates, len(layout.columns("candidates"))),
         }
 
     def load(self, e: int, stream: RequestStream, estimate_tokens: NDArray[np.int32]) -> None:
@@ -148,6 +151,7 @@ class ServingWorld(World):
             self.ids,
             static.linear_s,
             static.head_s,
+            self.layout,
         )
         sizes = (
             self.num_envs,

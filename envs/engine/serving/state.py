@@ -10,15 +10,19 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ...observation import CANDIDATES, CLUSTER, QUEUE
+from ...observation import Layout
 from ...perf.serving.cost_table import COST
 from ..core.bundle import array_at
 from ..core.compile import kernel
+from ..decide.columns import LAYOUT
 from .records import CONFIG, ENV, NODE, REPLICA, REQUEST, SLOT, SPEC
 
 INT8, INT16, INT32 = np.dtype(np.int8), np.dtype(np.int16), np.dtype(np.int32)
 FLOAT32, FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
-NUM_CLUSTER, NUM_QUEUE, NUM_CANDIDATE = len(CLUSTER), len(QUEUE), len(CANDIDATES)
+ROUTING = Layout({"route"})
+NUM_CLUSTER, NUM_QUEUE, NUM_CANDIDATE = (
+    len(ROUTING.columns(k)) for k in ("cluster", "queue", "candidates")
+)
 
 
 class State(NamedTuple):
@@ -67,6 +71,7 @@ class State(NamedTuple):
     queue: Any
     candidates: Any
     mask: Any
+    layout: Any
 
 
 @kernel
@@ -106,4 +111,5 @@ def bind(table, floats, mask):
         array_at(queue_at, (num_envs, queue_rows, NUM_QUEUE), FLOAT32),
         array_at(candidates_at, (num_envs, num_candidates, NUM_CANDIDATE), FLOAT32),
         array_at(mask.ctypes.data, (num_envs, num_candidates), INT8),
+        array_at(table[26], (1,), LAYOUT),
     )

@@ -1,0 +1,51 @@
+"""How compiled code finds and squashes the columns of :mod:`gpuyard.envs.observation`.
+
+A row of an observation holds blocks of columns one behind the other. Compiled code knows each
+column's place inside its block, a constant, and reads from :data:`LAYOUT` where the block begins.
+"""
+
+from __future__ import annotations
+
+from collections import namedtuple
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...observation import DECISIONS, TABLES, Layout
+from ..core.compile import kernel
+from ..core.records import records
+
+LAYOUT = np.dtype([(f"{key}_{kind}", "i4") for key in TABLES for kind in DECISIONS])
+"""Where each block begins: one record for the whole world."""
+
+
+def layout_record(layout: Layout) -> NDArray[np.void]:
+    """Return LAYOUT (1,) of a scenario; blocks that it lacks begin at 0."""
+    record = records(1, LAYOUT)
+    for key in TABLES:
+        for kind in layout.decisions:
+            record[f"{key}_{kind}"] = layout.begin(key, kind)
+    return record
+
+
+def places(key: str, block: str) -> Any:
+    """Return the place of each column inside its block, as a named tuple of constants."""
+    names = [column.name for column in TABLES[key][block]]
+    named_tuple: Any = namedtuple  # its fields are known at run time only
+    return named_tuple(f"{key.capitalize()}{block.capitalize()}", names)(*range(len(names)))
+
+
+def scaling(key: str, block: str) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return (offset, slope) such that ``x / (offset + slope * x)`` is each column's value."""
+    scales = [column.scale for column in TABLES[key][block]]
+    offset = [1.0 if scale is None else scale for scale in scales]
+    slope = [0.0 if scale is None else 1.0 for scale in scales]
+    return np.array(offset, np.float32), np.array(slope, np.float32)
+
+
+@kernel
+def squash(row, at, offset, slope):
+    """Turn the raw quantities of a block that begins at ``at`` into column values, in place."""
+    for column in range(len(offset)):  # a constant, which lets the compiler use vectors
+        row[at + column] /= offset[column] + slope[column] * row[at + column]
