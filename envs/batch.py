@@ -1,67 +1,86 @@
-"""A batch of worlds of one scenario: what the single and the vector environment share."""
+"""The worlds of a scenario: what the single and the vector environment share."""
 
 from __future__ import annotations
 
-import sys
-import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from gymnasium import spaces
-from numpy.typing import NDArray
 
-from .engine.core.compile import is_warm
+from .cluster_view import ClusterView, Plan
+from .parts.part import Content, Table
 from .scenario import AnyScenario
-from .world import World
+from .world import World, telling
+
+if TYPE_CHECKING:
+    from .parts.gangs import Gangs
 
 
 class Batch:
-    """``num_envs`` worlds of one scenario, with their spaces, seeds and observations.
+    """``num_envs`` worlds of one scenario, made of the parts that its decisions need.
 
-    A kind of scenario has its own subclass, which builds the world and loads episodes into it.
+    Args:
+        scenario: what to simulate.
+        num_envs: how many.
 
     Attributes:
-        scenario: what is simulated.
-        world: state and engine.
+        world: their arrays and the engine.
+        contents: the parts, by the kind of decision that they ask for.
     """
 
-    scenario: AnyScenario
-    world: World
+    def __init__(self, scenario: AnyScenario, num_envs: int) -> None:
+        self.scenario = scenario
+        self.contents: dict[str, Content] = {}
+        if "route" in scenario.decisions:
+            from .parts.serving import Serving
+
+            self.contents["route"] = Serving(scenario, num_envs)
+        self._gangs: Gangs | None = None
+        if "place" in scenario.decisions:
+            from .parts.gangs import Gangs
+
+            self.contents["place"] = self._gangs = Gangs(scenario, num_envs)
+        self.world = World([content.part for content in self.contents.values()], num_envs)
+        for content in self.contents.values():
+            with telling(content.is_warm()):
+                content.warm_up()
 
     def load(self, e: int, rng: np.random.Generator) -> None:
         """Draw the next episode of environment ``e``."""
-        raise NotImplementedError
+        for content in self.contents.values():
+            content.load(e, rng)
+        self.world.begin(e)
 
-    def results(self, e: int) -> dict[str, dict[str, NDArray]]:
+    def results(self, e: int) -> dict[str, Table]:
         """Return the tables of environment ``e``'s episode by name; times NaN if not reached."""
-        raise NotImplementedError
+        tables: dict[str, Table] = {}
+        for content in self.contents.values():
+            tables |= content.results(e)
+        return tables
 
     def render(self, e: int, mode: str) -> Any:
         """Return environment ``e`` as text ("ansi") or as a uint8 image ("rgb_array")."""
-        raise NotImplementedError
+        content = next(iter(self.contents.values()))
+        return content.render(e, float(self.world.clock["now_s"][e]), mode)
+
+    def view(self, e: int) -> ClusterView:
+        """Return what a planner may read of environment ``e``."""
+        return self.gangs.view(e, float(self.world.clock["now_s"][e]))
 
     @property
-    def action_space(self) -> spaces.Discrete:
-        """One action per candidate."""
-        return spaces.Discrete(self.world.num_candidates)
+    def gangs(self) -> Gangs:
+        """The part in which gangs are placed.
 
-    @property
-    def observation_space(self) -> spaces.Space[Any]:
-        """Flat Dict of float32 Boxes in [0, 1] and the int8 action mask."""
-        boxes: dict[str, spaces.Space] = {
-            key: spaces.Box(0.0, 1.0, shape, np.float32)
-            for key, shape in self.world.shapes().items()
-        }
-        boxes["action_mask"] = spaces.Box(0, 1, (self.world.num_candidates,), np.int8)
-        return spaces.Dict(boxes)
+        Raises:
+            TypeError: the scenario has none.
+        """
+        if self._gangs is None:
+            raise TypeError(f"scenario {self.scenario.name!r} has no gangs to place")
+        return self._gangs
 
-    def compile(self) -> None:
-        """Have the engine compiled or loaded from the cache; say so if it must be compiled."""
-        if is_warm(type(self.world).run_batch):
-            self.world.warm_up()
-            return
-        print("gpuyard: compiling the engine, once per machine ...", file=sys.stderr, flush=True)
-        began = time.perf_counter()
-        self.world.warm_up()
-        seconds = time.perf_counter() - began
-        print(f"gpuyard: compiled in {seconds:.0f} s", file=sys.stderr, flush=True)
+    def propose(self, e: int, plan: Plan) -> None:
+        """Hand over a planner's plan for environment ``e``; the last action carries it out."""
+        self.gangs.propose(e, plan)
+
+    def ask_planner(self) -> None:
+        """Stop for a decision whenever a gang is pending, not only if a candidate is feasible."""
+        self.gangs.ask_planner()

@@ -9,11 +9,11 @@ import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
+from .batch import Batch
 from .cluster_view import ClusterView, Plan
 from .engine.core.records import START, STEP
 from .observation import Layout
 from .scenario import Scenario, load
-from .worlds import make_batch, placement_of
 
 Observation = dict[str, NDArray]
 _STEP, _START = np.array([STEP]), np.array([START])
@@ -182,11 +182,11 @@ class ClusterEnv(gym.Env[Observation, np.int64]):
             raise ValueError(f"render_mode = {render_mode!r} must be None or one of {allowed}")
         self.scenario = load(scenario)
         self.render_mode = render_mode
-        self._batch = make_batch(self.scenario, 1)
+        self._batch = Batch(self.scenario, 1)
         self._world = self._batch.world
         self._action = np.zeros(1, np.int64)
-        self.action_space = self._batch.action_space
-        self.observation_space = self._batch.observation_space
+        self.action_space = self._world.action_space
+        self.observation_space = self._world.observation_space
         self._outputs = self._world.outputs()
 
     def reset(
@@ -206,7 +206,7 @@ class ClusterEnv(gym.Env[Observation, np.int64]):
         """
         self._action[0] = action
         observation, info = self._run(_STEP)
-        done = bool(self._world.envs["done"][0])
+        done = bool(self._world.done[0])
         return observation, float(self._outputs.numbers[0, 0]), done, False, info
 
     def action_masks(self) -> NDArray[np.bool_]:
@@ -224,15 +224,15 @@ class ClusterEnv(gym.Env[Observation, np.int64]):
 
     def view(self) -> ClusterView:
         """Return what a planner may read of a placement world; see :mod:`.cluster_view`."""
-        return placement_of(self._batch).view(0)
+        return self._batch.view(0)
 
     def propose(self, plan: Plan) -> None:
         """Hand over a plan of one's own; the last candidate carries it out in the next step."""
-        placement_of(self._batch).propose(0, plan)
+        self._batch.propose(0, plan)
 
     def ask_planner(self) -> None:
         """Stop for a decision whenever a gang is pending, even if no candidate is feasible."""
-        placement_of(self._batch).ask_planner()
+        self._batch.ask_planner()
 
     def get_state(self) -> dict[str, Any]:
         """Return a copy of the world, to come back to with :meth:`set_state`.

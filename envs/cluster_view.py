@@ -11,9 +11,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from .engine.core.owners import DOWN, FREE
 from .hardware.cluster import Cluster
 
-FREE, DOWN = -1, -2
+__all__ = ["DOWN", "FREE", "GANG_VIEW", "ClusterView", "Plan"]
+
 
 GANG_VIEW = np.dtype(
     [

@@ -44,3 +44,7 @@ PLACEMENT_TERMS = (
     "energy",
     "invalid",
 )
+
+SHORTEST_RUN_S = 10.0
+"""Shorter run times count as this much in the bounded slowdown, so that tiny jobs do not dominate.
+Source: Feitelson et al., "Theory and practice in parallel job scheduling", 1997."""

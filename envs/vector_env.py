@@ -11,13 +11,13 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
+from .batch import Batch
 from .cluster_env import ClusterEnv
 from .cluster_view import ClusterView, Plan
 from .engine.core.records import IDLE, START, STEP
 from .observation import Layout
 from .scenario import Scenario, load
 from .world import Outputs
-from .worlds import make_batch, placement_of
 
 Observation = dict[str, NDArray]
 
@@ -64,10 +64,10 @@ class ClusterVectorEnv(VectorEnv[Observation, NDArray[np.int64], NDArray[Any]]):
         self.scenario = load(scenario)
         self.max_episode_steps = max_episode_steps
         self.render_mode = render_mode
-        self._batch = make_batch(self.scenario, num_envs)
+        self._batch = Batch(self.scenario, num_envs)
         self._world = self._batch.world
-        self.single_action_space = self._batch.action_space
-        self.single_observation_space = self._batch.observation_space
+        self.single_action_space = self._world.action_space
+        self.single_observation_space = self._world.observation_space
         self.action_space = batch_space(self.single_action_space, num_envs)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self._generators: list[np.random.Generator] = []
@@ -148,15 +148,15 @@ class ClusterVectorEnv(VectorEnv[Observation, NDArray[np.int64], NDArray[Any]]):
 
     def view(self, index: int) -> ClusterView:
         """Return what a planner may read of placement world ``index``."""
-        return placement_of(self._batch).view(index)
+        return self._batch.view(index)
 
     def propose(self, index: int, plan: Plan) -> None:
         """Hand over a plan for world ``index``; the last candidate carries it out."""
-        placement_of(self._batch).propose(index, plan)
+        self._batch.propose(index, plan)
 
     def ask_planner(self) -> None:
         """Stop for a decision whenever a gang is pending, even if no candidate is feasible."""
-        placement_of(self._batch).ask_planner()
+        self._batch.ask_planner()
 
     def get_state(self) -> dict[str, Any]:
         """Return a copy of all worlds, to come back to with :meth:`set_state`.

@@ -1,15 +1,26 @@
-"""What every batch of worlds shares: outputs, observation layout, copies of its state."""
+"""A batch of worlds of one scenario: arrays of all parts, outputs, copies, spaces."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
+from gymnasium import spaces
 from numpy.typing import NDArray
 
-from .engine.core.records import IDLE
+from .engine import clock
+from .engine.core import units
+from .engine.core.compile import is_warm
+from .engine.core.records import CLOCK, IDLE, NOTHING, record_of, records
+from .engine.decide.columns import info_keys, layout_record
+from .engine.state import STATE
+from .observation import Layout
+from .parts.part import Part
 
 
 class Outputs(NamedTuple):
@@ -31,49 +42,81 @@ class Outputs(NamedTuple):
 
 
 class World:
-    """State and observations of ``num_envs`` independent worlds.
+    """``num_envs`` independent worlds made of the same parts.
 
-    A kind of world allocates its arrays, says which of them hold state and in which order the
-    engine finds their addresses, and names the compiled function that runs it.
+    Args:
+        parts: their arrays, one :class:`.parts.part.Part` for each kind of decision at most.
+        num_envs: E.
 
     Attributes:
-        num_envs: E.
+        layout: where each column of the observations stands.
         num_candidates: C.
-        envs: one record per environment, with ``done``, ``decisions`` and the present episode.
+        clock: CLOCK (E,).
         info_keys: names of the numbers behind the reward.
-        state_names: arrays that are an environment's state, each with a leading axis E.
-        run_batch: the compiled engine.
+        state: what changes, by name, each array with a leading axis E.
     """
 
-    num_envs: int
-    num_candidates: int
-    envs: NDArray[np.void]
-    info_keys: tuple[str, ...]
-    state_names: tuple[str, ...]
-    run_batch: Callable[..., None]
+    def __init__(self, parts: Sequence[Part], num_envs: int) -> None:
+        self.num_envs = num_envs
+        self.layout = Layout(part.kind for part in parts)
+        self.info_keys = info_keys(self.layout)
+        self.num_candidates = max(part.sizes.candidates for part in parts)
+        self.clock = records(num_envs, CLOCK)
+        self.state: dict[str, NDArray[Any]] = {"clock": self.clock}
+        self.shared: dict[str, NDArray[Any]] = {"layout": layout_record(self.layout)}
+        for part in parts:
+            self.state |= part.state
+            self.shared |= part.shared
+        self._units = tuple(dict.fromkeys(name for part in parts for name in part.units))
+        self._loaded = np.zeros(num_envs, np.bool_)
+        sizes = [part.sizes for part in parts]
+        devices, links = sum(size.devices for size in sizes), sum(size.links for size in sizes)
+        self.shapes: dict[str, tuple[int, ...]] = {
+            "cluster": (len(self.layout.columns("cluster")),),
+            "device_memory": (devices,),
+            "device_load": (devices,),
+            "link_load": (links,),
+            "queue": (max(size.queue for size in sizes), len(self.layout.columns("queue"))),
+            "candidates": (self.num_candidates, len(self.layout.columns("candidates"))),
+        }
+        self._lay_out()
+        with self._compiling():
+            self._connect()
+            self._warm_up()
 
-    def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Return the shape of every float observation of one environment, in the engine's order."""
-        raise NotImplementedError
-
-    def engine_table(self) -> NDArray[np.int64]:
-        """Return the sizes and addresses that the engine reads."""
-        raise NotImplementedError
+    def begin(self, e: int) -> None:
+        """Set the clock of environment ``e`` to the start of an episode, whose parts are loaded."""
+        self.clock[e] = _NEW_CLOCK
+        self._loaded[e] = True
 
     @property
     def is_loaded(self) -> bool:
         """Whether every environment has had an episode loaded."""
-        raise NotImplementedError
+        return bool(self._loaded.all())
 
-    def lay_out(self) -> None:
-        """Fix where each observation lies in the outputs; call once all arrays are allocated."""
-        self._layout: list[tuple[str, tuple[int, ...], slice]] = []
-        self._num_floats = 0
-        for key, size in self.shapes().items():
-            end = self._num_floats + self.num_envs * math.prod(size)
-            self._layout.append((key, size, slice(self._num_floats, end)))
-            self._num_floats = end
-        self._table = self.engine_table()
+    @property
+    def done(self) -> NDArray[np.bool_]:
+        """Which environments have finished their episode, bool (E,)."""
+        return self.clock["done"] != 0
+
+    @property
+    def decisions(self) -> NDArray[np.int64]:
+        """Decisions taken in this episode, int64 (E,)."""
+        return self.clock["decisions"]
+
+    @property
+    def action_space(self) -> spaces.Discrete:
+        """One action per candidate."""
+        return spaces.Discrete(self.num_candidates)
+
+    @property
+    def observation_space(self) -> spaces.Dict:
+        """Flat Dict of float32 Boxes in [0, 1] and the int8 action mask."""
+        boxes: dict[str, spaces.Space] = {
+            key: spaces.Box(0.0, 1.0, shape, np.float32) for key, shape in self.shapes.items()
+        }
+        boxes["action_mask"] = spaces.Box(0, 1, (self.num_candidates,), np.int8)
+        return spaces.Dict(boxes)
 
     def outputs(self) -> Outputs:
         """Return fresh arrays for what the engine writes."""
@@ -87,7 +130,7 @@ class World:
         """Return the batched observation that lies in ``outputs``, without copying."""
         n, floats = self.num_envs, outputs.floats
         views: dict[str, NDArray] = {
-            key: floats[part].reshape(n, *shape) for key, shape, part in self._layout
+            key: floats[part].reshape(n, *shape) for key, shape, part in self._places
         }
         views["action_mask"] = outputs.mask
         return views
@@ -97,7 +140,7 @@ class World:
         floats = outputs.floats
         views: dict[str, NDArray] = {
             key: floats[part] if len(shape) == 1 else floats[part].reshape(shape)
-            for key, shape, part in self._layout
+            for key, shape, part in self._places
         }
         views["action_mask"] = outputs.mask[0]
         return views
@@ -108,7 +151,19 @@ class World:
         The rows of idle environments are left as they are in ``outputs``.
         """
         floats, numbers, mask = outputs
-        type(self).run_batch(orders, actions, self._table, floats, numbers, mask)
+        clock.run_batch(
+            orders, actions, self._table, self._slots, self._offsets, floats, mask, numbers
+        )
+
+    def get_state(self, e: int) -> dict[str, NDArray]:
+        """Return a copy of environment ``e``'s state."""
+        return {name: array[e : e + 1].copy() for name, array in self.state.items()}
+
+    def set_state(self, e: int, state: dict[str, NDArray]) -> None:
+        """Put environment ``e`` into a state that :meth:`get_state` returned."""
+        for name, array in self.state.items():
+            array[e : e + 1] = state[name]
+        self._loaded[e] = True
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave the addresses out: a copy has arrays of its own."""
@@ -116,32 +171,49 @@ class World:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        self._table = self.engine_table()
+        self._connect()
 
-    @property
-    def done(self) -> NDArray[np.bool_]:
-        """Which environments have finished their episode, bool (E,)."""
-        return self.envs["done"] != 0
+    def _lay_out(self) -> None:
+        """Fix where each observation lies in the outputs."""
+        self._places: list[tuple[str, tuple[int, ...], slice]] = []
+        self._num_floats = 0
+        for key, size in self.shapes.items():
+            end = self._num_floats + self.num_envs * math.prod(size)
+            self._places.append((key, size, slice(self._num_floats, end)))
+            self._num_floats = end
+        outputs = (*self.shapes, "action_mask", "numbers")
+        self._slots = np.array([STATE.fields[name].slot for name in outputs])
+        self._offsets = np.array([4 * part.start for _, _, part in self._places], np.int64)
 
-    @property
-    def decisions(self) -> NDArray[np.int64]:
-        """Decisions taken in this episode, int64 (E,)."""
-        return self.envs["decisions"]
+    def _connect(self) -> None:
+        """Write down where all arrays and compiled functions lie."""
+        self.shared["units"] = units.addresses(self._units, STATE)
+        outputs = self.outputs()
+        written = self.observation(outputs) | {"numbers": outputs.numbers}
+        self._table = STATE.table(self.state | self.shared | written)
 
-    def warm_up(self) -> None:
-        """Compile every engine function, or load it from the cache, without touching the state."""
+    def _warm_up(self) -> None:
+        """Have the clock compiled, or loaded, without touching the state."""
         nobody = np.full(self.num_envs, IDLE)
         self.run(nobody, np.zeros(self.num_envs, np.int64), self.outputs())
 
-    def array(self, name: str) -> NDArray[Any]:
-        """Return an array of the state by name."""
-        return getattr(self, name)
+    @contextmanager
+    def _compiling(self) -> Iterator[None]:
+        """Say so if anything has to be compiled."""
+        with telling(is_warm(clock.run_batch) and not units.missing(self._units, STATE)):
+            yield
 
-    def get_state(self, e: int) -> dict[str, NDArray]:
-        """Return a copy of environment ``e``'s state."""
-        return {name: self.array(name)[e : e + 1].copy() for name in self.state_names}
 
-    def set_state(self, e: int, state: dict[str, NDArray]) -> None:
-        """Put environment ``e`` into a state that :meth:`get_state` returned."""
-        for name in self.state_names:
-            self.array(name)[e : e + 1] = state[name]
+@contextmanager
+def telling(warm: bool) -> Iterator[None]:
+    """Say on stderr that something is compiled, and how long it took, unless it is ``warm``."""
+    if not warm:
+        print("gpuyard: compiling the engine, once per machine ...", file=sys.stderr, flush=True)
+    began = time.perf_counter()
+    yield
+    if not warm:
+        seconds = time.perf_counter() - began
+        print(f"gpuyard: compiled in {seconds:.0f} s", file=sys.stderr, flush=True)
+
+
+_NEW_CLOCK = record_of(CLOCK, due=NOTHING)

@@ -1,147 +1,232 @@
-"""All arrays of a batch of placement worlds; compiled functions get them as the bundle ``w``.
+"""All arrays of a batch of worlds; compiled functions get them as the bundle ``w``.
 
-E environments, N nodes, D GPUs, L links, J jobs, K kinds, S leaf switches.
+E environments, R replicas, K kinds; N nodes, D GPUs, L links, J jobs, S leaf switches. Arrays of
+parts that a scenario lacks have no items.
 
-    envs: GANG_ENV (E,).
-    config: GANG_CONFIG (1,).
-    fabric: FABRIC (1,).
-    specs: NODE_SPEC (N,).
-    kinds: KIND (K,).
-    phases: PHASE (P,), the phases of all kinds.
-    speeds: float64 (K, pools), compute rate relative to ``compute_s``; 0: cannot run there.
-    quotas: int32 (tenants,), GPUs that a tenant may hold at once.
+What holds for the whole world:
+
+    units: UNITS (1,), addresses of compiled functions.
+    layout: LAYOUT (1,), where each block of columns begins.
+    clock: CLOCK (E,).
+
+Requests and replicas:
+
+    router: ROUTER (E,).
+    serving_rules: SERVING_RULES (1,).
+    replicas: REPLICA (E, R).
+    replica_specs: REPLICA_SPEC (R,).
+    costs: COST (K,), of kinds of replicas.
+    linear_s: float64 (K, T + 1), seconds by tokens in a step.
+    head_s: float64 (K, S + 1), seconds by sequences sampling.
+    requests: REQUEST (E, N).
+    slots: SLOT (E, R, S), the running batch in order of admission.
+    decode_phases: int32 (E, R, block size), decoding sequences by when they take their next block.
+    prefix_nodes: PREFIX_NODE (E, H, R), by prefix id.
+    prefix_holders: int16 (E, H, R), running requests that hold the node, or EVICTED or NEVER_SENT.
+    prefix_ids: int32 (E, M), prefix ids of all requests.
+
+Devices and the tree that they stand in:
+
+    devices: DEVICES (E,).
+    fault_rules: FAULT_RULES (1,).
+    node_specs: NODE_SPEC (N,).
+    node_free: int32 (E, N), free GPUs, 0 while the node is down.
+    node_speed: float64 (E, N), 1 but for stragglers.
+    gpu_owner: int32 (E, D), job, FREE or DOWN.
     leaf_pods: int32 (leafs,).
     leaf_pools: int32 (leafs,).
     leaf_begin: int32 (leafs + 1,), nodes of leaf i are ``leaf_begin[i] .. leaf_begin[i+1]``.
-    gpu_switch: int32 (D,), leaf switch of the GPU's NIC.
-    switch_pods: int32 (S,).
-    capacity: float64 (L,), bytes/s.
-    jobs: JOB (E, J).
-    gpu_owner: int32 (E, D), job, FREE or DOWN.
-    gpu_next: int32 (E, D), next rank of the same job, -1 at the end.
-    gpu_uplink: int32 (E, D), uplink that a reserved job's GPU sends through, -1: none.
-    node_free: int32 (E, N), free GPUs, 0 while the node is down.
-    node_speed: float64 (E, N), 1 but for stragglers.
     leaf_hist: int32 (E, leafs, gpus_per_node + 1), nodes by number of free GPUs, up ones only.
-    uplink_owner: int32 (E, S, U), job that reserved it, or FREE.
-    uplink_users: int32 (E, S, U), usage entries on its two directions.
-    circuits: int32 (E, S, U), spine at the far end, -1: dark; ``k mod A`` without OCS.
-    usages: USAGE (E, M).
-    link_head: int32 (E, L), first usage entry of each link, -1: none.
-    load: float64 (E, L), bytes/s in the long run (fluid) or now (flow); at most capacity.
-    heap: int32 (E, J), running jobs, the one with the least ``event_s`` first.
-    order: int32 (E, D), scratch: GPUs of a job in rank order.
-    tenant_gpus: int32 (E, tenants), GPUs that each tenant holds.
     repairs: float64 (E, N), when a node comes back, inf: it is up.
-    switch_begin: int32 (leafs + 1,), leaf switches of leaf i are ``switch_begin[i] ..``.
+    used_memory: float64 (E, D), share of each GPU's memory; aggregated: (E, leafs), mean share.
+    used_load: float64, the same of its peak FLOP/s.
+    gpu_mark: int64 (E, D), scratch.
+
+Gangs:
+
+    gangs: GANGS (E,).
+    gang_rules: GANG_RULES (1,).
+    kinds: KIND (K,), of jobs.
+    speeds: float64 (K, pools), compute rate relative to ``compute_s``; 0: cannot run there.
+    quotas: int32 (tenants,), GPUs that a tenant may hold at once.
+    tenant_gpus: int32 (E, tenants), GPUs that each tenant holds.
+    jobs: JOB (E, J).
+    gpu_next: int32 (E, D), next rank of the same gang, -1 at the end.
+    gpu_uplink: int32 (E, D), uplink that a gang's GPU sends through by reservation, -1: none.
     leaf_gangs: int32 (E, leafs), running gangs that reach beyond the leaf.
     leaf_load: float64 (E, leafs), mean load of the links of its switches, a share.
     leaf_uplinks: int32 (E, leafs), unused uplinks of the leaf switch that has the fewest.
-    ports: int32 (E, A, U), circuits that end at spine a on optical switch u.
-    used_memory: float64 (E, D), share of each GPU's memory; aggregated: (E, leafs), mean share.
-    used_load: float64, the same of its peak FLOP/s.
     feasible: int8 (E, C), the mask of the decision under way.
-    chosen: int32 (E, leafs), scratch: leafs of a plan in order.
-    plan_ids: int64 (E, C), scratch.
-    counts: int32 (E, leafs), scratch: nodes that the plan takes of each.
-    gpu_mark: int64 (E, D), scratch.
     proposal: int32 (E, 2), a planner's gang and how many gangs to preempt first.
     proposed_gpus: int32 (E, D), its GPUs in rank order.
     proposed_uplinks: int32 (E, D), uplink per rank, -1: none.
     proposed_circuits: int32 (E, D), spine per rank, -1: as it is.
     proposed_stops: int32 (E, J), gangs to preempt.
-    cluster, memory, device_load, link_load, queue, candidates: float32, the observation keys.
-    mask: int8 (E, C).
+    order: int32 (E, D), scratch: GPUs of a gang in rank order.
+    chosen: int32 (E, leafs), scratch: leafs of a plan in order.
+    counts: int32 (E, leafs), scratch: nodes that the plan takes of each.
+    plan_ids: int64 (E, C), scratch.
+
+The network:
+
+    network: NETWORK (E,).
+    fabric: FABRIC (1,).
+    patterns: PATTERN (K,), what senders send.
+    phases: PHASE (P,), the phases of all patterns.
+    switch_pods: int32 (S,).
+    switch_begin: int32 (leafs + 1,), leaf switches of leaf i are ``switch_begin[i] ..``.
+    gpu_switch: int32 (D,), leaf switch of the GPU's NIC.
     gpu_port: int32 (D,), place of a GPU among those of its leaf switch.
-    steps: STEP (E, Q), phases of the running jobs that use links; :mod:`..network.records`.
+    capacity: float64 (L,), bytes/s.
+    senders: SENDER (E, J), sender j is what job j sends.
+    usages: USAGE (E, M).
+    steps: STEP (E, Q), phases of the senders that use links.
     pairs: PAIR (E, R), who slows whom.
     links: LINK (E, L), demand and scratch.
+    link_head: int32 (E, L), first usage entry of each link, -1: none.
+    link_rate: float64 (E, L), bytes/s in the long run (fluid) or now (flow); at most capacity.
+    uplink_owner: int32 (E, S, U), gang that reserved it, or FREE.
+    uplink_users: int32 (E, S, U), usage entries on its two directions.
     uplink_flows: int32 (E, S, U), parts of flows that go up.
-    work: int32 (E, J), jobs whose rate must be found anew.
-    done: int32 (E, J), jobs whose rate was found anew.
+    circuits: int32 (E, S, U), spine at the far end, -1: dark; ``k mod A`` without OCS.
+    ports: int32 (E, A, U), circuits that end at spine a on optical switch u.
+    heap: int32 (E, J), running senders, the one with the least ``event_s`` first.
+    work: int32 (E, J), scratch: senders whose rate must be found anew.
+    solved: int32 (E, J), scratch: senders whose rate was found anew.
     fill_keys: float64 (E, L + J), scratch: heap of progressive filling.
     fill_items: int32 (E, L + J), scratch.
+
+What is written for each decision, fresh at every call:
+
+    cluster, device_memory, device_load, link_load, queue, candidates: float32, observation keys.
+    action_mask: int8 (E, C).
+    numbers: float64 (E, 1 + info), the reward and the info.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
+from ..perf.serving.cost_table import COST
 from .core.bundle import Bundle
+from .core.records import CLOCK
+from .core.units import UNITS
 from .decide.columns import LAYOUT
-from .gangs.records import FABRIC, GANG_CONFIG, GANG_ENV, JOB, KIND, NODE_SPEC, PHASE, USAGE
-from .network.records import LINK, PAIR, STEP
+from .devices.records import DEVICES, FAULT_RULES, NODE_SPEC
+from .gangs.records import GANG_RULES, GANGS, JOB, KIND
+from .network.records import (
+    FABRIC,
+    LINK,
+    NETWORK,
+    PAIR,
+    PATTERN,
+    PHASE,
+    SENDER,
+    STEP,
+    USAGE,
+)
+from .serving.records import (
+    PREFIX_NODE,
+    REPLICA,
+    REPLICA_SPEC,
+    REQUEST,
+    ROUTER,
+    SERVING_RULES,
+    SLOT,
+)
 
 FIELDS = (
-    ("envs", GANG_ENV, 1),
+    ("units", UNITS, 1),
     ("layout", LAYOUT, 1),
-    ("config", GANG_CONFIG, 1),
-    ("fabric", FABRIC, 1),
-    ("specs", NODE_SPEC, 1),
-    ("kinds", KIND, 1),
-    ("phases", PHASE, 1),
-    ("speeds", np.float64, 2),
-    ("quotas", np.int32, 1),
+    ("clock", CLOCK, 1),
+    # requests and replicas
+    ("router", ROUTER, 1),
+    ("serving_rules", SERVING_RULES, 1),
+    ("replicas", REPLICA, 2),
+    ("replica_specs", REPLICA_SPEC, 1),
+    ("costs", COST, 1),
+    ("linear_s", np.float64, 2),
+    ("head_s", np.float64, 2),
+    ("requests", REQUEST, 2),
+    ("slots", SLOT, 3),
+    ("decode_phases", np.int32, 3),
+    ("prefix_nodes", PREFIX_NODE, 3),
+    ("prefix_holders", np.int16, 3),
+    ("prefix_ids", np.int32, 2),
+    # devices
+    ("devices", DEVICES, 1),
+    ("fault_rules", FAULT_RULES, 1),
+    ("node_specs", NODE_SPEC, 1),
+    ("node_free", np.int32, 2),
+    ("node_speed", np.float64, 2),
+    ("gpu_owner", np.int32, 2),
     ("leaf_pods", np.int32, 1),
     ("leaf_pools", np.int32, 1),
     ("leaf_begin", np.int32, 1),
-    ("gpu_switch", np.int32, 1),
-    ("switch_pods", np.int32, 1),
-    ("switch_begin", np.int32, 1),
-    ("capacity", np.float64, 1),
-    ("jobs", JOB, 2),
-    ("gpu_owner", np.int32, 2),
-    ("gpu_next", np.int32, 2),
-    ("gpu_uplink", np.int32, 2),
-    ("node_free", np.int32, 2),
-    ("node_speed", np.float64, 2),
     ("leaf_hist", np.int32, 3),
-    ("leaf_gangs", np.int32, 2),
-    ("leaf_load", np.float64, 2),
-    ("leaf_uplinks", np.int32, 2),
-    ("uplink_owner", np.int32, 3),
-    ("circuits", np.int32, 3),
-    ("ports", np.int32, 3),
-    ("tenant_gpus", np.int32, 2),
     ("repairs", np.float64, 2),
     ("used_memory", np.float64, 2),
     ("used_load", np.float64, 2),
+    ("gpu_mark", np.int64, 2),
+    # gangs
+    ("gangs", GANGS, 1),
+    ("gang_rules", GANG_RULES, 1),
+    ("kinds", KIND, 1),
+    ("speeds", np.float64, 2),
+    ("quotas", np.int32, 1),
+    ("tenant_gpus", np.int32, 2),
+    ("jobs", JOB, 2),
+    ("gpu_next", np.int32, 2),
+    ("gpu_uplink", np.int32, 2),
+    ("leaf_gangs", np.int32, 2),
+    ("leaf_load", np.float64, 2),
+    ("leaf_uplinks", np.int32, 2),
     ("feasible", np.int8, 2),
     ("proposal", np.int32, 2),
     ("proposed_gpus", np.int32, 2),
     ("proposed_uplinks", np.int32, 2),
     ("proposed_circuits", np.int32, 2),
     ("proposed_stops", np.int32, 2),
-    # the network's own
+    ("order", np.int32, 2),
+    ("chosen", np.int32, 2),
+    ("counts", np.int32, 2),
+    ("plan_ids", np.int64, 2),
+    # the network
+    ("network", NETWORK, 1),
+    ("fabric", FABRIC, 1),
+    ("patterns", PATTERN, 1),
+    ("phases", PHASE, 1),
+    ("switch_pods", np.int32, 1),
+    ("switch_begin", np.int32, 1),
+    ("gpu_switch", np.int32, 1),
     ("gpu_port", np.int32, 1),
+    ("capacity", np.float64, 1),
+    ("senders", SENDER, 2),
     ("usages", USAGE, 2),
     ("steps", STEP, 2),
     ("pairs", PAIR, 2),
     ("links", LINK, 2),
     ("link_head", np.int32, 2),
-    ("load", np.float64, 2),
-    ("heap", np.int32, 2),
+    ("link_rate", np.float64, 2),
+    ("uplink_owner", np.int32, 3),
     ("uplink_users", np.int32, 3),
     ("uplink_flows", np.int32, 3),
-    # scratch
-    ("order", np.int32, 2),
-    ("chosen", np.int32, 2),
-    ("counts", np.int32, 2),
-    ("plan_ids", np.int64, 2),
-    ("gpu_mark", np.int64, 2),
+    ("circuits", np.int32, 3),
+    ("ports", np.int32, 3),
+    ("heap", np.int32, 2),
     ("work", np.int32, 2),
-    ("done", np.int32, 2),
+    ("solved", np.int32, 2),
     ("fill_keys", np.float64, 2),
     ("fill_items", np.int32, 2),
-    # what is observed
+    # what is written for each decision
     ("cluster", np.float32, 2),
-    ("memory", np.float32, 2),
+    ("device_memory", np.float32, 2),
     ("device_load", np.float32, 2),
     ("link_load", np.float32, 2),
     ("queue", np.float32, 3),
     ("candidates", np.float32, 3),
-    ("mask", np.int8, 2),
+    ("action_mask", np.int8, 2),
+    ("numbers", np.float64, 2),
 )
 
-GANGS = Bundle("GangState", FIELDS)
-GangState = GANGS.tuple
+STATE = Bundle("State", FIELDS)

@@ -97,6 +97,24 @@ class Fabric:
         )
         return np.concatenate([node, node, up, up, core, core])
 
+    def by_group(
+        self, links: NDArray[np.float64]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+        """Return numbers per link (L,) by group, up and down on the first axis.
+
+        Shapes: nodes (2, N), leaf switches (2, S, U), core (2, pods, A, V).
+        """
+        shapes = [
+            (2, *array.shape)
+            for array in (self.node_bytes_per_s, self.uplink_bytes_per_s, self.core_bytes_per_s)
+        ]
+        ends = np.cumsum([np.prod(shape) for shape in shapes])
+        node, leaf, core = (
+            part.reshape(shape)
+            for part, shape in zip(np.split(links, ends[:-1]), shapes, strict=True)
+        )
+        return node, leaf, core
+
 
 @dataclass(frozen=True)
 class Cluster:

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
-from ..engine.core.records import records
+from ..engine.core.records import fill_in, records, records_of
+from ..engine.devices.records import FAULT_RULES, NODE_SPEC
 from ..engine.gangs.arrays import GangStatic
 from ..engine.gangs.plans import PLAN_NAMES
-from ..engine.gangs.records import FABRIC, GANG_CONFIG, KIND, NODE_SPEC, PHASE
+from ..engine.gangs.records import GANG_RULES, KIND
+from ..engine.network.arrays import switch_ports
+from ..engine.network.names import FIDELITIES, ROUTINGS
+from ..engine.network.records import FABRIC, PATTERN, PHASE
 from ..hardware.cluster import Cluster, Pool
 from ..perf.training import gang_profile
 from ..perf.training.gang_phases import seconds
 from ..perf.training.gang_profile import GangProfile
-from ..scenario.placement import FIDELITIES, ROUTINGS, PlacementScenario
+from ..reward import PLACEMENT_TERMS
+from ..scenario import PlacementScenario
 
 IDLE_POWER = 0.15
 """Share of its TDP that an idle GPU draws (assumption; datasheets give none)."""
@@ -22,19 +29,19 @@ IDLE_POWER = 0.15
 def build_static(scenario: PlacementScenario, profiles: list[GangProfile]) -> GangStatic:
     """Turn a scenario into the records and tables that the engine reads."""
     cluster, fabric = scenario.cluster, scenario.cluster.fabric
-    kinds, phases, speeds = _kinds(cluster, profiles)
+    gpu_switch = np.ascontiguousarray(fabric.gpu_switch, np.int32)
     return GangStatic(
-        config=_config(scenario),
+        gang_rules=_gang_rules(scenario),
+        fault_rules=_fault_rules(scenario),
         fabric=_fabric(scenario),
-        specs=_specs(cluster),
-        kinds=kinds,
-        phases=phases,
-        speeds=speeds,
+        node_specs=_node_specs(cluster),
+        **vars(_traffic(cluster, profiles)),
         quotas=np.array(scenario.jobs.quotas, np.int32),
         leaf_pods=np.ascontiguousarray(cluster.leaf_pod, np.int32),
         leaf_pools=cluster.node_pool[_begin(cluster.node_leaf)[:-1]].astype(np.int32),
         leaf_begin=_begin(cluster.node_leaf),
-        gpu_switch=np.ascontiguousarray(fabric.gpu_switch, np.int32),
+        gpu_switch=gpu_switch,
+        gpu_port=switch_ports(gpu_switch),
         switch_pods=np.ascontiguousarray(fabric.switch_pod, np.int32),
         switch_begin=_begin(cluster.switch_leaf),
         capacity=np.ascontiguousarray(fabric.capacity, np.float64),
@@ -46,72 +53,79 @@ def _begin(owner: NDArray[np.int32]) -> NDArray[np.int32]:
     return np.searchsorted(owner, np.arange(int(owner.max()) + 2)).astype(np.int32)
 
 
-def _config(scenario: PlacementScenario) -> NDArray[np.void]:
-    rules, faults = scenario.scheduler, scenario.faults
-    config = records(1, GANG_CONFIG)
-    values = {
-        "window": rules.window,
-        "plans": len(PLAN_NAMES) - (not scenario.cluster.fabric.optical),
-        "pools": len(scenario.cluster.pools),
-        "running_rows": rules.running_rows if rules.preemption else 0,
-        "aggregate": scenario.observation.aggregate,
-        "preemption": rules.preemption,
-        "preempt_s": rules.preempt_s,
-        "checkpoint_s": rules.checkpoint_s,
-        "failure_s": faults.node_mtbf_h * 3600.0,
-        "repair_s": faults.repair_h * 3600.0,
-        "straggler_share": faults.straggler_share,
-        "straggler_speed": faults.straggler_speed,
-    }
-    for name, value in values.items():
-        config[name] = value
-    weights = ("waiting", "in_system", "slowdown", "finished", "utilisation", "preemptions")
-    for term, weight in zip((*weights, "cost", "energy", "invalid"), scenario.reward, strict=True):
-        config[f"w_{term}"] = weight
-    return config
+def _gang_rules(scenario: PlacementScenario) -> NDArray[np.void]:
+    rules = scenario.scheduler
+    return records_of(
+        GANG_RULES,
+        window=rules.window,
+        plans=len(PLAN_NAMES) - (not scenario.cluster.fabric.optical),
+        pools=len(scenario.cluster.pools),
+        running_rows=rules.running_rows if rules.preemption else 0,
+        aggregate=scenario.observation.aggregate,
+        preemption=rules.preemption,
+        planner=0,
+        preempt_s=rules.preempt_s,
+        checkpoint_s=rules.checkpoint_s,
+        **{
+            f"w_{term}": weight
+            for term, weight in zip(PLACEMENT_TERMS, scenario.reward, strict=True)
+        },
+    )
+
+
+def _fault_rules(scenario: PlacementScenario) -> NDArray[np.void]:
+    faults = scenario.faults
+    return records_of(
+        FAULT_RULES,
+        failure_s=faults.node_mtbf_h * 3600.0,
+        repair_s=faults.repair_h * 3600.0,
+        straggler_share=faults.straggler_share,
+        straggler_speed=faults.straggler_speed,
+    )
 
 
 def _fabric(scenario: PlacementScenario) -> NDArray[np.void]:
     cluster, fabric = scenario.cluster, scenario.cluster.fabric
-    record = records(1, FABRIC)
-    record[0] = (
-        cluster.num_nodes,
-        cluster.gpus_per_node,
-        len(cluster.leaf_pod),
-        int(fabric.switch_pod.max()) + 1,
-        fabric.num_switches,
-        fabric.uplinks,
-        fabric.spines,
-        fabric.core_uplinks,
-        fabric.planes,
-        fabric.spine_ports,
-        fabric.optical,
-        ROUTINGS.index(scenario.network.routing),
-        scenario.network.queue_pairs,
-        FIDELITIES.index(scenario.network.fidelity),
-        fabric.reconfigure_s,
+    return records_of(
+        FABRIC,
+        nodes=cluster.num_nodes,
+        gpus_per_node=cluster.gpus_per_node,
+        leafs=len(cluster.leaf_pod),
+        pods=int(fabric.switch_pod.max()) + 1,
+        switches=fabric.num_switches,
+        uplinks=fabric.uplinks,
+        spines=fabric.spines,
+        core_uplinks=fabric.core_uplinks,
+        planes=fabric.planes,
+        spine_ports=fabric.spine_ports,
+        optical=fabric.optical,
+        routing=ROUTINGS.index(scenario.network.routing),
+        queue_pairs=scenario.network.queue_pairs,
+        fidelity=FIDELITIES.index(scenario.network.fidelity),
+        reconfigure_s=fabric.reconfigure_s,
     )
-    return record
 
 
-def _specs(cluster: Cluster) -> NDArray[np.void]:
+def _node_specs(cluster: Cluster) -> NDArray[np.void]:
     """Return one NODE_SPEC record per node."""
     specs = records(cluster.num_nodes, NODE_SPEC)
     for number, pool in enumerate(cluster.pools):
-        here = cluster.node_pool == number
-        for name, value in {
-            "pool": number,
-            "gpus": pool.gpus_per_node,
-            "nic_bytes_per_s": pool.nic_bytes_per_s,
-            "scale_up_bytes_per_s": pool.scale_up_bytes_per_s,
-            "memory_bytes": pool.gpu.memory_bytes,
-            "price_per_h": pool.gpu.price_per_h,
-            "idle_w": IDLE_POWER * pool.gpu.tdp_w,
-            "busy_w": pool.gpu.tdp_w,
-        }.items():
-            specs[name][here] = value
-    specs["leaf"] = cluster.node_leaf
-    specs["pod"] = cluster.leaf_pod[cluster.node_leaf]
+        here = np.flatnonzero(cluster.node_pool == number)
+        some = specs[here]
+        fill_in(
+            some,
+            leaf=cluster.node_leaf[here],
+            pod=cluster.leaf_pod[cluster.node_leaf[here]],
+            pool=number,
+            gpus=pool.gpus_per_node,
+            nic_bytes_per_s=pool.nic_bytes_per_s,
+            scale_up_bytes_per_s=pool.scale_up_bytes_per_s,
+            memory_bytes=pool.gpu.memory_bytes,
+            price_per_h=pool.gpu.price_per_h,
+            idle_w=IDLE_POWER * pool.gpu.tdp_w,
+            busy_w=pool.gpu.tdp_w,
+        )
+        specs[here] = some
     return specs
 
 
@@ -135,31 +149,43 @@ def _site(pool: Pool) -> tuple[int, float, float]:
     return pool.gpus_per_node, per_gpu, pool.scale_up_bytes_per_s
 
 
-def _kinds(
-    cluster: Cluster, profiles: list[GangProfile]
-) -> tuple[NDArray[np.void], NDArray[np.void], NDArray[np.float64]]:
-    """Return KIND (K,), PHASE (P,) and the speed of each kind on each pool (K, pools)."""
+@dataclass(frozen=True)
+class _Traffic:
+    """What jobs of each kind compute and send."""
+
+    kinds: NDArray[np.void]
+    patterns: NDArray[np.void]
+    phases: NDArray[np.void]
+    speeds: NDArray[np.float64]
+
+
+def _traffic(cluster: Cluster, profiles: list[GangProfile]) -> _Traffic:
+    """Return KIND and PATTERN (K,), PHASE (P,), and the speed of each kind on each pool."""
     pool = cluster.pools[reference_pool(cluster)]
-    kinds = records(len(profiles), KIND)
+    kinds, patterns = records(len(profiles), KIND), records(len(profiles), PATTERN)
     phases = records(max(1, sum(len(profile.phases) for profile in profiles)), PHASE)
     speeds = np.zeros((len(profiles), len(cluster.pools)))
     at = 0
     for row, profile in enumerate(profiles):
         comm_s = seconds(profile.phases, profile.gpus, *_site(pool))
         nominal_s = profile.compute_s + max(0.0, comm_s - profile.hidden_s)
-        kinds[row] = (
-            profile.gpus,
-            at,
-            len(profile.phases),
-            profile.compute_s,
-            profile.hidden_s,
-            profile.memory_bytes,
-            profile.load,
-            nominal_s,
-            min(comm_s / nominal_s, 1.0),
+        fill_in(
+            kinds[row : row + 1],
+            memory_bytes=profile.memory_bytes,
+            load=profile.load,
+            nominal_s=nominal_s,
+            comm_share=min(comm_s / nominal_s, 1.0),
+        )
+        fill_in(
+            patterns[row : row + 1],
+            ranks=profile.gpus,
+            first_phase=at,
+            num_phases=len(profile.phases),
+            compute_s=profile.compute_s,
+            hidden_s=profile.hidden_s,
         )
         for phase in profile.phases:
-            phases[at] = (phase.ranks, phase.stride, phase.shift, phase.mode, phase.bytes)
+            fill_in(phases[at : at + 1], **vars(phase))
             at += 1
         speeds[row] = [gang_profile.speed(profile, other.gpu.name) for other in cluster.pools]
-    return kinds, phases, speeds
+    return _Traffic(kinds, patterns, phases, speeds)

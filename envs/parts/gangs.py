@@ -1,4 +1,4 @@
-"""A batch of worlds in which gangs are placed."""
+"""Gangs on a cluster: from a scenario to records, what a planner sees, and results."""
 
 from __future__ import annotations
 
@@ -7,57 +7,69 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..batch import Batch
 from ..cluster_view import GANG_VIEW, ClusterView, Plan
-from ..engine.gangs.arrays import GangStatic, GangWorld, new_jobs
+from ..engine.gangs import arrays
+from ..engine.gangs.arrays import GangStatic, new_jobs
 from ..engine.gangs.records import PENDING, RUNNING
-from ..rendering import cluster as rendering_placement
-from ..scenario.placement import PlacementScenario
+from ..rendering import cluster as rendering
+from ..scenario import PlacementScenario
 from ..workload.jobs.stream import JobStream
 from .cluster import build_static, job_profiles
+from .part import Part, Sizes, Table
 
 ONE_ITERATION = "vclos/"
 """Profiles of this prefix are normalised: their jobs do one iteration as long as the job."""
 
+COLUMNS = (
+    *("arrival_s", "finish_s", "gpus", "waited_s", "ran_s", "ideal_run_s", "nodes", "leafs"),
+    *("plan", "preemptions", "failures", "priority", "tenant", "pool", "network_wait_s", "profile"),
+)
+"""Of the table of jobs, as the engine has them."""
 
-class PlacementBatch(Batch):
-    """Worlds in which gangs are placed.
 
-    Args:
-        scenario: what to simulate.
-        num_envs: how many.
-    """
-
-    scenario: PlacementScenario
-    world: GangWorld
+class Gangs:
+    """Gangs, devices and network of ``num_envs`` worlds."""
 
     def __init__(self, scenario: PlacementScenario, num_envs: int) -> None:
         self.scenario = scenario
-        static = build_static(scenario, job_profiles(scenario))
-        self.world = GangWorld(static, num_envs, scenario.jobs.num_jobs)
+        self.static = build_static(scenario, job_profiles(scenario))
+        self.part = Part(
+            kind="place",
+            units=arrays.UNITS,
+            sizes=Sizes(
+                candidates=self.static.num_candidates,
+                queue=int(self.static.gang_rules[0]["window"]),
+                devices=self.static.num_seen,
+                links=self.static.num_seen_links,
+            ),
+            state=arrays.allocate(self.static, num_envs, scenario.jobs.num_jobs),
+            shared=dict(vars(self.static)),
+        )
         self._row = {size: row for row, size in enumerate(scenario.jobs.sizes)}
         self._once = np.array([name.startswith(ONE_ITERATION) for name, _ in self._row])
-        self._profiles: list[NDArray[np.int16]] = [np.empty(0, np.int16)] * num_envs
-        self.compile()
 
     def load(self, e: int, rng: np.random.Generator) -> None:
-        """Draw the next episode of environment ``e``."""
+        """Draw the jobs of the next episode of environment ``e``."""
         stream = self.scenario.jobs.sample(rng)
-        kinds = self.world.static.kinds
         jobs = new_jobs(len(stream))
         jobs["kind"] = self._rows(stream)
         once = self._once[jobs["kind"]]
-        nominal_s = kinds["nominal_s"][jobs["kind"]]
+        nominal_s = self.static.kinds["nominal_s"][jobs["kind"]]
         jobs["iterations"] = np.where(once, 1.0, stream.duration_s / nominal_s)
-        jobs["iterations_left"] = jobs["iterations"]
         jobs["scale"] = np.where(once, stream.duration_s / nominal_s, 1.0)
         jobs["comm_scale"] = stream.comm_scale * jobs["scale"]
         jobs["required"], jobs["preferred"] = self.scenario.jobs.levels(stream.gpus)
         jobs["estimate_s"] = self.scenario.estimate(rng, stream)
-        for name in ("arrival_s", "gpus", "priority", "tenant", "pool"):
+        for name in ("arrival_s", "gpus", "priority", "tenant", "pool", "profile"):
             jobs[name] = getattr(stream, name)
-        self._profiles[e] = stream.profile
-        self.world.load(e, jobs, rng)
+        arrays.load(self.part.state, self.static, e, jobs, rng)
+
+    def is_warm(self) -> bool:
+        """Jobs are drawn without compiled code."""
+        return True
+
+    def warm_up(self) -> None:
+        """There is nothing to compile."""
 
     def _rows(self, stream: JobStream) -> NDArray[np.int64]:
         """Return the kind of every job, int64 (J,)."""
@@ -67,55 +79,34 @@ class PlacementBatch(Batch):
         found = [self._row[names[pair >> 32], pair & 0xFFFFFFFF] for pair in distinct.tolist()]
         return np.array(found)[inverse]
 
-    def results(self, e: int) -> dict[str, dict[str, NDArray]]:
-        """Return the per-job table of environment ``e``'s episode; times NaN if not reached.
+    def results(self, e: int) -> dict[str, Table]:
+        """Return the table of jobs of environment ``e``'s episode; times NaN if not reached.
 
         Columns, all of shape (J,): `job`, `arrival_s`, `start_s` (first start), `finish_s`, `gpus`,
         `duration_s` (at speed 1, nothing else on the network), `waited_s`, `ran_s`, `ideal_run_s`
         (run time if no two flows had met), `nodes`, `leafs`, `plan` (-1: the policy's own),
         `preemptions`, `failures`, `priority`, `tenant`, `pool`, `network_wait_s`, `profile`.
         """
-        jobs = self.world.arrays["jobs"][e][: int(self.world.envs["num_jobs"][e])]
-        kinds = self.world.static.kinds[jobs["kind"]]
-        table = {
-            name: np.array(jobs[name])
-            for name in (
-                "arrival_s",
-                "finish_s",
-                "gpus",
-                "waited_s",
-                "ran_s",
-                "ideal_run_s",
-                "nodes",
-                "leafs",
-                "plan",
-                "preemptions",
-                "failures",
-                "priority",
-                "tenant",
-                "pool",
-                "network_wait_s",
-            )
-        }
+        state = self.part.state
+        jobs = state["jobs"][e][: int(state["gangs"]["num_jobs"][e])]
+        table = {name: np.array(jobs[name]) for name in COLUMNS}
         unfinished = np.isnan(table["finish_s"])
         for name in ("waited_s", "ran_s", "ideal_run_s"):
             table[name][unfinished] = np.nan
+        nominal_s = self.static.kinds["nominal_s"][jobs["kind"]]
         table["job"] = np.arange(len(jobs))
         table["start_s"] = np.array(jobs["first_start_s"])
-        table["duration_s"] = jobs["iterations"] * jobs["scale"] * kinds["nominal_s"]
-        table["profile"] = self._profiles[e]
+        table["duration_s"] = jobs["iterations"] * jobs["scale"] * nominal_s
         return {"jobs": table}
 
-    def view(self, e: int) -> ClusterView:
+    def view(self, e: int, now_s: float) -> ClusterView:
         """Return what a planner may read of environment ``e``."""
-        state, static = self.world.arrays, self.world.static
-        jobs = state["jobs"][e]
-        env = state["envs"][e]
-        arrived = jobs[: int(env["arrived"])]
+        state, static = self.part.state, self.static
+        jobs, senders = state["jobs"][e], state["senders"][e]
+        arrived = jobs[: int(state["gangs"]["arrived"][e])]
         pending = np.flatnonzero(arrived["status"] == PENDING)
         running = np.flatnonzero(arrived["status"] == RUNNING)
         running = running[np.argsort(jobs["start_s"][running], kind="stable")]
-        now_s = float(env["now_s"])
         return ClusterView(
             now_s=now_s,
             cluster=self.scenario.cluster,
@@ -123,9 +114,9 @@ class PlacementBatch(Batch):
             uplink_job=state["uplink_owner"][e].copy(),
             uplink_flows=state["uplink_users"][e].copy(),
             circuits=state["circuits"][e].copy(),
-            link_load=np.minimum(state["load"][e] / static.capacity, 1.0),
-            pending=_gang_view(jobs, pending, now_s, static),
-            running=_gang_view(jobs, running, now_s, static),
+            link_load=np.minimum(state["link_rate"][e] / static.capacity, 1.0),
+            pending=_gang_view(jobs, senders, pending, now_s),
+            running=_gang_view(jobs, senders, running, now_s),
             speeds=_speeds(jobs[pending], static),
             running_speeds=_speeds(jobs[running], static),
             tenant_gpus=state["tenant_gpus"][e].copy(),
@@ -134,17 +125,36 @@ class PlacementBatch(Batch):
         )
 
     def propose(self, e: int, plan: Plan) -> None:
-        """Hand over a planner's plan for environment ``e``; the last action carries it out."""
-        self.world.propose(e, plan)
+        """Hand over a planner's plan, to be carried out by the last candidate.
+
+        Raises:
+            ValueError: if the plan's arrays do not go together.
+        """
+        state = self.part.state
+        state["proposal"][e] = (plan.gang, len(plan.preempt))
+        state["proposed_stops"][e, : len(plan.preempt)] = plan.preempt
+        if plan.gang < 0:
+            return
+        gpus = np.asarray(plan.gpus if plan.gpus is not None else (), np.int32)
+        known = 0 <= plan.gang < int(state["gangs"]["arrived"][e])
+        size = int(state["jobs"]["gpus"][e, plan.gang]) if known else len(gpus)
+        for name, array in (("gpus", gpus), ("uplinks", plan.uplinks), ("circuits", plan.circuits)):
+            if array is not None and len(array) != size:
+                raise ValueError(
+                    f"plan.{name} has {len(array)} entries; gang {plan.gang} has {size} ranks"
+                )
+        state["proposed_gpus"][e, :size] = gpus
+        state["proposed_uplinks"][e, :size] = -1 if plan.uplinks is None else plan.uplinks
+        state["proposed_circuits"][e, :size] = -1 if plan.circuits is None else plan.circuits
 
     def ask_planner(self) -> None:
         """Stop for a decision whenever a gang is pending, not only if a candidate is feasible."""
-        self.world.static.config["planner"] = 1
+        self.static.gang_rules["planner"] = 1
 
-    def render(self, e: int, mode: str) -> Any:
+    def render(self, e: int, now_s: float, mode: str) -> Any:
         """Return environment ``e`` as text ("ansi") or as a uint8 image ("rgb_array")."""
-        draw = rendering_placement.as_text if mode == "ansi" else rendering_placement.as_image
-        return draw(self.view(e), self.scenario.name)
+        draw = rendering.as_text if mode == "ansi" else rendering.as_image
+        return draw(self.view(e, now_s), self.scenario.name)
 
 
 def _speeds(rows: NDArray[np.void], static: GangStatic) -> NDArray[np.float64]:
@@ -156,10 +166,10 @@ def _speeds(rows: NDArray[np.void], static: GangStatic) -> NDArray[np.float64]:
 
 
 def _gang_view(
-    jobs: NDArray[np.void], ids: NDArray[np.int64], now_s: float, static: GangStatic
+    jobs: NDArray[np.void], senders: NDArray[np.void], ids: NDArray[np.int64], now_s: float
 ) -> NDArray[np.void]:
     """Return what is known of some gangs."""
-    rows = jobs[ids]
+    rows, sent = jobs[ids], senders[ids]
     view = np.zeros(len(ids), GANG_VIEW)
     is_running = rows["status"] == RUNNING
     run_s = np.where(is_running, now_s - rows["start_s"], 0.0)
@@ -170,11 +180,11 @@ def _gang_view(
     view["executed_s"] = rows["ran_s"] + run_s
     view["start_s"] = np.where(is_running, rows["start_s"], np.nan)
     rest_s = np.maximum(rows["estimate_s"] - rows["ran_s"], 0.0)
-    speed = np.where(is_running, np.maximum(rows["speed"], 1e-9), 1.0)
+    speed = np.where(is_running, np.maximum(sent["speed"], 1e-9), 1.0)
     end_s = np.maximum(rows["start_s"] + rest_s / speed, now_s)
     view["end_s"] = np.where(is_running, end_s, np.nan)
-    ideal_s = np.where(is_running, rows["ideal_s"], 1.0)
-    view["slowdown"] = np.where(is_running, rows["iteration_s"] / ideal_s, 1.0)
+    ideal_s = np.where(is_running, sent["ideal_s"], 1.0)
+    view["slowdown"] = np.where(is_running, sent["iteration_s"] / ideal_s, 1.0)
     moved_now = np.where(is_running, rows["start_s"], rows["stopped_s"]) == now_s
     view["blocked"] = moved_now
     return view

@@ -1,4 +1,4 @@
-"""A batch of worlds in which requests are routed to serving replicas."""
+"""Requests and the replicas that serve them: from a scenario to records, and back to results."""
 
 from __future__ import annotations
 
@@ -7,17 +7,115 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..batch import Batch
-from ..engine.core.records import records
-from ..engine.serving.arrays import ServingWorld, Static
-from ..engine.serving.records import CONFIG, SPEC
+from ..engine.core.compile import is_warm
+from ..engine.core.records import fill_in, records, records_of
+from ..engine.serving import arrays
+from ..engine.serving.arrays import ServingStatic
+from ..engine.serving.records import REPLICA_SPEC, SERVING_RULES
 from ..perf import capability, tabulate
 from ..perf.serving.cost_table import COST
+from ..perf.serving.deployment import Deployment
 from ..rendering import replicas as rendering
+from ..reward import TERMS
 from ..scenario import Scenario
+from .part import Part, Sizes, Table
+
+COLUMNS = (
+    *("arrival_s", "first_token_s", "finish_s", "prompt_tokens", "output_tokens", "replica"),
+    *("cached_tokens", "preemptions", "priority", "session"),
+)
+"""Of the table of requests."""
 
 
-def build_static(scenario: Scenario) -> Static:
+class Serving:
+    """Requests and replicas of ``num_envs`` worlds."""
+
+    def __init__(self, scenario: Scenario, num_envs: int) -> None:
+        self.scenario = scenario
+        self.static = build_static(scenario)
+        num_ids, num_nodes = scenario.workload.room
+        self.part = serving_part(
+            self.static,
+            num_envs,
+            scenario.workload.num_requests,
+            num_ids,
+            num_nodes,
+            scenario.observation.queue_rows,
+            hold=scenario.router.hold_s > 0,
+        )
+
+    def load(self, e: int, rng: np.random.Generator) -> None:
+        """Draw the requests of the next episode of environment ``e``."""
+        stream = self.scenario.workload.sample(rng)
+        estimate = self.scenario.estimate(rng, stream.output_tokens)
+        arrays.load(self.part.state, self.static, e, stream, estimate)
+
+    def is_warm(self) -> bool:
+        """Tell whether what draws requests is compiled."""
+        return all(is_warm(function) for function in self.scenario.workload.compiled)
+
+    def warm_up(self) -> None:
+        """Draw a few requests, which compiles what draws them or loads it."""
+        self.scenario.workload.rehearse()
+
+    def results(self, e: int) -> dict[str, Table]:
+        """Return the table of requests of environment ``e``'s episode; times NaN if not reached.
+
+        Columns, all of shape (N,): `arrival_s`, `first_token_s`, `finish_s`, `prompt_tokens`,
+        `output_tokens`, `replica` (-1: none), `cached_tokens`, `preemptions`, `priority`,
+        `session`.
+        """
+        state = self.part.state
+        rows = state["requests"][e][: int(state["router"]["num_requests"][e])]
+        table = {name: np.array(rows[name]) for name in COLUMNS}
+        table["cached_tokens"] = np.maximum(table["cached_tokens"], 0)
+        return {"requests": table}
+
+    def render(self, e: int, now_s: float, mode: str) -> Any:
+        """Return environment ``e`` as text ("ansi") or as a uint8 image ("rgb_array")."""
+        state = self.part.state
+        picture = rendering.Picture.of(
+            self.scenario, now_s, state["router"][e], state["replicas"][e]
+        )
+        return rendering.as_text(picture) if mode == "ansi" else rendering.as_image(picture)
+
+
+def serving_part(
+    static: ServingStatic,
+    num_envs: int,
+    num_requests: int,
+    num_ids: int,
+    num_nodes: int,
+    queue_rows: int,
+    hold: bool,
+) -> Part:
+    """Return the arrays of requests and replicas.
+
+    Args:
+        static: what all environments share.
+        num_envs: E.
+        num_requests: N, room for requests per episode.
+        num_ids: M, room for the prefix ids of an episode's requests.
+        num_nodes: H, room for distinct prefix ids.
+        queue_rows: Q, rows of the observed queue.
+        hold: whether a last candidate stands for holding the request back.
+    """
+    specs = static.replica_specs
+    return Part(
+        kind="route",
+        units=arrays.UNITS,
+        sizes=Sizes(
+            candidates=len(specs) + int(hold),
+            queue=queue_rows,
+            devices=int(specs["num_devices"].sum()),
+            links=len(specs),
+        ),
+        state=arrays.allocate(static, num_envs, num_requests, num_ids, num_nodes),
+        shared=dict(vars(static)),
+    )
+
+
+def build_static(scenario: Scenario) -> ServingStatic:
     """Turn a scenario into the records and tables that the engine reads."""
     kinds = list(dict.fromkeys(replica.deployment for replica in scenario.replicas))
     tables = [tabulate(kind) for kind in kinds]
@@ -28,24 +126,28 @@ def build_static(scenario: Scenario) -> Static:
         costs[row] = table.coefficients
         linear_s[row, : len(table.linear_s)] = table.linear_s
         head_s[row, : len(table.head_s)] = table.head_s
-    config = records(1, CONFIG)
-    config[0] = (
-        scenario.slo.ttft_s,
-        scenario.slo.tpot_s,
-        scenario.router.signal_interval_s,
-        scenario.router.hold_s,
-        scenario.router.hold_limit_s,
-        *scenario.reward,
+    return ServingStatic(_specs(scenario, kinds), costs, linear_s, head_s, _rules(scenario))
+
+
+def _rules(scenario: Scenario) -> NDArray[np.void]:
+    router = scenario.router
+    return records_of(
+        SERVING_RULES,
+        ttft_slo_s=scenario.slo.ttft_s,
+        tpot_slo_s=scenario.slo.tpot_s,
+        signal_interval_s=router.signal_interval_s,
+        hold_s=router.hold_s,
+        hold_limit_s=router.hold_limit_s,
+        **{f"w_{term}": weight for term, weight in zip(TERMS, scenario.reward, strict=True)},
     )
-    return Static(_specs(scenario, kinds), costs, linear_s, head_s, config)
 
 
-def _specs(scenario: Scenario, kinds: list) -> NDArray[np.void]:
-    """Return one SPEC record per replica."""
+def _specs(scenario: Scenario, kinds: list[Deployment]) -> NDArray[np.void]:
+    """Return one REPLICA_SPEC record per replica."""
     prompt, output = scenario.workload.mean_lengths()
     fastest = max(replica.capacity for replica in scenario.replicas)
     unit = scenario.workload.prefix_block_tokens
-    specs = records(len(scenario.replicas), SPEC)
+    specs = records(len(scenario.replicas), REPLICA_SPEC)
     device = 0
     for row, replica in enumerate(scenario.replicas):
         deployment = replica.deployment
@@ -55,84 +157,23 @@ def _specs(scenario: Scenario, kinds: list) -> NDArray[np.void]:
         kv_bytes = deployment.model.kv_bytes_per_token(deployment.kv_dtype)
         kv_share = replica.kv_blocks * deployment.block_size * kv_bytes / memory
         kv_share = min(kv_share, deployment.gpu_memory_utilization)
-        specs[row] = (
-            deployment.max_num_seqs,
-            deployment.max_num_batched_tokens,
-            deployment.block_size,
-            replica.kv_blocks,
-            unit,
-            unit // deployment.block_size,
-            kinds.index(deployment),
-            device,
-            deployment.gpus,
-            deployment.gpu_memory_utilization - kv_share,
-            kv_share,
-            replica.capacity / fastest,
-            able.decode_s(batch, batch * (prompt + output / 2)) / batch,
-            replica.price_per_h,
-            np.random.SeedSequence(row).generate_state(1, np.uint64)[0],
+        fill_in(
+            specs[row : row + 1],
+            max_num_seqs=deployment.max_num_seqs,
+            max_num_batched_tokens=deployment.max_num_batched_tokens,
+            block_size=deployment.block_size,
+            kv_blocks=replica.kv_blocks,
+            unit_tokens=unit,
+            unit_blocks=unit // deployment.block_size,
+            kind=kinds.index(deployment),
+            first_device=device,
+            num_devices=deployment.gpus,
+            weight_share=deployment.gpu_memory_utilization - kv_share,
+            kv_share=kv_share,
+            capacity=replica.capacity / fastest,
+            token_s=able.decode_s(batch, batch * (prompt + output / 2)) / batch,
+            price_per_h=replica.price_per_h,
+            ring_key=np.random.SeedSequence(row).generate_state(1, np.uint64)[0],
         )
         device += deployment.gpus
     return specs
-
-
-class ServingBatch(Batch):
-    """Worlds in which requests are routed.
-
-    Args:
-        scenario: what to simulate.
-        num_envs: how many.
-    """
-
-    scenario: Scenario
-    world: ServingWorld
-
-    def __init__(self, scenario: Scenario, num_envs: int) -> None:
-        self.scenario = scenario
-        num_ids, num_nodes = scenario.workload.room
-        self.world = ServingWorld(
-            build_static(scenario),
-            num_envs,
-            scenario.workload.num_requests,
-            num_ids,
-            num_nodes,
-            scenario.observation.queue_rows,
-            hold=scenario.router.hold_s > 0,
-        )
-        self.compile()
-
-    def load(self, e: int, rng: np.random.Generator) -> None:
-        """Draw the next episode of environment ``e``."""
-        stream = self.scenario.workload.sample(rng)
-        self.world.load(e, stream, self.scenario.estimate(rng, stream.output_tokens))
-
-    def results(self, e: int) -> dict[str, dict[str, NDArray]]:
-        """Return the per-request table of environment ``e``'s episode; times NaN if not reached.
-
-        Columns, all of shape (N,): `arrival_s`, `first_token_s`, `finish_s`, `prompt_tokens`,
-        `output_tokens`, `replica` (-1: none), `cached_tokens`, `preemptions`, `priority`,
-        `session`.
-        """
-        rows = self.world.requests[e][: int(self.world.envs["num_requests"][e])]
-        table = {
-            name: np.array(rows[name])
-            for name in (
-                "arrival_s",
-                "first_token_s",
-                "finish_s",
-                "prompt_tokens",
-                "output_tokens",
-                "replica",
-                "cached_tokens",
-                "preemptions",
-                "priority",
-                "session",
-            )
-        }
-        table["cached_tokens"] = np.maximum(table["cached_tokens"], 0)
-        return {"requests": table}
-
-    def render(self, e: int, mode: str) -> Any:
-        """Return environment ``e`` as text ("ansi") or as a uint8 image ("rgb_array")."""
-        picture = rendering.Picture.of(self.scenario, self.world, e)
-        return rendering.as_text(picture) if mode == "ansi" else rendering.as_image(picture)

@@ -71,16 +71,12 @@ def title(view: ClusterView, name: str) -> str:
 
 def uplink_loads(view: ClusterView) -> NDArray[np.float64]:
     """Return the loads of the links between leaf switches and spines, shape (2, S, U): up, down."""
-    fabric = view.cluster.fabric
-    begin, size = 2 * view.cluster.num_nodes, fabric.num_switches * fabric.uplinks
-    return view.link_load[begin : begin + 2 * size].reshape(2, fabric.num_switches, fabric.uplinks)
+    return view.cluster.fabric.by_group(view.link_load)[1]
 
 
 def core_loads(view: ClusterView) -> NDArray[np.float64]:
     """Return the loads of the links between spines and core, shape (2, pods, A, V): up, down."""
-    shape = view.cluster.fabric.core_bytes_per_s.shape
-    begin = len(view.link_load) - 2 * int(np.prod(shape))
-    return view.link_load[begin:].reshape(2, *shape)
+    return view.cluster.fabric.by_group(view.link_load)[2]
 
 
 def leaf_loads(view: ClusterView) -> list[NDArray[np.float64]]:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..engine.serving.arrays import ServingWorld
 from ..scenario import Scenario
 from .canvas import image_of
 
@@ -35,17 +34,18 @@ class Picture:
     replicas: tuple[ReplicaView, ...]
 
     @classmethod
-    def of(cls, scenario: Scenario, world: ServingWorld, e: int) -> Picture:
-        """Read the picture of environment ``e`` off the engine's state."""
-        env = world.envs[e]
+    def of(
+        cls, scenario: Scenario, now_s: float, router: Any, replicas: NDArray[np.void]
+    ) -> Picture:
+        """Read the picture of one environment off its ROUTER record and REPLICA records."""
         title = (
-            f"{scenario.name}  t = {env['now_s']:.2f} s  "
-            f"requests {env['finished']}/{env['num_requests']} finished, "
-            f"{env['in_flight']} in flight, {env['held']} held"
+            f"{scenario.name}  t = {now_s:.2f} s  "
+            f"requests {router['finished']}/{router['num_requests']} finished, "
+            f"{router['in_flight']} in flight, {router['held']} held"
         )
         views = []
         for number, replica in enumerate(scenario.replicas):
-            state = world.replicas[e][number]
+            state = replicas[number]
             held = replica.kv_blocks - int(state["free_blocks"])
             deployment = replica.deployment
             views.append(

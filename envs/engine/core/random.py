@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from .compile import kernel
 
-_GAMMA = np.uint64(0x9E3779B97F4A7C15)  # odd fraction of the golden ratio
+GAMMA = np.uint64(0x9E3779B97F4A7C15)  # odd fraction of the golden ratio
 _MIX1 = np.uint64(0xBF58476D1CE4E5B9)
 _MIX2 = np.uint64(0x94D049BB133111EB)
 _S11, _S27, _S30, _S31 = np.uint64(11), np.uint64(27), np.uint64(30), np.uint64(31)
@@ -39,14 +39,20 @@ def hash64(key):
 @kernel
 def next_u64(state):
     """Return 64 random bits as a uint64."""
-    state[0] += _GAMMA
+    state[0] += GAMMA
     return hash64(state[0])
 
 
 @kernel
+def unit_float(word):
+    """Return the float in (0, 1) that 64 random bits stand for: never 0."""
+    return (float(np.int64(word >> _S11)) + 0.5) * _UNIT  # signed: one instruction
+
+
+@kernel
 def uniform(state):
-    """Return a float uniform in (0, 1): never 0, so that its logarithm is finite."""
-    return (float(np.int64(next_u64(state) >> _S11)) + 0.5) * _UNIT  # signed: one instruction
+    """Return a float uniform in (0, 1), whose logarithm is finite."""
+    return unit_float(next_u64(state))
 
 
 @kernel

@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
 from .compile import DISABLE_JIT
 
 IDLE, STEP, START = 0, 1, 2  # what an environment of a batch is to do
+AVERAGED_ARRIVALS = 32.0  # of the moving averages of what arrives
+NOTHING, ROUTE, PLACE = -1, 0, 1  # the decision that is due
+
+CLOCK = np.dtype(  # one record per environment
+    [
+        ("now_s", "f8"),
+        ("due", "i4"),  # the decision for which the world has stopped
+        ("done", "i4"),
+        ("decisions", "i8"),
+        ("invalid_actions", "i8"),
+        ("reward_value", "f8"),  # weighted terms at the last decision
+    ]
+)
 
 
 def records(shape: int | tuple[int, ...], dtype: np.dtype) -> NDArray[np.void]:
@@ -27,4 +42,22 @@ def record_of(dtype: np.dtype, **start: float) -> NDArray[np.void]:
     record = np.zeros((), dtype)
     for field, value in start.items():
         record[field] = value
+    return record
+
+
+def fill_in(rows: NDArray[np.void], **values: Any) -> None:
+    """Set every field of some records by name.
+
+    Raises:
+        AssertionError: a field is left out, or there is none of that name.
+    """
+    assert set(values) == set(rows.dtype.names or ()), set(values) ^ set(rows.dtype.names or ())
+    for name, value in values.items():
+        rows[name] = value
+
+
+def records_of(dtype: np.dtype, **values: Any) -> NDArray[np.void]:
+    """Return one record, shape (1,), with every field set by name."""
+    record = records(1, dtype)
+    fill_in(record, **values)
     return record

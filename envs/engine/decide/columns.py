@@ -7,6 +7,7 @@ column's place inside its block, a constant, and reads from :data:`LAYOUT` where
 from __future__ import annotations
 
 from collections import namedtuple
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -16,8 +17,22 @@ from ...observation import DECISIONS, TABLES, Layout
 from ..core.compile import kernel
 from ..core.records import records
 
-LAYOUT = np.dtype([(f"{key}_{kind}", "i4") for key in TABLES for kind in DECISIONS])
-"""Where each block begins: one record for the whole world."""
+INFO: dict[str, tuple[str, ...]] = {
+    "route": (
+        *("time_s", "arrived", "finished", "invalid_actions", "preemptions"),
+        *("ttft_mean_s", "tpot_mean_s", "e2e_mean_s", "slo_attainment", "goodput"),
+        *("output_tokens_per_s", "prefix_hit_rate"),
+    ),
+    "place": (
+        *("time_s", "arrived", "finished", "invalid_actions", "preemptions", "failures"),
+        *("jct_mean_s", "jrt_mean_s", "jwt_mean_s", "slowdown_mean", "contention_mean"),
+        *("utilisation", "network_wait_share", "cost", "energy_kwh", "fragmentation"),
+    ),
+}
+"""Names of the numbers in ``info``, by what they are about."""
+
+LAYOUT = np.dtype([(f"{key}_{kind}", "i4") for key in (*TABLES, "info") for kind in DECISIONS])
+"""Where each block of columns and of the info begins: one record for the whole world."""
 
 
 def layout_record(layout: Layout) -> NDArray[np.void]:
@@ -26,14 +41,35 @@ def layout_record(layout: Layout) -> NDArray[np.void]:
     for key in TABLES:
         for kind in layout.decisions:
             record[f"{key}_{kind}"] = layout.begin(key, kind)
+    at = 1  # behind the reward
+    for kind in layout.decisions:
+        record[f"info_{kind}"] = at
+        at += len(INFO[kind])
     return record
+
+
+def info_keys(layout: Layout) -> tuple[str, ...]:
+    """Return the names of the numbers behind the reward, in order."""
+    return tuple(key for kind in layout.decisions for key in INFO[kind])
 
 
 def places(key: str, block: str) -> Any:
     """Return the place of each column inside its block, as a named tuple of constants."""
-    names = [column.name for column in TABLES[key][block]]
+    return _numbered(f"{key}_{block}", [column.name for column in TABLES[key][block]])
+
+
+def info_places(kind: str) -> Any:
+    """Return the place of each number inside its block of the info, likewise."""
+    return _numbered(f"info_{kind}", INFO[kind])
+
+
+def _numbered(title: str, names: Sequence[str]) -> Any:
     named_tuple: Any = namedtuple  # its fields are known at run time only
-    return named_tuple(f"{key.capitalize()}{block.capitalize()}", names)(*range(len(names)))
+    return named_tuple(title, names)(*range(len(names)))
+
+
+COMMON = places("cluster", "common")
+QUEUED = places("queue", "common")
 
 
 def scaling(key: str, block: str) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

@@ -1,187 +1,92 @@
-"""From one of the engine's own plans to GPUs and uplinks."""
+"""The decision which pending gang starts where: when it is due, and how a candidate is taken."""
 
 from __future__ import annotations
 
+import math
+
 from ..core.compile import kernel
-from ..devices.nodes import node_in_leaf
-from ..gangs.lifecycle import release_uplink, start_gang
-from ..gangs.plans import (
-    ISOLATED,
-    OPTICAL,
-    SPREAD,
-    choose,
-    has_port,
-    is_shared_free,
-    is_unused,
-    pool_nodes,
-)
-from ..gangs.records import FREE, PENDING, RUNNING
+from ..core.units import unit
+from ..gangs.lifecycle import preempt
+from ..gangs.moments import next_moment_s
+from .place_seen import survey
+from .placing import may_stop, place
+from .proposals import carry_out
 
 
 @kernel
-def may_start(w, e, env, job):
-    """Tell whether a pending gang may start now, quota and its own last stop permitting."""
-    if job.status != PENDING or job.stopped_s == env.now_s:
+def place_is_due(w, e):
+    """Tell whether someone must decide now, after filling the candidates and their mask."""
+    gangs = w.gangs[e]
+    if gangs.waited == 1:  # the last decision was to let time pass
+        gangs.waited = 0
         return False
-    return w.tenant_gpus[e, job.tenant] + job.gpus <= w.quotas[job.tenant]
+    if gangs.pending == 0:
+        return False
+    feasible = survey(w, e, next_moment_s(w, e, gangs) < math.inf)
+    if w.gang_rules[0].planner == 1:
+        return w.devices[e].free_gpus > 0 or w.gang_rules[0].preemption == 1
+    return feasible > 0
 
 
 @kernel
-def may_stop(w, env, job):
-    """Tell whether a running gang may be preempted now: not at the moment of its start."""
-    return w.config[0].preemption == 1 and job.status == RUNNING and job.start_s < env.now_s
-
-
-@kernel
-def may_run_on(w, job, pool):
-    """Tell whether a gang can and may use a pool."""
-    return (job.pool < 0 or job.pool == pool) and w.speeds[job.kind, pool] > 0.0
-
-
-@kernel
-def list_nodes(w, e, job, spans, plan, gpus):
-    """Write the GPUs of a chosen plan to ``order``, leaf by leaf and node by node."""
-    slots = w.fabric[0].gpus_per_node
-    rank = 0
-    if job.gpus <= gpus:
-        node = node_in_leaf(w, e, w.chosen[e, 0], job.gpus, plan == SPREAD)
-        list_free(w, e, node, job.gpus, rank)
-        return
-    for i in range(spans):
-        leaf = w.chosen[e, i]
-        rest = w.counts[e, leaf]
-        for node in range(w.leaf_begin[leaf], w.leaf_begin[leaf + 1]):
-            if rest > 0 and w.node_free[e, node] == gpus:
-                take = min(gpus, job.gpus - rank)
-                for slot in range(take):
-                    w.order[e, rank + slot] = node * slots + slot
-                rank += take
-                rest -= 1
-
-
-@kernel
-def list_free(w, e, node, count, rank):
-    """Write ``count`` free GPUs of a node to ``order``, from ``rank`` on."""
-    first = node * w.fabric[0].gpus_per_node
-    for gpu in range(first, first + w.specs[node].gpus):
-        if count > 0 and w.gpu_owner[e, gpu] == FREE:
-            w.order[e, rank] = gpu
-            rank += 1
-            count -= 1
-
-
-@kernel
-def reserve(w, e, j, gpu, uplink, spine):
-    """Make an unused uplink the gang's own; optical: set its circuit to ``spine``."""
-    switch = w.gpu_switch[gpu]
-    w.gpu_uplink[e, gpu] = uplink
-    w.uplink_owner[e, switch, uplink] = j
-    if w.fabric[0].optical == 1:
-        w.circuits[e, switch, uplink] = spine
-        w.ports[e, spine, uplink] += 1
-
-
-@kernel
-def gpu_of(w, e, begin, switch, index):
-    """Return the ``index``-th GPU under a switch among the ranks from ``begin`` on."""
-    rank = begin
-    while True:
-        gpu = w.order[e, rank]
-        if w.gpu_switch[gpu] == switch:
-            if index == 0:
-                return gpu
-            index -= 1
-        rank += 1
-
-
-@kernel
-def reserve_common(w, e, j, spans, share):
-    """Reserve the same uplinks at every chosen leaf, ``share`` GPUs each, one per GPU."""
-    first = w.chosen[e, 0]
-    rails = w.switch_begin[first + 1] - w.switch_begin[first]
-    for rail in range(rails):
-        index = 0
-        for uplink in range(w.uplink_owner.shape[2]):
-            if index == share // rails:
-                break
-            if not is_shared_free(w, e, spans, rail, uplink):
-                continue
-            for i in range(spans):
-                switch = w.switch_begin[w.chosen[e, i]] + rail
-                reserve(w, e, j, gpu_of(w, e, i * share, switch, index), uplink, -1)
-            index += 1
-
-
-@kernel
-def find_circuit(w, e, switch, spine):
-    """Return an unused uplink of a switch whose optical switch has a free port to a spine; -1."""
-    for uplink in range(w.uplink_owner.shape[2]):
-        if is_unused(w, e, switch, uplink) and has_port(w, e, spine, uplink):
-            return uplink
-    return -1
-
-
-@kernel
-def reserve_circuits(w, e, j, spans, share):
-    """Give every leaf's n-th GPU a circuit to one spine; False if ports run out midway."""
-    first = w.chosen[e, 0]
-    rails = w.switch_begin[first + 1] - w.switch_begin[first]
-    for rail in range(rails):
-        spine = 0
-        for index in range(share // rails):
-            while spine < w.fabric[0].spines and not reach(w, e, spans, rail, spine):
-                spine += 1
-            if spine == w.fabric[0].spines:
-                return False
-            for i in range(spans):
-                switch = w.switch_begin[w.chosen[e, i]] + rail
-                uplink = find_circuit(w, e, switch, spine)
-                if uplink < 0:  # two of these leafs wanted the same port
-                    return False
-                reserve(w, e, j, gpu_of(w, e, i * share, switch, index), uplink, spine)
+def preempt_row(w, e, gangs, row):
+    """Preempt the ``row``-th running gang, latest start first; False if it may not be."""
+    j = int(gangs.running_head)
+    while row > 0 and j >= 0:
+        j = w.jobs[e, j].next
+        row -= 1
+    if j < 0 or not may_stop(w, e, w.jobs[e, j]):
+        return False
+    preempt(w, e, j)
     return True
 
 
 @kernel
-def reach(w, e, spans, rail, spine):
-    """Tell whether every chosen leaf has an unused uplink that a circuit can join to ``spine``."""
-    for i in range(spans):
-        if find_circuit(w, e, w.switch_begin[w.chosen[e, i]] + rail, spine) < 0:
-            return False
-    return True
-
-
-@kernel
-def undo_reservation(w, e, job):
-    """Give back what a failed reservation took."""
-    for rank in range(job.gpus):
-        gpu = w.order[e, rank]
-        uplink = w.gpu_uplink[e, gpu]
-        if uplink >= 0:
-            switch = w.gpu_switch[gpu]
-            release_uplink(w, e, switch, uplink)
-            w.gpu_uplink[e, gpu] = -1
-    job.reserved = 0
+def place_row(w, e, gangs, row):
+    """Start a pending gang by candidate ``row``; False if that is not feasible."""
+    rules = w.gang_rules[0]
+    position, rest = row // (rules.plans * rules.pools), row % (rules.plans * rules.pools)
+    j = int(gangs.queue_head)
+    while position > 0 and j >= 0:
+        j = w.jobs[e, j].next
+        position -= 1
+    if j < 0 or w.feasible[e, row] == 0:
+        return False
+    return place(w, e, j, rest // rules.pools, rest % rules.pools)
 
 
 @kernel(inline=False)
-def place(w, e, env, j, plan, pool):
-    """Start a pending gang by one of the engine's plans; False if that is not possible."""
-    job = w.jobs[e, j]
-    if plan >= w.config[0].plans or not (may_start(w, e, env, job) and may_run_on(w, job, pool)):
-        return False
-    spans = choose(w, e, job, plan, pool)
-    if spans == 0:
-        return False
-    gpus = pool_nodes(w, pool)
-    list_nodes(w, e, job, spans, plan, gpus)
-    if plan == ISOLATED:
-        reserve_common(w, e, j, spans, job.gpus // spans)
-        job.reserved = 1
-    elif plan == OPTICAL:
-        if not reserve_circuits(w, e, j, spans, job.gpus // spans):
-            undo_reservation(w, e, job)
-            return False
-        job.reserved = 1
-    start_gang(w, e, env, j, plan)
-    return True
+def try_action(w, e, gangs, action):
+    """Carry out candidate ``action``; False if it is infeasible."""
+    rules = w.gang_rules[0]
+    places = rules.window * rules.plans * rules.pools
+    if 0 <= action < places:
+        return place_row(w, e, gangs, action)
+    if places <= action < places + rules.running_rows:
+        return preempt_row(w, e, gangs, action - places)
+    if action == places + rules.running_rows:
+        gangs.waited = 1
+        return next_moment_s(w, e, gangs) < math.inf
+    if action == places + rules.running_rows + 1:
+        return carry_out(w, e)
+    return False
+
+
+@unit
+def take_place(w, e, action):
+    """Carry out the action.
+
+    An infeasible one is counted and replaced: by waiting, or where nothing would ever follow by
+    the first feasible candidate.
+    """
+    gangs = w.gangs[e]
+    if try_action(w, e, gangs, action):
+        return
+    w.clock[e].invalid_actions += 1
+    gangs.waited = 1
+    if next_moment_s(w, e, gangs) < math.inf:
+        return
+    for candidate in range(w.feasible.shape[1]):
+        if w.feasible[e, candidate] == 1 and try_action(w, e, gangs, candidate):
+            gangs.waited = 0
+            return

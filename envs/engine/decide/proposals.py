@@ -3,62 +3,64 @@
 from __future__ import annotations
 
 from ..core.compile import kernel
+from ..core.owners import FREE
+from ..core.units import unit
 from ..gangs.lifecycle import preempt, start_gang
 from ..gangs.plans import IN_POD, LEAF, NODE, ZONE, has_port, has_way_up, is_unused
-from ..gangs.records import FREE, PENDING
-from .place import may_run_on, may_stop, reserve, undo_reservation
+from ..gangs.records import PENDING
+from .placing import may_run_on, may_stop, reserve, undo_reservation
 
 OWN = -1  # plan number of a planner's proposal
 
 
-@kernel(inline=False)
-def carry_out(w, e, env):
+@unit
+def carry_out(w, e) -> bool:
     """Carry out a planner's proposal: preempt, then start; False if any of it is not allowed.
 
     Nothing happens unless gangs and GPUs are in order; if only the uplinks are not, the gangs that
     it preempts stay preempted.
     """
-    j, stops = int(w.proposal[e, 0]), int(w.proposal[e, 1])
+    gangs, j, stops = w.gangs[e], int(w.proposal[e, 0]), int(w.proposal[e, 1])
     w.proposal[e, 0], w.proposal[e, 1] = -1, 0
-    if (j < 0 and stops == 0) or j >= env.arrived:
+    if (j < 0 and stops == 0) or j >= gangs.arrived:
         return False
-    allowed = are_stoppable(w, e, env, stops) and (j < 0 or is_placeable(w, e, env, j, stops))
+    allowed = are_stoppable(w, e, stops) and (j < 0 or is_placeable(w, e, j, stops))
     for i in range(stops):
         stop = int(w.proposed_stops[e, i])
-        if 0 <= stop < env.arrived:
+        if 0 <= stop < gangs.arrived:
             w.jobs[e, stop].stopping = 0
             if allowed:
-                preempt(w, e, env, stop)
+                preempt(w, e, stop)
     if not allowed or j < 0:
         return allowed
     for rank in range(w.jobs[e, j].gpus):
         w.order[e, rank] = w.proposed_gpus[e, rank]
     if not reserve_proposed(w, e, j):
-        undo_reservation(w, e, w.jobs[e, j])
+        undo_reservation(w, e, j)
         return False
-    start_gang(w, e, env, j, OWN)
+    start_gang(w, e, j, OWN)
     return True
 
 
 @kernel
-def are_stoppable(w, e, env, stops):
+def are_stoppable(w, e, stops):
     """Mark the gangs to be preempted; False if one of them cannot be, or is named twice."""
     for i in range(stops):
         stop = w.proposed_stops[e, i]
-        if not 0 <= stop < env.arrived:
+        if not 0 <= stop < w.gangs[e].arrived:
             return False
         job = w.jobs[e, stop]
-        if job.stopping == 1 or not may_stop(w, env, job):
+        if job.stopping == 1 or not may_stop(w, e, job):
             return False
         job.stopping = 1
     return True
 
 
 @kernel
-def is_placeable(w, e, env, j, stops):
+def is_placeable(w, e, j, stops):
     """Tell whether gang ``j`` may run on the proposed GPUs once others have been preempted."""
     job, slots = w.jobs[e, j], w.fabric[0].gpus_per_node
-    if job.status != PENDING or job.stopped_s == env.now_s:
+    if job.status != PENDING or job.stopped_s == w.clock[e].now_s:
         return False
     held = w.tenant_gpus[e, job.tenant] + job.gpus
     for i in range(stops):
@@ -67,19 +69,19 @@ def is_placeable(w, e, env, j, stops):
             held -= stopped.gpus
     if held > w.quotas[job.tenant]:
         return False
-    env.mark += 1
+    w.devices[e].mark += 1
     first_node = max(w.proposed_gpus[e, 0], 0) // slots
     widest = NODE
     for rank in range(job.gpus):
         gpu = w.proposed_gpus[e, rank]
-        if gpu < 0 or gpu >= w.gpu_owner.shape[1] or w.gpu_mark[e, gpu] == env.mark:
+        if gpu < 0 or gpu >= w.gpu_owner.shape[1] or w.gpu_mark[e, gpu] == w.devices[e].mark:
             return False
-        w.gpu_mark[e, gpu] = env.mark
+        w.gpu_mark[e, gpu] = w.devices[e].mark
         owner = w.gpu_owner[e, gpu]
         if owner != FREE and (owner < 0 or w.jobs[e, owner].stopping == 0):
             return False
-        pool = w.specs[gpu // slots].pool
-        if pool != w.specs[first_node].pool or not may_run_on(w, job, pool):
+        pool = w.node_specs[gpu // slots].pool
+        if pool != w.node_specs[first_node].pool or not may_run_on(w, job, pool):
             return False
         widest = max(widest, level_between(w, first_node, gpu // slots))
     return widest <= job.required
@@ -90,15 +92,15 @@ def level_between(w, a, b):
     """Return the level of the narrowest domain that holds two nodes."""
     if a == b:
         return NODE
-    if w.specs[a].leaf == w.specs[b].leaf:
+    if w.node_specs[a].leaf == w.node_specs[b].leaf:
         return LEAF
-    return IN_POD if w.specs[a].pod == w.specs[b].pod else ZONE
+    return IN_POD if w.node_specs[a].pod == w.node_specs[b].pod else ZONE
 
 
 @kernel
 def reserve_proposed(w, e, j):
     """Reserve the uplinks proposed for the ranks in ``order``; False if one cannot be."""
-    fabric, job = w.fabric[0], w.jobs[e, j]
+    fabric, job, sender = w.fabric[0], w.jobs[e, j], w.senders[e, j]
     for rank in range(job.gpus):
         uplink, spine = w.proposed_uplinks[e, rank], w.proposed_circuits[e, rank]
         if uplink < 0:
@@ -110,21 +112,21 @@ def reserve_proposed(w, e, j):
             if not 0 <= spine < fabric.spines or not has_port(w, e, spine, uplink):
                 return False
         reserve(w, e, j, gpu, uplink, spine)
-        job.reserved = 1
-    return is_joined(w, e, job) if job.reserved == 1 else may_share(w, e, job)
+        sender.reserved = 1
+    return is_joined(w, e, job) if sender.reserved == 1 else may_share(w, e, job)
 
 
 @kernel
 def may_share(w, e, job):
     """Tell whether a gang without links of its own stays under a leaf or finds open uplinks."""
     slots = w.fabric[0].gpus_per_node
-    first_leaf = w.specs[w.order[e, 0] // slots].leaf
+    first_leaf = w.node_specs[w.order[e, 0] // slots].leaf
     spreads = False
     for rank in range(job.gpus):
-        spreads = spreads or w.specs[w.order[e, rank] // slots].leaf != first_leaf
+        spreads = spreads or w.node_specs[w.order[e, rank] // slots].leaf != first_leaf
     if spreads:
         for rank in range(job.gpus):
-            if not has_way_up(w, e, w.specs[w.order[e, rank] // slots].leaf):
+            if not has_way_up(w, e, w.node_specs[w.order[e, rank] // slots].leaf):
                 return False
     return True
 
@@ -150,7 +152,7 @@ def is_joined(w, e, job):
 @kernel
 def rail_of(w, gpu):
     """Return which of its leaf's switches a GPU hangs at."""
-    leaf = w.specs[gpu // w.fabric[0].gpus_per_node].leaf
+    leaf = w.node_specs[gpu // w.fabric[0].gpus_per_node].leaf
     return w.gpu_switch[gpu] - w.switch_begin[leaf]
 
 
@@ -161,7 +163,7 @@ def count_leafs(w, e, job, rail, spine):
     found = 0
     for rank in range(job.gpus):
         gpu = w.order[e, rank]
-        leaf = w.specs[gpu // w.fabric[0].gpus_per_node].leaf
+        leaf = w.node_specs[gpu // w.fabric[0].gpus_per_node].leaf
         if w.counts[e, leaf] > 0:
             continue
         if spine >= 0:

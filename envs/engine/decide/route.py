@@ -1,37 +1,38 @@
-"""The world's clock: it runs until someone must decide, then stops."""
+"""The decision which replica takes a request: when it is due, and how a candidate is taken.
+
+Replicas are advanced only when they are observed: at each decision, and at the end.
+"""
 
 from __future__ import annotations
 
 import math
 
-from ...engine.core.records import IDLE, STEP
 from ..core.compile import kernel
-from ..serving.replica import advance, submit
-from ..serving.state import bind
-from .route_seen import fits, may_hold, observe, predict_prefill_s, report, write_info
-
-AVERAGED_ARRIVALS = 32.0
+from ..core.records import AVERAGED_ARRIVALS
+from ..core.units import unit
+from ..serving.replica import advance_replica, is_due, submit
+from .route_seen import fits, may_hold, predict_prefill_s, report
 
 
 @kernel
-def value(w, env):
+def requests_value(w, e):
     """Return the weighted sum of the reward terms up to now.
 
     Its change between two decisions is the reward, so that the rewards of an episode add up to
     the metrics behind the terms.
     """
-    now_s = env.now_s
-    awaiting = env.arrived - env.first_tokens
-    unfinished = env.arrived - env.finished
-    waiting_s = env.ttft_s + awaiting * now_s - env.awaiting_arrival_s
-    in_system_s = env.e2e_s + unfinished * now_s - env.unfinished_arrival_s
+    router, rules, now_s = w.router[e], w.serving_rules[0], w.clock[e].now_s
+    awaiting = router.arrived - router.first_tokens
+    unfinished = router.arrived - router.finished
+    waiting_s = router.ttft_s + awaiting * now_s - router.awaiting_arrival_s
+    in_system_s = router.e2e_s + unfinished * now_s - router.unfinished_arrival_s
     return (
-        w.config[0].w_slo * env.slo_met
-        + w.config[0].w_tokens * env.output_tokens
-        - w.config[0].w_waiting * waiting_s
-        - w.config[0].w_in_system * in_system_s
-        - w.config[0].w_preemptions * env.preemptions
-        - w.config[0].w_invalid * env.invalid_actions
+        rules.w_slo * router.slo_met
+        + rules.w_tokens * router.output_tokens
+        - rules.w_waiting * waiting_s
+        - rules.w_in_system * in_system_s
+        - rules.w_preemptions * router.preemptions
+        - rules.w_invalid * w.clock[e].invalid_actions
     )
 
 
@@ -39,125 +40,115 @@ def value(w, env):
 def least_in_flight(w, e, request):
     """Return the replica with the fewest requests in flight of those that can hold the request."""
     best = -1
-    for r in range(len(w.specs)):
-        if fits(request, w.specs[r]):
+    for r in range(len(w.replica_specs)):
+        if fits(request, w.replica_specs[r]):
             if best < 0 or w.replicas[e, r].in_flight < w.replicas[e, best].in_flight:
                 best = r
     return best
 
 
 @kernel
-def hold_back(w, e, index, env):
+def hold_back(w, e, index, router):
     """Queue the request at the router, to be decided again ``hold_s`` later."""
     request = w.requests[e, index]
-    request.retry_s = env.now_s + w.config[0].hold_s
+    request.retry_s = w.clock[e].now_s + w.serving_rules[0].hold_s
     request.next = -1
-    if env.held_tail >= 0:
-        w.requests[e, env.held_tail].next = index
+    if router.held_tail >= 0:
+        w.requests[e, router.held_tail].next = index
     else:
-        env.held_head = index
-    env.held_tail = index
-    env.held += 1
+        router.held_head = index
+    router.held_tail = index
+    router.held += 1
 
 
-@kernel
-def apply_action(w, e, action, env):
+@unit
+def take_route(w, e, action):
     """Send the request under decision to replica ``action``, or hold it back.
 
     An infeasible action is counted and replaced by the feasible replica with the fewest requests
     in flight.
     """
-    index = env.deciding
+    router, clock = w.router[e], w.clock[e]
+    index = int(router.deciding)
     request = w.requests[e, index]
-    env.deciding = -1
-    env.decisions += 1
-    if action == len(w.specs) and may_hold(w, request, env.now_s):
-        hold_back(w, e, index, env)
+    router.deciding = -1
+    if action == len(w.replica_specs) and may_hold(w, request, clock.now_s):
+        hold_back(w, e, index, router)
         return
-    if action < 0 or action >= len(w.specs) or not fits(request, w.specs[action]):
-        env.invalid_actions += 1
+    if action < 0 or action >= len(w.replica_specs) or not fits(request, w.replica_specs[action]):
+        clock.invalid_actions += 1
         action = least_in_flight(w, e, request)
-    spec = w.specs[action]
+    spec = w.replica_specs[action]
     cost = w.costs[spec.kind]
     prefill_s = predict_prefill_s(w, request.prompt_tokens, 0, spec, cost)
     request.work_s = prefill_s + request.estimate_tokens * spec.token_s
-    submit(w, e, action, index, env.now_s, w.replicas[e, action], spec, env)
+    submit(w, e, action, index, clock.now_s, w.replicas[e, action], spec, router)
 
 
 @kernel
-def next_decision(w, e, env):
-    """Move the clock to the next decision; returns False if none is left.
+def next_request_s(w, e):
+    """Return when the next request needs a replica, inf if none is left."""
+    router = w.router[e]
+    moment_s = math.inf
+    if router.arrived < router.num_requests:
+        moment_s = w.requests[e, router.arrived].arrival_s
+    if router.held > 0:
+        moment_s = min(moment_s, w.requests[e, router.held_head].retry_s)
+    return moment_s
+
+
+@kernel
+def bring_up(w, e, router):
+    """Take the next request under decision, and move time to it.
 
     A held request whose time has come goes before a request that arrives at the same moment.
     """
+    clock = w.clock[e]
     arrival_s = math.inf
-    if env.arrived < env.num_requests:
-        arrival_s = w.requests[e, env.arrived].arrival_s
-    if env.held > 0 and w.requests[e, env.held_head].retry_s <= arrival_s:
-        env.deciding = env.held_head
-        request = w.requests[e, env.deciding]
-        env.now_s = request.retry_s
-        env.held_head = request.next
-        if env.held_head < 0:
-            env.held_tail = -1
-        env.held -= 1
-        return True
-    if arrival_s == math.inf:
-        return False
-    env.deciding = env.arrived
-    request = w.requests[e, env.deciding]
-    weight = 1.0 / min(env.arrived + 1.0, AVERAGED_ARRIVALS)
-    env.mean_prompt += weight * (request.prompt_tokens - env.mean_prompt)
-    if env.arrived > 0:
-        gap_s = arrival_s - w.requests[e, env.arrived - 1].arrival_s
-        weight = 1.0 / min(float(env.arrived), AVERAGED_ARRIVALS)
-        env.gap_s += weight * (gap_s - env.gap_s)
-    env.now_s = arrival_s
-    env.arrived += 1
-    env.awaiting_arrival_s += arrival_s
-    env.unfinished_arrival_s += arrival_s
-    return True
+    if router.arrived < router.num_requests:
+        arrival_s = w.requests[e, router.arrived].arrival_s
+    if router.held > 0 and w.requests[e, router.held_head].retry_s <= arrival_s:
+        router.deciding = router.held_head
+        request = w.requests[e, router.deciding]
+        clock.now_s = request.retry_s
+        router.held_head = request.next
+        if router.held_head < 0:
+            router.held_tail = -1
+        router.held -= 1
+        return
+    router.deciding = router.arrived
+    request = w.requests[e, router.deciding]
+    weight = 1.0 / min(router.arrived + 1.0, AVERAGED_ARRIVALS)
+    router.mean_prompt += weight * (request.prompt_tokens - router.mean_prompt)
+    if router.arrived > 0:
+        gap_s = arrival_s - w.requests[e, router.arrived - 1].arrival_s
+        weight = 1.0 / min(float(router.arrived), AVERAGED_ARRIVALS)
+        router.gap_s += weight * (gap_s - router.gap_s)
+    clock.now_s = arrival_s
+    router.arrived += 1
+    router.awaiting_arrival_s += arrival_s
+    router.unfinished_arrival_s += arrival_s
 
 
-@kernel
-def run_until_decision(w, e, env):
-    """Run the world to its next decision, or to its end if all requests have been decided."""
-    more = next_decision(w, e, env)
-    until_s = env.now_s if more else math.inf
-    interval_s = w.config[0].signal_interval_s
-    for r in range(len(w.specs)):
+@unit
+def next_route(w, e, more):
+    """Bring up the next request and the replicas to its moment; without ``more`` to their end."""
+    router, clock = w.router[e], w.clock[e]
+    until_s = math.inf
+    if more == 1:
+        bring_up(w, e, router)
+        until_s = clock.now_s
+    interval_s = w.serving_rules[0].signal_interval_s
+    for r in range(len(w.replica_specs)):
         replica = w.replicas[e, r]
-        spec = w.specs[r]
-        if interval_s > 0.0 and more:
-            report_s = math.floor(env.now_s / interval_s) * interval_s
+        if interval_s > 0.0 and more == 1:
+            report_s = math.floor(until_s / interval_s) * interval_s
             if report_s > replica.report_s:
-                advance(w, e, r, report_s, replica, spec, env)
+                spec = w.replica_specs[r]
+                advance_replica(w, e, r, report_s)
                 report(w, e, r, report_s, replica, spec, w.costs[spec.kind])
-        if replica.busy == 0 or replica.end_s <= until_s:
-            advance(w, e, r, until_s, replica, spec, env)
-    if not more:
-        env.done = 1
-        for index in range(env.num_requests):
-            env.now_s = max(env.now_s, w.requests[e, index].finish_s)
-
-
-@kernel(inline=False)
-def run_batch(orders, actions, table, floats, numbers, mask):
-    """Step or start environments as ``orders`` says, and observe their next decisions.
-
-    ``table`` tells where the state lies, the others are the arrays of
-    :class:`gpuyard.envs.world.Outputs`.
-    """
-    w = bind(table, floats, mask)
-    for e in range(len(w.envs)):
-        if orders[e] == IDLE:
-            continue
-        env = w.envs[e]
-        if orders[e] == STEP and env.deciding >= 0:
-            apply_action(w, e, actions[e], env)
-        run_until_decision(w, e, env)
-        before = env.reward_value
-        env.reward_value = value(w, env)
-        numbers[e, 0] = env.reward_value - before
-        observe(w, e, env)
-        write_info(e, env, numbers)
+        if is_due(replica, until_s):
+            advance_replica(w, e, r, until_s)
+    if more == 0:
+        for index in range(router.num_requests):
+            clock.now_s = max(clock.now_s, w.requests[e, index].finish_s)

@@ -12,16 +12,17 @@ import numpy as np
 
 from ..core.compile import kernel
 from ..core.random import hash64
+from ..core.records import PLACE
+from ..core.units import unit
 from ..serving.costs import decode_step_s, prefill_attention_s
 from ..serving.kvcache import cached_units, sent_units
 from ..serving.runs import ceil_div, floor_div, run_blocks, steps_done
-from .columns import places, scaling, squash
+from .columns import QUEUED, info_places, places, scaling, squash
 
 CLUSTER = places("cluster", "route")
 QUEUE = places("queue", "route")
 CANDIDATE = places("candidates", "route")
-COMMON = places("cluster", "common")
-QUEUED = places("queue", "common")
+INFO = info_places("route")
 CLUSTER_OFFSET, CLUSTER_SLOPE = scaling("cluster", "route")
 QUEUE_OFFSET, QUEUE_SLOPE = scaling("queue", "route")
 CANDIDATE_OFFSET, CANDIDATE_SLOPE = scaling("candidates", "route")
@@ -56,12 +57,12 @@ def predict_prefill_s(w, tokens, cached, spec, cost):
     seconds = 0.0
     rest = tokens
     while rest > budget:
-        seconds += w.linear[spec.kind, budget] + cost.pre_fixed_s
+        seconds += w.linear_s[spec.kind, budget] + cost.pre_fixed_s
         seconds += prefill_attention_s(cost, budget, cached)
         cached += budget
         rest -= budget
-    seconds += w.linear[spec.kind, rest] + cost.pre_fixed_s
-    return seconds + w.head[spec.kind, 1] + prefill_attention_s(cost, rest, cached)
+    seconds += w.linear_s[spec.kind, rest] + cost.pre_fixed_s
+    return seconds + w.head_s[spec.kind, 1] + prefill_attention_s(cost, rest, cached)
 
 
 @kernel
@@ -70,9 +71,9 @@ def session_home(w, session):
 
     Source: Thaler and Ravishankar, "Using name-based mappings to increase hit rates", 1998.
     """
-    best, best_weight = -1, w.specs[0].ring_key
-    for r in range(len(w.specs)):
-        weight = hash64(w.specs[r].ring_key + np.uint64(session))
+    best, best_weight = -1, w.replica_specs[0].ring_key
+    for r in range(len(w.replica_specs)):
+        weight = hash64(w.replica_specs[r].ring_key + np.uint64(session))
         if best < 0 or weight > best_weight:
             best, best_weight = r, weight
     return best
@@ -99,8 +100,8 @@ def observe_devices(w, e, r, replica, spec):
     """Fill the rows of the replica's devices and of its scale-up link, as reported."""
     share = spec.weight_share + spec.kv_share * replica.report_blocks / spec.kv_blocks
     for device in range(spec.first_device, spec.first_device + spec.num_devices):
-        w.memory[e, device] = min(share, 1.0)
-        w.load[e, device] = replica.report_load
+        w.device_memory[e, device] = min(share, 1.0)
+        w.device_load[e, device] = replica.report_load
     w.link_load[e, r] = replica.report_link_load
 
 
@@ -114,9 +115,9 @@ def observe_candidate(w, e, r, home, hit, prefill_s, request, replica, spec, cos
         sent = min(units * spec.unit_tokens, prompt)
     running = min(replica.report_running + replica.report_waiting + 1, spec.max_num_seqs)
     context = replica.report_context + replica.report_queued_tokens + prompt
-    step_s = decode_step_s(cost, w.linear, w.head, spec.kind, running, context)
+    step_s = decode_step_s(cost, w.linear_s, w.head_s, spec.kind, running, context)
     budget = spec.max_num_batched_tokens
-    wait_s = replica.report_queued_tokens * w.linear[spec.kind, budget] / budget
+    wait_s = replica.report_queued_tokens * w.linear_s[spec.kind, budget] / budget
     if replica.report_running > 0:
         wait_s += 0.5 * step_s
     blocks = ceil_div(prompt + request.estimate_tokens, spec.block_size)
@@ -157,21 +158,21 @@ def observe_queue_row(w, e, row, now_s, request):
     out[at + QUEUE.estimate] = request.estimate_tokens
     out[at + QUEUE.age_s] = max(now_s - request.arrival_s, 0.0)
     out[at + QUEUE.priority] = request.priority
-    out[at + QUEUE.ttft_slo_s] = w.config[0].ttft_slo_s
-    out[at + QUEUE.tpot_slo_s] = w.config[0].tpot_slo_s
+    out[at + QUEUE.ttft_slo_s] = w.serving_rules[0].ttft_slo_s
+    out[at + QUEUE.tpot_slo_s] = w.serving_rules[0].tpot_slo_s
     squash(out, at, QUEUE_OFFSET, QUEUE_SLOPE)
 
 
 @kernel
-def observe_queue(w, e, env):
+def observe_queue(w, e, router):
     """Fill the queue: the request under decision, then those held back, oldest first."""
     row = 0
-    if env.deciding >= 0:
-        observe_queue_row(w, e, row, env.now_s, w.requests[e, env.deciding])
+    if router.deciding >= 0:
+        observe_queue_row(w, e, row, w.clock[e].now_s, w.requests[e, router.deciding])
         row += 1
-    index = env.held_head
+    index = router.held_head
     while index >= 0 and row < w.queue.shape[1]:
-        observe_queue_row(w, e, row, env.now_s, w.requests[e, index])
+        observe_queue_row(w, e, row, w.clock[e].now_s, w.requests[e, index])
         index = w.requests[e, index].next
         row += 1
     for empty in range(row, w.queue.shape[1]):
@@ -179,58 +180,53 @@ def observe_queue(w, e, env):
 
 
 @kernel
-def observe_cluster(w, e, env):
-    """Fill what holds for the whole world."""
+def ratio(part, whole):
+    """Return ``part / whole``, 0 where there is nothing yet."""
+    return part / whole if whole > 0 else 0.0
+
+
+@kernel
+def observe_cluster(w, e, router):
+    """Fill what holds for all requests and replicas."""
     row, at = w.cluster[e], w.layout[0].cluster_route
-    row[COMMON.kind_route] = 1.0 if env.deciding >= 0 else 0.0
-    row[COMMON.kind_place] = 0.0
-    row[COMMON.kind_scale] = 0.0
-    row[COMMON.progress] = env.arrived / env.num_requests
-    rate = 1.0 / env.gap_s if env.gap_s > 0.0 else 0.0
+    rate = 1.0 / router.gap_s if router.gap_s > 0.0 else 0.0
     row[at + CLUSTER.arrival_rate] = rate
-    row[at + CLUSTER.prompt_rate] = rate * env.mean_prompt
-    row[at + CLUSTER.in_flight] = env.in_flight
-    row[at + CLUSTER.held] = env.held
-    row[at + CLUSTER.slo_attainment] = env.slo_met / env.finished if env.finished > 0 else 0.0
-    row[at + CLUSTER.prefix_hit_rate] = (
-        env.cached_tokens / env.prompt_tokens if env.prompt_tokens > 0 else 0.0
-    )
+    row[at + CLUSTER.prompt_rate] = rate * router.mean_prompt
+    row[at + CLUSTER.in_flight] = router.in_flight
+    row[at + CLUSTER.held] = router.held
+    row[at + CLUSTER.slo_attainment] = ratio(router.slo_met, router.finished)
+    row[at + CLUSTER.prefix_hit_rate] = ratio(router.cached_tokens, router.prompt_tokens)
     squash(row, at, CLUSTER_OFFSET, CLUSTER_SLOPE)
 
 
 @kernel
 def may_hold(w, request, now_s):
     """Tell whether the request may be held back once more."""
-    waited_s = now_s - request.arrival_s
-    return w.config[0].hold_s > 0.0 and waited_s + w.config[0].hold_s <= w.config[0].hold_limit_s
+    rules, waited_s = w.serving_rules[0], now_s - request.arrival_s
+    return rules.hold_s > 0.0 and waited_s + rules.hold_s <= rules.hold_limit_s
 
 
 @kernel
-def observe(w, e, env):
-    """Fill every key of environment ``e``, whose replicas have been advanced to ``env.now_s``."""
-    observe_cluster(w, e, env)
-    observe_queue(w, e, env)
-    index = env.deciding
-    for hold in range(len(w.specs), w.mask.shape[1]):
-        w.candidates[e, hold, :] = 0.0
-        w.mask[e, hold] = index >= 0 and may_hold(w, w.requests[e, index], env.now_s)
+def observe_replicas(w, e, index):
+    """Fill a row for each replica: what sending it request ``index`` would mean; -1: nothing."""
+    now_s, live = w.clock[e].now_s, w.serving_rules[0].signal_interval_s == 0.0
     home = -1
     if index >= 0 and w.requests[e, index].session >= 0:
         home = session_home(w, w.requests[e, index].session)
     predicted_kind, predicted_hit, prefill_s = -1, -1, 0.0
-    for r in range(len(w.specs)):
+    for r in range(len(w.replica_specs)):
         replica = w.replicas[e, r]
-        spec = w.specs[r]
+        spec = w.replica_specs[r]
         cost = w.costs[spec.kind]
-        if w.config[0].signal_interval_s == 0.0:
-            report(w, e, r, env.now_s, replica, spec, cost)
+        if live:
+            report(w, e, r, now_s, replica, spec, cost)
             report_s = math.inf
         else:
             report_s = replica.report_s
         observe_devices(w, e, r, replica, spec)
         if index < 0:
             w.candidates[e, r, :] = 0.0
-            w.mask[e, r] = 1
+            w.action_mask[e, r] = 1
             continue
         request = w.requests[e, index]
         hit = cached_tokens(w, e, r, request, report_s, spec)
@@ -239,23 +235,39 @@ def observe(w, e, env):
             tokens = request.prompt_tokens - hit
             prefill_s = predict_prefill_s(w, tokens, hit, spec, cost)
         observe_candidate(w, e, r, home, hit, prefill_s, request, replica, spec, cost)
-        w.mask[e, r] = fits(request, spec)
+        w.action_mask[e, r] = fits(request, spec)
+
+
+@unit
+def see_route(w, e):
+    """Fill what is seen of requests and replicas, which have been advanced to now; and the info."""
+    router = w.router[e]
+    observe_cluster(w, e, router)
+    write_info(w, e, router)
+    if w.clock[e].due == PLACE:
+        return
+    observe_queue(w, e, router)
+    index = router.deciding
+    for hold in range(len(w.replica_specs), w.action_mask.shape[1]):
+        w.candidates[e, hold, :] = 0.0
+        w.action_mask[e, hold] = index >= 0 and may_hold(w, w.requests[e, index], w.clock[e].now_s)
+    observe_replicas(w, e, index)
 
 
 @kernel
-def write_info(e, env, numbers):
-    """Fill the metrics so far, in the order of ``INFO_KEYS``, behind the reward."""
-    row = numbers[e]
-    now_s = env.now_s
-    row[1] = now_s
-    row[2] = env.arrived
-    row[3] = env.finished
-    row[4] = env.invalid_actions
-    row[5] = env.preemptions
-    row[6] = env.ttft_s / env.first_tokens if env.first_tokens > 0 else 0.0
-    row[7] = env.tpot_s / env.multi_token if env.multi_token > 0 else 0.0
-    row[8] = env.e2e_s / env.finished if env.finished > 0 else 0.0
-    row[9] = env.slo_met / env.finished if env.finished > 0 else 0.0
-    row[10] = env.slo_met / now_s if now_s > 0.0 else 0.0
-    row[11] = env.output_tokens / now_s if now_s > 0.0 else 0.0
-    row[12] = env.cached_tokens / env.prompt_tokens if env.prompt_tokens > 0 else 0.0
+def write_info(w, e, router):
+    """Fill the metrics so far."""
+    row, at = w.numbers[e], w.layout[0].info_route
+    now_s, finished = w.clock[e].now_s, router.finished
+    row[at + INFO.time_s] = now_s
+    row[at + INFO.arrived] = router.arrived
+    row[at + INFO.finished] = finished
+    row[at + INFO.invalid_actions] = w.clock[e].invalid_actions
+    row[at + INFO.preemptions] = router.preemptions
+    row[at + INFO.ttft_mean_s] = ratio(router.ttft_s, router.first_tokens)
+    row[at + INFO.tpot_mean_s] = ratio(router.tpot_s, router.multi_token)
+    row[at + INFO.e2e_mean_s] = ratio(router.e2e_s, finished)
+    row[at + INFO.slo_attainment] = ratio(router.slo_met, finished)
+    row[at + INFO.goodput] = ratio(router.slo_met, now_s)
+    row[at + INFO.output_tokens_per_s] = ratio(router.output_tokens, now_s)
+    row[at + INFO.prefix_hit_rate] = ratio(router.cached_tokens, router.prompt_tokens)

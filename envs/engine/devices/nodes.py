@@ -5,65 +5,65 @@ from __future__ import annotations
 import math
 
 from ..core.compile import kernel
-from ..gangs.records import DOWN, FREE
+from ..core.owners import DOWN, FREE
 
 
 @kernel
-def count_node(w, e, env, node, sign):
+def count_node(w, e, node, sign):
     """Add a node that is up to the counts of its leaf and of the world, or take it out."""
-    spec = w.specs[node]
+    spec = w.node_specs[node]
     free = w.node_free[e, node]
     w.leaf_hist[e, spec.leaf, free] += sign
-    env.free_gpus += sign * free
+    w.devices[e].free_gpus += sign * free
     if 0 < free < spec.gpus:
-        env.partial_gpus += sign * free
+        w.devices[e].partial_gpus += sign * free
 
 
 @kernel
-def take_gpu(w, e, env, gpu, job):
-    """Give a free GPU to a job."""
+def take_gpu(w, e, gpu, owner):
+    """Give a free GPU to a gang."""
     node = gpu // w.fabric[0].gpus_per_node
-    w.gpu_owner[e, gpu] = job
-    count_node(w, e, env, node, -1)
+    w.gpu_owner[e, gpu] = owner
+    count_node(w, e, node, -1)
     w.node_free[e, node] -= 1
-    count_node(w, e, env, node, 1)
+    count_node(w, e, node, 1)
 
 
 @kernel
-def give_gpu(w, e, env, gpu):
-    """Take a GPU from its job; on a failed node it stays unusable."""
+def give_gpu(w, e, gpu):
+    """Take a GPU from its gang; on a failed node it stays unusable."""
     node = gpu // w.fabric[0].gpus_per_node
     if w.repairs[e, node] < math.inf:
         w.gpu_owner[e, gpu] = DOWN
         return
     w.gpu_owner[e, gpu] = FREE
-    count_node(w, e, env, node, -1)
+    count_node(w, e, node, -1)
     w.node_free[e, node] += 1
-    count_node(w, e, env, node, 1)
+    count_node(w, e, node, 1)
 
 
 @kernel
-def take_node_down(w, e, env, node, until_s):
-    """Let a node fail; its jobs must have been stopped."""
-    count_node(w, e, env, node, -1)
+def take_node_down(w, e, node, until_s):
+    """Let a node fail; its gangs must have been stopped."""
+    count_node(w, e, node, -1)
     first = node * w.fabric[0].gpus_per_node
     w.repairs[e, node] = until_s
     w.node_free[e, node] = 0
-    for gpu in range(first, first + w.specs[node].gpus):
+    for gpu in range(first, first + w.node_specs[node].gpus):
         w.gpu_owner[e, gpu] = DOWN
-    env.down_gpus += w.specs[node].gpus
+    w.devices[e].down_gpus += w.node_specs[node].gpus
 
 
 @kernel
-def bring_node_up(w, e, env, node):
+def bring_node_up(w, e, node):
     """Repair a node."""
     first = node * w.fabric[0].gpus_per_node
     w.repairs[e, node] = math.inf
-    w.node_free[e, node] = w.specs[node].gpus
-    for gpu in range(first, first + w.specs[node].gpus):
+    w.node_free[e, node] = w.node_specs[node].gpus
+    for gpu in range(first, first + w.node_specs[node].gpus):
         w.gpu_owner[e, gpu] = FREE
-    count_node(w, e, env, node, 1)
-    env.down_gpus -= w.specs[node].gpus
+    count_node(w, e, node, 1)
+    w.devices[e].down_gpus -= w.node_specs[node].gpus
 
 
 @kernel

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import math
 
+from ...reward import SHORTEST_RUN_S
 from ..core.compile import kernel
-from ..devices.nodes import bring_node_up, give_gpu, take_gpu, take_node_down
+from ..core.owners import FREE
+from ..core.units import unit
+from ..devices.nodes import give_gpu, take_gpu, take_node_down
 from ..network.traffic import enter, leave
-from .records import FINISHED, FREE, PENDING, RUNNING
-
-SHORTEST_S = 10.0
-"""Shorter run times count as this much in the bounded slowdown. Source: Feitelson et al., "Theory
-and practice in parallel job scheduling", 1997."""
+from .records import FINISHED, PENDING, RUNNING
 
 
 @kernel
-def enqueue(w, e, env, j):
+def enqueue(w, e, gangs, j):
     """Put a gang into the queue, at the place of its arrival."""
-    behind = env.queue_tail
+    behind = gangs.queue_tail
     while behind > j:
         behind = w.jobs[e, behind].before
     job = w.jobs[e, j]
@@ -26,90 +25,91 @@ def enqueue(w, e, env, j):
         job.next = w.jobs[e, behind].next
         w.jobs[e, behind].next = j
     else:
-        job.next = env.queue_head
-        env.queue_head = j
+        job.next = gangs.queue_head
+        gangs.queue_head = j
     if job.next >= 0:
         w.jobs[e, job.next].before = j
     else:
-        env.queue_tail = j
+        gangs.queue_tail = j
     job.status = PENDING
-    env.pending += 1
-    env.pending_gpus += job.gpus
+    gangs.pending += 1
+    gangs.pending_gpus += job.gpus
 
 
 @kernel
-def dequeue(w, e, env, j):
+def dequeue(w, e, gangs, j):
     """Take a gang out of the queue."""
     job = w.jobs[e, j]
     if job.before >= 0:
         w.jobs[e, job.before].next = job.next
     else:
-        env.queue_head = job.next
+        gangs.queue_head = job.next
     if job.next >= 0:
         w.jobs[e, job.next].before = job.before
     else:
-        env.queue_tail = job.before
-    env.pending -= 1
-    env.pending_gpus -= job.gpus
+        gangs.queue_tail = job.before
+    gangs.pending -= 1
+    gangs.pending_gpus -= job.gpus
 
 
 @kernel
-def list_running(w, e, env, j):
+def list_running(w, e, gangs, j):
     """Put a gang in front of the running ones: the latest start comes first."""
     job = w.jobs[e, j]
     job.before = -1
-    job.next = env.running_head
+    job.next = gangs.running_head
     if job.next >= 0:
         w.jobs[e, job.next].before = j
-    env.running_head = j
-    env.running += 1
+    gangs.running_head = j
+    gangs.running += 1
 
 
 @kernel
-def unlist_running(w, e, env, j):
+def unlist_running(w, e, gangs, j):
     """Take a gang from the running ones."""
     job = w.jobs[e, j]
     if job.before >= 0:
         w.jobs[e, job.before].next = job.next
     else:
-        env.running_head = job.next
+        gangs.running_head = job.next
     if job.next >= 0:
         w.jobs[e, job.next].before = job.before
-    env.running -= 1
+    gangs.running -= 1
 
 
 @kernel
-def occupy(w, e, env, j):
+def occupy(w, e, j):
     """Give the gang the GPUs in ``order``, note how far it spreads and how fast it computes."""
-    job, slots = w.jobs[e, j], w.fabric[0].gpus_per_node
+    job, sender, slots = w.jobs[e, j], w.senders[e, j], w.fabric[0].gpus_per_node
+    devices = w.devices[e]
     job.nodes = 0
-    job.speed = math.inf
-    env.mark += 1
-    job.first_gpu = w.order[e, 0]
+    sender.speed = math.inf
+    devices.mark += 1
+    sender.first_gpu = w.order[e, 0]
     for rank in range(job.gpus):
         gpu = w.order[e, rank]
-        take_gpu(w, e, env, gpu, j)
+        take_gpu(w, e, gpu, j)
         w.gpu_next[e, gpu] = w.order[e, rank + 1] if rank + 1 < job.gpus else -1
         node = gpu // slots
-        use_gpu(w, e, env, job, gpu, 1)
-        if w.gpu_mark[e, node * slots] != env.mark:
-            w.gpu_mark[e, node * slots] = env.mark
+        use_gpu(w, e, job, gpu, 1)
+        if w.gpu_mark[e, node * slots] != devices.mark:
+            w.gpu_mark[e, node * slots] = devices.mark
             job.nodes += 1
-            speed = w.node_speed[e, node] * w.speeds[job.kind, w.specs[node].pool]
-            job.speed = min(job.speed, speed)
-    job.leafs = mark_leafs(w, e, job)
+            speed = w.node_speed[e, node] * w.speeds[job.kind, w.node_specs[node].pool]
+            sender.speed = min(sender.speed, speed)
+    job.leafs = mark_leafs(w, e, j)
     count_on_leafs(w, e, job, 1)
     w.tenant_gpus[e, job.tenant] += job.gpus
 
 
 @kernel
-def use_gpu(w, e, env, job, gpu, sign):
+def use_gpu(w, e, job, gpu, sign):
     """Add what a GPU of the gang uses to what is observed and paid, or take it off."""
-    spec, kind = w.specs[gpu // w.fabric[0].gpus_per_node], w.kinds[job.kind]
-    env.power_w += sign * (spec.busy_w - spec.idle_w)
-    env.price_per_s += sign * spec.price_per_h / 3600.0
+    spec, kind = w.node_specs[gpu // w.fabric[0].gpus_per_node], w.kinds[job.kind]
+    w.devices[e].power_w += sign * (spec.busy_w - spec.idle_w)
+    w.devices[e].price_per_s += sign * spec.price_per_h / 3600.0
     at, share = gpu, 1.0
-    if w.config[0].aggregate == 1:
+    if w.gang_rules[0].aggregate == 1:
         at = spec.leaf
         nodes = w.leaf_begin[at + 1] - w.leaf_begin[at]
         share = 1.0 / (nodes * spec.gpus)
@@ -118,13 +118,13 @@ def use_gpu(w, e, env, job, gpu, sign):
 
 
 @kernel
-def mark_leafs(w, e, job):
+def mark_leafs(w, e, j):
     """Set ``counts`` to 1 for the leafs that the gang spans, 0 for others; returns how many."""
     w.counts[e, :] = 0
     spans = 0
-    gpu = job.first_gpu
+    gpu = w.senders[e, j].first_gpu
     while gpu >= 0:
-        leaf = w.specs[gpu // w.fabric[0].gpus_per_node].leaf
+        leaf = w.node_specs[gpu // w.fabric[0].gpus_per_node].leaf
         spans += 1 - w.counts[e, leaf]
         w.counts[e, leaf] = 1
         gpu = w.gpu_next[e, gpu]
@@ -140,22 +140,22 @@ def count_on_leafs(w, e, job, sign):
 
 
 @kernel
-def vacate(w, e, env, j):
+def vacate(w, e, j):
     """Give the gang's GPUs and uplinks back."""
-    job = w.jobs[e, j]
-    mark_leafs(w, e, job)
+    job, sender = w.jobs[e, j], w.senders[e, j]
+    mark_leafs(w, e, j)
     count_on_leafs(w, e, job, -1)
-    gpu = job.first_gpu
+    gpu = sender.first_gpu
     while gpu >= 0:
-        use_gpu(w, e, env, job, gpu, -1)
+        use_gpu(w, e, job, gpu, -1)
         if w.gpu_uplink[e, gpu] >= 0:
             release_uplink(w, e, w.gpu_switch[gpu], w.gpu_uplink[e, gpu])
             w.gpu_uplink[e, gpu] = -1
-        give_gpu(w, e, env, gpu)
+        give_gpu(w, e, gpu)
         gpu = w.gpu_next[e, gpu]
     w.tenant_gpus[e, job.tenant] -= job.gpus
-    job.first_gpu = -1
-    job.reserved = 0
+    sender.first_gpu = -1
+    sender.reserved = 0
 
 
 @kernel
@@ -167,59 +167,63 @@ def release_uplink(w, e, switch, uplink):
         w.circuits[e, switch, uplink] = -1
 
 
-@kernel(inline=False)
-def start_gang(w, e, env, j, plan):
+@unit
+def start_gang(w, e, j, plan):
     """Start a pending gang on the GPUs in ``order``; its uplinks stand in ``gpu_uplink``."""
-    job = w.jobs[e, j]
-    dequeue(w, e, env, j)
-    occupy(w, e, env, j)
+    gangs, job, sender = w.gangs[e], w.jobs[e, j], w.senders[e, j]
+    now_s = w.clock[e].now_s
+    dequeue(w, e, gangs, j)
+    occupy(w, e, j)
     job.plan = plan
     job.status = RUNNING
-    job.start_s = env.now_s
+    job.start_s = now_s
     if math.isnan(job.first_start_s):
-        job.first_start_s = env.now_s
-    if job.reserved == 1 and w.fabric[0].optical == 1:
-        add_delay(w, job, w.fabric[0].reconfigure_s)
-    list_running(w, e, env, j)
-    enter(w, e, j, env.now_s)
-    job.ideal_run_s += job.iterations_left * job.ideal_s
+        job.first_start_s = now_s
+    if sender.reserved == 1 and w.fabric[0].optical == 1:
+        add_delay(w, e, j, w.fabric[0].reconfigure_s)
+    list_running(w, e, gangs, j)
+    sender.pattern, sender.ranks = job.kind, job.gpus
+    sender.scale, sender.comm_scale = job.scale, job.comm_scale
+    enter(w, e, j, now_s)
+    job.ideal_run_s += sender.iterations_left * sender.ideal_s
 
 
 @kernel
-def add_delay(w, job, seconds):
+def add_delay(w, e, j, seconds):
     """Make a gang's run longer by so many seconds of undisturbed work."""
-    job.iterations_left += seconds / (w.kinds[job.kind].nominal_s * job.scale)
+    job = w.jobs[e, j]
+    w.senders[e, j].iterations_left += seconds / (w.kinds[job.kind].nominal_s * job.scale)
 
 
 @kernel(inline=False)
-def end_run(w, e, env, j):
+def end_run(w, e, gangs, j):
     """Take a gang off its GPUs and count its run time; the network brings its progress up to now.
 
     Call before anything else changes at this moment.
     """
-    job = w.jobs[e, j]
-    leave(w, e, j, env.now_s)
-    job.ideal_run_s -= job.iterations_left * job.ideal_s
-    job.ran_s += env.now_s - job.start_s
-    unlist_running(w, e, env, j)
-    vacate(w, e, env, j)
+    job, sender, now_s = w.jobs[e, j], w.senders[e, j], w.clock[e].now_s
+    leave(w, e, j, now_s)
+    job.ideal_run_s -= sender.iterations_left * sender.ideal_s
+    job.ran_s += now_s - job.start_s
+    unlist_running(w, e, gangs, j)
+    vacate(w, e, j)
 
 
-@kernel
-def finish(w, e, env, j):
+@unit
+def finish(w, e, j):
     """End a gang that has done its work, and add it to the metrics."""
-    job = w.jobs[e, j]
-    end_run(w, e, env, j)
+    gangs, job = w.gangs[e], w.jobs[e, j]
+    end_run(w, e, gangs, j)
     job.status = FINISHED
-    job.finish_s = env.now_s
+    job.finish_s = w.clock[e].now_s
     job.waited_s = job.finish_s - job.arrival_s - job.ran_s
-    env.finished += 1
+    gangs.finished += 1
     jct_s = job.finish_s - job.arrival_s
-    env.jct_s += jct_s
-    env.jrt_s += job.ran_s
-    env.jwt_s += job.waited_s
-    env.slowdown += max(jct_s / max(nominal_run_s(w, job), SHORTEST_S), 1.0)
-    env.contention += job.ran_s / job.ideal_run_s
+    gangs.jct_s += jct_s
+    gangs.jrt_s += job.ran_s
+    gangs.jwt_s += job.waited_s
+    gangs.slowdown += max(jct_s / max(nominal_run_s(w, job), SHORTEST_RUN_S), 1.0)
+    gangs.contention += job.ran_s / job.ideal_run_s
 
 
 @kernel
@@ -229,44 +233,41 @@ def nominal_run_s(w, job):
 
 
 @kernel
-def stop_gang(w, e, env, j):
+def stop_gang(w, e, gangs, j):
     """Send a running gang back to its place in the queue."""
-    end_run(w, e, env, j)
-    w.jobs[e, j].stopped_s = env.now_s
-    enqueue(w, e, env, j)
+    end_run(w, e, gangs, j)
+    w.jobs[e, j].stopped_s = w.clock[e].now_s
+    enqueue(w, e, gangs, j)
 
 
-@kernel
-def preempt(w, e, env, j):
+@unit
+def preempt(w, e, j):
     """Preempt a running gang: it keeps its work but pays for checkpoint and restart."""
-    job = w.jobs[e, j]
-    stop_gang(w, e, env, j)
-    add_delay(w, job, w.config[0].preempt_s)
-    job.preemptions += 1
-    env.preemptions += 1
+    gangs = w.gangs[e]
+    stop_gang(w, e, gangs, j)
+    add_delay(w, e, j, w.gang_rules[0].preempt_s)
+    w.jobs[e, j].preemptions += 1
+    gangs.preemptions += 1
 
 
 @kernel(inline=False)
-def fail_node(w, e, env, node, repair_s):
+def fail_node(w, e, node, repair_s):
     """Let a node fail: its gangs lose their work since the last checkpoint and queue again."""
-    slots, now_s = w.fabric[0].gpus_per_node, env.now_s
+    gangs, slots, now_s = w.gangs[e], w.fabric[0].gpus_per_node, w.clock[e].now_s
     w.repairs[e, node] = now_s + repair_s  # from here on its GPUs come back as failed ones
-    for gpu in range(node * slots, node * slots + w.specs[node].gpus):
+    checkpoint_s = w.gang_rules[0].checkpoint_s
+    for gpu in range(node * slots, node * slots + w.node_specs[node].gpus):
         j = w.gpu_owner[e, gpu]
         if j < 0:
             continue
-        job = w.jobs[e, j]
+        job, sender = w.jobs[e, j], w.senders[e, j]
         ran_s = now_s - job.start_s
-        since_s = ran_s % w.config[0].checkpoint_s if w.config[0].checkpoint_s > 0.0 else ran_s
-        iteration_s = job.iteration_s
-        stop_gang(w, e, env, j)
-        job.iterations_left = min(job.iterations_left + since_s / iteration_s, job.iterations)
+        since_s = ran_s % checkpoint_s if checkpoint_s > 0.0 else ran_s
+        iteration_s = sender.iteration_s
+        stop_gang(w, e, gangs, int(j))
+        left = sender.iterations_left + since_s / iteration_s
+        sender.iterations_left = min(left, job.iterations)
         job.failures += 1
-        env.failures += 1
-    take_node_down(w, e, env, node, now_s + repair_s)
-
-
-@kernel
-def repair_node(w, e, env, node):
-    """Bring a node back."""
-    bring_node_up(w, e, env, node)
+        gangs.failures += 1
+    take_node_down(w, e, node, now_s + repair_s)
+    w.devices[e].next_repair_s = min(w.devices[e].next_repair_s, now_s + repair_s)

@@ -20,12 +20,19 @@ greedy choices in place of its integer programs (those are baselines).
 
 from __future__ import annotations
 
+from ...hardware.cluster import LEVELS
+from ...observation import CANDIDATES
 from ..core.compile import kernel
-from .records import FREE
+from ..core.owners import FREE
+from ..core.units import unit
 
-PACK, FEWEST_LEAFS, POD, SPREAD, LEAST_LOADED, ISOLATED, OPTICAL = range(7)
-NODE, LEAF, IN_POD, ZONE = range(4)  # levels of ``required``
-PLAN_NAMES = ("pack", "fewest_leafs", "pod", "spread", "least_loaded", "isolated", "optical")
+PLAN_NAMES = tuple(
+    column.name.removeprefix("plan_")
+    for column in CANDIDATES["place"]
+    if column.name.startswith("plan_")
+)
+PACK, FEWEST_LEAFS, POD, SPREAD, LEAST_LOADED, ISOLATED, OPTICAL = range(len(PLAN_NAMES))
+NODE, LEAF, IN_POD, ZONE = range(len(LEVELS))  # levels of ``required``
 
 
 @kernel
@@ -279,16 +286,17 @@ def pool_nodes(w, pool):
     """Return the GPUs per node of a pool; 0 if it has no leaf."""
     for leaf in range(len(w.leaf_pools)):
         if w.leaf_pools[leaf] == pool:
-            return w.specs[w.leaf_begin[leaf]].gpus
+            return w.node_specs[w.leaf_begin[leaf]].gpus
     return 0
 
 
-@kernel(inline=False)
-def choose(w, e, job, plan, pool):
+@unit
+def choose(w, e, j, plan, pool) -> int:
     """Fill ``chosen`` and ``counts`` with the plan for a gang; returns how many leafs, 0: none.
 
     Plans that cannot differ from `pack` for this gang count as none.
     """
+    job = w.jobs[e, j]
     w.counts[e, :] = 0
     gpus = pool_nodes(w, pool)
     if job.gpus <= gpus:

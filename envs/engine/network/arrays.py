@@ -8,12 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ...engine.core.records import records
 from ..core.compile import kernel
-from ..gangs.records import USAGE
-from .records import LINK, PAIR, STEP
+from ..core.records import records
+from .records import LINK, NETWORK, PAIR, SENDER, STEP, USAGE
 
-NEIGHBOURS = 64  # jobs that slow one job, on average at most; more are ignored
+NEIGHBOURS = 64  # senders that slow one sender, on average at most; more are ignored
 
 
 def switch_ports(gpu_switch: NDArray[np.int32]) -> NDArray[np.int32]:
@@ -26,70 +25,74 @@ def switch_ports(gpu_switch: NDArray[np.int32]) -> NDArray[np.int32]:
     return ports
 
 
-def usage_room(num_gpus: int, fabric: Any, kinds: NDArray[Any], phases: NDArray[Any]) -> int:
+def usage_room(num_gpus: int, fabric: Any, patterns: NDArray[Any], phases: NDArray[Any]) -> int:
     """Return how many usage entries an environment needs at most, with room to collect garbage in.
 
     A flow uses two node links and, for each part hashed on its own, two links of leaf switches and
-    in three tiers two of the core. All GPUs are taken to run the kind with the most flows per GPU.
+    in three tiers two of the core. All GPUs are taken to run
+    the pattern with the most flows per GPU.
 
     Args:
         num_gpus: D.
         fabric: FABRIC record.
-        kinds: KIND (K,).
+        patterns: PATTERN (K,).
         phases: PHASE (P,).
     """
     per_flow = 2 + int(fabric["queue_pairs"]) * (4 if fabric["core_uplinks"] > 0 else 2)
-    most = max((int(kind["num_phases"]) for kind in kinds if kind["gpus"] > 1), default=0)
+    most = max(
+        (int(pattern["num_phases"]) for pattern in patterns if pattern["ranks"] > 1), default=0
+    )
     return max(1, math.ceil(1.5 * per_flow * most * num_gpus))
 
 
-def step_room(num_gpus: int, kinds: NDArray[Any]) -> int:
+def step_room(num_gpus: int, patterns: NDArray[Any]) -> int:
     """Return how many steps an environment needs at most, with room to collect garbage in."""
-    densest = max((kind["num_phases"] / kind["gpus"] for kind in kinds), default=0.0)
-    largest = max((int(kind["num_phases"]) for kind in kinds), default=0)
+    densest = max((pattern["num_phases"] / pattern["ranks"] for pattern in patterns), default=0.0)
+    largest = max((int(pattern["num_phases"]) for pattern in patterns), default=0)
     return max(1, math.ceil(1.5 * densest * num_gpus) + largest)
 
 
 def allocate(
     num_envs: int,
-    num_jobs: int,
+    num_senders: int,
     capacity: NDArray[np.float64],
     gpu_switch: NDArray[np.int32],
     num_switches: int,
     fabric: Any,
-    kinds: NDArray[Any],
+    patterns: NDArray[Any],
     phases: NDArray[Any],
 ) -> dict[str, NDArray[Any]]:
-    """Return the network's arrays of :class:`GangState` by name; call :func:`reset` on each.
+    """Return the network's arrays by name; call :func:`reset` on each.
 
     Args:
         num_envs: E.
-        num_jobs: J.
+        num_senders: J.
         capacity: float64 (L,).
         gpu_switch: int32 (D,).
         num_switches: S.
         fabric: FABRIC record.
-        kinds: KIND (K,).
+        patterns: PATTERN (K,).
         phases: PHASE (P,).
     """
-    e, j, links = num_envs, num_jobs, len(capacity)
+    e, j, links = num_envs, num_senders, len(capacity)
     gpus = int((gpu_switch >= 0).sum())
-    several = [int(kind["gpus"]) for kind in kinds if kind["num_phases"] > 0]
+    several = [int(pattern["ranks"]) for pattern in patterns if pattern["num_phases"] > 0]
     at_once = min(j, gpus // max(2, min(several))) if several else 0
     pairs = max(1, min(at_once * (at_once - 1), NEIGHBOURS * at_once))
     return {
-        "usages": records((e, usage_room(gpus, fabric, kinds, phases)), USAGE),
+        "network": records(e, NETWORK),
+        "senders": records((e, j), SENDER),
+        "usages": records((e, usage_room(gpus, fabric, patterns, phases)), USAGE),
         "link_head": np.full((e, links), -1, np.int32),
-        "load": np.zeros((e, links)),
+        "link_rate": np.zeros((e, links)),
         "heap": np.zeros((e, j), np.int32),
-        "gpu_port": switch_ports(gpu_switch),
-        "steps": records((e, step_room(gpus, kinds)), STEP),
+        "steps": records((e, step_room(gpus, patterns)), STEP),
         "pairs": records((e, pairs), PAIR),
         "links": records((e, links), LINK),
         "uplink_users": np.zeros((e, num_switches, int(fabric["uplinks"])), np.int32),
         "uplink_flows": np.zeros((e, num_switches, int(fabric["uplinks"])), np.int32),
         "work": np.zeros((e, j), np.int32),
-        "done": np.zeros((e, j), np.int32),
+        "solved": np.zeros((e, j), np.int32),
         "fill_keys": np.zeros((e, links + j)),
         "fill_items": np.zeros((e, links + j), np.int32),
     }
@@ -97,25 +100,25 @@ def allocate(
 
 @kernel(inline=False)
 def reset(w, e):
-    """Empty the network: no job runs."""
-    env = w.envs[e]
-    env.events = 0
-    env.usages = 0
-    env.steps = 0
-    env.pairs = 0
-    env.free_pair = -1
-    env.touched = 0
-    env.mark = 0
+    """Empty the network: no sender runs."""
+    net = w.network[e]
+    net.events = 0
+    net.usages = 0
+    net.steps = 0
+    net.pairs = 0
+    net.free_pair = -1
+    net.touched = 0
+    net.mark = 0
     for link in range(len(w.capacity)):
         w.link_head[e, link] = -1
-        w.load[e, link] = 0.0
+        w.link_rate[e, link] = 0.0
         w.links[e, link].demand = 0.0
         w.links[e, link].mark = 0
-    for j in range(w.jobs.shape[1]):
-        w.jobs[e, j].heap_at = -1
-        w.jobs[e, j].mark = 0
-        w.jobs[e, j].seen = 0
-        w.jobs[e, j].first_pair = -1
+    for j in range(w.senders.shape[1]):
+        w.senders[e, j].heap_at = -1
+        w.senders[e, j].mark = 0
+        w.senders[e, j].seen = 0
+        w.senders[e, j].first_pair = -1
     for step in range(w.steps.shape[1]):
         w.steps[e, step].mark = 0
     for switch in range(w.uplink_users.shape[1]):

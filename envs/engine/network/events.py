@@ -1,6 +1,6 @@
-"""The running jobs in a binary heap: the one whose event comes first is on top.
+"""The running senders in a binary heap: the one whose event comes first is on top.
 
-``heap`` holds jobs, keyed by their ``event_s``; ``heap_at`` tells where a job stands. Jobs of the
+``heap`` holds senders, keyed by their ``event_s``; ``heap_at`` tells where a sender stands. Senders of the
 same time come in the order of their numbers.
 """
 
@@ -11,21 +11,21 @@ from ..core.compile import kernel
 
 @kernel
 def earlier(w, e, i, j):
-    """Tell whether job i's event comes before job j's."""
-    first, second = w.jobs[e, i].event_s, w.jobs[e, j].event_s
+    """Tell whether sender i's event comes before sender j's."""
+    first, second = w.senders[e, i].event_s, w.senders[e, j].event_s
     return first < second or (first == second and i < j)
 
 
 @kernel
 def place(w, e, j, at):
-    """Put a job at a place of the heap."""
+    """Put a sender at a place of the heap."""
     w.heap[e, at] = j
-    w.jobs[e, j].heap_at = at
+    w.senders[e, j].heap_at = at
 
 
 @kernel
 def rise(w, e, j, at):
-    """Move a job from a place towards the top as far as it belongs; return where it ends."""
+    """Move a sender from a place towards the top as far as it belongs; return where it ends."""
     while at > 0:
         parent = (at - 1) >> 1
         other = int(w.heap[e, parent])
@@ -39,8 +39,8 @@ def rise(w, e, j, at):
 
 @kernel
 def sink(w, e, j, at):
-    """Move a job from a place towards the bottom as far as it belongs."""
-    size = w.envs[e].events
+    """Move a sender from a place towards the bottom as far as it belongs."""
+    size = w.network[e].events
     while True:
         child = 2 * at + 1
         if child >= size:
@@ -57,28 +57,28 @@ def sink(w, e, j, at):
 
 @kernel(inline=False)
 def rekey(w, e, j):
-    """Move a job to where its changed ``event_s`` belongs."""
-    at = int(w.jobs[e, j].heap_at)
+    """Move a sender to where its changed ``event_s`` belongs."""
+    at = int(w.senders[e, j].heap_at)
     if rise(w, e, j, at) == at:
         sink(w, e, j, at)
 
 
 @kernel
 def push(w, e, j):
-    """Add a job."""
-    env = w.envs[e]
-    env.events += 1
-    rise(w, e, j, int(env.events - 1))
+    """Add a sender."""
+    net = w.network[e]
+    net.events += 1
+    rise(w, e, j, int(net.events - 1))
 
 
 @kernel
 def remove(w, e, j):
-    """Take a job out."""
-    env = w.envs[e]
-    at = int(w.jobs[e, j].heap_at)
-    env.events -= 1
-    last = int(w.heap[e, env.events])
-    w.jobs[e, j].heap_at = -1
+    """Take a sender out."""
+    net = w.network[e]
+    at = int(w.senders[e, j].heap_at)
+    net.events -= 1
+    last = int(w.heap[e, net.events])
+    w.senders[e, j].heap_at = -1
     if last != j:
         place(w, e, last, at)
         rekey(w, e, last)

@@ -1,13 +1,13 @@
-"""Long-run rates: each job communicates part of its time, so it meets others part of the time.
+"""Long-run rates: each sender communicates part of its time, so it meets others part of the time.
 
-Seen from far a job alternates between computing and a shared link that serves all who are there at
-once. For such closed networks mean value analysis is exact: a job that arrives at the link finds
+Seen from far a sender alternates between computing and a shared link that serves all who are there at
+once. For such closed networks mean value analysis is exact: a sender that arrives at the link finds
 the others as they would be if it did not exist. So its communication takes
 
     ``comm = alone + sum over others of effect * duty of the other without it``
 
 where ``effect`` is what the other costs while it communicates (:mod:`.pairs`) and the duty follows
-from the other's own communication less the part that this job causes. Two jobs with drifting
+from the other's own communication less the part that this sender causes. Two senders with drifting
 phases obey the same formula without any randomness. Others whose worst links differ hardly add up,
 the worst one counts: an effect counts in as far as stronger ones elsewhere leave it time. Hardly,
 because the second worst links may well be common: the share 0.8 in which they exclude each other is
@@ -26,55 +26,57 @@ from .pairs import meet, part
 from .progress import catch_up, reschedule, run_straight, touch
 
 _NONE = np.uint64(0)
-_TOLERANCE = 1e-4  # change of a job's communication, as share of its iteration, that others notice
-_ROUNDS = 8  # evaluations per touched job, on average at most
+_TOLERANCE = (
+    1e-4  # change of a sender's communication, as share of its iteration, that others notice
+)
+_ROUNDS = 8  # evaluations per touched sender, on average at most
 _APART = 0.8  # how far effects with different worst links do not add up
 _SHOWN = 0.01  # change of a rate that the load of links follows
 
 
 @kernel
 def arrive(w, e, j, now_s):
-    """Let job ``j`` meet those on its links."""
-    job = w.jobs[e, j]
-    job.comm_s, job.shown_rate = job.comm_alone_s, 0.0
-    run_straight(w, e, j, now_s, job.alone_s)
+    """Let sender ``j`` meet those on its links."""
+    sender = w.senders[e, j]
+    sender.comm_s, sender.shown_rate = sender.comm_alone_s, 0.0
+    run_straight(w, e, j, now_s, sender.alone_s)
     touch(w, e, j)
     k = meet(w, e, j)
     while k >= 0:
         touch(w, e, k)
-        k = int(w.jobs[e, k].chain)
+        k = int(w.senders[e, k].chain)
 
 
 @kernel
 def depart(w, e, j):
-    """Let job ``j`` go; those whom it slowed are noted."""
-    at = int(w.jobs[e, j].first_pair)
+    """Let sender ``j`` go; those whom it slowed are noted."""
+    at = int(w.senders[e, j].first_pair)
     while at >= 0:
         pair = w.pairs[e, at]
         touch(w, e, int(pair.other))
         at = int(pair.next)
     part(w, e, j)
-    show(w, e, w.jobs[e, j], 0.0)
+    show(w, e, w.senders[e, j], 0.0)
 
 
 @kernel
-def iteration_s(job, comm_s):
+def iteration_s(sender, comm_s):
     """Return seconds of an iteration with so much communication."""
-    return job.compute_s + max(comm_s - job.hidden_s, 0.0)
+    return sender.compute_s + max(comm_s - sender.hidden_s, 0.0)
 
 
 @kernel
-def communication_s(w, e, job):
+def communication_s(w, e, sender):
     """Return seconds of communication in an iteration beside the others as they are."""
-    comm_s = job.comm_alone_s
-    at = int(job.first_pair)
+    comm_s = sender.comm_alone_s
+    at = int(sender.first_pair)
     while at >= 0:
         pair = w.pairs[e, at]
-        other = w.jobs[e, pair.other]
+        other = w.senders[e, pair.other]
         without_s = other.comm_s - w.pairs[e, pair.twin].delay_s
         pair.duty = min(without_s / iteration_s(other, without_s), 1.0)
         cover = 1.0
-        stronger = int(job.first_pair)
+        stronger = int(sender.first_pair)
         while stronger != at:
             rival = w.pairs[e, stronger]
             if rival.links & pair.links == _NONE:
@@ -88,66 +90,66 @@ def communication_s(w, e, job):
 
 @kernel(inline=False)
 def balance(w, e, now_s):
-    """Find the rates of the touched jobs, and of those whom that affects."""
-    env = w.envs[e]
-    env.mark += 1
-    jobs, found, at, waiting = w.jobs.shape[1], 0, 0, env.touched
-    most = _ROUNDS * env.touched
+    """Find the rates of the touched senders, and of those whom that affects."""
+    net = w.network[e]
+    net.mark += 1
+    senders, found, at, waiting = w.senders.shape[1], 0, 0, net.touched
+    most = _ROUNDS * net.touched
     while waiting > 0:
         j = int(w.work[e, at])
-        at = at + 1 if at + 1 < jobs else 0
+        at = at + 1 if at + 1 < senders else 0
         waiting -= 1
-        job = w.jobs[e, j]
-        job.mark = 0
-        if job.heap_at < 0:
+        sender = w.senders[e, j]
+        sender.mark = 0
+        if sender.heap_at < 0:
             continue  # it has left in the meantime
-        if job.seen != env.mark:
-            job.seen = env.mark
-            w.done[e, found] = j
+        if sender.seen != net.mark:
+            sender.seen = net.mark
+            w.solved[e, found] = j
             found += 1
-        comm_s = communication_s(w, e, job)
-        change_s = abs(comm_s - job.comm_s)
-        job.comm_s = comm_s
+        comm_s = communication_s(w, e, sender)
+        change_s = abs(comm_s - sender.comm_s)
+        sender.comm_s = comm_s
         most -= 1
-        if most <= 0 or change_s <= _TOLERANCE * iteration_s(job, comm_s):
+        if most <= 0 or change_s <= _TOLERANCE * iteration_s(sender, comm_s):
             continue
-        pair_at = int(job.first_pair)
+        pair_at = int(sender.first_pair)
         while pair_at >= 0:
             k = int(w.pairs[e, pair_at].other)
-            if w.jobs[e, k].mark == 0:
-                w.jobs[e, k].mark = 1
+            if w.senders[e, k].mark == 0:
+                w.senders[e, k].mark = 1
                 end = at + waiting
-                w.work[e, end if end < jobs else end - jobs] = k
+                w.work[e, end if end < senders else end - senders] = k
                 waiting += 1
             pair_at = int(w.pairs[e, pair_at].next)
-    env.touched = 0
+    net.touched = 0
     for index in range(found):
-        follow(w, e, int(w.done[e, index]), now_s)
+        follow(w, e, int(w.solved[e, index]), now_s)
 
 
 @kernel
 def follow(w, e, j, now_s):
     """Run on at the rate that was found."""
-    job = w.jobs[e, j]
-    catch_up(job, now_s)
-    job.iteration_s = iteration_s(job, job.comm_s)
-    job.duty = min(job.comm_s / job.iteration_s, 1.0)
-    job.rate = 1.0 / job.iteration_s
+    sender = w.senders[e, j]
+    catch_up(sender, now_s)
+    sender.iteration_s = iteration_s(sender, sender.comm_s)
+    sender.duty = min(sender.comm_s / sender.iteration_s, 1.0)
+    sender.rate = 1.0 / sender.iteration_s
     reschedule(w, e, j)
-    if abs(job.rate - job.shown_rate) > _SHOWN * job.shown_rate:
-        show(w, e, job, job.rate)
+    if abs(sender.rate - sender.shown_rate) > _SHOWN * sender.shown_rate:
+        show(w, e, sender, sender.rate)
 
 
 @kernel(inline=False)
-def show(w, e, job, rate):
-    """Let the load of the links count a job at ``rate`` iterations a second."""
-    change = rate - job.shown_rate
-    job.shown_rate = rate
-    for s in range(job.step_count):
-        step = w.steps[e, job.step_begin + s]
-        first = job.usage_begin + step.begin
+def show(w, e, sender, rate):
+    """Let the load of the links count a sender at ``rate`` iterations a second."""
+    change = rate - sender.shown_rate
+    sender.shown_rate = rate
+    for s in range(sender.step_count):
+        step = w.steps[e, sender.step_begin + s]
+        first = sender.usage_begin + step.begin
         for slot in range(first, first + step.count):
             usage = w.usages[e, slot]
             link = w.links[e, usage.link]
             link.demand = max(link.demand + usage.weight * step.bytes * change, 0.0)
-            w.load[e, usage.link] = min(link.demand, w.capacity[usage.link])
+            w.link_rate[e, usage.link] = min(link.demand, w.capacity[usage.link])

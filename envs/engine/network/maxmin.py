@@ -1,13 +1,13 @@
-"""Max-min fair rates of jobs in lock-step, repaired where something changed.
+"""Max-min fair rates of senders in lock-step, repaired where something changed.
 
-All flows of a job's phase have one rate; ``weight`` of them share a link. Rates are max-min fair:
-every job has its own limit or a saturated link on which no job is faster. Progressive filling
-raises all rates together and freezes jobs as links fill up; a heap gives the next link to fill.
+All flows of a sender's phase have one rate; ``weight`` of them share a link. Rates are max-min fair:
+every sender has its own limit or a saturated link on which no sender is faster. Progressive filling
+raises all rates together and freezes senders as links fill up; a heap gives the next link to fill.
 
-After a change only a working set of jobs is solved against what the others leave: the new ones and
-those that a freed link held back. Then the condition is checked on every link they use; jobs that
+After a change only a working set of senders is solved against what the others leave: the new ones and
+those that a freed link held back. Then the condition is checked on every link they use; senders that
 break it join, until none does. The condition is necessary and sufficient, so the result is the
-exact one. A working set of more than a tenth of the jobs is widened to all.
+exact one. A working set of more than a tenth of the senders is widened to all.
 
 Sources: Bertsekas and Gallager, "Data Networks", 1992, 6.5.2 (max-min fairness);
 the condition is theirs, and so is that it suffices.
@@ -28,52 +28,52 @@ _SMALL = 16  # working sets up to this size are never widened
 
 @kernel(inline=False)
 def repair(w, e, now_s):
-    """Give the touched jobs, and whom that affects, their fair rates."""
-    env = w.envs[e]
-    keep_senders(w, e, env)
+    """Give the touched senders, and whom that affects, their fair rates."""
+    net = w.network[e]
+    keep_senders(w, e, net)
     caught_up = 0
-    while caught_up < env.touched:
-        if env.touched > _SMALL and 10 * env.touched > env.events:
-            touch_all(w, e, env)
-        while caught_up < env.touched:
-            catch_up(w.jobs[e, w.work[e, caught_up]], now_s)
+    while caught_up < net.touched:
+        if net.touched > _SMALL and 10 * net.touched > net.events:
+            touch_all(w, e, net)
+        while caught_up < net.touched:
+            catch_up(w.senders[e, w.work[e, caught_up]], now_s)
             caught_up += 1
-        fill(w, e, env)
-        extend(w, e, env)
-    for at in range(env.touched):
+        fill(w, e, net)
+        extend(w, e, net)
+    for at in range(net.touched):
         j = int(w.work[e, at])
-        w.jobs[e, j].mark = 0
+        w.senders[e, j].mark = 0
         reschedule(w, e, j)
-    env.touched = 0
+    net.touched = 0
 
 
 @kernel
-def keep_senders(w, e, env):
-    """Forget touched jobs that have stopped to send in the meantime."""
+def keep_senders(w, e, net):
+    """Forget touched senders that have stopped to send in the meantime."""
     kept = 0
-    for at in range(env.touched):
+    for at in range(net.touched):
         j = int(w.work[e, at])
-        if is_sending(w, e, w.jobs[e, j]):
+        if is_sending(w, e, w.senders[e, j]):
             w.work[e, kept] = j
             kept += 1
         else:
-            w.jobs[e, j].mark = 0
-    env.touched = kept
+            w.senders[e, j].mark = 0
+    net.touched = kept
 
 
 @kernel(inline=False)
-def touch_all(w, e, env):
-    """Widen the working set to all jobs that send."""
-    for at in range(env.events):
-        if is_sending(w, e, w.jobs[e, w.heap[e, at]]):
+def touch_all(w, e, net):
+    """Widen the working set to all senders that send."""
+    for at in range(net.events):
+        if is_sending(w, e, w.senders[e, w.heap[e, at]]):
             touch(w, e, int(w.heap[e, at]))
 
 
 @kernel
-def entries(w, e, job):
-    """Return the range of a job's entries in its present phase."""
-    step = w.steps[e, job.step_begin + job.phase]
-    first = job.usage_begin + step.begin
+def entries(w, e, sender):
+    """Return the range of a sender's entries in its present phase."""
+    step = w.steps[e, sender.step_begin + sender.phase]
+    first = sender.usage_begin + step.begin
     return first, first + step.count
 
 
@@ -85,22 +85,22 @@ def look_at(w, e, link):
     at = int(w.link_head[e, link])
     while at >= 0:
         usage = w.usages[e, at]
-        job = w.jobs[e, usage.job]
-        if job.phase == usage.phase:
-            if job.mark == 1:
+        sender = w.senders[e, usage.sender]
+        if sender.phase == usage.phase:
+            if sender.mark == 1:
                 record.weight += usage.weight
                 record.members += 1
             else:
-                record.room -= usage.weight * job.rate
+                record.room -= usage.weight * sender.rate
         at = int(usage.next)
     record.room = max(record.room, 0.0)
 
 
 @kernel
-def freeze(w, e, job, rate):
-    """Fix a job's rate and take it out of what its links still share."""
-    job.rate = rate
-    first, end = entries(w, e, job)
+def freeze(w, e, sender, rate):
+    """Fix a sender's rate and take it out of what its links still share."""
+    sender.rate = rate
+    first, end = entries(w, e, sender)
     for slot in range(first, end):
         usage = w.usages[e, slot]
         link = w.links[e, usage.link]
@@ -110,22 +110,26 @@ def freeze(w, e, job, rate):
 
 
 @kernel(inline=False)
-def fill(w, e, env):
+def fill(w, e, net):
     """Solve the working set by progressive filling."""
     keys, items = w.fill_keys[e], w.fill_items[e]
-    env.mark += 1
+    net.mark += 1
     size = 0
-    for at in range(env.touched):  # what each may have, and each link that several share
+    for at in range(net.touched):  # what each may have, and each link that several share
         j = int(w.work[e, at])
-        job = w.jobs[e, j]
-        limit, job.bottleneck, job.rate = w.steps[e, job.step_begin + job.phase].limit, -1, -1.0
-        first, end = entries(w, e, job)
+        sender = w.senders[e, j]
+        limit, sender.bottleneck, sender.rate = (
+            w.steps[e, sender.step_begin + sender.phase].limit,
+            -1,
+            -1.0,
+        )
+        first, end = entries(w, e, sender)
         for slot in range(first, end):
             link = int(w.usages[e, slot].link)
             record = w.links[e, link]
-            fresh = record.mark != env.mark
+            fresh = record.mark != net.mark
             if fresh:
-                record.mark = env.mark
+                record.mark = net.mark
                 look_at(w, e, link)
             share = record.room / record.weight
             if record.members > 1:
@@ -133,18 +137,18 @@ def fill(w, e, env):
                     push(keys, items, size, share, link)
                     size += 1
             elif share < limit:
-                limit, job.bottleneck = share, link
+                limit, sender.bottleneck = share, link
         push(keys, items, size, limit, -1 - j)
         size += 1
     while size > 0:
         key, item = keys[0], items[0]
         if item < 0:
-            job = w.jobs[e, -1 - item]
-            if job.rate < 0.0:
-                freeze(w, e, job, key)
+            sender = w.senders[e, -1 - item]
+            if sender.rate < 0.0:
+                freeze(w, e, sender, key)
         elif w.links[e, item].members > 0:
             share = w.links[e, item].room / w.links[e, item].weight
-            if share > key:  # slower jobs were frozen since
+            if share > key:  # slower senders were frozen since
                 replace_first(keys, items, size, share, item)
                 continue
             freeze_link(w, e, item, share)
@@ -154,54 +158,54 @@ def fill(w, e, env):
 
 @kernel
 def freeze_link(w, e, link, rate):
-    """Freeze the jobs of a link that is full."""
+    """Freeze the senders of a link that is full."""
     at = int(w.link_head[e, link])
     while at >= 0:
         usage = w.usages[e, at]
-        job = w.jobs[e, usage.job]
-        if job.phase == usage.phase and job.mark == 1 and job.rate < 0.0:
-            job.bottleneck = link
-            freeze(w, e, job, rate)
+        sender = w.senders[e, usage.sender]
+        if sender.phase == usage.phase and sender.mark == 1 and sender.rate < 0.0:
+            sender.bottleneck = link
+            freeze(w, e, sender, rate)
         at = int(usage.next)
 
 
 @kernel(inline=False)
-def extend(w, e, env):
+def extend(w, e, net):
     """Add to the working set who breaks the condition; note the load of the links looked at."""
-    env.mark += 1
-    for at in range(env.touched):
-        job = w.jobs[e, w.work[e, at]]
-        first, end = entries(w, e, job)
+    net.mark += 1
+    for at in range(net.touched):
+        sender = w.senders[e, w.work[e, at]]
+        first, end = entries(w, e, sender)
         for slot in range(first, end):
             link = int(w.usages[e, slot].link)
-            if w.links[e, link].mark != env.mark:
-                w.links[e, link].mark = env.mark
+            if w.links[e, link].mark != net.mark:
+                w.links[e, link].mark = net.mark
                 check_link(w, e, link)
 
 
 @kernel
 def check_link(w, e, link):
-    """Add jobs that are held back here without cause, or are faster than one that is held back."""
+    """Add senders that are held back here without cause, or are faster than one that is held back."""
     load, fastest, held = 0.0, 0.0, math.inf
     at = int(w.link_head[e, link])
     while at >= 0:
         usage = w.usages[e, at]
-        job = w.jobs[e, usage.job]
-        if job.phase == usage.phase:
-            load += usage.weight * job.rate
-            fastest = max(fastest, job.rate)
-            if job.bottleneck == link and job.mark == 1:
-                held = min(held, job.rate)
+        sender = w.senders[e, usage.sender]
+        if sender.phase == usage.phase:
+            load += usage.weight * sender.rate
+            fastest = max(fastest, sender.rate)
+            if sender.bottleneck == link and sender.mark == 1:
+                held = min(held, sender.rate)
         at = int(usage.next)
     capacity = w.capacity[link]
-    w.load[e, link] = min(load, capacity)
+    w.link_rate[e, link] = min(load, capacity)
     full = load >= capacity * (1.0 - _EQUAL)
     at = int(w.link_head[e, link])
     while at >= 0:
         usage = w.usages[e, at]
-        job = w.jobs[e, usage.job]
-        if job.phase == usage.phase and job.mark == 0:
-            without_cause = not full or job.rate < fastest * (1.0 - _EQUAL)
-            if (job.bottleneck == link and without_cause) or job.rate > held * (1.0 + _EQUAL):
-                touch(w, e, int(usage.job))
+        sender = w.senders[e, usage.sender]
+        if sender.phase == usage.phase and sender.mark == 0:
+            without_cause = not full or sender.rate < fastest * (1.0 - _EQUAL)
+            if (sender.bottleneck == link and without_cause) or sender.rate > held * (1.0 + _EQUAL):
+                touch(w, e, int(usage.sender))
         at = int(usage.next)

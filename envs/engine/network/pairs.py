@@ -1,13 +1,13 @@
-"""Which running jobs slow which, and by how much: what the fluid model needs to know of routes.
+"""Which running senders slow which, and by how much: what the fluid model needs to know of routes.
 
-Two jobs on one link get equal rates per flow there, unless one is slower elsewhere; the other then
-has the rest. So a job's flows that could go at ``rate`` and put weight ``a`` on a link of capacity
-``c`` go, beside weight ``b`` of another job at most at ``other_rate``, at
+Two senders on one link get equal rates per flow there, unless one is slower elsewhere; the other then
+has the rest. So a sender's flows that could go at ``rate`` and put weight ``a`` on a link of capacity
+``c`` go, beside weight ``b`` of another sender at most at ``other_rate``, at
 ``max(c / (a + b), (c - b * other_rate) / a)``. The worst link of the two phases counts. Summed over
 the phases of the one, weighted by their length, and averaged over those of the other this gives
 ``effect_s``: by how much longer the one communicates per iteration if the other always does.
 
-Each job has a list of the jobs that slow it, the strongest effect first.
+Each sender has a list of the senders that slow it, the strongest effect first.
 """
 
 from __future__ import annotations
@@ -38,57 +38,57 @@ def slower_by(capacity, weight, rate, other_weight, other_rate):
 
 @kernel(inline=False)
 def meet(w, e, j):
-    """Find whom job ``j`` meets on its links, and join the pairs.
+    """Find whom sender ``j`` meets on its links, and join the pairs.
 
     Returns:
-        First job of the chain of those met, -1: none.
+        First sender of the chain of those met, -1: none.
     """
-    env, job = w.envs[e], w.jobs[e, j]
-    env.mark += 1
-    seen, chain = env.mark, -1
-    for s in range(job.step_count):
-        step = w.steps[e, job.step_begin + s]
+    net, sender = w.network[e], w.senders[e, j]
+    net.mark += 1
+    seen, chain = net.mark, -1
+    for s in range(sender.step_count):
+        step = w.steps[e, sender.step_begin + s]
         if step.count == 0:
             continue
         phase_s = step.bytes / step.rate
-        at = compare_phase(w, e, env, j, job, step)
+        at = compare_phase(w, e, net, j, sender, step)
         while at >= 0:
             theirs = w.steps[e, at]
-            other = w.jobs[e, theirs.job]
+            other = w.senders[e, theirs.sender]
             if other.seen != seen:
                 other.seen = seen
                 other.mine, other.theirs, other.chain = 0.0, 0.0, chain
                 other.my_most, other.their_most = 0.0, 0.0
-                chain = int(theirs.job)
+                chain = int(theirs.sender)
             their_s = theirs.bytes / theirs.rate
             mine = phase_s * theirs.mine * (their_s / other.comm_alone_s)
             other.mine += mine
             if mine > other.my_most:
                 other.my_most, other.my_links = mine, theirs.my_links
-            them = their_s * theirs.theirs * (phase_s / job.comm_alone_s)
+            them = their_s * theirs.theirs * (phase_s / sender.comm_alone_s)
             other.theirs += them
             if them > other.their_most:
                 other.their_most, other.their_links = them, theirs.their_links
             at = int(theirs.next)
     k = chain
     while k >= 0:
-        other = w.jobs[e, k]
+        other = w.senders[e, k]
         if other.mine > 0.0 or other.theirs > 0.0:
-            join(w, e, env, int(j), int(k), other)
+            join(w, e, net, int(j), int(k), other)
         k = int(other.chain)
     return chain
 
 
 @kernel
-def compare_phase(w, e, env, j, job, step):
-    """Find the worst effect between a phase of job ``j`` and each phase of others that it meets.
+def compare_phase(w, e, net, j, sender, step):
+    """Find the worst effect between a phase of sender ``j`` and each phase of others that it meets.
 
     Returns:
         First step of the chain of those met, -1: none.
     """
-    env.mark += 1
+    net.mark += 1
     chain = -1
-    first = job.usage_begin + step.begin
+    first = sender.usage_begin + step.begin
     for slot in range(first, first + step.count):
         usage = w.usages[e, slot]
         capacity = w.capacity[usage.link]
@@ -98,14 +98,14 @@ def compare_phase(w, e, env, j, job, step):
         while at >= 0:
             entry = w.usages[e, at]
             at = entry.next
-            if entry.job == j:
+            if entry.sender == j:
                 continue
-            index = w.jobs[e, entry.job].step_begin + entry.phase
+            index = w.senders[e, entry.sender].step_begin + entry.phase
             other = w.steps[e, index]
             if sent + entry.weight * other.rate <= capacity:
                 continue  # there is room for both
-            if other.mark != env.mark:
-                other.mark = env.mark
+            if other.mark != net.mark:
+                other.mark = net.mark
                 other.mine, other.theirs, other.next = 0.0, 0.0, chain
                 other.my_links, other.their_links = _NONE, _NONE
                 chain = index
@@ -121,32 +121,32 @@ def compare_phase(w, e, env, j, job, step):
 
 
 @kernel
-def take_pair(w, e, env):
+def take_pair(w, e, net):
     """Return a free pair, or -1."""
-    at = int(env.free_pair)
+    at = int(net.free_pair)
     if at >= 0:
-        env.free_pair = w.pairs[e, at].next
-    elif env.pairs < w.pairs.shape[1]:
-        at = int(env.pairs)
-        env.pairs += 1
+        net.free_pair = w.pairs[e, at].next
+    elif net.pairs < w.pairs.shape[1]:
+        at = int(net.pairs)
+        net.pairs += 1
     return at
 
 
 @kernel
-def give_pair(w, e, env, at):
+def give_pair(w, e, net, at):
     """Put a pair back."""
-    w.pairs[e, at].next = env.free_pair
-    env.free_pair = at
+    w.pairs[e, at].next = net.free_pair
+    net.free_pair = at
 
 
 @kernel
-def join(w, e, env, j, k, met):
-    """Note how jobs ``j`` and ``k`` slow each other; without room for it they do not."""
-    first = take_pair(w, e, env)
-    second = take_pair(w, e, env)
+def join(w, e, net, j, k, met):
+    """Note how senders ``j`` and ``k`` slow each other; without room for it they do not."""
+    first = take_pair(w, e, net)
+    second = take_pair(w, e, net)
     if second < 0:
         if first >= 0:
-            give_pair(w, e, env, first)
+            give_pair(w, e, net, first)
         return
     insert(w, e, j, k, first, second, met.mine, met.my_links)
     insert(w, e, k, j, second, first, met.theirs, met.their_links)
@@ -154,11 +154,11 @@ def join(w, e, env, j, k, met):
 
 @kernel
 def insert(w, e, j, other, at, twin, effect_s, links):
-    """Put a pair into the list of job ``j``."""
+    """Put a pair into the list of sender ``j``."""
     pair = w.pairs[e, at]
     pair.other, pair.twin, pair.effect_s, pair.delay_s = other, twin, effect_s, 0.0
     pair.links = links
-    before, behind = -1, int(w.jobs[e, j].first_pair)
+    before, behind = -1, int(w.senders[e, j].first_pair)
     while behind >= 0 and w.pairs[e, behind].effect_s > effect_s:
         before, behind = behind, int(w.pairs[e, behind].next)
     pair.before, pair.next = before, behind
@@ -167,14 +167,14 @@ def insert(w, e, j, other, at, twin, effect_s, links):
     if before >= 0:
         w.pairs[e, before].next = at
     else:
-        w.jobs[e, j].first_pair = at
+        w.senders[e, j].first_pair = at
 
 
 @kernel
 def part(w, e, j):
-    """Drop all pairs of job ``j``; the others' lists lose theirs."""
-    env = w.envs[e]
-    at = int(w.jobs[e, j].first_pair)
+    """Drop all pairs of sender ``j``; the others' lists lose theirs."""
+    net = w.network[e]
+    at = int(w.senders[e, j].first_pair)
     while at >= 0:
         pair = w.pairs[e, at]
         following = int(pair.next)
@@ -182,10 +182,10 @@ def part(w, e, j):
         if twin.before >= 0:
             w.pairs[e, twin.before].next = twin.next
         else:
-            w.jobs[e, pair.other].first_pair = twin.next
+            w.senders[e, pair.other].first_pair = twin.next
         if twin.next >= 0:
             w.pairs[e, twin.next].before = twin.before
-        give_pair(w, e, env, int(pair.twin))
-        give_pair(w, e, env, at)
+        give_pair(w, e, net, int(pair.twin))
+        give_pair(w, e, net, at)
         at = following
-    w.jobs[e, j].first_pair = -1
+    w.senders[e, j].first_pair = -1

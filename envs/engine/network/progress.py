@@ -1,4 +1,4 @@
-"""How far a job is, and when its next event comes."""
+"""How far a sender is, and when its next event comes."""
 
 from __future__ import annotations
 
@@ -9,36 +9,36 @@ from .events import rekey
 
 
 @kernel
-def catch_up(job, now_s):
+def catch_up(sender, now_s):
     """Bring ``left`` up to now."""
-    if now_s > job.since_s:
-        job.left = max(job.left - job.rate * (now_s - job.since_s), 0.0)
-    job.since_s = now_s
+    if now_s > sender.since_s:
+        sender.left = max(sender.left - sender.rate * (now_s - sender.since_s), 0.0)
+    sender.since_s = now_s
 
 
 @kernel
 def reschedule(w, e, j):
     """Set when ``left`` is used up at the present rate, counted from ``since_s``."""
-    job = w.jobs[e, j]
-    job.event_s = job.since_s + job.left / job.rate if job.rate > 0.0 else math.inf
+    sender = w.senders[e, j]
+    sender.event_s = sender.since_s + sender.left / sender.rate if sender.rate > 0.0 else math.inf
     rekey(w, e, j)
 
 
 @kernel
 def run_straight(w, e, j, now_s, iteration_s):
-    """Let a job run all its iterations at one rate."""
-    job = w.jobs[e, j]
-    job.phase = -1
-    job.iteration_s = iteration_s
-    job.left, job.rate, job.since_s = job.iterations_left, 1.0 / iteration_s, now_s
+    """Let a sender run all its iterations at one rate."""
+    sender = w.senders[e, j]
+    sender.phase = -1
+    sender.iteration_s = iteration_s
+    sender.left, sender.rate, sender.since_s = sender.iterations_left, 1.0 / iteration_s, now_s
     reschedule(w, e, j)
 
 
 @kernel
 def touch(w, e, j):
-    """Note that the rate of a job must be found anew."""
-    env, job = w.envs[e], w.jobs[e, j]
-    if job.mark == 0:
-        job.mark = 1
-        w.work[e, env.touched] = j
-        env.touched += 1
+    """Note that the rate of a sender must be found anew."""
+    net, sender = w.network[e], w.senders[e, j]
+    if sender.mark == 0:
+        sender.mark = 1
+        w.work[e, net.touched] = j
+        net.touched += 1

@@ -1,18 +1,142 @@
-"""The network's own records; jobs and usage entries stand in :mod:`..gangs.records`."""
+"""The network's records.
+
+A sender is whoever puts flows on links for a while: a gang while it runs. The network knows what a
+sender sends (its pattern, the GPUs of its ranks) and how far it is, not what it is for.
+
+GPU ``slot`` of a node has the number ``node * gpus_per_node + slot``.
+"""
 
 from __future__ import annotations
 
 import numpy as np
 
-STEP = np.dtype(  # one phase of a running job that uses links
+from .names import (
+    BALANCED,
+    ECMP,
+    FLOW,
+    FLUID,
+    OCCUPANCY,
+    SOURCE,
+    UNCONTENDED,
+)
+
+__all__ = [
+    "BALANCED", "ECMP", "FABRIC", "FLOW", "FLUID", "LINK", "NETWORK", "OCCUPANCY", "PAIR",
+    "PATTERN", "PHASE", "SENDER", "SOURCE", "STEP", "UNCONTENDED", "USAGE",
+]  # fmt: skip
+
+FABRIC = np.dtype(  # one record for the whole world
     [
-        ("job", "i4"),
-        ("begin", "i4"),  # its usage entries, counted from the job's first one
+        ("nodes", "i4"),  # N
+        ("gpus_per_node", "i4"),  # of the largest node; smaller nodes leave slots unused
+        ("leafs", "i4"),  # placement domains: nodes under the same leaf switch or rail group
+        ("pods", "i4"),
+        ("switches", "i4"),  # leaf switches; in a rail-optimised fabric one per group and rail
+        ("uplinks", "i4"),  # U, per leaf switch
+        ("spines", "i4"),  # A, per pod; two tiers: spines of the one pod; three: aggregation
+        ("core_uplinks", "i4"),  # V, per aggregation switch; 0 in two tiers
+        ("planes", "i4"),  # 2: a GPU's NIC has a port in each of two disjoint planes of spines
+        ("spine_ports", "i4"),  # ports of a spine towards leafs, over all optical switches
+        ("optical", "i4"),  # 1: uplink k of every leaf switch ends at optical switch k
+        ("routing", "i4"),
+        ("queue_pairs", "i4"),  # parts of a flow that are hashed on their own
+        ("fidelity", "i4"),
+        ("reconfigure_s", "f8"),  # of an optical switch
+    ]
+)
+
+PATTERN = np.dtype(  # what a sender does in an iteration
+    [
+        ("ranks", "i4"),
+        ("first_phase", "i4"),
+        ("num_phases", "i4"),
+        ("compute_s", "f8"),  # at speed 1, communication apart
+        ("hidden_s", "f8"),  # its last part, beside which the communication runs
+    ]
+)
+
+PHASE = np.dtype(
+    # One step of a pattern's communication: every rank sends one flow at most. The
+    # ranks of a group stand ``stride`` apart; a rank's place q in its group of ``ranks`` sends to
+    # (q + shift) mod ranks (CYCLIC), q ^ shift (XOR), or q + shift if there is such a rank (CHAIN).
+    [
+        ("ranks", "i4"),
+        ("stride", "i4"),
+        ("shift", "i4"),
+        ("mode", "i4"),
+        ("bytes", "f8"),  # of each flow, per iteration
+    ]
+)
+
+SENDER = np.dtype(
+    [
+        # what it is: set by whoever lets it enter
+        ("pattern", "i4"),
+        ("ranks", "i4"),
+        ("scale", "f8"),  # multiplies the pattern's compute_s and hidden_s
+        ("comm_scale", "f8"),  # multiplies the bytes of its phases
+        ("first_gpu", "i4"),  # its GPUs in rank order, linked by ``gpu_next``
+        ("reserved", "i4"),  # 1: its flows use its own uplinks, ``gpu_uplink``
+        ("speed", "f8"),  # of its slowest GPU
+        # its progress: ``left`` at ``since_s``, shrinking by ``rate`` a second
+        ("iterations_left", "f8"),
+        ("left", "f8"),  # fluid: iterations; flow: of the part of an iteration under way
+        ("rate", "f8"),
+        ("since_s", "f8"),
+        ("event_s", "f8"),  # when ``left`` is used up
+        ("begun_s", "f8"),  # flow: when the iteration under way began
+        ("part", "f8"),  # flow: share of an iteration that the one under way does
+        ("computed_s", "f8"),  # flow: when the hidden part of its compute ends
+        ("heap_at", "i4"),  # place in the heap of events, -1: none
+        # its communication
+        ("usage_begin", "i4"),
+        ("usage_count", "i4"),
+        ("step_begin", "i4"),
+        ("step_count", "i4"),
+        ("phase", "i4"),  # flow: the phase under way; -1 computing alone, -2 its last hidden part
+        ("compute_s", "f8"),  # seconds of compute in an iteration here
+        ("hidden_s", "f8"),  # its last part, beside which it communicates
+        ("comm_alone_s", "f8"),  # seconds of communication with its own flows only
+        ("comm_s", "f8"),  # seconds of communication as things are
+        ("ideal_s", "f8"),  # seconds of an iteration here if no two flows ever met
+        ("alone_s", "f8"),  # seconds of an iteration here with its own flows only
+        ("iteration_s", "f8"),  # seconds of an iteration as things are (long-run rate)
+        ("duty", "f8"),  # share of the time in which it communicates
+        ("bottleneck", "i4"),  # flow: link that limits it, -1: its NIC or scale-up link
+        ("shown_rate", "f8"),  # fluid: iterations a second that the load of its links counts
+        ("first_pair", "i4"),
+        ("mark", "i8"),  # scratch of the solver, up to the end
+        ("seen", "i8"),
+        ("chain", "i4"),
+        ("mine", "f8"),
+        ("theirs", "f8"),
+        ("my_links", "u8"),
+        ("their_links", "u8"),
+        ("my_most", "f8"),
+        ("their_most", "f8"),
+    ]
+)
+
+USAGE = np.dtype(  # flows of one sender on one link in one phase
+    [
+        ("sender", "i4"),
+        ("link", "i4"),
+        ("phase", "i4"),
+        ("weight", "f4"),  # flows, a part of a flow counting 1/queue_pairs
+        ("next", "i4"),  # on the same link
+        ("before", "i4"),
+    ]
+)
+
+STEP = np.dtype(  # one phase of a sender that uses links
+    [
+        ("sender", "i4"),
+        ("begin", "i4"),  # its usage entries, counted from the sender's first one
         ("count", "i4"),
         ("next", "i4"),  # scratch
         ("bytes", "f8"),  # of each flow, per iteration
         ("limit", "f8"),  # bytes/s that NIC or scale-up link give a flow
-        ("rate", "f8"),  # bytes/s of a flow if no other job were there
+        ("rate", "f8"),  # bytes/s of a flow if no other sender were there
         ("mark", "i8"),  # scratch, up to the end
         ("mine", "f8"),
         ("theirs", "f8"),
@@ -21,7 +145,7 @@ STEP = np.dtype(  # one phase of a running job that uses links
     ]
 )
 
-PAIR = np.dtype(  # how one job slows another, in the list of the one that is slowed
+PAIR = np.dtype(  # how one sender slows another, in the list of the one that is slowed
     [
         ("other", "i4"),  # who slows it
         ("twin", "i4"),  # the reverse
@@ -29,18 +153,31 @@ PAIR = np.dtype(  # how one job slows another, in the list of the one that is sl
         ("before", "i4"),
         ("effect_s", "f8"),  # longer communication per iteration if the other always communicated
         ("delay_s", "f8"),  # longer communication per iteration as things are
-        ("duty", "f8"),  # share of the time in which the other communicates, without this job
+        ("duty", "f8"),  # share of the time in which the other communicates, without this one
         ("links", "u8"),  # a bit for each link where the other hurts most, by hash
     ]
 )
 
 LINK = np.dtype(
     [
-        ("demand", "f8"),  # fluid: bytes/s that its jobs send in the long run
+        ("demand", "f8"),  # fluid: bytes/s that its senders send in the long run
         ("slot", "i4"),  # scratch, up to the end: usage entry under construction
         ("members", "i4"),
         ("mark", "i8"),
         ("room", "f8"),
         ("weight", "f8"),
+    ]
+)
+
+NETWORK = np.dtype(  # one record per environment
+    [
+        ("events", "i4"),  # size of the heap
+        ("usages", "i4"),  # used part of the usage array, dead entries included
+        ("steps", "i4"),  # likewise of ``steps``
+        ("pairs", "i4"),
+        ("free_pair", "i4"),
+        ("touched", "i4"),  # senders whose rate must be found anew
+        ("mark", "i8"),
+        ("hash_seed", "u8"),
     ]
 )

@@ -18,10 +18,11 @@ from __future__ import annotations
 import numpy as np
 
 from ..core.compile import kernel
+from ..core.owners import FREE
 from ..core.random import hash64
-from ..gangs.records import BALANCED, ECMP, FREE
+from .records import BALANCED, ECMP
 
-_JOB = np.uint64(0xD1B54A32D192ED03)  # odd constants that keep the parts of a key apart
+_SENDER = np.uint64(0xD1B54A32D192ED03)  # odd constants that keep the parts of a key apart
 _SOURCE = np.uint64(0x8CB92BA72F3D8DD7)
 _PART = np.uint64(0xABC98388FB8FAC03)
 _S33 = np.uint64(33)
@@ -32,7 +33,7 @@ _TRIES = 16  # draws of a hash before the uplinks are searched one by one
 def flow_key(seed, j, source, target):
     """Return the hash of what all packets of a flow have in common."""
     ends = np.uint64(source) * _SOURCE + np.uint64(target)
-    return hash64(hash64(seed + np.uint64(j) * _JOB) ^ ends)
+    return hash64(hash64(seed + np.uint64(j) * _SENDER) ^ ends)
 
 
 @kernel
@@ -44,9 +45,9 @@ def draw(key, part, attempt, choices):
 
 @kernel
 def may_use(w, e, j, switch, uplink):
-    """Tell whether a flow of job ``j`` may use an uplink: lit, and free or its own."""
+    """Tell whether a flow of sender ``j`` may use an uplink: lit, and free or its own."""
     owner = w.uplink_owner[e, switch, uplink]
-    own = owner == j if w.jobs[e, j].reserved == 1 else owner == FREE
+    own = owner == j if w.senders[e, j].reserved == 1 else owner == FREE
     return own and w.circuits[e, switch, uplink] >= 0
 
 
@@ -121,13 +122,13 @@ def wanted_way(w, e, j, above, below, up, down):
 def choose_way(w, e, j, source, target, part):
     """Return (uplink of the source's switch, core uplink, uplink of the target's switch).
 
-    If no uplink that the job may use leads there, the flow goes as wired over the uplink of its
+    If no uplink that the sender may use leads there, the flow goes as wired over the uplink of its
     own number, whoever owns it.
 
     Args:
-        w: GangState.
+        w: the bundle.
         e: environment.
-        j: job.
+        j: sender.
         source: GPU that sends.
         target: GPU under another leaf switch.
         part: of the flow, below ``queue_pairs``.
@@ -135,8 +136,8 @@ def choose_way(w, e, j, source, target, part):
     fabric = w.fabric[0]
     above, below = w.gpu_switch[source], w.gpu_switch[target]
     own = w.gpu_port[source] % fabric.uplinks
-    key = flow_key(w.envs[e].hash_seed, j, source, target)
-    if w.jobs[e, j].reserved == 1:
+    key = flow_key(w.network[e].hash_seed, j, source, target)
+    if w.senders[e, j].reserved == 1:
         up, down = w.gpu_uplink[e, source], w.gpu_uplink[e, target]
         up, down = wanted_way(w, e, j, above, below, max(up, 0), max(down, 0))
     elif fabric.routing == ECMP:
@@ -149,7 +150,7 @@ def choose_way(w, e, j, source, target, part):
         up, down = own, own
     core = 0
     if fabric.core_uplinks > 0:
-        if fabric.routing == ECMP and w.jobs[e, j].reserved == 0:
+        if fabric.routing == ECMP and w.senders[e, j].reserved == 0:
             core = draw(key, part, 62, fabric.core_uplinks)
         else:  # neighbouring switches use different ones
             parallel = max(fabric.uplinks // fabric.spines, 1)

@@ -1,7 +1,7 @@
-"""Which links a running job uses: its flows in each phase, added up per link.
+"""Which links a running sender uses: its flows in each phase, added up per link.
 
-Entries are taken one behind the other from an array; those of one job and phase lie side by side,
-and the entries of a link form a list. When the array is full the entries of jobs that have left are
+Entries are taken one behind the other from an array; those of one sender and phase lie side by side,
+and the entries of a link form a list. When the array is full the entries of senders that have left are
 squeezed out.
 """
 
@@ -9,27 +9,28 @@ from __future__ import annotations
 
 import math
 
+from ...perf.training.modes import CYCLIC, XOR
 from ..core.compile import kernel
-from ..gangs.records import CYCLIC, XOR
+from .links import core_down, core_up, leaf_down, leaf_up, node_down, node_up, uplink_of
 from .routes import choose_way
 
 _GONE = -1
 
 
 @kernel
-def add(w, e, env, j, s, link, weight):
+def add(w, e, net, j, s, link, weight):
     """Add flows of phase ``s`` to the entry of a link, the phase being the one being built."""
-    step = w.steps[e, w.jobs[e, j].step_begin + s]
-    first = w.jobs[e, j].usage_begin + step.begin
+    step = w.steps[e, w.senders[e, j].step_begin + s]
+    first = w.senders[e, j].usage_begin + step.begin
     slot = w.links[e, link].slot
-    if first <= slot < env.usages and w.usages[e, slot].link == link:
+    if first <= slot < net.usages and w.usages[e, slot].link == link:
         w.usages[e, slot].weight += weight
         return
-    slot = env.usages
-    env.usages += 1
+    slot = net.usages
+    net.usages += 1
     w.links[e, link].slot = slot
     usage = w.usages[e, slot]
-    usage.job, usage.link, usage.phase, usage.weight = j, link, s, weight
+    usage.sender, usage.link, usage.phase, usage.weight = j, link, s, weight
     head = w.link_head[e, link]
     usage.before, usage.next = -1, head
     if head >= 0:
@@ -41,42 +42,31 @@ def add(w, e, env, j, s, link, weight):
 @kernel
 def count_uplink(w, e, link, change):
     """Count an entry on its uplink, if it is one of a leaf switch."""
-    fabric = w.fabric[0]
-    at = link - 2 * fabric.nodes
-    links = fabric.switches * fabric.uplinks
-    if 0 <= at < 2 * links:
-        if at >= links:
-            at -= links
-        w.uplink_users[e, at // fabric.uplinks, at % fabric.uplinks] += change
+    switch, uplink, _ = uplink_of(w, link)
+    if switch >= 0:
+        w.uplink_users[e, switch, uplink] += change
 
 
 @kernel
-def add_flow(w, e, env, j, s, source, target):
+def add_flow(w, e, net, j, s, source, target):
     """Add one flow between nodes to the links on its way."""
     fabric = w.fabric[0]
-    slots, nodes, uplinks = fabric.gpus_per_node, fabric.nodes, fabric.uplinks
-    add(w, e, env, j, s, source // slots, 1.0)
-    add(w, e, env, j, s, nodes + target // slots, 1.0)
+    add(w, e, net, j, s, node_up(w, source // fabric.gpus_per_node), 1.0)
+    add(w, e, net, j, s, node_down(w, target // fabric.gpus_per_node), 1.0)
     above, below = w.gpu_switch[source], w.gpu_switch[target]
     if above == below:
         return
     pod_above, pod_below = w.switch_pods[above], w.switch_pods[below]
-    leaf_up = 2 * nodes
-    leaf_down = leaf_up + fabric.switches * uplinks
-    core_up = leaf_down + fabric.switches * uplinks
-    core_down = core_up + fabric.pods * fabric.spines * fabric.core_uplinks
     share = 1.0 / fabric.queue_pairs
     for part in range(fabric.queue_pairs):
         up, core, down = choose_way(w, e, j, source, target, part)
-        add(w, e, env, j, s, leaf_up + above * uplinks + up, share)
+        add(w, e, net, j, s, leaf_up(w, above, up), share)
         w.uplink_flows[e, above, up] += 1
         if pod_above != pod_below:
             spine = max(w.circuits[e, above, up], 0)
-            at = (pod_above * fabric.spines + spine) * fabric.core_uplinks + core
-            add(w, e, env, j, s, core_up + at, share)
-            at = (pod_below * fabric.spines + spine) * fabric.core_uplinks + core
-            add(w, e, env, j, s, core_down + at, share)
-        add(w, e, env, j, s, leaf_down + below * uplinks + down, share)
+            add(w, e, net, j, s, core_up(w, pod_above, spine, core), share)
+            add(w, e, net, j, s, core_down(w, pod_below, spine, core), share)
+        add(w, e, net, j, s, leaf_down(w, below, down), share)
 
 
 @kernel
@@ -96,65 +86,65 @@ def receiver(phase, rank):
 
 @kernel(inline=False)
 def build(w, e, j):
-    """Find the links that job ``j`` uses and how fast each of its phases is.
+    """Find the links that sender ``j`` uses and how fast each of its phases is.
 
-    A job whose flows all stay in their nodes gets neither entries nor steps.
+    A sender whose flows all stay in their nodes gets neither entries nor steps.
 
     Returns:
         Seconds of communication per iteration if no two flows ever met.
     """
-    env, job = w.envs[e], w.jobs[e, j]
-    kind = w.kinds[job.kind]
-    job.usage_begin, job.usage_count, job.step_count = env.usages, 0, 0
-    if kind.num_phases == 0:
+    net, sender = w.network[e], w.senders[e, j]
+    pattern = w.patterns[sender.pattern]
+    sender.usage_begin, sender.usage_count, sender.step_count = net.usages, 0, 0
+    if pattern.num_phases == 0:
         return 0.0
-    make_room(w, e, env, kind)
-    job.usage_begin, job.step_begin = env.usages, env.steps
-    env.steps += kind.num_phases
+    make_room(w, e, net, pattern)
+    sender.usage_begin, sender.step_begin = net.usages, net.steps
+    net.steps += pattern.num_phases
     slots = w.fabric[0].gpus_per_node
-    gpu = int(job.first_gpu)
-    for rank in range(job.gpus):
+    gpu = int(sender.first_gpu)
+    for rank in range(sender.ranks):
         w.order[e, rank] = gpu
         gpu = int(w.gpu_next[e, gpu])
     ideal_s = 0.0
-    for s in range(kind.num_phases):
-        phase, step = w.phases[kind.first_phase + s], w.steps[e, job.step_begin + s]
-        step.job, step.mark = j, 0
-        step.begin = env.usages - job.usage_begin
-        step.bytes = phase.bytes * job.comm_scale
+    for s in range(pattern.num_phases):
+        phase, step = w.phases[pattern.first_phase + s], w.steps[e, sender.step_begin + s]
+        step.sender, step.mark = j, 0
+        step.begin = net.usages - sender.usage_begin
+        step.bytes = phase.bytes * sender.comm_scale
         limit = math.inf
-        for rank in range(job.gpus):
+        for rank in range(sender.ranks):
             other = receiver(phase, rank)
-            if other < 0 or other == rank or other >= job.gpus:
+            if other < 0 or other == rank or other >= sender.ranks:
                 continue
             source, target = int(w.order[e, rank]), int(w.order[e, other])
-            here, there = w.specs[source // slots], w.specs[target // slots]
+            here, there = w.node_specs[source // slots], w.node_specs[target // slots]
             if source // slots == target // slots:
                 limit = min(limit, here.scale_up_bytes_per_s)
             else:
                 limit = min(limit, here.nic_bytes_per_s, there.nic_bytes_per_s)
-                add_flow(w, e, env, j, s, source, target)
-        step.count = env.usages - job.usage_begin - step.begin
+                add_flow(w, e, net, j, s, source, target)
+        step.count = net.usages - sender.usage_begin - step.begin
         step.limit = limit
-        step.rate = alone_rate(w, e, job, step)
+        step.rate = alone_rate(w, e, sender, step)
         ideal_s += step.bytes / limit
-    job.usage_count = env.usages - job.usage_begin
-    job.comm_alone_s = 0.0
-    for s in range(kind.num_phases):
-        step = w.steps[e, job.step_begin + s]
-        job.comm_alone_s += step.bytes / step.rate
-    if job.usage_count == 0:
-        env.steps = job.step_begin
+    sender.usage_count = net.usages - sender.usage_begin
+    sender.comm_alone_s = 0.0
+    for s in range(pattern.num_phases):
+        step = w.steps[e, sender.step_begin + s]
+        sender.comm_alone_s += step.bytes / step.rate
+    if sender.usage_count == 0:
+        net.steps = sender.step_begin
     else:
-        job.step_count = kind.num_phases
+        sender.step_count = pattern.num_phases
     return ideal_s
 
 
 @kernel
-def alone_rate(w, e, job, step):
-    """Return bytes/s of a flow of this phase if no other job used its links."""
+def alone_rate(w, e, sender, step):
+    """Return bytes/s of a flow of this phase if no other sender used its links."""
     rate = step.limit
-    first = job.usage_begin + step.begin
+    first = sender.usage_begin + step.begin
     for slot in range(first, first + step.count):
         usage = w.usages[e, slot]
         rate = min(rate, w.capacity[usage.link] / usage.weight)
@@ -163,12 +153,9 @@ def alone_rate(w, e, job, step):
 
 @kernel(inline=False)
 def release(w, e, j):
-    """Take the entries of job ``j`` off their links."""
-    env, job = w.envs[e], w.jobs[e, j]
-    fabric = w.fabric[0]
-    leaf_up = 2 * fabric.nodes
-    leaf_down = leaf_up + fabric.switches * fabric.uplinks
-    for slot in range(job.usage_begin, job.usage_begin + job.usage_count):
+    """Take the entries of sender ``j`` off their links."""
+    net, sender = w.network[e], w.senders[e, j]
+    for slot in range(sender.usage_begin, sender.usage_begin + sender.usage_count):
         usage = w.usages[e, slot]
         if usage.before >= 0:
             w.usages[e, usage.before].next = usage.next
@@ -177,46 +164,46 @@ def release(w, e, j):
         if usage.next >= 0:
             w.usages[e, usage.next].before = usage.before
         elif usage.before < 0:  # nobody is left; no rounding error stays either
-            w.load[e, usage.link] = 0.0
+            w.link_rate[e, usage.link] = 0.0
             w.links[e, usage.link].demand = 0.0
         count_uplink(w, e, int(usage.link), -1)
-        if leaf_up <= usage.link < leaf_down:
-            at = usage.link - leaf_up
-            parts = round(usage.weight * fabric.queue_pairs)
-            w.uplink_flows[e, at // fabric.uplinks, at % fabric.uplinks] -= parts
-        usage.job = _GONE
-    for s in range(job.step_begin, job.step_begin + job.step_count):
-        w.steps[e, s].job = _GONE
-    if job.usage_begin + job.usage_count == env.usages:  # the last one in goes out at once
-        env.usages = job.usage_begin
-    if job.step_count > 0 and job.step_begin + job.step_count == env.steps:
-        env.steps = job.step_begin
-    job.usage_count, job.step_count = 0, 0
+        switch, uplink, up = uplink_of(w, usage.link)
+        if up == 1:
+            parts = round(usage.weight * w.fabric[0].queue_pairs)
+            w.uplink_flows[e, switch, uplink] -= parts
+        usage.sender = _GONE
+    for s in range(sender.step_begin, sender.step_begin + sender.step_count):
+        w.steps[e, s].sender = _GONE
+    if sender.usage_begin + sender.usage_count == net.usages:  # the last one in goes out at once
+        net.usages = sender.usage_begin
+    if sender.step_count > 0 and sender.step_begin + sender.step_count == net.steps:
+        net.steps = sender.step_begin
+    sender.usage_count, sender.step_count = 0, 0
 
 
 @kernel
-def make_room(w, e, env, kind):
-    """Squeeze out dead entries if a job of this kind might not fit behind the last one."""
+def make_room(w, e, net, pattern):
+    """Squeeze out dead entries if a sender of this pattern might not fit behind the last one."""
     fabric = w.fabric[0]
     per_flow = 2 + fabric.queue_pairs * (4 if fabric.core_uplinks > 0 else 2)
-    if env.usages + per_flow * kind.gpus * kind.num_phases > w.usages.shape[1]:
-        squeeze_usages(w, e, env)
-    if env.steps + kind.num_phases > w.steps.shape[1]:
-        squeeze_steps(w, e, env)
+    if net.usages + per_flow * pattern.ranks * pattern.num_phases > w.usages.shape[1]:
+        squeeze_usages(w, e, net)
+    if net.steps + pattern.num_phases > w.steps.shape[1]:
+        squeeze_steps(w, e, net)
 
 
 @kernel(inline=False)
-def squeeze_usages(w, e, env):
+def squeeze_usages(w, e, net):
     """Move all live entries to the front of the array, in their order."""
     to = 0
     last = _GONE
-    for slot in range(env.usages):
+    for slot in range(net.usages):
         usage = w.usages[e, slot]
-        if usage.job == _GONE:
+        if usage.sender == _GONE:
             continue
-        if usage.job != last:
-            last = usage.job
-            w.jobs[e, last].usage_begin = to
+        if usage.sender != last:
+            last = usage.sender
+            w.senders[e, last].usage_begin = to
         if to < slot:
             if usage.before >= 0:
                 w.usages[e, usage.before].next = to
@@ -225,28 +212,28 @@ def squeeze_usages(w, e, env):
             if usage.next >= 0:
                 w.usages[e, usage.next].before = to
             moved = w.usages[e, to]
-            moved.job, moved.link, moved.phase = usage.job, usage.link, usage.phase
+            moved.sender, moved.link, moved.phase = usage.sender, usage.link, usage.phase
             moved.weight, moved.next, moved.before = usage.weight, usage.next, usage.before
         to += 1
-    env.usages = to
+    net.usages = to
 
 
 @kernel(inline=False)
-def squeeze_steps(w, e, env):
+def squeeze_steps(w, e, net):
     """Move all live steps to the front of the array, in their order."""
     to = 0
     last = _GONE
-    for at in range(env.steps):
+    for at in range(net.steps):
         step = w.steps[e, at]
-        if step.job == _GONE:
+        if step.sender == _GONE:
             continue
-        if step.job != last:
-            last = step.job
-            w.jobs[e, last].step_begin = to
+        if step.sender != last:
+            last = step.sender
+            w.senders[e, last].step_begin = to
         if to < at:
             moved = w.steps[e, to]
-            moved.job, moved.begin, moved.count = step.job, step.begin, step.count
+            moved.sender, moved.begin, moved.count = step.sender, step.begin, step.count
             moved.bytes, moved.limit, moved.rate = step.bytes, step.limit, step.rate
             moved.mark = 0
         to += 1
-    env.steps = to
+    net.steps = to

@@ -26,16 +26,16 @@ NEVER_SENT = -2
 @kernel
 def unlink(w, e, r, node, replica):
     """Take ``node`` out of the free queue; the plain blocks before it stay queued."""
-    item = w.nodes[e, node, r]
+    item = w.prefix_nodes[e, node, r]
     before, after = item.before, item.after
     if after >= 0:
-        w.nodes[e, after, r].lead += item.lead
-        w.nodes[e, after, r].before = before
+        w.prefix_nodes[e, after, r].lead += item.lead
+        w.prefix_nodes[e, after, r].before = before
     else:
         replica.tail_blocks += item.lead
         replica.lru_tail = before
     if before >= 0:
-        w.nodes[e, before, r].after = after
+        w.prefix_nodes[e, before, r].after = after
     else:
         replica.lru_head = after
     item.lead = 0
@@ -50,13 +50,13 @@ def allocate(w, e, r, count, replica, spec):
         if head < 0:
             replica.tail_blocks -= count
             return
-        item = w.nodes[e, head, r]
+        item = w.prefix_nodes[e, head, r]
         if item.lead >= count:
             item.lead -= count
             return
         count -= item.lead
         item.lead = spec.unit_blocks  # evicted: its blocks become plain ones at the head
-        w.holders[e, head, r] = EVICTED
+        w.prefix_holders[e, head, r] = EVICTED
         unlink(w, e, r, head, replica)
 
 
@@ -66,10 +66,10 @@ def is_cached(w, e, r, request, unit, report_s):
 
     A ``report_s`` of infinity spares looking up when.
     """
-    node = w.ids[e, request.prefix_begin + unit]
-    if w.holders[e, node, r] < 0:
+    node = w.prefix_ids[e, request.prefix_begin + unit]
+    if w.prefix_holders[e, node, r] < 0:
         return False
-    return report_s == math.inf or w.nodes[e, node, r].since_s <= report_s
+    return report_s == math.inf or w.prefix_nodes[e, node, r].since_s <= report_s
 
 
 @kernel
@@ -100,7 +100,7 @@ def sent_units(w, e, r, request, cached):
     """
     units = cached
     while units < request.prefix_count:
-        if w.holders[e, w.ids[e, request.prefix_begin + units], r] == NEVER_SENT:
+        if w.prefix_holders[e, w.prefix_ids[e, request.prefix_begin + units], r] == NEVER_SENT:
             break
         units += 1
     return units
@@ -111,7 +111,7 @@ def idle_units(w, e, r, request, units):
     """Return how many of the first ``units`` nodes of ``request`` wait in the free queue."""
     count = 0
     for unit in range(units - 1, -1, -1):
-        if w.holders[e, w.ids[e, request.prefix_begin + unit], r] > 0:
+        if w.prefix_holders[e, w.prefix_ids[e, request.prefix_begin + unit], r] > 0:
             break  # whoever holds a prefix holds all shorter ones
         count += 1
     return count
@@ -121,11 +121,11 @@ def idle_units(w, e, r, request, units):
 def hold(w, e, r, request, units, replica, spec):
     """Let ``request`` reference its first ``units`` nodes, which are all cached."""
     for unit in range(units):
-        node = w.ids[e, request.prefix_begin + unit]
-        if w.holders[e, node, r] == 0:
+        node = w.prefix_ids[e, request.prefix_begin + unit]
+        if w.prefix_holders[e, node, r] == 0:
             unlink(w, e, r, node, replica)
             replica.free_blocks -= spec.unit_blocks
-        w.holders[e, node, r] += 1
+        w.prefix_holders[e, node, r] += 1
     request.nodes = units
 
 
@@ -137,12 +137,12 @@ def register(w, e, r, request, units, now_s):
     """
     units = min(units, request.prefix_count)
     while request.nodes < units and request.sealed == 0:
-        node = w.ids[e, request.prefix_begin + request.nodes]
-        if w.holders[e, node, r] >= 0:
+        node = w.prefix_ids[e, request.prefix_begin + request.nodes]
+        if w.prefix_holders[e, node, r] >= 0:
             request.sealed = 1
         else:
-            w.holders[e, node, r] = 1
-            w.nodes[e, node, r].since_s = now_s
+            w.prefix_holders[e, node, r] = 1
+            w.prefix_nodes[e, node, r].since_s = now_s
             request.nodes += 1
 
 
@@ -153,16 +153,16 @@ def release(w, e, r, request, replica, spec):
     replica.tail_blocks += private
     replica.free_blocks += private
     for unit in range(request.nodes - 1, -1, -1):
-        node = w.ids[e, request.prefix_begin + unit]
-        w.holders[e, node, r] -= 1
-        if w.holders[e, node, r] == 0:
-            item = w.nodes[e, node, r]
+        node = w.prefix_ids[e, request.prefix_begin + unit]
+        w.prefix_holders[e, node, r] -= 1
+        if w.prefix_holders[e, node, r] == 0:
+            item = w.prefix_nodes[e, node, r]
             item.lead = replica.tail_blocks
             replica.tail_blocks = 0
             item.before = replica.lru_tail
             item.after = -1
             if replica.lru_tail >= 0:
-                w.nodes[e, replica.lru_tail, r].after = node
+                w.prefix_nodes[e, replica.lru_tail, r].after = node
             else:
                 replica.lru_head = node
             replica.lru_tail = node

@@ -1,6 +1,6 @@
 """The state of the world as records of plain numbers.
 
-Every array of records has a leading environment axis; what all environments share (``SPEC``, cost
+Every array of records has a leading environment axis; what all environments share (``REPLICA_SPEC``, cost
 tables) has none. Records copy and pickle as bytes, which is what ``get_state`` does. Indices are
 -1 where there is nothing to point at; times are NaN until they are known.
 """
@@ -38,7 +38,7 @@ REQUEST = np.dtype(
     ]
 )
 
-SPEC = np.dtype(  # one replica's fixed properties
+REPLICA_SPEC = np.dtype(  # one replica's fixed properties
     [
         ("max_num_seqs", "i4"),
         ("max_num_batched_tokens", "i4"),
@@ -103,7 +103,7 @@ REPLICA = np.dtype(
 
 SLOT = np.dtype([("request", "i4"), ("finish_step", "i4")])  # one sequence of a running batch
 
-NODE = np.dtype(  # one prefix unit on one replica; the array is (environment, id, replica)
+PREFIX_NODE = np.dtype(  # one prefix unit on one replica; the array is (environment, id, replica)
     [
         ("lead", "i4"),  # plain free blocks queued just before it
         ("before", "i4"),
@@ -112,9 +112,8 @@ NODE = np.dtype(  # one prefix unit on one replica; the array is (environment, i
     ]
 )
 
-ENV = np.dtype(
+ROUTER = np.dtype(  # one record per environment
     [
-        ("now_s", "f8"),
         ("num_requests", "i4"),
         ("arrived", "i4"),
         ("deciding", "i4"),  # the request that needs a replica now
@@ -125,9 +124,6 @@ ENV = np.dtype(
         ("in_flight", "i4"),
         ("gap_s", "f8"),  # moving averages over arrivals
         ("mean_prompt", "f8"),
-        ("done", "i4"),
-        ("decisions", "i8"),
-        ("invalid_actions", "i8"),
         ("preemptions", "i8"),
         # sums behind the metrics and the reward
         ("first_tokens", "i8"),
@@ -141,11 +137,10 @@ ENV = np.dtype(
         ("output_tokens", "i8"),
         ("prompt_tokens", "i8"),
         ("cached_tokens", "i8"),
-        ("reward_value", "f8"),  # weighted terms at the last decision
     ]
 )
 
-CONFIG = np.dtype(  # one record for the whole world
+SERVING_RULES = np.dtype(  # one record for the whole world
     [
         ("ttft_slo_s", "f8"),
         ("tpot_slo_s", "f8"),

@@ -20,6 +20,7 @@ from __future__ import annotations
 import math
 
 from ..core.compile import kernel
+from ..core.units import unit
 from .costs import decode_step_s, mixed_attention_s, prefill_attention_s
 from .kvcache import EVICTED, allocate, cached_units, hold, idle_units, register, release
 from .runs import (
@@ -44,7 +45,7 @@ def store_progress(request, finish_step, step_count, block_size):
 
 
 @kernel
-def preempt_last(w, e, r, replica, spec, env):
+def preempt_last(w, e, r, replica, spec, router):
     """Take the request admitted last out of the batch and put it at the front of the queue."""
     at = replica.running - 1
     replica.running = at
@@ -56,13 +57,13 @@ def preempt_last(w, e, r, replica, spec, env):
         replica.queued_tokens += request.computed
     else:
         store_progress(request, finish_step, replica.step_count, spec.block_size)
-        w.phases[e, r, phase_of(request.computed, replica.step_count, spec.block_size)] -= 1
+        w.decode_phases[e, r, phase_of(request.computed, replica.step_count, spec.block_size)] -= 1
         replica.context_tokens -= request.computed
         replica.queued_tokens += request.prompt_tokens + request.generated
     release(w, e, r, request, replica, spec)
     request.computed = 0
     request.preemptions += 1
-    env.preemptions += 1
+    router.preemptions += 1
     request.next = replica.head
     replica.head = index
     if replica.tail < 0:
@@ -79,7 +80,7 @@ def give_blocks(w, e, r, request, tokens, replica, spec):
 
 
 @kernel(inline=False)
-def grow_or_preempt(w, e, r, replica, spec, env):
+def grow_or_preempt(w, e, r, replica, spec, router):
     """Allocate this step's blocks one sequence at a time, preempting from the tail as needed.
 
     Returns the decoding sequences that go on. Only called when blocks do not suffice for all.
@@ -99,7 +100,7 @@ def grow_or_preempt(w, e, r, replica, spec, env):
             generated = request.output_tokens - int(finish_step - replica.step_count)
             need = 1 if (request.prompt_tokens + generated - 1) % size == 0 else 0
         while need > replica.free_blocks and at < replica.running:
-            preempt_last(w, e, r, replica, spec, env)
+            preempt_last(w, e, r, replica, spec, router)
         if at == replica.running:
             break
         if tokens > 0:
@@ -158,7 +159,7 @@ def compute_prompt(w, e, r, now_s, chunk, request, replica, spec):
 
 
 @kernel
-def begin_step(w, e, r, now_s, replica, spec, env, cost):
+def begin_step(w, e, r, now_s, replica, spec, router, cost):
     """Schedule the step that starts at ``now_s``, or a run of steps that only decode."""
     if replica.running == 0 and replica.waiting == 0:
         replica.busy = 0
@@ -176,7 +177,7 @@ def begin_step(w, e, r, now_s, replica, spec, env, cost):
         partial_need = ceil_div(tokens, spec.block_size) - request.blocks
     preempted = need + partial_need > replica.free_blocks
     if preempted:
-        decoding = grow_or_preempt(w, e, r, replica, spec, env)
+        decoding = grow_or_preempt(w, e, r, replica, spec, router)
         if replica.prefilling == 0:
             chunk = 0
     else:
@@ -211,7 +212,7 @@ def begin_step(w, e, r, now_s, replica, spec, env, cost):
         request = w.requests[e, w.slots[e, r, replica.running - 1].request]
         if request.computed < request.prompt_tokens + request.generated:
             sampling -= 1
-        seconds = w.linear[spec.kind, replica.tokens] + w.head[spec.kind, sampling]
+        seconds = w.linear_s[spec.kind, replica.tokens] + w.head_s[spec.kind, sampling]
         seconds += mixed_attention_s(
             cost, decoding, replica.context_tokens, replica.tokens - decoding
         )
@@ -226,7 +227,7 @@ def plan_run(w, e, r, replica, spec, cost, single):
     """Plan a run of decode steps; the blocks of its first step are allocated already."""
     sequences = replica.running
     context = replica.context_tokens
-    first_s = decode_step_s(cost, w.linear, w.head, spec.kind, sequences, context)
+    first_s = decode_step_s(cost, w.linear_s, w.head_s, spec.kind, sequences, context)
     replica.first_step_s = first_s
     steps = min(replica.next_finish - replica.step_count, LONGEST_RUN)
     if single or steps <= 1:
@@ -244,13 +245,13 @@ def plan_run(w, e, r, replica, spec, cost, single):
         if steps == 1:
             return
     last = context + (steps - 1) * sequences
-    last_s = decode_step_s(cost, w.linear, w.head, spec.kind, sequences, last)
+    last_s = decode_step_s(cost, w.linear_s, w.head_s, spec.kind, sequences, last)
     replica.steps = steps
     replica.step_growth_s = (last_s - first_s) / (steps - 1)
 
 
 @kernel
-def finish_request(w, e, r, end_s, index, replica, spec, env):
+def finish_request(w, e, r, end_s, index, replica, spec, router):
     """Close the books of a request that has its last token."""
     request = w.requests[e, index]
     request.finish_s = end_s
@@ -264,25 +265,25 @@ def finish_request(w, e, r, end_s, index, replica, spec, env):
     replica.in_flight -= 1
     replica.in_flight_tokens -= request.prompt_tokens + request.estimate_tokens
     replica.work_s -= request.work_s
-    env.in_flight -= 1
-    env.finished += 1
-    env.unfinished_arrival_s -= request.arrival_s
-    env.e2e_s += end_s - request.arrival_s
-    env.output_tokens += request.output_tokens
-    env.prompt_tokens += request.prompt_tokens
-    env.cached_tokens += request.cached_tokens
+    router.in_flight -= 1
+    router.finished += 1
+    router.unfinished_arrival_s -= request.arrival_s
+    router.e2e_s += end_s - request.arrival_s
+    router.output_tokens += request.output_tokens
+    router.prompt_tokens += request.prompt_tokens
+    router.cached_tokens += request.cached_tokens
     tpot_s = 0.0
     if request.output_tokens > 1:
         tpot_s = (end_s - request.first_token_s) / (request.output_tokens - 1)
-        env.tpot_s += tpot_s
-        env.multi_token += 1
+        router.tpot_s += tpot_s
+        router.multi_token += 1
     ttft_s = request.first_token_s - request.arrival_s
-    if ttft_s <= w.config[0].ttft_slo_s and tpot_s <= w.config[0].tpot_slo_s:
-        env.slo_met += 1
+    if ttft_s <= w.serving_rules[0].ttft_slo_s and tpot_s <= w.serving_rules[0].tpot_slo_s:
+        router.slo_met += 1
 
 
 @kernel
-def remove_finished(w, e, r, end_s, replica, spec, env):
+def remove_finished(w, e, r, end_s, replica, spec, router):
     """Finish the sequences whose time has come; the others keep their order."""
     step = replica.step_count
     kept = 0
@@ -293,9 +294,9 @@ def remove_finished(w, e, r, end_s, replica, spec, env):
         if finish_step == step:
             request = w.requests[e, index]
             computed = request.prompt_tokens + request.output_tokens - 1
-            w.phases[e, r, phase_of(computed, step, spec.block_size)] -= 1
+            w.decode_phases[e, r, phase_of(computed, step, spec.block_size)] -= 1
             replica.context_tokens -= computed
-            finish_request(w, e, r, end_s, index, replica, spec, env)
+            finish_request(w, e, r, end_s, index, replica, spec, router)
         else:
             w.slots[e, r, kept].request = index
             w.slots[e, r, kept].finish_step = finish_step
@@ -306,23 +307,23 @@ def remove_finished(w, e, r, end_s, replica, spec, env):
 
 
 @kernel
-def end_prefill(w, e, r, end_s, at, replica, spec, env):
+def end_prefill(w, e, r, end_s, at, replica, spec, router):
     """Sample the token that follows a finished prompt; the sequence decodes from here on."""
     request = w.requests[e, w.slots[e, r, at].request]
     request.generated += 1
     if math.isnan(request.first_token_s):
         request.first_token_s = end_s
-        env.first_tokens += 1
-        env.ttft_s += end_s - request.arrival_s
-        env.awaiting_arrival_s -= request.arrival_s
+        router.first_tokens += 1
+        router.ttft_s += end_s - request.arrival_s
+        router.awaiting_arrival_s -= request.arrival_s
     w.slots[e, r, at].finish_step = replica.step_count + request.output_tokens - request.generated
-    w.phases[e, r, phase_of(request.computed, replica.step_count, spec.block_size)] += 1
+    w.decode_phases[e, r, phase_of(request.computed, replica.step_count, spec.block_size)] += 1
     replica.context_tokens += request.computed
     replica.next_finish = min(replica.next_finish, w.slots[e, r, at].finish_step)
 
 
 @kernel
-def end_run(w, e, r, end_s, replica, spec, env):
+def end_run(w, e, r, end_s, replica, spec, router):
     """Commit the run (or the one prefilling step), which ends at ``end_s``."""
     steps = replica.steps
     run_blocks(w, e, r, steps, replica, spec)
@@ -333,33 +334,38 @@ def end_run(w, e, r, end_s, replica, spec, env):
         last = w.requests[e, w.slots[e, r, replica.running - 1].request]
         partial = 1 if last.computed < last.prompt_tokens + last.generated else 0
         for at in range(decoding, replica.running - partial):
-            end_prefill(w, e, r, end_s, at, replica, spec, env)
+            end_prefill(w, e, r, end_s, at, replica, spec, router)
         replica.prefilling = partial
     if replica.next_finish == replica.step_count:
-        remove_finished(w, e, r, end_s, replica, spec, env)
+        remove_finished(w, e, r, end_s, replica, spec, router)
 
 
 @kernel
-def advance(w, e, r, until_s, replica, spec, env):
-    """Process every step of the replica that ends by ``until_s``.
+def is_due(replica, until_s):
+    """Tell whether advancing the replica to ``until_s`` would change anything."""
+    if replica.busy == 1:
+        return replica.end_s <= until_s
+    return replica.waiting > 0 and replica.start_s < until_s
+
+
+@unit
+def advance_replica(w, e, r, until_s):
+    """Process every step of a replica that ends by ``until_s``.
 
     An idle replica starts once the clock has moved on: all that arrives at once is in its step.
     """
-    while True:
+    replica, spec, router = w.replicas[e, r], w.replica_specs[r], w.router[e]
+    while is_due(replica, until_s):
         if replica.busy == 1:
-            if replica.end_s > until_s:
-                return
             start_s = replica.end_s
-            end_run(w, e, r, start_s, replica, spec, env)
+            end_run(w, e, r, start_s, replica, spec, router)
         else:
-            if replica.waiting == 0 or replica.start_s >= until_s:
-                return
             start_s = replica.start_s
-        begin_step(w, e, r, start_s, replica, spec, env, w.costs[spec.kind])
+        begin_step(w, e, r, start_s, replica, spec, router, w.costs[spec.kind])
 
 
 @kernel
-def submit(w, e, r, index, now_s, replica, spec, env):
+def submit(w, e, r, index, now_s, replica, spec, router):
     """Queue request ``index`` at a replica that has been advanced to ``now_s``."""
     request = w.requests[e, index]
     request.replica = r
@@ -374,10 +380,10 @@ def submit(w, e, r, index, now_s, replica, spec, env):
     replica.in_flight += 1
     replica.in_flight_tokens += request.prompt_tokens + request.estimate_tokens
     replica.work_s += request.work_s
-    env.in_flight += 1
-    for unit in range(request.prefix_count):
-        node = w.ids[e, request.prefix_begin + unit]
-        w.holders[e, node, r] = max(w.holders[e, node, r], EVICTED)
+    router.in_flight += 1
+    for place in range(request.prefix_count):
+        node = w.prefix_ids[e, request.prefix_begin + place]
+        w.prefix_holders[e, node, r] = max(w.prefix_holders[e, node, r], EVICTED)
     if replica.busy == 0:
         replica.start_s = now_s
     elif replica.steps > 1 and replica.waiting == 1 and replica.running < spec.max_num_seqs:

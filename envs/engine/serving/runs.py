@@ -78,7 +78,7 @@ def blocks_needed(w, e, r, first_step, steps, size):
     for phase in range(size):
         ahead = first - phase  # steps until the sequences of this phase take a block
         ahead += size if ahead < 0 else 0
-        count += w.phases[e, r, phase] * (cycles + (1 if ahead < rest else 0))
+        count += w.decode_phases[e, r, phase] * (cycles + (1 if ahead < rest else 0))
     return count
 
 

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from ..network.internode import Group
 from .communication import SEND_RECV, Communication
+from .modes import CHAIN, CYCLIC, XOR
 
-CYCLIC, XOR, CHAIN = 0, 1, 2
 MOST_PHASES = 8
 """Of a profile; more are sampled or merged, for the engine walks over all of them."""
 GOLDEN = (5**0.5 - 1) / 2

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from ...engine.core.compile import kernel
+from ...engine.core.compile import entry, kernel
 from ...engine.core.heap import push, replace_first
 from ...engine.core.random import normal, uniform
 from .arrivals import first_gap, next_gap, seconds, start_clock
@@ -104,7 +104,7 @@ def _goes_on(state, talk, go_on):
     return uniform(state) < go_on[min(talk.turn, len(go_on)) - 1]
 
 
-@kernel
+@entry
 def rehearse(state, spec, clients, tables, go_on, snapshots):
     """Fill ``snapshots`` with conversations as they stand between two of their turns.
 
@@ -126,7 +126,7 @@ def rehearse(state, spec, clients, tables, go_on, snapshots):
                 snapshots[count] = snapshots[count - 1]
 
 
-@kernel
+@entry
 def generate(
     state, drafts, talks, clock, clients, spec, clock_spec, burst, profile, tables, go_on, snapshots
 ):
@@ -274,3 +274,7 @@ def _name(drafts, roots, total):
             ids[begin + j] = known + j - common
         known += kept - common
     return ids
+
+
+ENTRIES = (rehearse, generate)
+"""What Python calls."""

@@ -12,7 +12,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from ...engine.core.compile import kernel
+from ...engine.core.compile import entry
 from .stream import RequestStream
 
 _MIX = np.uint64(0x9E3779B97F4A7C15)
@@ -34,7 +34,7 @@ def chain(offsets: NDArray[np.int64], blocks: NDArray[np.int64]) -> NDArray[np.i
     return _chain(offsets, blocks.astype(np.int64))
 
 
-@kernel
+@entry
 def _chain(offsets, names):
     size = 16
     while size < 2 * len(names):
@@ -65,12 +65,12 @@ def shared_only(stream: RequestStream) -> RequestStream:
     Exact: an id stands for its whole prefix, so behind an unshared id no other can be shared. What
     can never hit then costs nothing. Ids are renamed dense from 0 in order of first use.
     """
-    offsets, ids = _shared_only(stream.prefix_offsets, stream.prefix_ids)
+    offsets, ids = shared_only_ids(stream.prefix_offsets, stream.prefix_ids)
     return replace(stream, prefix_offsets=offsets, prefix_ids=ids)
 
 
-@kernel
-def _shared_only(offsets, ids):
+@entry
+def shared_only_ids(offsets, ids):
     uses = np.zeros(ids.max() + 1 if len(ids) else 0, np.int32)
     for node in ids:
         uses[node] += 1
@@ -112,7 +112,7 @@ def hit_tokens(stream: RequestStream) -> NDArray[np.int64]:
     return np.minimum(blocks, most) * stream.prefix_block_tokens
 
 
-@kernel
+@entry
 def _hit_blocks(offsets, ids):
     seen = np.zeros(ids.max() + 1 if len(ids) else 0, np.bool_)
     hits = np.zeros(len(offsets) - 1, np.int64)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
+from . import conversations, prefix
 from .generator import Generator
-from .prefix import shared_only
 from .stream import RequestStream
 from .transform import window
 
@@ -32,7 +33,21 @@ class Workload:
         if self.num_requests == len(self.source):
             return self.source
         start = int(rng.integers(len(self.source) - self.num_requests + 1))
-        return shared_only(window(self.source, start, self.num_requests))
+        return prefix.shared_only(window(self.source, start, self.num_requests))
+
+    @property
+    def compiled(self) -> tuple[Any, ...]:
+        """Compiled functions that :meth:`sample` runs."""
+        if isinstance(self.source, Generator):
+            return conversations.ENTRIES
+        return () if self.num_requests == len(self.source) else (prefix.shared_only_ids,)
+
+    def rehearse(self) -> None:
+        """Draw a few requests, to have everything compiled that draws them."""
+        if isinstance(self.source, Generator):
+            self.source.sample(np.random.default_rng(0), 2)
+        elif self.compiled:
+            prefix.shared_only(window(self.source, 0, 1))
 
     @property
     def room(self) -> tuple[int, int]:
