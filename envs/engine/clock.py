@@ -5,7 +5,8 @@ failures, repairs, arrivals of gangs, then the next request. Rates are settled o
 route decision comes before a place decision of the same moment. Parts that a scenario lacks have
 arrays without items and cost a look at their length.
 
-Parts that nobody else must see stay lazy: a replica is advanced only when a request is to be routed.
+Parts that nobody else must see stay lazy: a replica is advanced only when a request is to be
+routed.
 """
 
 from __future__ import annotations

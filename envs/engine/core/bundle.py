@@ -3,9 +3,10 @@
 Passing twenty arrays of records costs 8 us a call, and numba counts references to an array that it
 was given whenever it passes through a branchy helper, which costs several times more than the work
 itself. A tuple of seventy arrays as an argument means five hundred machine words for every
-function, to compile and to copy. A bundle is one word: the address of a table that holds, field by field, an
-array's address and shape. ``w.jobs`` reads them there and is the array, in place and without an
-owner; the caller keeps the arrays alive. Without the compiler it is a named tuple of arrays.
+function, to compile and to copy. A bundle is one word: the address of a table that holds, field by
+field, an array's address and shape. ``w.jobs`` reads them there and is the array, in place and
+without an owner; the caller keeps the arrays alive. Without the compiler it is a named tuple of
+arrays.
 """
 
 from __future__ import annotations

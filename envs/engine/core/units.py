@@ -94,7 +94,7 @@ def _c_function(name: str, bundle: Bundle) -> Any:
 
     entrance = _entrance(name, bundle)
     options = {"error_model": OPTIONS["error_model"]}
-    function = CFunc(entrance, (SIGNATURE.args, SIGNATURE.return_type), {}, options)
+    function: Any = CFunc(entrance, (SIGNATURE.args, SIGNATURE.return_type), {}, options)
     function._cache = Store(entrance, bundle.layout())
     return function
 

@@ -1,4 +1,4 @@
-"""What a policy sees of a placement world; the columns stand in :mod:`gpuyard.envs.observation`."""
+"""What is seen of gangs, devices and links; columns stand in :mod:`gpuyard.envs.observation`."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def fill_common(row, at, position, now_s, job):
 @kernel
 def fill_place(w, e, row, position, job, plan, pool, spans, gpus):
     """Fill the row of starting a gang as ``chosen`` and ``counts`` say."""
-    at = w.layout[0].candidates_place
+    at, devices = w.layout[0].candidates_place, w.devices[e]
     row[:] = 0.0
     row[at + CANDIDATE.is_place] = 1.0
     fill_common(row, at, position, w.clock[e].now_s, job)
@@ -116,10 +116,10 @@ def fill_place(w, e, row, position, job, plan, pool, spans, gpus):
     if job.gpus <= gpus:
         node = node_in_leaf(w, e, w.chosen[e, 0], job.gpus, plan == SPREAD)
         before = w.node_free[e, node]
-        partial = w.devices[e].partial_gpus - (before if before < gpus else 0) + before - job.gpus
+        partial = devices.partial_gpus - (before if before < gpus else 0) + before - job.gpus
     else:
-        partial = w.devices[e].partial_gpus + nodes * gpus - job.gpus
-    free_after = w.devices[e].free_gpus - job.gpus
+        partial = devices.partial_gpus + nodes * gpus - job.gpus
+    free_after = devices.free_gpus - job.gpus
     row[at + CANDIDATE.speed] = w.speeds[job.kind, pool] / fastest
     row[at + CANDIDATE.nodes] = nodes
     row[at + CANDIDATE.price] = first.price_per_h * job.gpus
@@ -129,7 +129,7 @@ def fill_place(w, e, row, position, job, plan, pool, spans, gpus):
     row[at + CANDIDATE.link_load] = load if spans > 1 else 0.0
     row[at + CANDIDATE.sharing] = sharing if spans > 1 and plan < ISOLATED else 0
     row[at + CANDIDATE.comm_share] = w.kinds[job.kind].comm_share
-    row[at + CANDIDATE.free_after] = free_after / w.devices[e].total_gpus
+    row[at + CANDIDATE.free_after] = free_after / devices.total_gpus
     row[at + CANDIDATE.tenant_share] = min(
         (w.tenant_gpus[e, job.tenant] + job.gpus) / w.quotas[job.tenant], 1.0
     )
@@ -167,7 +167,7 @@ def survey_gang(w, e, position, j, ids):
 @kernel
 def survey_running(w, e, gangs, begin):
     """Fill the rows of preempting the gangs that started last; returns how many are feasible."""
-    feasible, at = 0, w.layout[0].candidates_place
+    feasible, at, devices = 0, w.layout[0].candidates_place, w.devices[e]
     j = gangs.running_head
     for i in range(w.gang_rules[0].running_rows):
         row = w.candidates[e, begin + i]
@@ -181,9 +181,7 @@ def survey_running(w, e, gangs, begin):
             row[at + CANDIDATE.executed_s] += w.clock[e].now_s - job.start_s
             row[at + CANDIDATE.leafs] = job.leafs
             row[at + CANDIDATE.comm_share] = w.senders[e, j].duty
-            row[at + CANDIDATE.free_after] = (w.devices[e].free_gpus + job.gpus) / w.devices[
-                e
-            ].total_gpus
+            row[at + CANDIDATE.free_after] = (devices.free_gpus + job.gpus) / devices.total_gpus
             squash(row, at, CANDIDATE_OFFSET, CANDIDATE_SLOPE)
             w.feasible[e, begin + i] = 1
             feasible += 1
@@ -260,6 +258,7 @@ def lost_speed(w, e, gangs):
 @kernel
 def observe_cluster(w, e, gangs):
     """Fill what holds for all gangs, devices and links."""
+    devices = w.devices[e]
     row, at = w.cluster[e], w.layout[0].cluster_place
     empty, mean, highest = 0, 0.0, 0.0
     for leaf in range(len(w.leaf_pods)):
@@ -270,12 +269,11 @@ def observe_cluster(w, e, gangs):
     row[at + CLUSTER.pending] = gangs.pending
     row[at + CLUSTER.pending_gpus] = gangs.pending_gpus
     row[at + CLUSTER.running] = gangs.running
-    row[at + CLUSTER.free] = w.devices[e].free_gpus / w.devices[e].total_gpus
-    row[at + CLUSTER.down] = w.devices[e].down_gpus / w.devices[e].total_gpus
+    row[at + CLUSTER.free] = devices.free_gpus / devices.total_gpus
+    row[at + CLUSTER.down] = devices.down_gpus / devices.total_gpus
     row[at + CLUSTER.empty_nodes] = empty / len(w.node_specs)
-    row[at + CLUSTER.fragmentation] = (
-        w.devices[e].partial_gpus / w.devices[e].free_gpus if w.devices[e].free_gpus > 0 else 0.0
-    )
+    broken = devices.partial_gpus / devices.free_gpus if devices.free_gpus > 0 else 0.0
+    row[at + CLUSTER.fragmentation] = broken
     row[at + CLUSTER.link_mean] = min(mean, 1.0)
     row[at + CLUSTER.link_max] = highest
     row[at + CLUSTER.contention] = lost_speed(w, e, gangs)

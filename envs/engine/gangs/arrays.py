@@ -24,7 +24,7 @@ UNITS = (
 
 @dataclass(frozen=True)
 class GangStatic:
-    """What all environments of a batch share; shapes as :mod:`gpuyard.envs.engine.state` has them."""
+    """What all environments of a batch share; shapes stand in :mod:`gpuyard.envs.engine.state`."""
 
     gang_rules: NDArray[np.void]
     fault_rules: NDArray[np.void]

@@ -1,7 +1,7 @@
 """The running senders in a binary heap: the one whose event comes first is on top.
 
-``heap`` holds senders, keyed by their ``event_s``; ``heap_at`` tells where a sender stands. Senders of the
-same time come in the order of their numbers.
+``heap`` holds senders, keyed by their ``event_s``; ``heap_at`` tells where a sender stands. Senders
+of the same time come in the order of their numbers.
 """
 
 from __future__ import annotations

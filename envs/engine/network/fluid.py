@@ -1,8 +1,8 @@
 """Long-run rates: each sender communicates part of its time, so it meets others part of the time.
 
-Seen from far a sender alternates between computing and a shared link that serves all who are there at
-once. For such closed networks mean value analysis is exact: a sender that arrives at the link finds
-the others as they would be if it did not exist. So its communication takes
+Seen from far a sender alternates between computing and a shared link that serves all who are there
+at once. For such closed networks mean value analysis is exact: a sender that arrives at the link
+finds the others as they would be if it did not exist. So its communication takes
 
     ``comm = alone + sum over others of effect * duty of the other without it``
 
@@ -26,9 +26,7 @@ from .pairs import meet, part
 from .progress import catch_up, reschedule, run_straight, touch
 
 _NONE = np.uint64(0)
-_TOLERANCE = (
-    1e-4  # change of a sender's communication, as share of its iteration, that others notice
-)
+_TOLERANCE = 1e-4  # change of communication, as share of an iteration, that others notice
 _ROUNDS = 8  # evaluations per touched sender, on average at most
 _APART = 0.8  # how far effects with different worst links do not add up
 _SHOWN = 0.01  # change of a rate that the load of links follows

@@ -1,12 +1,13 @@
 """Max-min fair rates of senders in lock-step, repaired where something changed.
 
-All flows of a sender's phase have one rate; ``weight`` of them share a link. Rates are max-min fair:
-every sender has its own limit or a saturated link on which no sender is faster. Progressive filling
-raises all rates together and freezes senders as links fill up; a heap gives the next link to fill.
+All flows of a sender's phase have one rate; ``weight`` of them share a link. Rates are max-min
+fair: every sender has its own limit or a saturated link on which no sender is faster. Progressive
+filling raises all rates together and freezes senders as links fill up; a heap gives the next link
+to fill.
 
-After a change only a working set of senders is solved against what the others leave: the new ones and
-those that a freed link held back. Then the condition is checked on every link they use; senders that
-break it join, until none does. The condition is necessary and sufficient, so the result is the
+After a change only a working set of senders is solved against what the others leave: the new ones
+and those that a freed link held back. Then the condition is checked on every link they use; senders
+that break it join, until none does. The condition is necessary and sufficient, so the result is the
 exact one. A working set of more than a tenth of the senders is widened to all.
 
 Sources: Bertsekas and Gallager, "Data Networks", 1992, 6.5.2 (max-min fairness);
@@ -185,7 +186,7 @@ def extend(w, e, net):
 
 @kernel
 def check_link(w, e, link):
-    """Add senders that are held back here without cause, or are faster than one that is held back."""
+    """Add senders held back here without cause, or faster than one that is held back."""
     load, fastest, held = 0.0, 0.0, math.inf
     at = int(w.link_head[e, link])
     while at >= 0:

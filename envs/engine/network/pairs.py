@@ -1,11 +1,11 @@
 """Which running senders slow which, and by how much: what the fluid model needs to know of routes.
 
-Two senders on one link get equal rates per flow there, unless one is slower elsewhere; the other then
-has the rest. So a sender's flows that could go at ``rate`` and put weight ``a`` on a link of capacity
-``c`` go, beside weight ``b`` of another sender at most at ``other_rate``, at
-``max(c / (a + b), (c - b * other_rate) / a)``. The worst link of the two phases counts. Summed over
-the phases of the one, weighted by their length, and averaged over those of the other this gives
-``effect_s``: by how much longer the one communicates per iteration if the other always does.
+Two senders on one link get equal rates per flow there, unless one is slower elsewhere; the other
+then has the rest. So a sender's flows that could go at ``rate`` and put weight ``a`` on a link of
+capacity ``c`` go, beside weight ``b`` of another sender at most at ``other_rate``, at ``max(c / (a
++ b), (c - b * other_rate) / a)``. The worst link of the two phases counts. Summed over the phases
+of the one, weighted by their length, and averaged over those of the other this gives ``effect_s``:
+by how much longer the one communicates per iteration if the other always does.
 
 Each sender has a list of the senders that slow it, the strongest effect first.
 """

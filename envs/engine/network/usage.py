@@ -1,8 +1,8 @@
 """Which links a running sender uses: its flows in each phase, added up per link.
 
-Entries are taken one behind the other from an array; those of one sender and phase lie side by side,
-and the entries of a link form a list. When the array is full the entries of senders that have left are
-squeezed out.
+Entries are taken one behind the other from an array; those of one sender and phase lie side by
+side, and the entries of a link form a list. When the array is full the entries of senders that have
+left are squeezed out.
 """
 
 from __future__ import annotations

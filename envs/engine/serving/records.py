@@ -1,8 +1,9 @@
 """The state of the world as records of plain numbers.
 
-Every array of records has a leading environment axis; what all environments share (``REPLICA_SPEC``, cost
-tables) has none. Records copy and pickle as bytes, which is what ``get_state`` does. Indices are
--1 where there is nothing to point at; times are NaN until they are known.
+Every array of records has a leading environment axis; what all environments share
+(``REPLICA_SPEC``, cost tables) has none. Records copy and pickle as bytes, which is what
+``get_state`` does. Indices are -1 where there is nothing to point at; times are NaN until they are
+known.
 """
 
 from __future__ import annotations

@@ -71,6 +71,7 @@ def shared_only(stream: RequestStream) -> RequestStream:
 
 @entry
 def shared_only_ids(offsets, ids):
+    """Return offsets and ids without the ids that one request alone has."""
     uses = np.zeros(ids.max() + 1 if len(ids) else 0, np.int32)
     for node in ids:
         uses[node] += 1
