@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..engine.network.names import FIDELITIES, ROUTINGS
 from ..hardware import catalogue
 from ..hardware.cluster import Cluster
 from ..observation import Layout
@@ -36,9 +37,6 @@ from .checks import ScenarioError, check_type, checked_table, refuse_unknown, se
 from .cluster import read_cluster
 from .deployments import own_entries
 from .jobs import read_jobs
-
-FIDELITIES = ("fluid", "flow", "occupancy", "none")
-ROUTINGS = ("ecmp", "balanced", "source")
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,18 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..network.names import (  # noqa: F401  # they are read from here, too
+    BALANCED,
+    ECMP,
+    FLOW,
+    FLUID,
+    OCCUPANCY,
+    SOURCE,
+    UNCONTENDED,
+)
+
 PENDING, RUNNING, FINISHED, UNSEEN = 0, 1, 2, 3  # status of a job; UNSEEN: not arrived yet
 FREE, DOWN = -1, -2  # owner of a GPU or of an uplink that no job holds
-ECMP, BALANCED, SOURCE = 0, 1, 2  # FABRIC.routing
-FLUID, FLOW, OCCUPANCY, UNCONTENDED = 0, 1, 2, 3  # FABRIC.fidelity
 CYCLIC, XOR, CHAIN = 0, 1, 2  # PHASE.mode
 
 FABRIC = np.dtype(  # one record for the whole world
