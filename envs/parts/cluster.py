@@ -124,7 +124,7 @@ def job_profiles(scenario: PlacementScenario) -> list[GangProfile]:
     """Return a profile for every (profile, GPUs) of the scenario's jobs, in their order."""
     pool = scenario.cluster.pools[reference_pool(scenario.cluster)]
     return [
-        gang_profile.profile(name, gpus, *_site(pool), pool.gpu.name)
+        gang_profile.profile(name, gpus, *_site(pool), pool.gpu)
         for name, gpus in scenario.jobs.sizes
     ]
 
@@ -161,5 +161,5 @@ def _kinds(
         for phase in profile.phases:
             phases[at] = (phase.ranks, phase.stride, phase.shift, phase.mode, phase.bytes)
             at += 1
-        speeds[row] = [gang_profile.speed(profile, other.gpu.name) for other in cluster.pools]
+        speeds[row] = [gang_profile.speed(profile, other.gpu) for other in cluster.pools]
     return kinds, phases, speeds

@@ -39,7 +39,7 @@ def check_gangs(gangs: Iterable[tuple[str, int, int]], required: int, cluster: C
     """
     most = level_gpus(cluster)[:, required]
     best = max(cluster.pools, key=lambda pool: pool.gpu.fp16_flops)
-    site = (best.gpus_per_node, best.nic_bytes_per_s, best.scale_up_bytes_per_s, best.gpu.name)
+    site = (best.gpus_per_node, best.nic_bytes_per_s, best.scale_up_bytes_per_s, best.gpu)
     largest = sorted(set(gangs), key=lambda gang: -gang[1])
     for name, gpus, only in largest:
         if only >= len(cluster.pools):
@@ -55,7 +55,7 @@ def check_gangs(gangs: Iterable[tuple[str, int, int]], required: int, cluster: C
             raise ScenarioError(
                 f"jobs: {error}; or choose what jobs train in [jobs.profiles]"
             ) from error
-        room = [most[k] for k in allowed if gang_profile.speed(job, cluster.pools[k].gpu.name) > 0]
+        room = [most[k] for k in allowed if gang_profile.speed(job, cluster.pools[k].gpu) > 0]
         what = f"{name} on {gpus} GPUs"
         _check_room(what, gpus, max(room, default=0), " with memory for it", required, cluster)
 
