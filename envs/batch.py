@@ -11,7 +11,7 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from .engine.core.compile import is_warm
-from .scenario import AnyScenario
+from .scenario import Scenario
 from .world import World
 
 
@@ -25,7 +25,7 @@ class Batch:
         world: state and engine.
     """
 
-    scenario: AnyScenario
+    scenario: Scenario
     world: World
 
     def load(self, e: int, rng: np.random.Generator) -> None:

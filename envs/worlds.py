@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .scenario.placement import PlacementScenario
-
 if TYPE_CHECKING:
     from .batch import Batch
     from .parts.gangs import PlacementBatch
-    from .scenario import AnyScenario
+    from .scenario import Scenario
 
 
-def make_batch(scenario: AnyScenario, num_envs: int) -> Batch:
+def make_batch(scenario: Scenario, num_envs: int) -> Batch:
     """Return ``num_envs`` worlds of the kind that ``scenario`` describes."""
-    if isinstance(scenario, PlacementScenario):
+    if "place" in scenario.decisions:
         from .parts.gangs import PlacementBatch
 
         return PlacementBatch(scenario, num_envs)

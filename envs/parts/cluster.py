@@ -1,4 +1,4 @@
-"""From a placement scenario to the records and tables that the engine reads."""
+"""From a scenario with a cluster to the records and tables that the engine reads."""
 
 from __future__ import annotations
 
@@ -9,28 +9,31 @@ from ..engine.core.records import records
 from ..engine.gangs.arrays import GangStatic
 from ..engine.gangs.plans import PLAN_NAMES
 from ..engine.gangs.records import FABRIC, GANG_CONFIG, KIND, NODE_SPEC, PHASE
+from ..engine.network.names import FIDELITIES, ROUTINGS
 from ..hardware.cluster import Cluster, Pool
 from ..perf.training import gang_profile
 from ..perf.training.gang_phases import seconds
 from ..perf.training.gang_profile import GangProfile
-from ..scenario.placement import FIDELITIES, ROUTINGS, PlacementScenario
+from ..scenario import Scenario
 
 IDLE_POWER = 0.15
 """Share of its TDP that an idle GPU draws (assumption; datasheets give none)."""
 
 
-def build_static(scenario: PlacementScenario, profiles: list[GangProfile]) -> GangStatic:
+def build_static(scenario: Scenario, profiles: list[GangProfile]) -> GangStatic:
     """Turn a scenario into the records and tables that the engine reads."""
-    cluster, fabric = scenario.cluster, scenario.cluster.fabric
+    cluster, jobs = scenario.cluster, scenario.jobs
+    assert cluster is not None and jobs is not None
+    fabric = cluster.fabric
     kinds, phases, speeds = _kinds(cluster, profiles)
     return GangStatic(
-        config=_config(scenario),
-        fabric=_fabric(scenario),
+        config=_config(scenario, cluster),
+        fabric=_fabric(scenario, cluster),
         specs=_specs(cluster),
         kinds=kinds,
         phases=phases,
         speeds=speeds,
-        quotas=np.array(scenario.jobs.quotas, np.int32),
+        quotas=np.array(jobs.quotas, np.int32),
         leaf_pods=np.ascontiguousarray(cluster.leaf_pod, np.int32),
         leaf_pools=cluster.node_pool[_begin(cluster.node_leaf)[:-1]].astype(np.int32),
         leaf_begin=_begin(cluster.node_leaf),
@@ -46,13 +49,13 @@ def _begin(owner: NDArray[np.int32]) -> NDArray[np.int32]:
     return np.searchsorted(owner, np.arange(int(owner.max()) + 2)).astype(np.int32)
 
 
-def _config(scenario: PlacementScenario) -> NDArray[np.void]:
+def _config(scenario: Scenario, cluster: Cluster) -> NDArray[np.void]:
     rules, faults = scenario.scheduler, scenario.faults
     config = records(1, GANG_CONFIG)
     values = {
         "window": rules.window,
-        "plans": len(PLAN_NAMES) - (not scenario.cluster.fabric.optical),
-        "pools": len(scenario.cluster.pools),
+        "plans": len(PLAN_NAMES) - (not cluster.fabric.optical),
+        "pools": len(cluster.pools),
         "running_rows": rules.running_rows if rules.preemption else 0,
         "aggregate": scenario.observation.aggregate,
         "preemption": rules.preemption,
@@ -65,14 +68,13 @@ def _config(scenario: PlacementScenario) -> NDArray[np.void]:
     }
     for name, value in values.items():
         config[name] = value
-    weights = ("waiting", "in_system", "slowdown", "finished", "utilisation", "preemptions")
-    for term, weight in zip((*weights, "cost", "energy", "invalid"), scenario.reward, strict=True):
+    for term, weight in scenario.reward["place"].items():
         config[f"w_{term}"] = weight
     return config
 
 
-def _fabric(scenario: PlacementScenario) -> NDArray[np.void]:
-    cluster, fabric = scenario.cluster, scenario.cluster.fabric
+def _fabric(scenario: Scenario, cluster: Cluster) -> NDArray[np.void]:
+    fabric = cluster.fabric
     record = records(1, FABRIC)
     record[0] = (
         cluster.num_nodes,
@@ -120,12 +122,14 @@ def reference_pool(cluster: Cluster) -> int:
     return int(np.argmax([pool.gpu.fp16_flops for pool in cluster.pools]))
 
 
-def job_profiles(scenario: PlacementScenario) -> list[GangProfile]:
+def job_profiles(scenario: Scenario) -> list[GangProfile]:
     """Return a profile for every (profile, GPUs) of the scenario's jobs, in their order."""
-    pool = scenario.cluster.pools[reference_pool(scenario.cluster)]
+    cluster, jobs = scenario.cluster, scenario.jobs
+    assert cluster is not None and jobs is not None
+    pool = cluster.pools[reference_pool(cluster)]
     return [
-        gang_profile.profile(name, gpus, *_site(pool), pool.gpu)
-        for name, gpus in scenario.jobs.sizes
+        gang_profile.profile(jobs.models.get(name, name), gpus, *_site(pool), pool.gpu)
+        for name, gpus in jobs.sizes
     ]
 
 

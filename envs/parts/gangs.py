@@ -11,8 +11,10 @@ from ..batch import Batch
 from ..cluster_view import GANG_VIEW, ClusterView, Plan
 from ..engine.gangs.arrays import GangStatic, GangWorld, new_jobs
 from ..engine.gangs.records import PENDING, RUNNING
+from ..hardware.cluster import Cluster
 from ..rendering import cluster as rendering_placement
-from ..scenario.placement import PlacementScenario
+from ..scenario import Scenario
+from ..workload.jobs.source import JobWorkload
 from ..workload.jobs.stream import JobStream
 from .cluster import build_static, job_profiles
 
@@ -28,21 +30,24 @@ class PlacementBatch(Batch):
         num_envs: how many.
     """
 
-    scenario: PlacementScenario
+    scenario: Scenario
+    cluster: Cluster
+    jobs: JobWorkload
     world: GangWorld
 
-    def __init__(self, scenario: PlacementScenario, num_envs: int) -> None:
-        self.scenario = scenario
+    def __init__(self, scenario: Scenario, num_envs: int) -> None:
+        assert scenario.cluster is not None and scenario.jobs is not None
+        self.scenario, self.cluster, self.jobs = scenario, scenario.cluster, scenario.jobs
         static = build_static(scenario, job_profiles(scenario))
-        self.world = GangWorld(static, num_envs, scenario.jobs.num_jobs)
-        self._row = {size: row for row, size in enumerate(scenario.jobs.sizes)}
+        self.world = GangWorld(static, num_envs, self.jobs.num_jobs)
+        self._row = {size: row for row, size in enumerate(self.jobs.sizes)}
         self._once = np.array([name.startswith(ONE_ITERATION) for name, _ in self._row])
         self._profiles: list[NDArray[np.int16]] = [np.empty(0, np.int16)] * num_envs
         self.compile()
 
     def load(self, e: int, rng: np.random.Generator) -> None:
         """Draw the next episode of environment ``e``."""
-        stream = self.scenario.jobs.sample(rng)
+        stream = self.jobs.sample(rng)
         kinds = self.world.static.kinds
         jobs = new_jobs(len(stream))
         jobs["kind"] = self._rows(stream)
@@ -52,8 +57,8 @@ class PlacementBatch(Batch):
         jobs["iterations_left"] = jobs["iterations"]
         jobs["scale"] = np.where(once, stream.duration_s / nominal_s, 1.0)
         jobs["comm_scale"] = stream.comm_scale * jobs["scale"]
-        jobs["required"], jobs["preferred"] = self.scenario.jobs.levels(stream.gpus)
-        jobs["estimate_s"] = self.scenario.estimate(rng, stream)
+        jobs["required"], jobs["preferred"] = self.jobs.levels(stream.gpus)
+        jobs["estimate_s"] = self.scenario.estimate_durations(rng, stream)
         for name in ("arrival_s", "gpus", "priority", "tenant", "pool"):
             jobs[name] = getattr(stream, name)
         self._profiles[e] = stream.profile
@@ -61,7 +66,7 @@ class PlacementBatch(Batch):
 
     def _rows(self, stream: JobStream) -> NDArray[np.int64]:
         """Return the kind of every job, int64 (J,)."""
-        names = self.scenario.jobs.profiles
+        names = self.jobs.profiles
         pairs = stream.profile.astype(np.int64) << 32 | stream.gpus
         distinct, inverse = np.unique(pairs, return_inverse=True)
         found = [self._row[names[pair >> 32], pair & 0xFFFFFFFF] for pair in distinct.tolist()]
@@ -118,7 +123,7 @@ class PlacementBatch(Batch):
         now_s = float(env["now_s"])
         return ClusterView(
             now_s=now_s,
-            cluster=self.scenario.cluster,
+            cluster=self.cluster,
             gpu_job=state["gpu_owner"][e].copy(),
             uplink_job=state["uplink_owner"][e].copy(),
             uplink_flows=state["uplink_users"][e].copy(),

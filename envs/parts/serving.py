@@ -35,13 +35,14 @@ def build_static(scenario: Scenario) -> Static:
         scenario.router.signal_interval_s,
         scenario.router.hold_s,
         scenario.router.hold_limit_s,
-        *scenario.reward,
+        *scenario.reward["route"].values(),
     )
     return Static(_specs(scenario, kinds), costs, linear_s, head_s, config)
 
 
 def _specs(scenario: Scenario, kinds: list) -> NDArray[np.void]:
     """Return one SPEC record per replica."""
+    assert scenario.workload is not None
     prompt, output = scenario.workload.mean_lengths()
     fastest = max(replica.capacity for replica in scenario.replicas)
     unit = scenario.workload.prefix_block_tokens
@@ -88,12 +89,13 @@ class ServingBatch(Batch):
     world: ServingWorld
 
     def __init__(self, scenario: Scenario, num_envs: int) -> None:
-        self.scenario = scenario
-        num_ids, num_nodes = scenario.workload.room
+        assert scenario.workload is not None
+        self.scenario, self.workload = scenario, scenario.workload
+        num_ids, num_nodes = self.workload.room
         self.world = ServingWorld(
             build_static(scenario),
             num_envs,
-            scenario.workload.num_requests,
+            self.workload.num_requests,
             num_ids,
             num_nodes,
             scenario.observation.queue_rows,
@@ -103,8 +105,8 @@ class ServingBatch(Batch):
 
     def load(self, e: int, rng: np.random.Generator) -> None:
         """Draw the next episode of environment ``e``."""
-        stream = self.scenario.workload.sample(rng)
-        self.world.load(e, stream, self.scenario.estimate(rng, stream.output_tokens))
+        stream = self.workload.sample(rng)
+        self.world.load(e, stream, self.scenario.estimate_tokens(rng, stream.output_tokens))
 
     def results(self, e: int) -> dict[str, dict[str, NDArray]]:
         """Return the per-request table of environment ``e``'s episode; times NaN if not reached.
