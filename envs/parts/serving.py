@@ -29,14 +29,16 @@ def build_static(scenario: Scenario) -> Static:
         linear_s[row, : len(table.linear_s)] = table.linear_s
         head_s[row, : len(table.head_s)] = table.head_s
     config = records(1, CONFIG)
-    config[0] = (
-        scenario.slo.ttft_s,
-        scenario.slo.tpot_s,
-        scenario.router.signal_interval_s,
-        scenario.router.hold_s,
-        scenario.router.hold_limit_s,
-        *scenario.reward["route"].values(),
-    )
+    values = {
+        "ttft_slo_s": scenario.slo.ttft_s,
+        "tpot_slo_s": scenario.slo.tpot_s,
+        "signal_interval_s": scenario.router.signal_interval_s,
+        "hold_s": scenario.router.hold_s,
+        "hold_limit_s": scenario.router.hold_limit_s,
+    }
+    values |= {f"w_{term}": weight for term, weight in scenario.reward["route"].items()}
+    for name, value in values.items():
+        config[name] = value
     return Static(_specs(scenario, kinds), costs, linear_s, head_s, config)
 
 
