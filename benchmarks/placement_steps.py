@@ -23,8 +23,7 @@ from stepping import random_steps_per_cpu_s, yardstick_per_cpu_s
 
 import gpuyard  # noqa: F401
 from gpuyard.baselines import make
-from gpuyard.envs.scenario import from_dict, load
-from gpuyard.envs.scenario.placement import PlacementScenario
+from gpuyard.envs.scenario import Scenario, from_dict, load
 
 PEER_STEPS_PER_S = 3_000.0  # Proximity-DRL: topology, but jobs never slow each other
 PEER_JOBS_PER_S = 0.67  # RapidNetSim, 512 GPUs
@@ -36,7 +35,7 @@ def decisions_per_cpu_s(num_envs: int, steps: int) -> float:
     return random_steps_per_cpu_s(env, steps)
 
 
-def study(jobs: int) -> PlacementScenario:
+def study(jobs: int) -> Scenario:
     """Return the isolation study's cluster and workload at its heaviest load, with ECMP."""
     table = {
         "cluster": {"preset": "vclos-8192"},
@@ -44,12 +43,10 @@ def study(jobs: int) -> PlacementScenario:
         "network": {"queue_pairs": 1},
         "observation": {"aggregate": True},
     }
-    scenario = from_dict(table, "vclos-8192")
-    assert isinstance(scenario, PlacementScenario)
-    return scenario
+    return from_dict(table, "vclos-8192")
 
 
-def run_cpu_s(scenario: PlacementScenario, name: str = "gang/fifo-first-fit") -> float:
+def run_cpu_s(scenario: Scenario, name: str = "gang/fifo-first-fit") -> float:
     """Return CPU seconds of one episode under a baseline that reads candidates."""
     env = gym.make_vec("gpuyard/Placement-v0", num_envs=1, scenario=scenario)
     policy = make(name)

@@ -23,6 +23,7 @@ import statistics
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import gymnasium as gym
@@ -77,9 +78,7 @@ def pool(stream: RequestStream, count: int) -> Scenario:
     }
     table = {"replicas": [replica], "workload": {"preset": "azure-conv", "num_requests": 1}}
     scenario = from_dict(table, name="replay")
-    return Scenario(
-        **{**scenario.__dict__, "workload": Workload(stream, len(stream)), "name": "replay"}
-    )
+    return replace(scenario, workload=Workload(stream, len(stream)))
 
 
 def replay(scenario: Scenario) -> tuple[float, dict[str, NDArray]]:

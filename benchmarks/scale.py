@@ -23,8 +23,7 @@ import numpy as np
 
 import gpuyard  # noqa: F401
 from gpuyard.envs.observation import index
-from gpuyard.envs.scenario import from_dict
-from gpuyard.envs.scenario.placement import PlacementScenario
+from gpuyard.envs.scenario import Scenario, from_dict
 
 SIZES = (1_024, 4_096, 16_384, 40_960, 99_968)
 JOBS_PER_GPU = 1.2
@@ -32,16 +31,14 @@ LIMIT_CPU_S, LIMIT_BYTES = 600.0, 4e9
 IMAGE = Path(__file__).parents[1] / "docs" / "images" / "scale.png"
 
 
-def scenario(num_gpus: int, jobs: int) -> PlacementScenario:
+def scenario(num_gpus: int, jobs: int) -> Scenario:
     """Return the cluster with its jobs."""
     table: dict[str, Any] = {
         "cluster": {"preset": "large", "num_gpus": num_gpus},
         "jobs": {"preset": "mixed", "num_jobs": jobs, "load": 0.85},
         "observation": {"aggregate": True},
     }
-    found = from_dict(table, f"large-{num_gpus}")
-    assert isinstance(found, PlacementScenario)
-    return found
+    return from_dict(table, f"large-{num_gpus}")
 
 
 def measure(num_gpus: int) -> dict[str, float]:

@@ -8,7 +8,7 @@ import numpy as np
 
 from .cluster_view import ClusterView, Plan
 from .parts.part import Content, Table
-from .scenario import AnyScenario
+from .scenario import Scenario
 from .world import World, telling
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ class Batch:
         contents: the parts, by the kind of decision that they ask for.
     """
 
-    def __init__(self, scenario: AnyScenario, num_envs: int) -> None:
+    def __init__(self, scenario: Scenario, num_envs: int) -> None:
         self.scenario = scenario
         self.contents: dict[str, Content] = {}
         if "route" in scenario.decisions:

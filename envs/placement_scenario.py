@@ -1,5 +1,10 @@
-"""The old name of what stands in :mod:`.scenario` now; it goes with the next release."""
+"""The old names of what stands in :mod:`.scenario` now; they go with the next release."""
 
-from .scenario.placement import FIDELITIES, PLACEMENT_TERMS, ROUTINGS, PlacementScenario
+from .engine.network.names import FIDELITIES, ROUTINGS
+from .reward import terms
+from .scenario import Scenario
+
+PlacementScenario = Scenario
+PLACEMENT_TERMS = terms("place")
 
 __all__ = ["FIDELITIES", "PLACEMENT_TERMS", "ROUTINGS", "PlacementScenario"]

@@ -8,13 +8,12 @@ import gymnasium as gym
 import numpy as np
 
 import gpuyard  # noqa: F401
-from gpuyard.envs.scenario import from_dict
-from gpuyard.envs.scenario.placement import PlacementScenario
+from gpuyard.envs.scenario import Scenario, from_dict
 
 PROFILES = {"VGG-16": 0.5, "BERT-large-512": 0.5}
 
 
-def small(name: str = "small", **tables: dict[str, Any]) -> PlacementScenario:
+def small(name: str = "small", **tables: dict[str, Any]) -> Scenario:
     """Return 64 V100 in 4 leafs with jobs of 1 to 32 GPUs; ``tables`` change the scenario's."""
     table: dict[str, Any] = {
         "cluster": {
@@ -25,12 +24,10 @@ def small(name: str = "small", **tables: dict[str, Any]) -> PlacementScenario:
     }
     for key, change in tables.items():
         table[key] = {**table.get(key, {}), **change}
-    scenario = from_dict(table, name)
-    assert isinstance(scenario, PlacementScenario)
-    return scenario
+    return from_dict(table, name)
 
 
-def make(scenario: PlacementScenario) -> Any:
+def make(scenario: Scenario) -> Any:
     """Return the environment itself, without wrappers."""
     return gym.make("gpuyard/Placement-v0", scenario=scenario).unwrapped
 

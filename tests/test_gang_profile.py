@@ -18,8 +18,8 @@ from gpuyard.envs.perf.training.gang_phases import CHAIN, CYCLIC, XOR, spaced
 from gpuyard.envs.perf.training.gang_profile import communication_s, names, profile, speed
 from gpuyard.envs.perf.training.training_job import Layout, TrainingJob
 
-H100 = (8, 50e9, 450e9, "H100-SXM")
-STUDY = (4, 12.5e9, 125e9, "V100-32")  # 4 GPUs a server, 100 Gbit/s, 1000 Gbit/s inside
+H100 = (8, 50e9, 450e9, gpu("H100-SXM"))
+STUDY = (4, 12.5e9, 125e9, gpu("V100-32"))  # 4 GPUs a server, 100 Gbit/s, 1000 Gbit/s inside
 
 
 def ideal_s(job, site):
@@ -97,7 +97,7 @@ def test_bytes_of_language_models_are_those_of_their_patterns(name, gpus):
     job = profile(name, gpus, *H100)
     network = Network(50e9, 8)
     inside, outside = np.zeros(gpus), np.zeros(gpus)
-    for part in communications(default_job(name, gpus, 8, "H100-SXM"), network):
+    for part in communications(default_job(model(name), gpus, 8, gpu("H100-SXM")), network):
         per_call = pair_bytes(part.flows())
         for ranks in part.members(gpus):
             for (i, j), size in per_call.items():
@@ -115,7 +115,7 @@ def test_bytes_of_language_models_are_those_of_their_patterns(name, gpus):
 def test_data_parallel_bytes_are_those_of_the_ring(gpus):
     job = profile("VGG-16", gpus, *H100)
     where = internode.group(gpus, 1, Network(50e9, 8))
-    size = profiles.profile("VGG-16", "H100-SXM").gradient_bytes
+    size = profiles.profile("VGG-16", gpu("H100-SXM")).gradient_bytes
     flows = patterns.steps("all_reduce", "ring", size, where)
     inside, outside = sent_bytes(job, 8)
     assert (inside + outside).sum() == pytest.approx(patterns.sent_bytes(flows, where).sum())
@@ -179,10 +179,10 @@ def test_no_profile_has_more_than_eight_phases():
         (64, H100),
         (512, H100),
         (96, H100),
-        (1024, (8, 25e9, 300e9, "A100-80")),
-        (72, (72, 50e9, 900e9, "GB200-NVL72")),
-        (144, (72, 50e9, 900e9, "GB200-NVL72")),
-        (256, (4, 12.5e9, 125e9, "V100-32")),
+        (1024, (8, 25e9, 300e9, gpu("A100-80"))),
+        (72, (72, 50e9, 900e9, gpu("GB200-NVL72"))),
+        (144, (72, 50e9, 900e9, gpu("GB200-NVL72"))),
+        (256, (4, 12.5e9, 125e9, gpu("V100-32"))),
     ],
 )
 def test_an_iteration_alone_takes_what_the_training_model_says(name, gpus, site):
@@ -192,14 +192,14 @@ def test_an_iteration_alone_takes_what_the_training_model_says(name, gpus, site)
         assert "GiB" in str(error)
         return
     network = Network(site[1], site[0])
-    expected = training.iteration(default_job(name, gpus, site[0], site[3]), network).total_s
+    expected = training.iteration(default_job(model(name), gpus, site[0], site[3]), network).total_s
     assert ideal_s(job, site) == pytest.approx(expected, rel=1e-9)
     assert 0 <= job.hidden_s <= job.compute_s
 
 
 @pytest.mark.parametrize("name", profiles.models())
 @pytest.mark.parametrize("gpus", [1, 2, 8, 12, 32])
-@pytest.mark.parametrize("site", [H100, (8, 12.5e9 / 8, 150e9, "V100-32")])
+@pytest.mark.parametrize("site", [H100, (8, 12.5e9 / 8, 150e9, gpu("V100-32"))])
 def test_a_data_parallel_step_alone_takes_what_its_profile_says(name, gpus, site):
     job = profile(name, gpus, *site)
     node = site[0] if gpus != 12 else 4  # 8 + 4 GPUs: rings of 4 rails
@@ -237,7 +237,7 @@ def test_jobs_of_the_study_last_a_second_and_carry_its_message(pattern, gpus):
 def test_contention_stretches_what_crosses_the_fabric_only():
     job = profile("Llama-3-70B", 512, *H100)
     network = Network(50e9, 8)
-    times = training.iteration(default_job("Llama-3-70B", 512, 8, "H100-SXM"), network)
+    times = training.iteration(default_job(model("Llama-3-70B"), 512, 8, gpu("H100-SXM")), network)
     outside = sum(p.bytes for p in job.phases if p.stride > 1) / 50e9
     half = (8, 25e9, 450e9)
     slower = job.compute_s + max(0.0, communication_s(job, *half) - job.hidden_s)
@@ -267,7 +267,7 @@ def test_spare_overlap_hides_contention_first():
     ],
 )
 def test_default_layouts(name, gpus, layout):
-    assert default_job(name, gpus, 8, "H100-SXM").layout == layout
+    assert default_job(model(name), gpus, 8, gpu("H100-SXM")).layout == layout
 
 
 def test_memory_by_hand():
@@ -284,7 +284,7 @@ def test_memory_by_hand():
 def test_layouts_fit_or_are_refused(name, gpus):
     for node, device in ((8, "H100-SXM"), (4, "V100-32")):
         try:
-            job = default_job(name, gpus, node, device)
+            job = default_job(model(name), gpus, node, gpu(device))
         except ValueError as error:
             assert "GiB" in str(error) and "smaller model" in str(error)
             continue
@@ -298,17 +298,19 @@ def test_layouts_fit_or_are_refused(name, gpus):
 
 def test_speed_follows_the_hardware_and_the_memory():
     job = profile("GPT-2-XL", 16, *H100)
-    assert speed(job, "H100-SXM") == 1.0
+    assert speed(job, gpu("H100-SXM")) == 1.0
     # 312 x 0.662 of 989 x 0.626 TFLOP/s, elementwise kernels by bandwidth
-    assert 312 * 0.662 / (989.4 * 0.626) <= speed(job, "A100-80") <= 2039 / 3350
-    assert speed(job, "B200-SXM") > 1.5
-    assert speed(profile("Llama-3-8B", 64, *H100), "T4") == 0.0  # 66 GiB a GPU
+    assert 312 * 0.662 / (989.4 * 0.626) <= speed(job, gpu("A100-80")) <= 2039 / 3350
+    assert speed(job, gpu("B200-SXM")) > 1.5
+    assert speed(profile("Llama-3-8B", 64, *H100), gpu("T4")) == 0.0  # 66 GiB a GPU
 
 
 def test_speed_of_measured_networks_is_the_ratio_of_their_rates():
-    job = profile("ResNet-50", 8, 8, 25e9, 300e9, "A100-80")
-    assert speed(job, "V100-32") == pytest.approx(1156 / 2470)
-    assert speed(profile("vclos/Pangu/pairwise", 8, *STUDY), "A100-80") == pytest.approx(312 / 125)
+    job = profile("ResNet-50", 8, 8, 25e9, 300e9, gpu("A100-80"))
+    assert speed(job, gpu("V100-32")) == pytest.approx(1156 / 2470)
+    assert speed(profile("vclos/Pangu/pairwise", 8, *STUDY), gpu("A100-80")) == pytest.approx(
+        312 / 125
+    )
 
 
 # --- bad input -----------------------------------------------------------------------------------

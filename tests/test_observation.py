@@ -69,7 +69,7 @@ def play(scenario: Scenario, seed: int) -> tuple[Play, list[dict[str, np.ndarray
     stream = scenario.workload.source
     rng = np.random.default_rng(seed)
     obs, info = env.reset(seed=seed)
-    estimate = scenario.estimate(np.random.default_rng(seed), stream.output_tokens)
+    estimate = scenario.estimate_tokens(np.random.default_rng(seed), stream.output_tokens)
     decisions, observations, sent = [], [], []
     held: list[tuple[float, int]] = []
     arrived, done = 0, False

@@ -358,14 +358,14 @@ def test_eight_gpu_throughput(row):
 
 
 def test_profiles_scale_to_other_gpus_and_slow_networks_show():
-    h100 = profiles.profile("ResNet-50", "H100-SXM")
+    h100 = profiles.profile("ResNet-50", gpu("H100-SXM"))
     assert h100.samples_per_s == pytest.approx(2470 * 989.4 / 312)
     assert "scaled from A100-80" in h100.source
-    vgg = profiles.profile("VGG-16", "V100-32")
+    vgg = profiles.profile("VGG-16", gpu("V100-32"))
     fast, slow = (profiles.step_s(vgg, 32, Network(r))[0] for r in (12.5e9, 0.2e9))
     assert slow > 1.5 * fast
     with pytest.raises(ValueError, match="no profile of 'AlexNet': use one of BERT-large-128"):
-        profiles.profile("AlexNet", "V100-32")
+        profiles.profile("AlexNet", gpu("V100-32"))
 
 
 # --- bad input -----------------------------------------------------------------------------------

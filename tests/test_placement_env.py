@@ -12,8 +12,8 @@ from placement_worlds import PROFILES, make, play, random_action, small
 
 from gpuyard.envs.cluster_view import Plan
 from gpuyard.envs.observation import PLACEMENT_TABLES, TABLES, index, read
+from gpuyard.envs.reward import terms
 from gpuyard.envs.scenario import ScenarioError, from_dict
-from gpuyard.envs.scenario.placement import PLACEMENT_TERMS
 
 SMALL = small()
 
@@ -325,7 +325,7 @@ def test_bad_scenarios_say_what_is_wrong(tables, message):
 def test_terms_are_documented():
     from gpuyard.envs import reward
 
-    for term in PLACEMENT_TERMS:
+    for term in terms("place"):
         assert f"`{term}`" in str(reward.__doc__)
 
 

@@ -12,8 +12,7 @@ import pytest
 
 import gpuyard  # noqa: F401
 from gpuyard.envs.hardware import catalogue
-from gpuyard.envs.scenario import AnyScenario, ScenarioError, from_dict, load, names
-from gpuyard.envs.scenario.placement import PlacementScenario
+from gpuyard.envs.scenario import Scenario, ScenarioError, from_dict, load, names
 from gpuyard.envs.workload.trace_file import TraceError
 
 REPLICA = {"gpu": "A100-80", "model": "Llama-3-8B"}
@@ -49,7 +48,7 @@ def write(folder: Path, text: str, name: str = "mine.toml") -> Path:
     return path
 
 
-def play(scenario: AnyScenario) -> dict[str, float]:
+def play(scenario: Scenario) -> dict[str, float]:
     """Run one episode with random feasible actions."""
     env = gym.make("gpuyard/Routing-v0", scenario=scenario)  # the class is that of all worlds
     rng = np.random.default_rng(0)
@@ -368,8 +367,7 @@ def test_rate_scale_speeds_up_arrivals(tmp_path: Path) -> None:
 def test_every_scenario_of_the_package_runs(name: str) -> None:
     scenario = load(name)
     assert scenario.name == name and scenario.description
-    placement = isinstance(scenario, PlacementScenario)
-    count = scenario.jobs.num_jobs if placement else scenario.workload.num_requests
+    count = scenario.workload.num_requests if scenario.workload else scenario.jobs.num_jobs
     assert play(scenario)["finished"] == count
 
 
@@ -416,7 +414,16 @@ def test_defaults_are_those_of_the_documentation() -> None:
     assert (scenario.router.signal_interval_s, scenario.router.hold_s) == (0.0, 0.0)
     assert (scenario.slo.ttft_s, scenario.slo.tpot_s) == (0.5, 0.05)
     assert (scenario.estimates.output, scenario.estimates.sigma) == ("noisy", 0.5)
-    assert scenario.reward == (1.0, 0.0, 0.0, 0.0, 0.0, 0.0)
+    assert scenario.reward == {
+        "route": {
+            "waiting": 1.0,
+            "in_system": 0.0,
+            "slo": 0.0,
+            "tokens": 0.0,
+            "preemptions": 0.0,
+            "invalid": 0.0,
+        }
+    }
     assert load(scenario) is scenario
 
 
@@ -429,13 +436,13 @@ def test_estimates() -> None:
     """Oracle: the truth; mean: the same for all; noisy: log-normal around the truth."""
     truth = np.array([10, 1000] * 5000, np.int32)
     rng = np.random.default_rng(0)
-    oracle = from_dict(world(estimates={"output": "oracle"})).estimate(rng, truth)
+    oracle = from_dict(world(estimates={"output": "oracle"})).estimate_tokens(rng, truth)
     assert np.array_equal(oracle, truth)
     scenario = from_dict(world(estimates={"output": "mean"}))
-    mean = scenario.estimate(rng, truth)
+    mean = scenario.estimate_tokens(rng, truth)
     assert (mean == round(scenario.workload.mean_lengths()[1])).all()
-    noisy = from_dict(world(estimates={"sigma": 0.25})).estimate(rng, truth)
+    noisy = from_dict(world(estimates={"sigma": 0.25})).estimate_tokens(rng, truth)
     assert np.log(noisy[1::2] / 1000).std() == pytest.approx(0.25, rel=0.05)
     assert np.log(noisy[1::2] / 1000).mean() == pytest.approx(0.0, abs=0.01)
-    wild = from_dict(world(estimates={"sigma": 5.0})).estimate(rng, truth)
+    wild = from_dict(world(estimates={"sigma": 5.0})).estimate_tokens(rng, truth)
     assert wild.min() == 1 and wild.max() <= 2**24

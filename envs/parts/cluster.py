@@ -1,4 +1,4 @@
-"""From a placement scenario to the records and tables that the engine reads."""
+"""From a scenario with a cluster to the records and tables that the engine reads."""
 
 from __future__ import annotations
 
@@ -19,24 +19,25 @@ from ..hardware.cluster import Cluster, Pool
 from ..perf.training import gang_profile
 from ..perf.training.gang_phases import seconds
 from ..perf.training.gang_profile import GangProfile
-from ..reward import PLACEMENT_TERMS
-from ..scenario import PlacementScenario
+from ..scenario import Scenario
 
 IDLE_POWER = 0.15
 """Share of its TDP that an idle GPU draws (assumption; datasheets give none)."""
 
 
-def build_static(scenario: PlacementScenario, profiles: list[GangProfile]) -> GangStatic:
+def build_static(scenario: Scenario, profiles: list[GangProfile]) -> GangStatic:
     """Turn a scenario into the records and tables that the engine reads."""
-    cluster, fabric = scenario.cluster, scenario.cluster.fabric
+    cluster, jobs = scenario.cluster, scenario.jobs
+    assert cluster is not None and jobs is not None
+    fabric = cluster.fabric
     gpu_switch = np.ascontiguousarray(fabric.gpu_switch, np.int32)
     return GangStatic(
-        gang_rules=_gang_rules(scenario),
+        gang_rules=_gang_rules(scenario, cluster),
         fault_rules=_fault_rules(scenario),
-        fabric=_fabric(scenario),
+        fabric=_fabric(scenario, cluster),
         node_specs=_node_specs(cluster),
         **vars(_traffic(cluster, profiles)),
-        quotas=np.array(scenario.jobs.quotas, np.int32),
+        quotas=np.array(jobs.quotas, np.int32),
         leaf_pods=np.ascontiguousarray(cluster.leaf_pod, np.int32),
         leaf_pools=cluster.node_pool[_begin(cluster.node_leaf)[:-1]].astype(np.int32),
         leaf_begin=_begin(cluster.node_leaf),
@@ -53,27 +54,24 @@ def _begin(owner: NDArray[np.int32]) -> NDArray[np.int32]:
     return np.searchsorted(owner, np.arange(int(owner.max()) + 2)).astype(np.int32)
 
 
-def _gang_rules(scenario: PlacementScenario) -> NDArray[np.void]:
+def _gang_rules(scenario: Scenario, cluster: Cluster) -> NDArray[np.void]:
     rules = scenario.scheduler
     return records_of(
         GANG_RULES,
         window=rules.window,
-        plans=len(PLAN_NAMES) - (not scenario.cluster.fabric.optical),
-        pools=len(scenario.cluster.pools),
+        plans=len(PLAN_NAMES) - (not cluster.fabric.optical),
+        pools=len(cluster.pools),
         running_rows=rules.running_rows if rules.preemption else 0,
         aggregate=scenario.observation.aggregate,
         preemption=rules.preemption,
         planner=0,
         preempt_s=rules.preempt_s,
         checkpoint_s=rules.checkpoint_s,
-        **{
-            f"w_{term}": weight
-            for term, weight in zip(PLACEMENT_TERMS, scenario.reward, strict=True)
-        },
+        **{f"w_{term}": weight for term, weight in scenario.reward["place"].items()},
     )
 
 
-def _fault_rules(scenario: PlacementScenario) -> NDArray[np.void]:
+def _fault_rules(scenario: Scenario) -> NDArray[np.void]:
     faults = scenario.faults
     return records_of(
         FAULT_RULES,
@@ -84,8 +82,8 @@ def _fault_rules(scenario: PlacementScenario) -> NDArray[np.void]:
     )
 
 
-def _fabric(scenario: PlacementScenario) -> NDArray[np.void]:
-    cluster, fabric = scenario.cluster, scenario.cluster.fabric
+def _fabric(scenario: Scenario, cluster: Cluster) -> NDArray[np.void]:
+    fabric = cluster.fabric
     return records_of(
         FABRIC,
         nodes=cluster.num_nodes,
@@ -134,12 +132,14 @@ def reference_pool(cluster: Cluster) -> int:
     return int(np.argmax([pool.gpu.fp16_flops for pool in cluster.pools]))
 
 
-def job_profiles(scenario: PlacementScenario) -> list[GangProfile]:
+def job_profiles(scenario: Scenario) -> list[GangProfile]:
     """Return a profile for every (profile, GPUs) of the scenario's jobs, in their order."""
-    pool = scenario.cluster.pools[reference_pool(scenario.cluster)]
+    cluster, jobs = scenario.cluster, scenario.jobs
+    assert cluster is not None and jobs is not None
+    pool = cluster.pools[reference_pool(cluster)]
     return [
-        gang_profile.profile(name, gpus, *_site(pool), pool.gpu.name)
-        for name, gpus in scenario.jobs.sizes
+        gang_profile.profile(jobs.models.get(name, name), gpus, *_site(pool), pool.gpu)
+        for name, gpus in jobs.sizes
     ]
 
 
@@ -187,5 +187,5 @@ def _traffic(cluster: Cluster, profiles: list[GangProfile]) -> _Traffic:
         for phase in profile.phases:
             fill_in(phases[at : at + 1], **vars(phase))
             at += 1
-        speeds[row] = [gang_profile.speed(profile, other.gpu.name) for other in cluster.pools]
+        speeds[row] = [gang_profile.speed(profile, other.gpu) for other in cluster.pools]
     return _Traffic(kinds, patterns, phases, speeds)

@@ -12,7 +12,7 @@ from ..engine.gangs import arrays
 from ..engine.gangs.arrays import GangStatic, new_jobs
 from ..engine.gangs.records import PENDING, RUNNING
 from ..rendering import cluster as rendering
-from ..scenario import PlacementScenario
+from ..scenario import Scenario
 from ..workload.jobs.stream import JobStream
 from .cluster import build_static, job_profiles
 from .part import Part, Sizes, Table
@@ -30,8 +30,9 @@ COLUMNS = (
 class Gangs:
     """Gangs, devices and network of ``num_envs`` worlds."""
 
-    def __init__(self, scenario: PlacementScenario, num_envs: int) -> None:
-        self.scenario = scenario
+    def __init__(self, scenario: Scenario, num_envs: int) -> None:
+        assert scenario.cluster is not None and scenario.jobs is not None
+        self.scenario, self.cluster, self.jobs = scenario, scenario.cluster, scenario.jobs
         self.static = build_static(scenario, job_profiles(scenario))
         self.part = Part(
             kind="place",
@@ -42,15 +43,15 @@ class Gangs:
                 devices=self.static.num_seen,
                 links=self.static.num_seen_links,
             ),
-            state=arrays.allocate(self.static, num_envs, scenario.jobs.num_jobs),
+            state=arrays.allocate(self.static, num_envs, self.jobs.num_jobs),
             shared=dict(vars(self.static)),
         )
-        self._row = {size: row for row, size in enumerate(scenario.jobs.sizes)}
+        self._row = {size: row for row, size in enumerate(self.jobs.sizes)}
         self._once = np.array([name.startswith(ONE_ITERATION) for name, _ in self._row])
 
     def load(self, e: int, rng: np.random.Generator) -> None:
         """Draw the jobs of the next episode of environment ``e``."""
-        stream = self.scenario.jobs.sample(rng)
+        stream = self.jobs.sample(rng)
         jobs = new_jobs(len(stream))
         jobs["kind"] = self._rows(stream)
         once = self._once[jobs["kind"]]
@@ -58,8 +59,8 @@ class Gangs:
         jobs["iterations"] = np.where(once, 1.0, stream.duration_s / nominal_s)
         jobs["scale"] = np.where(once, stream.duration_s / nominal_s, 1.0)
         jobs["comm_scale"] = stream.comm_scale * jobs["scale"]
-        jobs["required"], jobs["preferred"] = self.scenario.jobs.levels(stream.gpus)
-        jobs["estimate_s"] = self.scenario.estimate(rng, stream)
+        jobs["required"], jobs["preferred"] = self.jobs.levels(stream.gpus)
+        jobs["estimate_s"] = self.scenario.estimate_durations(rng, stream)
         for name in ("arrival_s", "gpus", "priority", "tenant", "pool", "profile"):
             jobs[name] = getattr(stream, name)
         arrays.load(self.part.state, self.static, e, jobs, rng)
@@ -73,7 +74,7 @@ class Gangs:
 
     def _rows(self, stream: JobStream) -> NDArray[np.int64]:
         """Return the kind of every job, int64 (J,)."""
-        names = self.scenario.jobs.profiles
+        names = self.jobs.profiles
         pairs = stream.profile.astype(np.int64) << 32 | stream.gpus
         distinct, inverse = np.unique(pairs, return_inverse=True)
         found = [self._row[names[pair >> 32], pair & 0xFFFFFFFF] for pair in distinct.tolist()]
@@ -109,7 +110,7 @@ class Gangs:
         running = running[np.argsort(jobs["start_s"][running], kind="stable")]
         return ClusterView(
             now_s=now_s,
-            cluster=self.scenario.cluster,
+            cluster=self.cluster,
             gpu_job=state["gpu_owner"][e].copy(),
             uplink_job=state["uplink_owner"][e].copy(),
             uplink_flows=state["uplink_users"][e].copy(),

@@ -16,7 +16,6 @@ from ..perf import capability, tabulate
 from ..perf.serving.cost_table import COST
 from ..perf.serving.deployment import Deployment
 from ..rendering import replicas as rendering
-from ..reward import TERMS
 from ..scenario import Scenario
 from .part import Part, Sizes, Table
 
@@ -31,13 +30,14 @@ class Serving:
     """Requests and replicas of ``num_envs`` worlds."""
 
     def __init__(self, scenario: Scenario, num_envs: int) -> None:
-        self.scenario = scenario
+        assert scenario.workload is not None
+        self.scenario, self.workload = scenario, scenario.workload
         self.static = build_static(scenario)
-        num_ids, num_nodes = scenario.workload.room
+        num_ids, num_nodes = self.workload.room
         self.part = serving_part(
             self.static,
             num_envs,
-            scenario.workload.num_requests,
+            self.workload.num_requests,
             num_ids,
             num_nodes,
             scenario.observation.queue_rows,
@@ -46,17 +46,17 @@ class Serving:
 
     def load(self, e: int, rng: np.random.Generator) -> None:
         """Draw the requests of the next episode of environment ``e``."""
-        stream = self.scenario.workload.sample(rng)
-        estimate = self.scenario.estimate(rng, stream.output_tokens)
+        stream = self.workload.sample(rng)
+        estimate = self.scenario.estimate_tokens(rng, stream.output_tokens)
         arrays.load(self.part.state, self.static, e, stream, estimate)
 
     def is_warm(self) -> bool:
         """Tell whether what draws requests is compiled."""
-        return all(is_warm(function) for function in self.scenario.workload.compiled)
+        return all(is_warm(function) for function in self.workload.compiled)
 
     def warm_up(self) -> None:
         """Draw a few requests, which compiles what draws them or loads it."""
-        self.scenario.workload.rehearse()
+        self.workload.rehearse()
 
     def results(self, e: int) -> dict[str, Table]:
         """Return the table of requests of environment ``e``'s episode; times NaN if not reached.
@@ -138,12 +138,13 @@ def _rules(scenario: Scenario) -> NDArray[np.void]:
         signal_interval_s=router.signal_interval_s,
         hold_s=router.hold_s,
         hold_limit_s=router.hold_limit_s,
-        **{f"w_{term}": weight for term, weight in zip(TERMS, scenario.reward, strict=True)},
+        **{f"w_{term}": weight for term, weight in scenario.reward["route"].items()},
     )
 
 
 def _specs(scenario: Scenario, kinds: list[Deployment]) -> NDArray[np.void]:
     """Return one REPLICA_SPEC record per replica."""
+    assert scenario.workload is not None
     prompt, output = scenario.workload.mean_lengths()
     fastest = max(replica.capacity for replica in scenario.replicas)
     unit = scenario.workload.prefix_block_tokens

@@ -9,7 +9,14 @@ from typing import Any
 from ..hardware import catalogue
 from ..hardware.catalogue import GPU, Model
 from ..perf import Deployment, kv_blocks
-from .checks import ScenarioError, check_type, check_types, checked_table, refuse_unknown
+from .checks import (
+    ScenarioError,
+    check_type,
+    check_values,
+    check_whole,
+    checked_table,
+    refuse_unknown,
+)
 
 MOST_SEQS = 2**15 - 1  # the engine counts the holders of a cached prefix in 16 bits
 
@@ -72,11 +79,9 @@ def _alike(
         if key not in row:
             raise ScenarioError(f"{where}.{key} is missing; give a name of the catalogue")
         check_type(f"{where}.{key}", row[key], example)
-    check_types(Deployment, row, where)
+    check_values(Deployment, row, where)
     for key in ("count", "kv_blocks"):
-        value = row.get(key, 1)
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise ScenarioError(f"{where}.{key} = {value!r} must be a whole number >= 1")
+        check_whole(f"{where}.{key}", row.get(key, 1), 1)
     settings = {key: row[key] for key in row if key in limits}
     try:
         settings["gpu"] = gpus.get(row["gpu"]) or catalogue.gpu(row["gpu"])

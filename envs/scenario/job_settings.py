@@ -1,4 +1,25 @@
-"""The ``[jobs]`` table of a scenario, with its types and ranges checked."""
+"""The ``[jobs]`` table of a scenario, with its types and ranges checked.
+
+| Field (default)           | Meaning |
+|---|---|
+| `preset` (mixed)          | a generator of :mod:`gpuyard.envs.workload.jobs.presets`; or `trace` |
+| `trace`                   | a job list (path, relative to the file) |
+| `format` (auto)           | of the job list |
+| `durations`               | a second file, of philly-gavel's format |
+| `num_jobs` (512)          | jobs per episode; 0: the whole job list |
+| `rate_per_h`              | jobs per hour; the preset's or the list's own if nothing is given |
+| `interarrival_s`          | instead: mean seconds between jobs |
+| `load`                    | instead: GPUs x run time offered per second and GPU of the cluster |
+| `rate_scale` (1)          | factor on the rate |
+| `max_gpus`                | larger jobs are cut down to it |
+| `max_duration_s`          | longer jobs are cut down to it |
+| `required` (zone)         | widest topology level allowed to every gang |
+| `preferred` (leaf)        | level wished for; a gang too large for it prefers the next that holds it |
+| `high_priority_share`     | share of a generator's jobs with priority 1, the others have 0 |
+| `[jobs.profiles]`         | what jobs train: `name = share`, instead of the generator's or list's own; a name of :mod:`gpuyard.envs.perf.training.gang_profile` or of `[models]` |
+| `[jobs.arrivals]`         | fields of :class:`gpuyard.envs.workload.jobs.arrivals.Arrivals` to change, for a generator |
+| `[[jobs.tenants]]`        | `name`, `quota` (GPUs at a time; 0: no limit), `share` of a generator's jobs |
+"""  # noqa: E501
 
 from __future__ import annotations
 
@@ -9,41 +30,40 @@ from typing import Any
 from ..hardware.cluster import LEVELS
 from ..workload.jobs.arrivals import Arrivals
 from ..workload.jobs.generator import Kind
-from .checks import ScenarioError, check_type, checked_table, refuse_unknown
+from .checks import (
+    ScenarioError,
+    check_type,
+    check_values,
+    checked_table,
+    known_fields,
+    refuse_unknown,
+)
 from .tenants import Tenant, read_tenants
 
 
 @dataclass(frozen=True)
 class Settings:
-    """The fields of ``[jobs]``; see :mod:`.source` for their meaning. None: not given."""
+    """The fields of ``[jobs]``. None: not given."""
 
     preset: str = "mixed"
-    trace: str | None = None
+    trace: str | None = field(default=None, metadata={"example": "jobs.csv"})
     format: str = "auto"
-    durations: str | None = None
-    num_jobs: int = 512
-    rate_per_h: float | None = None
-    interarrival_s: float | None = None
-    load: float | None = None
-    rate_scale: float = 1.0
-    max_gpus: int | None = None
-    max_duration_s: float | None = None
-    required: str = "zone"
-    preferred: str = "leaf"
-    high_priority_share: float | None = None
+    durations: str | None = field(default=None, metadata={"example": "times.csv"})
+    num_jobs: int = field(default=512, metadata={"example": None, "whole": 0})
+    rate_per_h: float | None = field(default=None, metadata={"example": 10.0, "above": 0})
+    interarrival_s: float | None = field(default=None, metadata={"example": 240.0, "above": 0})
+    load: float | None = field(default=None, metadata={"example": 0.8, "above": 0})
+    rate_scale: float = field(default=1.0, metadata={"above": 0})
+    max_gpus: int | None = field(default=None, metadata={"whole": 1})
+    max_duration_s: float | None = field(default=None, metadata={"example": 86_400.0, "above": 0})
+    required: str = field(default="zone", metadata={"example": None, "choices": LEVELS})
+    preferred: str = field(default="leaf", metadata={"example": None, "choices": LEVELS})
+    high_priority_share: float | None = field(
+        default=None, metadata={"example": 0.1, "within": (0, 1)}
+    )
     profiles: tuple[Kind, ...] = ()
     arrivals: dict[str, Any] = field(default_factory=dict)
     tenants: tuple[Tenant, ...] = ()
-
-
-_ABOVE_ZERO = {  # with an example
-    "rate_per_h": 10.0,
-    "interarrival_s": 240.0,
-    "load": 0.8,
-    "rate_scale": 1.0,
-    "max_duration_s": 86_400.0,
-}
-_TEXTS = {"preset": "mixed", "trace": "jobs.csv", "format": "auto", "durations": "times.csv"}
 
 
 def read_settings(table: dict[str, Any]) -> Settings:
@@ -53,22 +73,9 @@ def read_settings(table: dict[str, Any]) -> Settings:
         ScenarioError: naming the field, its value and the remedy.
     """
     table = dict(checked_table(table, "jobs"))
-    refuse_unknown(table, {item.name for item in fields(Settings)}, "jobs")
-    for key in table.keys() & _TEXTS.keys():
-        check_type(f"jobs.{key}", table[key], _TEXTS[key])
-    for key in table.keys() & _ABOVE_ZERO.keys():
-        check_type(f"jobs.{key}", table[key], _ABOVE_ZERO[key])
-        if not (math.isfinite(table[key]) and table[key] > 0):
-            raise ScenarioError(f"jobs.{key} = {table[key]!r} must be a finite number above 0")
-    _check_whole(table, "num_jobs", 0)
-    _check_whole(table, "max_gpus", 1)
+    refuse_unknown(table, known_fields(Settings), "jobs")
+    check_values(Settings, table, "jobs")
     _check_exclusive(table)
-    _check_levels(table)
-    if "high_priority_share" in table:
-        check_type("jobs.high_priority_share", table["high_priority_share"], 0.1)
-        if not 0 <= table["high_priority_share"] <= 1:
-            value = table["high_priority_share"]
-            raise ScenarioError(f"jobs.high_priority_share = {value!r} must lie in [0, 1]")
     return Settings(
         **table
         | {
@@ -77,12 +84,6 @@ def read_settings(table: dict[str, Any]) -> Settings:
             "tenants": read_tenants(table.get("tenants", [])),
         }
     )
-
-
-def _check_whole(table: dict[str, Any], key: str, least: int) -> None:
-    value = table.get(key, least)
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise ScenarioError(f"jobs.{key} = {value!r} must be a whole number >= {least}")
 
 
 def _check_exclusive(table: dict[str, Any]) -> None:
@@ -98,12 +99,6 @@ def _check_exclusive(table: dict[str, Any]) -> None:
     for key in ("preset", "arrivals", "high_priority_share"):
         if key in table:
             raise ScenarioError(f"jobs.{key} belongs to a generator; remove it or jobs.trace")
-
-
-def _check_levels(table: dict[str, Any]) -> None:
-    for key in ("required", "preferred"):
-        if key in table and table[key] not in LEVELS:
-            raise ScenarioError(f"jobs.{key} = {table[key]!r} must be one of {', '.join(LEVELS)}")
 
 
 def _profiles(table: Any) -> tuple[Kind, ...]:

@@ -1,25 +1,13 @@
-"""Where the jobs of a scenario come from: a generator, or windows of a job list.
-
-| field of ``[jobs]`` (default) | meaning |
-|---|---|
-| `preset` ("mixed") or `trace` | a generator of :mod:`.presets`, or a job list with `format` (auto), for philly-gavel also `durations` (a second file) |
-| `num_jobs` (512) | jobs per episode; 0: the whole job list |
-| `rate_per_h`, `interarrival_s` or `load` | of these at most one; `load` is GPUs x run time offered per second and GPU of the cluster |
-| `rate_scale` (1) | factor on the rate |
-| `max_gpus`, `max_duration_s` | cut larger and longer jobs down to these |
-| `required` ("zone"), `preferred` ("leaf") | topology levels of every gang; one too large for the preferred level prefers the next that holds it |
-| `high_priority_share` | share of a generator's jobs with priority 1, the others have 0 |
-| `[jobs.profiles]` | what jobs train: `name = share`, instead of the generator's or list's own |
-| `[jobs.arrivals]` | fields of :class:`.arrivals.Arrivals` to change, for a generator |
-| `[[jobs.tenants]]` | `name`, `quota` (GPUs at a time; 0: no limit), `share` of a generator's jobs |
-"""  # noqa: E501
+"""From the ``[jobs]`` table to where jobs come from: a generator, or windows of a job list."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from ..hardware.catalogue import Model
 from ..hardware.cluster import LEVELS, Cluster
 from ..workload.jobs import readers, replay
 from ..workload.jobs.generator import JobGenerator
@@ -32,8 +20,16 @@ from .limits import check_gangs, level_gpus
 from .tenants import quotas
 
 
-def read_jobs(table: dict[str, Any], folder: Path, cluster: Cluster) -> JobWorkload:
-    """Build the jobs of a ``[jobs]`` table; relative trace paths start at ``folder``.
+def read_jobs(
+    table: dict[str, Any], folder: Path, cluster: Cluster, models: Mapping[str, Model] | None = None
+) -> JobWorkload:
+    """Build the jobs of a ``[jobs]`` table.
+
+    Args:
+        table: the table.
+        folder: where a relative trace path starts.
+        cluster: where the jobs run.
+        models: the scenario's own by name, which jobs may train; they go before the catalogue's.
 
     Raises:
         ScenarioError: naming the field, value and remedy.
@@ -52,9 +48,9 @@ def read_jobs(table: dict[str, Any], folder: Path, cluster: Cluster) -> JobWorkl
         count = min(settings.num_jobs, len(source)) or len(source)
         gangs = replay.gangs(source)
     required, preferred = LEVELS.index(settings.required), LEVELS.index(settings.preferred)
-    check_gangs(gangs, required, cluster)
+    check_gangs(gangs, required, cluster, models or {})
     most = tuple(int(most) for most in level_gpus(cluster).max(axis=0))
-    workload = JobWorkload(source, count, (), required, preferred, most)
+    workload = JobWorkload(source, count, (), required, preferred, most, models or {})
     allowed = quotas(settings.tenants, workload.tenants, cluster.num_gpus)
     workload = replace(workload, quotas=allowed)
     _check_quotas(workload)

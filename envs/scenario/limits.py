@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..hardware.catalogue import Model
 from ..hardware.cluster import LEVELS, Cluster
 from ..perf.training import gang_profile
 from .checks import ScenarioError
@@ -26,20 +27,26 @@ def level_gpus(cluster: Cluster) -> NDArray[np.int64]:
     return most
 
 
-def check_gangs(gangs: Iterable[tuple[str, int, int]], required: int, cluster: Cluster) -> None:
+def check_gangs(
+    gangs: Iterable[tuple[str, int, int]],
+    required: int,
+    cluster: Cluster,
+    models: Mapping[str, Model],
+) -> None:
     """Refuse gangs that can never start.
 
     Args:
         gangs: profile, GPUs and only pool (-1: any) of every kind of job that occurs.
         required: widest level allowed.
         cluster: where they are to run. Run times refer to its pool of the highest 16-bit peak.
+        models: the scenario's own by name.
 
     Raises:
         ScenarioError: naming the profile, the size, the limit and the remedy.
     """
     most = level_gpus(cluster)[:, required]
     best = max(cluster.pools, key=lambda pool: pool.gpu.fp16_flops)
-    site = (best.gpus_per_node, best.nic_bytes_per_s, best.scale_up_bytes_per_s, best.gpu.name)
+    site = (best.gpus_per_node, best.nic_bytes_per_s, best.scale_up_bytes_per_s, best.gpu)
     largest = sorted(set(gangs), key=lambda gang: -gang[1])
     for name, gpus, only in largest:
         if only >= len(cluster.pools):
@@ -50,12 +57,12 @@ def check_gangs(gangs: Iterable[tuple[str, int, int]], required: int, cluster: C
         allowed = list(range(len(cluster.pools)) if only < 0 else [only])
         _check_room(f"a gang of {gpus} GPUs", gpus, max(most[allowed]), "", required, cluster)
         try:
-            job = gang_profile.profile(name, gpus, *site)
+            job = gang_profile.profile(models.get(name, name), gpus, *site)
         except ValueError as error:
             raise ScenarioError(
                 f"jobs: {error}; or choose what jobs train in [jobs.profiles]"
             ) from error
-        room = [most[k] for k in allowed if gang_profile.speed(job, cluster.pools[k].gpu.name) > 0]
+        room = [most[k] for k in allowed if gang_profile.speed(job, cluster.pools[k].gpu) > 0]
         what = f"{name} on {gpus} GPUs"
         _check_room(what, gpus, max(room, default=0), " with memory for it", required, cluster)
 

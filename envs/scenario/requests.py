@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from ..workload.requests import presets, readers
 from ..workload.requests.prefix import shared_only
 from ..workload.requests.source import Workload
 from ..workload.requests.transform import scale_rate
-from .checks import ScenarioError, check_type, refuse_unknown
+from .checks import ScenarioError, check_above, check_type, check_whole, refuse_unknown
 
 OWN_IDS = 1_000_000  # prefix ids up to which a replay keeps those that requests do not share
 
@@ -25,12 +24,10 @@ def read_workload(table: dict[str, Any], folder: Path) -> Workload:
     """
     table = dict(table)
     count = table.pop("num_requests", 512)
-    if not isinstance(count, int) or isinstance(count, bool) or count < 0:
-        raise ScenarioError(f"workload.num_requests = {count!r} must be a whole number >= 0")
+    check_whole("workload.num_requests", count, 0)
     scale = table.pop("rate_scale", 1.0)
     check_type("workload.rate_scale", scale, 1.0)
-    if not (math.isfinite(scale) and scale > 0):
-        raise ScenarioError(f"workload.rate_scale = {scale!r} must be a finite number above 0")
+    check_above("workload.rate_scale", scale, 0)
     if "trace" in table:
         return _replay(table, folder, count, scale)
     preset = table.pop("preset", "chat")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from .checks import ScenarioError, check_types, checked_table, refuse_unknown
+from .checks import ScenarioError, check_values, checked_table, refuse_unknown
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ def read_tenants(rows: Any) -> tuple[Tenant, ...]:
     for i, row in enumerate(rows):
         where = f"jobs.tenants[{i}]"
         refuse_unknown(checked_table(row, where), {"name", "quota", "share"}, where)
-        check_types(Tenant, row, where)
+        check_values(Tenant, row, where)
         tenant = Tenant(**row)
         if not tenant.name or tenant.name in {other.name for other in found}:
             raise ScenarioError(f"{where}.name = {tenant.name!r} must be a name of its own")

@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterator
 from functools import cache
 
-from ...hardware.catalogue import GPU, Model, gpu, model
+from ...hardware.catalogue import GPU, Model
 from .training_job import Layout, TrainingJob
 
 SEQ_LEN = 4096
@@ -25,8 +25,8 @@ STAGE_BATCHES, LEAST_BATCHES = 8, 16
 
 
 @cache
-def default_job(name: str, gpus: int, node_gpus: int, device: str) -> TrainingJob:
-    """Return how ``gpus`` GPUs would train the model: the first layout that fits in memory.
+def default_job(shape: Model, gpus: int, node_gpus: int, kind: GPU) -> TrainingJob:
+    """Return how ``gpus`` GPUs would train a model: the first layout that fits in memory.
 
     Tensor parallelism grows first (1, 2, 4 ... as heads, node and GPUs divide), up to a node, then
     the number of stages; the rest is data parallelism. Models with experts spread these over the
@@ -37,7 +37,6 @@ def default_job(name: str, gpus: int, node_gpus: int, device: str) -> TrainingJo
     Raises:
         ValueError: if even that does not fit.
     """
-    shape, kind = model(name), gpu(device)
     best = math.inf
     for recompute in ("none", "full"):
         for layout in _layouts(shape, gpus, node_gpus):
@@ -47,9 +46,9 @@ def default_job(name: str, gpus: int, node_gpus: int, device: str) -> TrainingJo
                 return job
             best = min(best, needed)
     raise ValueError(
-        f"{name} on {gpus} x {device}: at least {best / 2**30:.0f} GiB a GPU, of which it has "
-        f"{kind.memory_bytes / 2**30:.0f}; give more GPUs (a multiple of {node_gpus}) or take a "
-        "smaller model"
+        f"{shape.name} on {gpus} x {kind.name}: at least {best / 2**30:.0f} GiB a GPU, of which it "
+        f"has {kind.memory_bytes / 2**30:.0f}; give more GPUs (a multiple of {node_gpus}) or take "
+        "a smaller model"
     )
 
 

@@ -3,7 +3,7 @@
 =================================  ===============================================================
 name                               job
 =================================  ===============================================================
-a model of the catalogue           language model with the layout of :mod:`.gang_layout`
+a model, of the catalogue or own    language model with the layout of :mod:`.gang_layout`
 a model of ``profiles.csv``        CNN or BERT, data parallel, ring all-reduce
 ``vclos/MODEL-bBATCH/PATTERN``     share of :mod:`.vclos`; halving_doubling, ring or pairwise
 ``vclos/Pangu/PATTERN``            the same, large model
@@ -17,7 +17,7 @@ import math
 from dataclasses import dataclass, replace
 from functools import cache
 
-from ...hardware.catalogue import gpu, model, model_names
+from ...hardware.catalogue import GPU, Model, model, model_names
 from ...hardware.cells import did_you_mean
 from ..network import internode, nccl
 from ..network.internode import Network
@@ -67,14 +67,15 @@ class GangProfile:
     sum over phases of bytes / rate, the rate being that of its slowest flow.
 
     Attributes:
-        name: of model and pattern.
+        name: what it trains, as it was asked for.
         gpus: GPUs of the gang.
         compute_s: per iteration on ``gpu`` (everything but exposed communication).
         hidden_s: its last part, beside which communication runs.
         phases: communication; empty on one GPU.
-        gpu: name of the reference GPU.
+        gpu: the reference GPU.
         memory_bytes: device memory taken on each GPU.
         load: share of peak FLOP/s in use while it computes.
+        model: the language model that it trains, if it does.
     """
 
     name: str
@@ -82,9 +83,10 @@ class GangProfile:
     compute_s: float
     hidden_s: float
     phases: tuple[Phase, ...]
-    gpu: str
+    gpu: GPU
     memory_bytes: float
     load: float
+    model: Model | None = None
 
 
 @dataclass(frozen=True)
@@ -112,35 +114,38 @@ class _Site:
 
 @cache
 def profile(
-    name: str,
+    job: str | Model,
     gpus: int,
     node_gpus: int,
     nic_bytes_per_s: float,
     scale_up_bytes_per_s: float,
-    gpu: str,
+    gpu: GPU,
 ) -> GangProfile:
     """Return the profile of a job on full nodes of one kind.
 
     Args:
-        name: what it trains, see above.
+        job: what it trains: a name, see above, or a model that no catalogue has.
         gpus: at least 1.
         node_gpus: GPUs of a node.
         nic_bytes_per_s: what one GPU gets of its node's NICs when all send.
         scale_up_bytes_per_s: of one GPU inside its node.
-        gpu: name of the reference GPU.
+        gpu: the reference GPU.
 
     Raises:
         ValueError: naming the argument, its value and the remedy.
     """
+    name = job if isinstance(job, str) else job.name
     if gpus < 1:
         raise ValueError(f"profile {name!r}: gpus = {gpus}: give at least 1")
     site = _Site(gpus, node_gpus, nic_bytes_per_s, scale_up_bytes_per_s)
+    if isinstance(job, Model):
+        return _language_model(job, gpus, site, gpu)
     if name.startswith(VCLOS):
         return _study_job(name, gpus, site, gpu)
     if name in profiles.models():
         return _data_parallel(name, gpus, site, gpu)
-    if name in model_names():
-        return _language_model(name, gpus, site, gpu)
+    if name in model_names():  # errors call a model as the caller does, by a second name, too
+        return _language_model(replace(model(name), name=name), gpus, site, gpu)
     near = difflib.get_close_matches(name, names(), n=3, cutoff=0.5)
     raise ValueError(f"unknown job profile {name!r}: {did_you_mean(near, names())}")
 
@@ -160,34 +165,32 @@ def communication_s(
 
 
 @cache
-def speed(job: GangProfile, gpu_name: str) -> float:
+def speed(job: GangProfile, device: GPU) -> float:
     """Return how fast a job computes on another GPU type, 1 on its own; 0: does not fit in memory.
 
     A language model as one GPU trains it, CNN and BERT by their measured rates, jobs of the vClos
     study by the 16-bit peak.
     """
-    device, own = gpu(gpu_name), gpu(job.gpu)
-    if gpu_name != job.gpu and job.memory_bytes > USABLE * device.memory_bytes:
+    if device != job.gpu and job.memory_bytes > USABLE * device.memory_bytes:
         return 0.0
+    if job.model is not None:
+        return _alone_s(job.model, job.gpu) / _alone_s(job.model, device)
     if job.name.startswith(VCLOS):
-        return device.fp16_flops / own.fp16_flops
-    if job.name in profiles.models():
-        rates = [profiles.profile(job.name, g.name).samples_per_s for g in (device, own)]
-        return rates[0] / rates[1]
-    return _alone_s(job.name, job.gpu) / _alone_s(job.name, gpu_name)
+        return device.fp16_flops / job.gpu.fp16_flops
+    rates = [profiles.profile(job.name, gpu).samples_per_s for gpu in (device, job.gpu)]
+    return rates[0] / rates[1]
 
 
 @cache
-def _alone_s(name: str, device: str) -> float:
+def _alone_s(shape: Model, kind: GPU) -> float:
     """Return seconds of compute for one sequence on one GPU, memory not minded."""
-    kind = gpu(device)
     dtype = "bf16" if kind.bf16_flops else "fp16"
-    job = TrainingJob(kind, model(name), Layout(), 1, 1, SEQ_LEN, dtype=dtype)
+    job = TrainingJob(kind, shape, Layout(), 1, 1, SEQ_LEN, dtype=dtype)
     return training.iteration(job).compute_s
 
 
-def _language_model(name: str, gpus: int, site: _Site, device: str) -> GangProfile:
-    job = default_job(name, gpus, site.node_gpus, device)
+def _language_model(shape: Model, gpus: int, site: _Site, device: GPU) -> GangProfile:
+    job = default_job(shape, gpus, site.node_gpus, device)
     network = site.network
     parts = communications(job, network)
     times = training.iteration(job, network)
@@ -198,7 +201,7 @@ def _language_model(name: str, gpus: int, site: _Site, device: str) -> GangProfi
     flops = job.global_batch * sequence_flops(job.model, job.seq_len)
     return _assembled(
         GangProfile(
-            name=name,
+            name=shape.name,
             gpus=gpus,
             compute_s=times.total_s,
             hidden_s=stage * batches - times.network_s,
@@ -206,13 +209,14 @@ def _language_model(name: str, gpus: int, site: _Site, device: str) -> GangProfi
             gpu=device,
             memory_bytes=memory_bytes(job),
             load=flops / (times.total_s * gpus * job.gpu.peak_flops(job.dtype)),
+            model=shape,
         ),
         exposed,
         site,
     )
 
 
-def _data_parallel(name: str, gpus: int, site: _Site, device: str) -> GangProfile:
+def _data_parallel(name: str, gpus: int, site: _Site, device: GPU) -> GangProfile:
     job = profiles.profile(name, device)
     network = site.network
     total, reduce = profiles.step_s(job, gpus, network)
@@ -251,7 +255,7 @@ def _assembled(draft: GangProfile, exposed_s: float, site: _Site) -> GangProfile
     return replace(draft, compute_s=compute, hidden_s=min(compute, there - exposed + spare))
 
 
-def _study_job(name: str, gpus: int, site: _Site, device: str) -> GangProfile:
+def _study_job(name: str, gpus: int, site: _Site, device: GPU) -> GangProfile:
     """Return a job that computes ``1 - share`` of a second and communicates for the rest.
 
     Bytes are such that phases at full rate take the share. The hierarchical ring counts the network
@@ -276,7 +280,7 @@ def _study_job(name: str, gpus: int, site: _Site, device: str) -> GangProfile:
         hidden_s=0.0,
         phases=tuple(replace(phase, bytes=phase.bytes * share / unit_s) for phase in unit),
         gpu=device,
-        memory_bytes=VCLOS_MEMORY * gpu(device).memory_bytes,
+        memory_bytes=VCLOS_MEMORY * device.memory_bytes,
         load=VCLOS_LOAD,
     )
 

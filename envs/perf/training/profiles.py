@@ -53,8 +53,8 @@ class Profile:
     source: str
 
 
-def profile(model: str, device: str) -> Profile:
-    """Return the profile of ``model`` on the GPU called ``device``.
+def profile(model: str, device: GPU) -> Profile:
+    """Return the profile of ``model`` on ``device``.
 
     On a GPU that was not measured the rate is scaled by the 16-bit peak from the one with the
     nearest peak.
@@ -62,20 +62,18 @@ def profile(model: str, device: str) -> Profile:
     Raises:
         ValueError: if there is no such model.
     """
-    table, wanted = _profiles(), gpu(device)
+    table = _profiles()
     rows = [row for row in table if row.model == model]
     if not rows:
         raise ValueError(
             f"no profile of {model!r}: {did_you_mean([], sorted({r.model for r in table}))}"
         )
-    near = min(
-        rows, key=lambda r: (r.gpu.name != device, abs(r.gpu.fp16_flops - wanted.fp16_flops))
-    )
-    if near.gpu.name == device:
+    near = min(rows, key=lambda r: (r.gpu != device, abs(r.gpu.fp16_flops - device.fp16_flops)))
+    if near.gpu == device:
         return near
-    rate = near.samples_per_s * wanted.fp16_flops / near.gpu.fp16_flops
+    rate = near.samples_per_s * device.fp16_flops / near.gpu.fp16_flops
     source = f"{near.source}; scaled from {near.gpu.name}"
-    return replace(near, gpu=wanted, samples_per_s=rate, samples_per_s_8=math.nan, source=source)
+    return replace(near, gpu=device, samples_per_s=rate, samples_per_s_8=math.nan, source=source)
 
 
 def models() -> tuple[str, ...]:

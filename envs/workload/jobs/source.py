@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ...hardware.catalogue import Model
 from . import replay
 from .generator import JobGenerator
 from .stream import JobStream
@@ -23,6 +25,7 @@ class JobWorkload:
         required: widest level allowed, index into ``hardware.cluster.LEVELS``.
         preferred: level wished for.
         level_gpus: GPUs of the largest domain of each level.
+        models: the scenario's own by name; a profile of such a name trains it.
     """
 
     source: JobGenerator | JobStream
@@ -31,6 +34,7 @@ class JobWorkload:
     required: int
     preferred: int
     level_gpus: tuple[int, ...]
+    models: Mapping[str, Model] = field(default_factory=dict)
 
     @property
     def profiles(self) -> tuple[str, ...]:

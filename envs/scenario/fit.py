@@ -1,0 +1,56 @@
+"""Whether replicas and requests go together, and what each replica can do with them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from ..perf import capability
+from ..workload.requests.generator import Generator
+from ..workload.requests.source import Workload
+from .checks import ScenarioError
+from .deployments import Replica
+
+
+def fitted(replicas: tuple[Replica, ...], workload: Workload) -> tuple[Replica, ...]:
+    """Return the replicas with their capacities for this workload filled in.
+
+    Raises:
+        ScenarioError: prefix units that blocks do not divide, or requests that fit nowhere.
+    """
+    _check_blocks(replicas, workload)
+    _check_room(replicas, workload)
+    lengths = workload.mean_lengths()
+    capacities = {
+        deployment: capability(deployment).throughput(*lengths)
+        for deployment in {replica.deployment for replica in replicas}
+    }
+    return tuple(replace(replica, capacity=capacities[replica.deployment]) for replica in replicas)
+
+
+def _check_blocks(replicas: tuple[Replica, ...], workload: Workload) -> None:
+    unit = workload.prefix_block_tokens
+    for number, replica in enumerate(replicas):
+        block = replica.deployment.block_size
+        if unit and unit % block:
+            raise ScenarioError(
+                f"replicas[{number}].block_size = {block} must divide the workload's "
+                f"prefix blocks of {unit} tokens"
+            )
+
+
+def _check_room(replicas: tuple[Replica, ...], workload: Workload) -> None:
+    source = workload.source
+    if isinstance(source, Generator):
+        longest, remedy = source.max_tokens, "lower workload.max_tokens"
+    else:
+        tokens = source.prompt_tokens.astype(np.int64) + source.output_tokens
+        longest = int(tokens.max())
+        remedy = f"leave out request {int(tokens.argmax())} of the trace"
+    room = max(replica.kv_blocks * replica.deployment.block_size for replica in replicas)
+    if longest > room:
+        raise ScenarioError(
+            f"a request of {longest} prompt and output tokens never fits: the largest KV cache "
+            f"holds {room}; {remedy}, or give replicas more memory (tp, a larger GPU, fewer bits)"
+        )

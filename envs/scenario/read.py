@@ -1,0 +1,173 @@
+"""From a scenario file to a :class:`.schema.Scenario`, or to an error that says what to mend."""
+
+from __future__ import annotations
+
+import math
+import tomllib
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from .. import reward
+from ..hardware import catalogue
+from ..hardware.catalogue import GPU, Model
+from .checks import ScenarioError, check_type, checked_table, refuse_unknown, section
+from .cluster import read_cluster
+from .deployments import own_entries, read_replicas
+from .fit import fitted
+from .jobs import read_jobs
+from .requests import read_workload
+from .schema import (
+    SLO,
+    Estimates,
+    Faults,
+    NetworkRules,
+    ObservationSize,
+    Router,
+    Scenario,
+    SchedulerRules,
+)
+
+FOLDER = Path(__file__).parents[1] / "scenarios"
+
+
+class Table(NamedTuple):
+    """A table that a scenario file may have.
+
+    Attributes:
+        part: "common" to all scenarios, or the decision of the part that it belongs to.
+        kind: the dataclass of a table of plain values; None: it has a reader of its own.
+    """
+
+    part: str
+    kind: type | None = None
+
+
+TABLES = {
+    "description": Table("common"),
+    "gpus": Table("common"),
+    "models": Table("common"),
+    "replicas": Table("route"),
+    "workload": Table("route"),
+    "router": Table("route", Router),
+    "slo": Table("route", SLO),
+    "cluster": Table("place"),
+    "jobs": Table("place"),
+    "network": Table("place", NetworkRules),
+    "scheduler": Table("place", SchedulerRules),
+    "faults": Table("place", Faults),
+    "estimates": Table("common", Estimates),
+    "reward": Table("common"),
+    "observation": Table("common", ObservationSize),
+}
+"""Every table of a scenario file and what else stands at its top level."""
+
+
+def names() -> list[str]:
+    """Return the names of the scenarios that come with the package."""
+    return sorted(path.stem for path in FOLDER.glob("*.toml"))
+
+
+def load(scenario: str | Path | Scenario) -> Scenario:
+    """Return a scenario by name, from a TOML file, or as it is.
+
+    Raises:
+        ScenarioError: naming the file, field, value and remedy.
+    """
+    if isinstance(scenario, Scenario):
+        return scenario
+    if not isinstance(scenario, (str, Path)):
+        raise ScenarioError(f"scenario = {scenario!r} must be a name, a path or a Scenario")
+    path = Path(scenario)
+    if path.suffix != ".toml":
+        path = FOLDER / f"{scenario}.toml"
+        if not path.exists():
+            raise ScenarioError(
+                f"scenario {str(scenario)!r} is unknown; choose one of {', '.join(names())}, or "
+                "give the path of a .toml file"
+            )
+    try:
+        table = tomllib.loads(path.read_text("utf-8"))
+        return from_dict(table, name=path.stem, folder=path.parent)
+    except OSError as error:
+        problem = f"cannot be opened ({error.strerror}); check the path"
+        raise ScenarioError(f"scenario file {path} {problem}") from error
+    except UnicodeDecodeError as error:
+        raise ScenarioError(
+            f"{path}: is not UTF-8 text ({error.reason}); save it as such"
+        ) from error
+    except tomllib.TOMLDecodeError as error:
+        raise ScenarioError(f"{path}: is not valid TOML: {error}; correct that line") from error
+    except ValueError as error:
+        raise ScenarioError(f"{path}: {error}") from error
+
+
+def from_dict(table: dict[str, Any], name: str = "custom", folder: Path | None = None) -> Scenario:
+    """Build a scenario from the parsed tables of a scenario file.
+
+    Args:
+        table: the tables.
+        name: what to call it.
+        folder: where a relative trace path starts; the working directory by default.
+
+    Raises:
+        ScenarioError: naming the field, value and remedy.
+        TraceError: naming the trace or job list, line, field, value and remedy.
+    """
+    decisions = _decisions(table)
+    mine = {key: known for key, known in TABLES.items() if known.part in ("common", *decisions)}
+    refuse_unknown(table, mine, "scenario")
+    check_type("description", table.get("description", ""), "")
+    gpus = own_entries(catalogue.gpu_from, table.get("gpus", {}), "gpus")
+    models = own_entries(catalogue.model_from, table.get("models", {}), "models")
+    parts: dict[str, Any] = {"description": table.get("description", "")}
+    if "route" in decisions:
+        parts |= _serving(table, folder or Path.cwd(), gpus, models)
+    if "place" in decisions:
+        parts |= _placement(table, folder or Path.cwd(), gpus, models)
+    parts["reward"] = _weights(table, decisions)
+    for key, (_, kind) in mine.items():
+        if kind is not None:
+            parts[key] = section(kind, table.get(key, {}), key, decisions)
+    if "route" in decisions:  # last of all: it takes time
+        parts["replicas"] = fitted(parts["replicas"], parts["workload"])
+    return Scenario(name=name, **parts)
+
+
+def _decisions(table: dict[str, Any]) -> tuple[str, ...]:
+    """Return the decisions that a scenario's tables ask for; one with both kinds is yet to come."""
+    return ("place",) if "cluster" in table else ("route",)
+
+
+def _serving(
+    table: dict[str, Any], folder: Path, gpus: dict[str, GPU], models: dict[str, Model]
+) -> dict[str, Any]:
+    """Return replicas and the requests that they serve."""
+    return {
+        "replicas": read_replicas(table.get("replicas", []), gpus, models),
+        "workload": read_workload(checked_table(table.get("workload", {}), "workload"), folder),
+    }
+
+
+def _placement(
+    table: dict[str, Any], folder: Path, gpus: dict[str, GPU], models: dict[str, Model]
+) -> dict[str, Any]:
+    """Return a cluster and the jobs that run on it."""
+    cluster = read_cluster(checked_table(table["cluster"], "cluster"), gpus)
+    jobs = checked_table(table.get("jobs", {}), "jobs")
+    return {"cluster": cluster, "jobs": read_jobs(jobs, folder, cluster, models)}
+
+
+def _weights(
+    table: dict[str, Any], decisions: Collection[str]
+) -> Mapping[str, Mapping[str, float]]:
+    """Return the weight of every term by name, for each part."""
+    if "reward" not in table:
+        return {part: reward.weights(part) for part in decisions}
+    given = checked_table(table["reward"], "reward")
+    refuse_unknown(given, {term for part in decisions for term in reward.terms(part)}, "reward")
+    for term, weight in given.items():
+        check_type(f"reward.{term}", weight, 1.0)
+        if not math.isfinite(weight):
+            raise ScenarioError(f"reward.{term} = {weight!r} must be a finite number")
+    return {part: reward.weights(part, given) for part in decisions}
