@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from views import gangs, make_cluster, make_view
 
+from gpuyard import baselines
+from gpuyard.baselines.planner import Planner
 from gpuyard.envs.cluster_view import ClusterView, Plan
 
 
@@ -62,10 +64,25 @@ def check(view: ClusterView, plan: Plan) -> None:
         assert (view.gpu_job[gpus] == stopped).any(), f"{stopped} is stopped for nothing"
 
 
-def simulate(planner, jobs: list[Gang], cluster=None, preemption=False, ticks=(), **options):
+def planner(name: str, **options) -> Planner:
+    policy = baselines.make(f"gang/{name}", **options)
+    policy.reset(None, 1, 0)
+    return policy
+
+
+def counted(gpus: int):
+    """A cluster on which only the number of GPUs matters: one to a node."""
+    return make_cluster(nodes=gpus, gpus_per_node=1, nodes_per_leaf=gpus)
+
+
+def starts(jobs: list[Gang]) -> list[float]:
+    return [job.runs[0][0] for job in jobs]
+
+
+def simulate(policy, jobs: list[Gang], cluster=None, preemption=False, ticks=(), **options):
     """Run ``jobs`` to their ends; the planner is asked at every arrival, end and tick."""
     cluster = cluster or make_cluster(**options)
-    planner.reset(None, 1, 0)
+    policy.reset(None, 1, 0)
     now, moments, asked = 0.0, sorted({*(job.arrival_s for job in jobs), *ticks}), 0
     while any(job.left_s > 0 for job in jobs):
         ends = [now + job.left_s / job.speed for job in jobs if job.on]
@@ -86,7 +103,7 @@ def simulate(planner, jobs: list[Gang], cluster=None, preemption=False, ticks=()
             view = look(jobs, cluster, now, preemption, blocked)
             if not len(view.pending):
                 break
-            plan = planner.plan_for(0, view)
+            plan = policy.plan_for(0, view)
             if plan is None:
                 break
             check(view, plan)
@@ -145,4 +162,4 @@ def look(jobs, cluster, now, preemption, blocked) -> ClusterView:
     )
 
 
-__all__ = ["Gang", "check", "gangs", "look", "simulate"]
+__all__ = ["Gang", "check", "counted", "gangs", "look", "planner", "simulate", "starts"]
