@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, SupportsFloat
 
 import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
+
+from gpuyard.ids import check_decisions
 
 from .cluster_view import ClusterView, Plan
 from .engine.core.records import START, STEP
@@ -147,6 +150,7 @@ class ClusterEnv(gym.Env[Observation, np.int64]):
     |----------|---------|---------|
     | `scenario` | `"routing-default"` | name, path of a TOML file, or a `Scenario` |
     | `render_mode` | `None` | `"ansi"` (text) or `"rgb_array"` (uint8 image; needs matplotlib) |
+    | `decisions` | `None` | refuse a scenario that does not ask for exactly these; set by the ids |
 
     ```python
     import gymnasium as gym
@@ -176,11 +180,14 @@ class ClusterEnv(gym.Env[Observation, np.int64]):
         self,
         scenario: str | Path | Scenario = "routing-default",
         render_mode: str | None = None,
+        decisions: Collection[str] | None = None,
     ) -> None:
         if render_mode is not None and render_mode not in self.metadata["render_modes"]:
             allowed = ", ".join(self.metadata["render_modes"])
             raise ValueError(f"render_mode = {render_mode!r} must be None or one of {allowed}")
         self.scenario = load(scenario)
+        if decisions is not None:
+            check_decisions(self.scenario, decisions)
         self.render_mode = render_mode
         self._batch = make_batch(self.scenario, 1)
         self._world = self._batch.world
