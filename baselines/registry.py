@@ -31,12 +31,8 @@ COMPOSE = "compose:"
 """How the name of a composite begins: ``compose:routing/dynamo+gang/sjf``."""
 
 
-def names(kind: str | None = None, decisions: Collection[str] = ()) -> list[str]:
-    """Return registered names.
-
-    Args:
-        kind: only those of one family (``"routing"``); None: of all.
-        decisions: only those that take all of these.
+def names(kind: str | None = None) -> list[str]:
+    """Return the registered names, of one family (``"routing"``) or of all.
 
     Raises:
         ValueError: there is no such family.
@@ -44,8 +40,7 @@ def names(kind: str | None = None, decisions: Collection[str] = ()) -> list[str]
     if kind is not None and kind not in _FAMILIES:
         known = ", ".join(sorted(_FAMILIES))
         raise ValueError(f"no baselines of kind {kind!r}; kinds: {known}")
-    found = [name for name in _BASELINES if kind is None or name.startswith(f"{kind}/")]
-    return [name for name in found if decides(name) >= set(decisions)]
+    return [name for name in _BASELINES if kind is None or name.startswith(f"{kind}/")]
 
 
 def decides(name: str) -> frozenset[str]:
