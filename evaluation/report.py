@@ -55,8 +55,9 @@ def compare(
     for scenario in scenarios:  # all of them before any is run
         if env_id in IDS:
             check_decisions(scenario, IDS[env_id].decisions)
-        for name in policies.keys() - set(optional):
-            policies[name].check(scenario)  # type: ignore[arg-type]  # of whatever parts
+        for name, policy in policies.items():
+            if name not in optional:
+                policy.check(scenario)  # type: ignore[arg-type]  # of whatever parts
     held_out = FIRST_SEED + np.arange(seeds)
     rollouts = []
     for scenario in scenarios:
