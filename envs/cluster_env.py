@@ -75,7 +75,7 @@ class ClusterEnv(gym.Env[Observation, np.int64]):
     | 0 | `kind_route` | flag | x | a request waits for a replica |
     | 1 | `kind_place` | flag | x | a gang waits for devices |
     | 2 | `kind_scale` | flag | x | a replica may be added or removed |
-    | 3 | `progress` | share | x | decided share of the episode's requests |
+    | 3 | `progress` | share | x | requests decided and gangs finished, of all |
     | 4 | `arrival_rate` | request/s | x / (x + 20) | moving average over about 32 arrivals |
     | 5 | `prompt_rate` | token/s | x / (x + 20000) | prompt tokens arriving, same average |
     | 6 | `in_flight` | request | x / (x + 256) | requests sent to any replica and not finished |
@@ -142,7 +142,7 @@ class ClusterEnv(gym.Env[Observation, np.int64]):
     `reset` and `step` return the same keys, floats, as they stand: `time_s`, `arrived`,
     `finished`, `invalid_actions`, `preemptions`, `ttft_mean_s`, `tpot_mean_s`, `e2e_mean_s`,
     `slo_attainment`, `goodput` (requests within both objectives per second),
-    `output_tokens_per_s`, `prefix_hit_rate`. `results()` returns the table of all requests.
+    `output_tokens_per_s`, `prefix_hit_rate`. `results()["requests"]` is the table of all requests.
 
     ## Arguments
 
