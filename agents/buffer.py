@@ -18,9 +18,9 @@ import torch
 from numpy.typing import NDArray
 from sb3_contrib.common.maskable.buffers import MaskableDictRolloutBuffer
 
-from gpuyard.envs.observation import index
+from gpuyard.envs.observation import Layout
 
-PROGRESS = index("cluster", "progress")
+PROGRESS = Layout(()).index("cluster", "progress")  # common columns come first in every layout
 
 
 class ProgressRolloutBuffer(MaskableDictRolloutBuffer):

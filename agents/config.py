@@ -3,25 +3,20 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from gpuyard.ids import DEFAULT, IDS, default_scenario, id_for
 
-def world(env: str) -> str:
-    """Return what an environment is a world of: "routing" for ``gpuyard/Routing-v0``."""
-    return env.rpartition("/")[2].partition("-")[0].lower()
+if TYPE_CHECKING:
+    from gpuyard.envs.scenario import AnyScenario
 
-
-def default_scenario(env: str) -> str:
-    """Return the name of the scenario that an environment is made with by default."""
-    return f"{world(env)}-default"
-
-
-OWN_DEFAULTS: dict[str, dict[str, Any]] = {
-    "placement": {"steps": 700_000, "learning_rate": 1e-3},
+OWN_DEFAULTS: dict[frozenset[str], dict[str, Any]] = {
+    frozenset({"place"}): {"steps": 700_000, "learning_rate": 1e-3},
 }
-"""Settings that suit a world better than the fields' defaults; ``docs/training.md`` says why."""
+"""Settings that suit some decisions better than the fields' defaults, by the decisions of a
+scenario; ``docs/training.md`` says why."""
 
 
 def setting(default: Any, text: str) -> Any:
@@ -33,8 +28,8 @@ def setting(default: Any, text: str) -> Any:
 class TrainConfig:
     """Settings of one training run; each field is a flag of ``gpuyard train``."""
 
-    env: str = setting("gpuyard/Routing-v0", "environment id")
-    scenario: str = setting("", "scenario name or TOML file; empty: the world's default")
+    env: str = setting("", "environment id; empty: the one for the scenario's decisions")
+    scenario: str = setting("", "scenario name or TOML file; empty: the default of the id")
     name: str = setting("", "name of the run; default: the scenario's, with a number if taken")
     out: str = setting("runs", "folder of all runs")
     seed: int = setting(0, "seed of weights, exploration and training episodes")
@@ -57,13 +52,16 @@ class TrainConfig:
     device: str = setting("cpu", "torch device; a network this small is fastest on the CPU")
 
     def __post_init__(self) -> None:
-        """Fill in the scenario; refuse sizes that cannot work.
+        """Fill in environment and scenario; refuse sizes that cannot work.
 
         Raises:
             ValueError: naming the field, its value and what it must be.
         """
         if not self.scenario:
+            object.__setattr__(self, "env", self.env or DEFAULT)
             object.__setattr__(self, "scenario", default_scenario(self.env))
+        elif not self.env:
+            object.__setattr__(self, "env", id_for(_load(self.scenario)))
         for key in ("steps", "num_envs", "n_steps", "batch_size", "epochs", "width", "threads"):
             if getattr(self, key) < 1:
                 raise ValueError(f"{key} = {getattr(self, key)}: must be at least 1")
@@ -77,8 +75,10 @@ class TrainConfig:
 
     @classmethod
     def of(cls, **given: Any) -> TrainConfig:
-        """Return the given settings, the others as suits the world of ``env``."""
-        return cls(**OWN_DEFAULTS.get(world(given.get("env", cls.env)), {}) | given)
+        """Return the given settings, the others as suits the decisions to be learned."""
+        config = cls(**given)
+        known = IDS[config.env] if config.env in IDS else _load(config.scenario)
+        return replace(config, **OWN_DEFAULTS.get(frozenset(known.decisions), {}) | given)
 
     def save(self, path: Path) -> None:
         """Write the settings as JSON."""
@@ -96,3 +96,9 @@ class TrainConfig:
         if unknown:
             raise ValueError(f"{path}: unknown setting {', '.join(unknown)}")
         return cls(**data)
+
+
+def _load(scenario: str) -> AnyScenario:
+    from gpuyard.envs.scenario import load  # here, for it takes longer than all of this module
+
+    return load(scenario)

@@ -13,7 +13,8 @@ gangs are placed.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, cast
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -23,7 +24,11 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.common.type_aliases import Schedule
 from torch import Tensor, nn
 
-KEYS = ("cluster", "queue", "candidates", "action_mask")
+if TYPE_CHECKING:
+    from gpuyard.envs.observation import Layout
+
+TABLES = ("cluster", "queue", "candidates")
+KEYS = (*TABLES, "action_mask")
 """The observations that the network reads."""
 
 
@@ -121,6 +126,8 @@ class CandidatePolicy(MaskableMultiInputActorCriticPolicy):
         action_space: ``Discrete(C)``, one action per candidate.
         lr_schedule: learning rate by remaining progress.
         width: neurons per layer.
+        decides: kinds of decisions that it is trained for; None: not known.
+        names: full names of the columns of each table that it reads; None: not known.
         kwargs: passed on to the parent.
     """
 
@@ -130,9 +137,11 @@ class CandidatePolicy(MaskableMultiInputActorCriticPolicy):
         action_space: spaces.Discrete,
         lr_schedule: Schedule,
         width: int = 64,
+        decides: Sequence[str] | None = None,
+        names: Mapping[str, Sequence[str]] | None = None,
         **kwargs: Any,
     ):
-        self.width = width
+        self.width, self.decides, self.names = width, decides, names
         super().__init__(
             observation_space,
             action_space,
@@ -171,4 +180,10 @@ class CandidatePolicy(MaskableMultiInputActorCriticPolicy):
         data = super()._get_constructor_parameters()
         for key in ("features_extractor_class", "features_extractor_kwargs"):
             del data[key]  # follow from the width
-        return {**data, "width": self.width}
+        return {**data, "width": self.width, "decides": self.decides, "names": self.names}
+
+
+def trained_for(layout: Layout) -> dict[str, Any]:
+    """Return the policy's arguments that say what it was trained on: they go into its file."""
+    names = {key: list(layout.names(key)) for key in TABLES}
+    return {"decides": list(layout.decisions), "names": names}

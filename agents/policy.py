@@ -12,20 +12,22 @@ from numpy.typing import NDArray
 from stable_baselines3.common.save_util import load_from_zip_file
 
 from gpuyard.baselines import Observation, ScorePolicy
-from gpuyard.envs.observation import PLACEMENT_TABLES
 
-from .network import KEYS, CandidatePolicy
+from .network import TABLES, CandidatePolicy
 
 if TYPE_CHECKING:
-    from gpuyard.envs.scenario import AnyScenario
+    from gpuyard.envs.scenario import Scenario
 
 
 class LearnedPolicy(ScorePolicy):
     """Acts by the probabilities that a network gives to the candidates.
 
     A router draws one, as it was trained, and it matters: where reports lag, a router that always
-    takes the best candidate sends a herd to whoever looked idle last. A placer takes the most
-    probable one: it sees the cluster as it is, and drawing would only add noise.
+    takes the best candidate sends a herd to whoever looked idle last. One that only places takes
+    the most probable one: it sees the cluster as it is, and drawing would only add noise.
+
+    The network's columns are found by their names, wherever the scenario has them now. One without
+    names, saved by an earlier version, is taken to be of the scenario that it is reset for.
 
     Args:
         network: a trained candidate-scoring policy; it may come from a scenario with another
@@ -35,9 +37,9 @@ class LearnedPolicy(ScorePolicy):
 
     def __init__(self, network: CandidatePolicy, greedy: bool | None = None):
         self.network = network.eval()
-        places = network.columns["candidates"] == len(PLACEMENT_TABLES["candidates"])
-        self.greedy = places if greedy is None else greedy
-        self._rng = np.random.default_rng(0)
+        self.greedy = greedy
+        if network.decides is not None:
+            self.decides = frozenset(network.decides)
 
     @classmethod
     def load(cls, path: str | Path, greedy: bool | None = None) -> LearnedPolicy:
@@ -57,8 +59,16 @@ class LearnedPolicy(ScorePolicy):
         network = network_from(*load_from_zip_file(path, device="cpu")[:2], path=path)
         return cls(network, greedy)
 
-    def reset(self, scenario: AnyScenario, num_envs: int, seed: int = 0) -> None:
-        """Seed the draws."""
+    def reset(self, scenario: Scenario, num_envs: int, seed: int = 0) -> None:
+        """Find the columns; seed the draws.
+
+        Raises:
+            ValueError: the scenario asks for other decisions, or lacks columns of the network.
+        """
+        super().reset(scenario, num_envs, seed)
+        trained = self.network.decides or self.layout.decisions
+        self._draws = set(trained) != {"place"} if self.greedy is None else not self.greedy
+        self._columns = {key: self._find(key) for key in TABLES}
         self._rng = np.random.default_rng(seed)
 
     def score(self, observation: Observation) -> NDArray[np.float64]:
@@ -66,21 +76,33 @@ class LearnedPolicy(ScorePolicy):
 
         The highest of logits with Gumbel noise is a draw from their softmax (Gumbel-max trick).
         """
-        self._check(observation)
-        tensors = {key: torch.as_tensor(observation[key]) for key in KEYS}
+        tensors = {
+            key: torch.as_tensor(observation[key][..., at]) for key, at in self._columns.items()
+        }
+        tensors["action_mask"] = torch.as_tensor(observation["action_mask"])
         with torch.no_grad():
             logits = self.network.scores(tensors).numpy().astype(np.float64)
-        return logits if self.greedy else logits + self._rng.gumbel(size=logits.shape)
+        return logits + self._rng.gumbel(size=logits.shape) if self._draws else logits
 
-    def _check(self, observation: Observation) -> None:
-        for key in ("cluster", "queue", "candidates"):
+    def _find(self, key: str) -> slice | list[int]:
+        """Return which columns of an observation the network reads, in its order."""
+        here = self.layout.names(key)
+        if self.network.names is None:
             trained = self.network.columns[key]
-            given = observation[key].shape[-1]
-            if given != trained:
+            if trained != len(here):
                 raise ValueError(
                     f"the model was trained with {trained} {key!r} columns, "
-                    f"this environment has {given}; train it again"
+                    f"this environment has {len(here)}; train it again"
                 )
+            return slice(None)
+        names = tuple(self.network.names[key])
+        missing = [name for name in names if name not in here]
+        if missing:
+            raise ValueError(
+                f"the model reads {key!r} columns that this environment does not have: "
+                f"{', '.join(missing)}; train it again"
+            )
+        return slice(None) if names == here else [here.index(name) for name in names]
 
 
 def network_from(

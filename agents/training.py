@@ -20,7 +20,7 @@ from .buffer import ProgressRolloutBuffer
 from .callbacks import CheckpointCallback, MetricsCallback, ProgressCallback
 from .config import TrainConfig
 from .imitation import imitate
-from .network import KEYS, CandidatePolicy
+from .network import KEYS, CandidatePolicy, trained_for
 from .sb3 import SB3VecEnv
 
 
@@ -44,10 +44,17 @@ def train(config: TrainConfig, progress: bool = True) -> Trained:
     Args:
         config: the settings.
         progress: show a progress bar.
+
+    Raises:
+        ValueError: the scenario has other decisions than the environment id or the teacher is for.
     """
     torch.set_num_threads(config.threads)
     env = make_env(config)
+    worlds = cast(SB3VecEnv, env.unwrapped).env
+    scenario = worlds.unwrapped.scenario
     teacher = make(config.teacher) if config.teacher else None
+    if teacher is not None:
+        teacher.check(scenario)  # before there is a folder
     folder = _new_folder(config)
     config = replace(config, name=folder.name)
     config.save(folder / "config.json")
@@ -64,12 +71,12 @@ def train(config: TrainConfig, progress: bool = True) -> Trained:
         ent_coef=config.ent_coef,
         vf_coef=config.vf_coef,
         rollout_buffer_class=ProgressRolloutBuffer,
-        policy_kwargs={"width": config.width},
+        policy_kwargs={"width": config.width, **trained_for(scenario.layout)},
         seed=config.seed,
         device=config.device,
     )
     if teacher is not None:
-        network, worlds = cast(CandidatePolicy, model.policy), cast(SB3VecEnv, env.unwrapped).env
+        network = cast(CandidatePolicy, model.policy)
         imitate(network, teacher, worlds, config.teacher_steps, config.seed, progress=progress)
     return _learn(model, env, config, folder, progress)
 

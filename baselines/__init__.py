@@ -6,7 +6,8 @@
 >>> action = policy.act(observation)  # observation with a leading environment axis
 """
 
+from .composite import Composite
 from .policy import Observation, Policy, ScorePolicy
-from .registry import make, names
+from .registry import decides, make, names
 
-__all__ = ["Observation", "Policy", "ScorePolicy", "make", "names"]
+__all__ = ["Composite", "Observation", "Policy", "ScorePolicy", "decides", "make", "names"]

@@ -76,7 +76,7 @@ def measure(label: str, beta: int, jobs: int, fidelity: str, seed: int) -> Row:
     )
     policy: Any = baselines.make(setup.baseline)
     policy.reset(scenario, 1)
-    policy.connect(env)
+    policy.attach(env)
     began, shown = time.process_time(), time.monotonic()
     observation, info = env.reset(seed=seed)
     done = False
@@ -86,7 +86,7 @@ def measure(label: str, beta: int, jobs: int, fidelity: str, seed: int) -> Row:
         if done or time.monotonic() > shown + 1.0:
             shown = time.monotonic()
             _show(f"{label}, {beta} s: {int(info['finished'][0])} of {jobs} jobs")
-    table = env.unwrapped.results(0)
+    table = env.unwrapped.results(0)["jobs"]
     env.close()
     return _metrics(table, info, policy) | {"cpu_s": time.process_time() - began}
 

@@ -94,7 +94,7 @@ def replay(scenario: Scenario) -> tuple[float, dict[str, NDArray]]:
         batch = {key: value[None] for key, value in observation.items()}
         observation, _, done, _, _ = env.step(policy.act(batch)[0])
     seconds = time.process_time() - began
-    return seconds, env.unwrapped.results()
+    return seconds, env.unwrapped.results()["requests"]
 
 
 def main() -> None:

@@ -22,7 +22,6 @@ import gymnasium as gym
 import numpy as np
 
 import gpuyard  # noqa: F401
-from gpuyard.envs.observation import index
 from gpuyard.envs.scenario import Scenario, from_dict
 
 SIZES = (1_024, 4_096, 16_384, 40_960, 99_968)
@@ -45,7 +44,7 @@ def measure(num_gpus: int) -> dict[str, float]:
     """Run one episode in order of arrival and return its figures."""
     jobs = round(JOBS_PER_GPU * num_gpus / 1000) * 1000
     env: Any = gym.make("gpuyard/Placement-v0", scenario=scenario(num_gpus, jobs)).unwrapped
-    placing = index("candidates", "is_place")
+    placing = env.layout.index("candidates", "is_place")
     observation, info = env.reset(seed=0)
     began, done, shown = time.process_time(), False, time.monotonic()
     while not done:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, SupportsFloat
 
 import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
+
+from gpuyard.ids import check_decisions
 
 from .batch import Batch
 from .cluster_view import ClusterView, Plan
@@ -72,7 +75,7 @@ class ClusterEnv(gym.Env[Observation, np.int64]):
     | 0 | `kind_route` | flag | x | a request waits for a replica |
     | 1 | `kind_place` | flag | x | a gang waits for devices |
     | 2 | `kind_scale` | flag | x | a replica may be added or removed |
-    | 3 | `progress` | share | x | decided share of the episode's requests |
+    | 3 | `progress` | share | x | requests decided and gangs finished, of all |
     | 4 | `arrival_rate` | request/s | x / (x + 20) | moving average over about 32 arrivals |
     | 5 | `prompt_rate` | token/s | x / (x + 20000) | prompt tokens arriving, same average |
     | 6 | `in_flight` | request | x / (x + 256) | requests sent to any replica and not finished |
@@ -139,7 +142,7 @@ class ClusterEnv(gym.Env[Observation, np.int64]):
     `reset` and `step` return the same keys, floats, as they stand: `time_s`, `arrived`,
     `finished`, `invalid_actions`, `preemptions`, `ttft_mean_s`, `tpot_mean_s`, `e2e_mean_s`,
     `slo_attainment`, `goodput` (requests within both objectives per second),
-    `output_tokens_per_s`, `prefix_hit_rate`. `results()` returns the table of all requests.
+    `output_tokens_per_s`, `prefix_hit_rate`. `results()["requests"]` is the table of all requests.
 
     ## Arguments
 
@@ -147,6 +150,7 @@ class ClusterEnv(gym.Env[Observation, np.int64]):
     |----------|---------|---------|
     | `scenario` | `"routing-default"` | name, path of a TOML file, or a `Scenario` |
     | `render_mode` | `None` | `"ansi"` (text) or `"rgb_array"` (uint8 image; needs matplotlib) |
+    | `decisions` | `None` | refuse a scenario that does not ask for exactly these; set by the ids |
 
     ```python
     import gymnasium as gym
@@ -176,11 +180,14 @@ class ClusterEnv(gym.Env[Observation, np.int64]):
         self,
         scenario: str | Path | Scenario = "routing-default",
         render_mode: str | None = None,
+        decisions: Collection[str] | None = None,
     ) -> None:
         if render_mode is not None and render_mode not in self.metadata["render_modes"]:
             allowed = ", ".join(self.metadata["render_modes"])
             raise ValueError(f"render_mode = {render_mode!r} must be None or one of {allowed}")
         self.scenario = load(scenario)
+        if decisions is not None:
+            check_decisions(self.scenario, decisions)
         self.render_mode = render_mode
         self._batch = Batch(self.scenario, 1)
         self._world = self._batch.world

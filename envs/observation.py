@@ -288,3 +288,21 @@ def _layout_with(key: str, name: str) -> Layout:
     raise KeyError(
         f"observation {key!r} has {what}; ask the environment's layout for one of {known}"
     )
+
+
+def column_table(key: str, block: str) -> str:
+    """Return the columns of a key as a Markdown table, for worlds of one kind of decision.
+
+    Args:
+        key: ``"cluster"``, ``"queue"`` or ``"candidates"``.
+        block: the kind of decision; the common columns stand before its own.
+    """
+    rows = [
+        "| # | Column | Unit | Stored as | Meaning |",
+        "|---|--------|------|-----------|---------|",
+    ]
+    for at, column in enumerate(Layout((block,)).columns(key)):
+        stored = "x" if column.scale is None else f"x / (x + {column.scale:g})"
+        meaning = f"{column.meaning} (reported)" if column.lagged else column.meaning
+        rows.append(f"| {at} | `{column.name}` | {column.unit} | {stored} | {meaning} |")
+    return "\n".join(rows)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,8 @@ import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
+
+from gpuyard.ids import check_decisions
 
 from .batch import Batch
 from .cluster_env import ClusterEnv
@@ -38,6 +40,7 @@ class ClusterVectorEnv(VectorEnv[Observation, NDArray[np.int64], NDArray[Any]]):
     | `autoreset_mode`    | an `AutoresetMode` or its value: "NextStep", "SameStep", "Disabled"   |
     | `max_episode_steps` | truncate an episode after so many decisions (None: never)             |
     | `render_mode`       | as for the single environment                                         |
+    | `decisions`         | as for the single environment                                         |
 
     With "Disabled", start new episodes by ``reset(options={"reset_mask": bool array})``; until then
     a finished environment repeats its last observation with reward 0.
@@ -52,6 +55,7 @@ class ClusterVectorEnv(VectorEnv[Observation, NDArray[np.int64], NDArray[Any]]):
         autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
         max_episode_steps: int | None = None,
         render_mode: str | None = None,
+        decisions: Collection[str] | None = None,
     ) -> None:
         if num_envs < 1:
             raise ValueError(f"num_envs = {num_envs} must be at least 1")
@@ -62,6 +66,8 @@ class ClusterVectorEnv(VectorEnv[Observation, NDArray[np.int64], NDArray[Any]]):
         self.metadata = {**self.metadata, "autoreset_mode": self.autoreset_mode}
         self.num_envs = num_envs
         self.scenario = load(scenario)
+        if decisions is not None:
+            check_decisions(self.scenario, decisions)
         self.max_episode_steps = max_episode_steps
         self.render_mode = render_mode
         self._batch = Batch(self.scenario, num_envs)

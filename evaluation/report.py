@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gpuyard.baselines import Policy
+from gpuyard.ids import IDS, check_decisions
 
 from . import tables
 from .rollout import Rollout, rollout
@@ -32,7 +33,7 @@ def compare(
     policies: dict[str, Policy],
     scenarios: Sequence[AnyScenario],
     seeds: int,
-    env_id: str = "gpuyard/Routing-v0",
+    env_id: str = "",
     quiet: bool = False,
     optional: Collection[str] = (),
 ) -> list[Rollout]:
@@ -42,18 +43,27 @@ def compare(
         policies: by the name to show.
         scenarios: the worlds.
         seeds: episodes per policy and scenario.
-        env_id: the environment.
+        env_id: the environment; empty: for each scenario the one for its decisions.
         quiet: do not report progress on stderr.
-        optional: names of policies that are left out, with a message on stderr, where they refuse
-            the scenario: some are made for one kind of fabric.
+        optional: names of policies that are left out where they do not take the scenario's
+            decisions and, with a message on stderr, where they refuse it: some are made for one
+            kind of fabric.
 
     Raises:
-        ValueError: another policy refuses a scenario.
+        ValueError: another policy, or the environment, refuses a scenario.
     """
+    for scenario in scenarios:  # all of them before any is run
+        if env_id in IDS:
+            check_decisions(scenario, IDS[env_id].decisions)
+        for name, policy in policies.items():
+            if name not in optional:
+                policy.check(scenario)  # type: ignore[arg-type]  # of whatever parts
     held_out = FIRST_SEED + np.arange(seeds)
     rollouts = []
     for scenario in scenarios:
         for name, policy in policies.items():
+            if not scenario.decisions <= policy.decides:
+                continue
             start = time.perf_counter()
             try:
                 rollouts.append(rollout(name, policy, scenario, held_out, env_id))
@@ -130,9 +140,10 @@ def _plots(
         for name in group[0].times_s:
             plots.distribution(group, learned, name, folder / f"{name}-{scenario}.png")
         shown = next((r for r in group if r.policy in learned), group[0])
-        if "gpus" in shown.first:
+        jobs = shown.first.get("jobs")
+        if jobs is not None:
             title = f"{scenario}: {shown.policy}, seed {shown.seeds[0]}"
-            plots.gantt(shown.first, title, folder / f"gantt-{scenario}.png")
+            plots.gantt(jobs, title, folder / f"gantt-{scenario}.png")
     if curve:
         first = next(iter(groups.values()))
         levels = [entry for entry in first if entry.policy not in learned]

@@ -10,13 +10,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpuyard.baselines import Policy
-from gpuyard.baselines.planner import Planner
+from gpuyard.ids import id_for
 
 from .jobs import completion, job_metrics
 from .metrics import latency_metrics, request_latencies
 
 if TYPE_CHECKING:
     from gpuyard.envs.scenario import AnyScenario
+
+
+Table = dict[str, NDArray]
+"""Columns of the requests or jobs of an episode."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +34,7 @@ class Rollout:
         metrics: name to float64 (n,).
         times_s: what is shown as a distribution: float64 per name ("ttft" of requests, "jct" of
             jobs), of every finished one of all episodes, in order of seeds.
-        first: the table of all requests or jobs of the first episode.
+        first: the tables of the first episode by name: all its ``requests``, all its ``jobs``.
     """
 
     policy: str
@@ -38,7 +42,7 @@ class Rollout:
     seeds: NDArray[np.int64]
     metrics: dict[str, NDArray[np.float64]]
     times_s: dict[str, NDArray[np.float64]] = field(default_factory=dict)
-    first: dict[str, NDArray] = field(default_factory=dict)
+    first: dict[str, Table] = field(default_factory=dict)
 
 
 def rollout(
@@ -46,21 +50,32 @@ def rollout(
     policy: Policy,
     scenario: AnyScenario,
     seeds: NDArray[np.int64],
-    env_id: str = "gpuyard/Routing-v0",
+    env_id: str = "",
     num_envs: int = 16,
 ) -> Rollout:
     """Run one episode per seed, ``num_envs`` at a time.
 
     A finished environment takes the next seed at once. The policy's own randomness is seeded
     too, so that the result depends on nothing but the arguments.
+
+    Args:
+        name: of the policy, to be shown.
+        policy: reset and attached here.
+        scenario: the world.
+        seeds: of the episodes.
+        env_id: the environment; empty: the one for the scenario's decisions.
+        num_envs: environments in the batch.
+
+    Raises:
+        ValueError: the policy or the environment is for other decisions than the scenario's.
     """
     num_envs = min(num_envs, len(seeds))
+    policy.reset(scenario, num_envs, seed=0)  # type: ignore[arg-type]  # of whatever parts
+    env_id = env_id or id_for(scenario)
     env: Any = gym.make_vec(env_id, num_envs=num_envs, scenario=scenario, autoreset_mode="Disabled")
-    if isinstance(policy, Planner):
-        policy.connect(env)
-    policy.reset(scenario, num_envs, seed=0)  # type: ignore[arg-type]  # of the policy's kind
+    policy.attach(env)
     measured: list[Measured] = [({}, {})] * len(seeds)
-    first: dict[str, NDArray] = {}
+    first: dict[str, Table] = {}
 
     episode = np.arange(num_envs)  # which episode each environment plays
     following = num_envs  # the next one to hand out
@@ -96,10 +111,24 @@ Measured = tuple[dict[str, float], dict[str, NDArray[np.float64]]]
 def _measure(env: Any, info: dict[str, NDArray], i: int, reward: float) -> Measured:
     metrics = {"reward": float(reward)}
     metrics |= {k: float(v[i]) for k, v in info.items() if not k.startswith("_")}
-    table = env.results(i)
-    if "first_token_s" in table:
-        latencies = request_latencies(table)
-        return metrics | latency_metrics(latencies), {"ttft": latencies["ttft"]}
+    times_s: dict[str, NDArray[np.float64]] = {}
+    for name, table in env.results(i).items():
+        numbers, times = MEASURED[name](table, env, i)
+        metrics |= numbers
+        times_s |= times
+    return metrics, times_s
+
+
+def _of_requests(table: Table, env: Any, i: int) -> Measured:
+    latencies = request_latencies(table)
+    return latency_metrics(latencies), {"ttft": latencies["ttft"]}
+
+
+def _of_jobs(table: Table, env: Any, i: int) -> Measured:
     num_gpus = env.unwrapped.view(i).cluster.num_gpus
     times_s = completion({k: v[np.isfinite(table["finish_s"])] for k, v in table.items()})
-    return metrics | job_metrics(table, num_gpus), {"jct": times_s["jct"]}
+    return job_metrics(table, num_gpus), {"jct": times_s["jct"]}
+
+
+MEASURED = {"requests": _of_requests, "jobs": _of_jobs}
+"""How each table of an episode is measured."""

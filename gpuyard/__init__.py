@@ -6,17 +6,14 @@ stable-baselines3, and no numba before the first ``gym.make``.
 
 from gymnasium.envs.registration import register
 
+from .ids import IDS
+
 __version__ = "0.1.0"
 
-register(
-    id="gpuyard/Routing-v0",
-    entry_point="gpuyard.envs.cluster_env:ClusterEnv",
-    vector_entry_point="gpuyard.envs.vector_env:ClusterVectorEnv",
-    kwargs={"scenario": "routing-default"},
-)
-register(
-    id="gpuyard/Placement-v0",
-    entry_point="gpuyard.envs.cluster_env:ClusterEnv",
-    vector_entry_point="gpuyard.envs.vector_env:ClusterVectorEnv",
-    kwargs={"scenario": "placement-default"},
-)
+for _id, _world in IDS.items():
+    register(
+        id=_id,
+        entry_point="gpuyard.envs.cluster_env:ClusterEnv",
+        vector_entry_point="gpuyard.envs.vector_env:ClusterVectorEnv",
+        kwargs=_world._asdict(),
+    )

@@ -11,14 +11,12 @@ from dataclasses import Field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gpuyard.agents.config import OWN_DEFAULTS, TrainConfig, default_scenario, world
+from gpuyard.agents.config import OWN_DEFAULTS, TrainConfig
+from gpuyard.ids import DEFAULT, IDS, default_scenario, listed
 
 if TYPE_CHECKING:
     from gpuyard.baselines import Policy
     from gpuyard.envs.scenario import AnyScenario
-
-KINDS = {"placement": ("gang", "topology", "isolation")}
-"""Kinds of baselines of a world, where there are several."""
 
 USER_ERRORS = (ValueError, KeyError, OSError, ImportError)
 """What bad input raises; anything else is a bug and keeps its traceback."""
@@ -78,10 +76,10 @@ def _add_train(commands: argparse._SubParsersAction) -> None:
 
 
 def _defaults(entry: Field) -> str:
-    """Return a setting's default, and those of worlds that have their own, for its help."""
+    """Return a setting's default, and those of decisions that have their own, for its help."""
     own = [
-        f"; {name}: {table[entry.name]}"
-        for name, table in OWN_DEFAULTS.items()
+        f"; {listed(decisions)}: {table[entry.name]}"
+        for decisions, table in OWN_DEFAULTS.items()
         if entry.name in table
     ]
     return f"(default: {entry.default}{''.join(own)})"
@@ -100,12 +98,14 @@ def _add_evaluate(commands: argparse._SubParsersAction) -> None:
     sub.add_argument(
         "--scenarios",
         default="",
-        help="scenario names and files, comma separated; empty: the world's default",
+        help="scenario names and files, comma separated; empty: the default of the id",
     )
     sub.add_argument("--trace", type=Path, help="request trace that replaces the workload")
     sub.add_argument("--format", default="auto", help="format of the trace")
     sub.add_argument("--seeds", type=_positive, default=32, help="episodes per policy and scenario")
-    sub.add_argument("--env", default="gpuyard/Routing-v0", help="environment id")
+    sub.add_argument(
+        "--env", default="", help="environment id; empty: the one for each scenario's decisions"
+    )
     sub.add_argument("--out", type=Path, default=Path("runs/evaluation"), help="folder of results")
     sub.set_defaults(run=_evaluate)
 
@@ -139,11 +139,10 @@ def _compare_trained(folder: Path, seeds: int) -> None:
     from gpuyard.evaluation.report import compare, report
 
     config = TrainConfig.load(folder / "config.json")
-    baselines = _policies(_baselines(config.env), config.env)
+    scenario = load(config.scenario)
+    baselines = _policies(_baselines([scenario]), [scenario])
     policies = {"learned": _policy(str(folder / "model.zip")), **baselines}
-    rollouts = compare(
-        policies, [load(config.scenario)], seeds, config.env, optional=baselines.keys()
-    )
+    rollouts = compare(policies, [scenario], seeds, config.env, optional=baselines.keys())
     curve = read_curve(folder / "learning_curve.csv")
     print(report(rollouts, ["learned"], folder, curve))
 
@@ -152,17 +151,16 @@ def _evaluate(options: argparse.Namespace) -> int:
     from gpuyard.envs.scenario import load
     from gpuyard.evaluation.report import compare, report
 
-    names = options.scenarios or default_scenario(options.env)
-    scenarios = [load(name) for name in names.split(",")]
+    chosen = options.scenarios or default_scenario(options.env or DEFAULT)
+    scenarios = [load(name) for name in chosen.split(",")]
     if options.trace:
         scenarios = [_with_trace(scenario, options.trace, options.format) for scenario in scenarios]
     given = options.policies.split(",")
-    every = _baselines(options.env) if "all" in given else []
-    named = _policies([name for name in given if name != "all"], options.env)
-    policies = _policies(every, options.env) | named
-    learned = [name for name in policies if name.endswith(".zip")]
+    named = _policies([name for name in given if name != "all"], scenarios)
+    policies = (_policies(_baselines(scenarios), scenarios) if "all" in given else {}) | named
     optional = policies.keys() - named.keys()
     rollouts = compare(policies, scenarios, options.seeds, options.env, optional=optional)
+    learned = [name for name in given if name.endswith(".zip")]
     print(report(rollouts, learned, options.out))
     return 0
 
@@ -173,22 +171,19 @@ def _with_trace(scenario: AnyScenario, trace: Path, trace_format: str) -> AnySce
     return replace(fed, name=f"{scenario.name}-{trace.stem}")
 
 
-def _baselines(env_id: str) -> list[str]:
-    """Return the names of all baselines of a world."""
-    from gpuyard.baselines import names
+def _baselines(scenarios: Sequence[AnyScenario]) -> list[str]:
+    """Return the names of all baselines that take the decisions of one of the scenarios."""
+    from gpuyard.baselines import decides, names
 
-    return [name for kind in _kinds(env_id) for name in names(kind)]
-
-
-def _policies(names: Sequence[str], env_id: str) -> dict[str, Policy]:
-    """Return policies by the names to show: without their kind if the world has but one."""
-    kinds = _kinds(env_id)
-    shown = f"{kinds[0]}/" if len(kinds) == 1 else ""
-    return {name.removeprefix(shown): _policy(name) for name in names}
+    asked = {scenario.decisions for scenario in scenarios}
+    return [name for name in names() if any(decides(name) >= decisions for decisions in asked)]
 
 
-def _kinds(env_id: str) -> tuple[str, ...]:
-    return KINDS.get(world(env_id), (world(env_id),))
+def _policies(chosen: Sequence[str], scenarios: Sequence[AnyScenario]) -> dict[str, Policy]:
+    """Return policies by the names to show: without their family if the scenarios have but one."""
+    families = {name.partition("/")[0] for name in _baselines(scenarios)}
+    family = f"{families.pop()}/" if len(families) == 1 else ""
+    return {name.removeprefix(family): _policy(name) for name in chosen}
 
 
 def _policy(name: str) -> Policy:
@@ -213,11 +208,11 @@ def _scenarios(options: argparse.Namespace) -> int:
 def _warmup(options: argparse.Namespace) -> int:
     import gymnasium
 
-    for spec in [spec for spec in gymnasium.registry.values() if spec.namespace == "gpuyard"]:
+    for env_id in IDS:
         start = time.perf_counter()
-        env = gymnasium.make(spec)
+        env = gymnasium.make(env_id)
         env.reset(seed=0)
         env.step(int(env.get_wrapper_attr("action_masks")().argmax()))
         env.close()
-        print(f"{spec.id}: engine ready in {time.perf_counter() - start:.1f} s")
+        print(f"{env_id}: engine ready in {time.perf_counter() - start:.1f} s")
     return 0

@@ -13,9 +13,14 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
 from gpuyard.baselines import Policy, ScorePolicy
+from gpuyard.envs.observation import Layout
 
-SCENARIO = SimpleNamespace(name="queues")
-COLUMNS = {"cluster": 4, "queue": 4, "candidates": 5}
+LAYOUT = Layout({"route"})
+SCENARIO = SimpleNamespace(name="queues", decisions=frozenset({"route"}), layout=LAYOUT)
+COLUMNS = {key: len(LAYOUT.columns(key)) for key in ("cluster", "queue", "candidates")}
+BACKLOG, SPEED = (LAYOUT.index("candidates", name) for name in ("wait_s", "capacity"))
+SIZE, PROGRESS = LAYOUT.index("queue", "size"), LAYOUT.index("cluster", "progress")
+ROUTE = LAYOUT.index("cluster", "kind_route")
 
 
 class QueueVectorEnv(VectorEnv):
@@ -92,12 +97,13 @@ class QueueVectorEnv(VectorEnv):
         n = self.count[i]
         arrival = np.arange(n, dtype=float)
         first = arrival + self.waits[i, :n]
-        return {
+        requests = {
             "arrival_s": arrival,
             "first_token_s": first,
             "finish_s": first + 1.0,
             "output_tokens": np.full(n, 11),
         }
+        return {"requests": requests}
 
     def get_state(self):
         state = {
@@ -124,10 +130,11 @@ class QueueVectorEnv(VectorEnv):
     def _observe(self):
         space = self.observation_space
         values = {key: np.zeros(space[key].shape, space[key].dtype) for key in space}
-        values["candidates"][..., 0] = self.backlog_s / (self.backlog_s + 1.0)
-        values["candidates"][..., 1] = self.speed / 3.0
-        values["queue"][:, 0, 0] = self.size / (self.size + 1.0)
-        values["cluster"][:, 3] = np.minimum(self.count / self.requests, 1.0)
+        values["candidates"][..., BACKLOG] = self.backlog_s / (self.backlog_s + 1.0)
+        values["candidates"][..., SPEED] = self.speed / 3.0
+        values["queue"][:, 0, SIZE] = self.size / (self.size + 1.0)
+        values["cluster"][:, ROUTE] = self.count < self.requests
+        values["cluster"][:, PROGRESS] = np.minimum(self.count / self.requests, 1.0)
         values["action_mask"][:] = self.action_masks()
         return values
 
@@ -142,13 +149,15 @@ class JoinShortest(ScorePolicy):
     """The best rule here: the server that is free first, then the fastest."""
 
     def score(self, observation):
-        return -observation["candidates"][..., 0] + 1e-3 * observation["candidates"][..., 1]
+        backlog = self.column(observation, "candidates", "route.wait_s")
+        return -backlog + 1e-3 * self.column(observation, "candidates", "route.capacity")
 
 
 class AnyServer(Policy):
     """A feasible server at random."""
 
     def reset(self, scenario, num_envs, seed=0):
+        super().reset(scenario, num_envs, seed)
         self.rng = np.random.default_rng(seed)
 
     def act(self, observation):

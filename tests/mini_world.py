@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
-from views import gangs, make_cluster, make_view
+from views import PLACING, gangs, make_cluster, make_view
 
 from gpuyard import baselines
 from gpuyard.baselines.planner import Planner
@@ -66,7 +66,7 @@ def check(view: ClusterView, plan: Plan) -> None:
 
 def planner(name: str, **options) -> Planner:
     policy = baselines.make(f"gang/{name}", **options)
-    policy.reset(None, 1, 0)
+    policy.reset(PLACING, 1, 0)
     return policy
 
 
@@ -82,7 +82,7 @@ def starts(jobs: list[Gang]) -> list[float]:
 def simulate(policy, jobs: list[Gang], cluster=None, preemption=False, ticks=(), **options):
     """Run ``jobs`` to their ends; the planner is asked at every arrival, end and tick."""
     cluster = cluster or make_cluster(**options)
-    policy.reset(None, 1, 0)
+    policy.reset(PLACING, 1, 0)
     now, moments, asked = 0.0, sorted({*(job.arrival_s for job in jobs), *ticks}), 0
     while any(job.left_s > 0 for job in jobs):
         ends = [now + job.left_s / job.speed for job in jobs if job.on]

@@ -19,9 +19,10 @@ from gpuyard.baselines.planner import Planner
 from gpuyard.baselines.room import Room as WhatIf
 from gpuyard.baselines.room import pack, place
 from gpuyard.envs.cluster_view import Plan
-from gpuyard.envs.observation import PLACEMENT_TABLES, read
+from gpuyard.envs.observation import Layout
 
-SCENARIO = SimpleNamespace(name="yard")
+LAYOUT = Layout({"place"})
+SCENARIO = SimpleNamespace(name="yard", decisions=frozenset({"place"}), layout=LAYOUT)
 NODES, PER_NODE, WINDOW, PLANS = 3, 4, 4, ("pack", "spread")
 ROWS = WINDOW * len(PLANS) + 2
 
@@ -117,7 +118,7 @@ class YardVectorEnv(VectorEnv):
         self.num_envs, self.num_jobs, self.scenario = num_envs, jobs, SCENARIO
         self.autoreset_mode = AutoresetMode(autoreset_mode)
         self.metadata = {"render_modes": [], "autoreset_mode": self.autoreset_mode}
-        widths = {key: len(columns) for key, columns in PLACEMENT_TABLES.items()}
+        widths = {key: len(LAYOUT.columns(key)) for key in ("cluster", "queue", "candidates")}
         box = lambda *shape: spaces.Box(0.0, 1.0, shape, np.float32)  # noqa: E731
         self.single_observation_space = spaces.Dict(
             cluster=box(widths["cluster"]),
@@ -187,7 +188,8 @@ class YardVectorEnv(VectorEnv):
         zeros = np.zeros(self.num_jobs)
         jobs |= {"ran_s": jobs["finish_s"] - jobs["start_s"]}
         jobs |= {"waited_s": jobs["start_s"] - jobs["arrival_s"], "network_wait_s": zeros}
-        return jobs | dict.fromkeys(("tenant", "preemptions", "failures"), zeros.astype(int))
+        jobs |= dict.fromkeys(("tenant", "preemptions", "failures"), zeros.astype(int))
+        return {"jobs": jobs}
 
     def get_state(self):
         return deepcopy((self.worlds, self.rngs))
@@ -237,7 +239,7 @@ class YardVectorEnv(VectorEnv):
         return row | ({"is_gang": 1} if flag else {})
 
     def _write(self, row, key, **values):
-        for at, column in enumerate(PLACEMENT_TABLES[key]):
+        for at, column in enumerate(LAYOUT.columns(key)):
             value = values.get(column.name, 0.0)
             row[at] = value if column.scale is None else value / (value + column.scale)
 
@@ -246,8 +248,8 @@ class FirstCome(ScorePolicy):
     """Oldest gang first, packed; waits only if nothing is open."""
 
     def score(self, observation):
-        waits = 100.0 * (read(observation, "candidates", "is_place") == 0)
-        return -read(observation, "candidates", "position") - waits
+        waits = 100.0 * (self.column(observation, "candidates", "place.is_place") == 0)
+        return -self.read(observation, "candidates", "place.position") - waits
 
 
 class Shortest(Planner):

@@ -7,12 +7,17 @@ from types import SimpleNamespace
 import numpy as np
 
 from gpuyard import baselines
-from gpuyard.envs.observation import TABLES
+from gpuyard.envs.observation import Layout
+
+LAYOUT = Layout({"route"})
 
 
 def pool(replicas: int) -> SimpleNamespace:
     return SimpleNamespace(
-        replicas=[SimpleNamespace(deployment=SimpleNamespace(block_size=16))] * replicas
+        name="pool",
+        decisions=frozenset({"route"}),
+        layout=LAYOUT,
+        replicas=[SimpleNamespace(deployment=SimpleNamespace(block_size=16))] * replicas,
     )
 
 
@@ -27,16 +32,18 @@ def observe(mask=None, hold=None, estimate=200.0, **columns) -> dict[str, np.nda
     n, replicas = max((v.shape for v in columns.values()), default=(1, 4))
     size = replicas + (hold is not None)
     observation = {
-        "candidates": np.zeros((n, size, len(TABLES["candidates"])), np.float32),
-        "queue": np.zeros((n, 2, len(TABLES["queue"])), np.float32),
+        "cluster": np.zeros((n, len(LAYOUT.columns("cluster"))), np.float32),
+        "candidates": np.zeros((n, size, len(LAYOUT.columns("candidates"))), np.float32),
+        "queue": np.zeros((n, 2, len(LAYOUT.columns("queue"))), np.float32),
         "action_mask": np.zeros((n, size), np.int8),
     }
-    for at, column in enumerate(TABLES["candidates"]):
+    observation["cluster"][:, LAYOUT.index("cluster", "kind_route")] = 1
+    for at, column in enumerate(LAYOUT.columns("candidates")):
         raw = columns.pop(column.name, 0.0)
         value = raw if column.scale is None else raw / (raw + column.scale)
         observation["candidates"][:, :replicas, at] = value
     assert not columns, f"no such columns: {columns}"
-    for at, column in enumerate(TABLES["queue"]):
+    for at, column in enumerate(LAYOUT.columns("queue")):
         if column.name == "estimate":
             observation["queue"][:, 0, at] = estimate / (estimate + column.scale)
     observation["action_mask"][:, :replicas] = True if mask is None else mask

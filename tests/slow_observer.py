@@ -15,12 +15,13 @@ import reference_serving
 from reference_kv import Node, Request
 from reference_serving import ReplicaSpec, Result, Served, simulate, step_cost_s
 
-from gpuyard.envs.observation import CANDIDATES, CLUSTER, QUEUE, Column
+from gpuyard.envs.observation import Column, Layout
 from gpuyard.envs.perf import capability
 from gpuyard.envs.perf.serving.cost_table import CostTable
 from gpuyard.envs.scenario import Scenario
 from gpuyard.envs.workload.requests.stream import RequestStream
 
+LAYOUT = Layout({"route"})
 MASK64 = (1 << 64) - 1
 
 
@@ -242,7 +243,7 @@ class Observer:
             "prefix_hit_rate": sum(self.cached[i] for i in done)
             / max(1, sum(int(stream.prompt_tokens[i]) for i in done)),
         }
-        return squash(CLUSTER, row)
+        return squash(LAYOUT.columns("cluster"), row)
 
     def queue(self, at: Decision) -> list[list[float]]:
         stream, slo = self.play.stream, self.scenario.slo
@@ -258,9 +259,9 @@ class Observer:
                 "ttft_slo_s": slo.ttft_s,
                 "tpot_slo_s": slo.tpot_s,
             }
-            rows.append(squash(QUEUE, row))
+            rows.append(squash(LAYOUT.columns("queue"), row))
         empty = self.scenario.observation.queue_rows - len(rows)
-        return rows + [[0.0] * len(QUEUE)] * empty
+        return rows + [[0.0] * len(LAYOUT.columns("queue"))] * empty
 
     def candidate(self, at: Decision, r: int) -> list[float]:
         stream, spec, replica = self.play.stream, self.specs[r], self.scenario.replicas[r]
@@ -313,7 +314,7 @@ class Observer:
             "load": min(1.0, len(flying) / spec.max_num_seqs),
             "price": replica.price_per_h,
         }
-        return squash(CANDIDATES, row)
+        return squash(LAYOUT.columns("candidates"), row)
 
     def devices(self, at: Decision, r: int) -> tuple[float, float, float]:
         """Memory share and compute share of each device of replica ``r``, and its link's share."""

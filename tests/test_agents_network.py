@@ -1,24 +1,31 @@
 """The candidate-scoring network: independent of the number of candidates, blind to closed ones."""
 
+from types import SimpleNamespace
+
 import agents_fake  # registers the queue world
 import gymnasium as gym
 import numpy as np
 import pytest
 import torch
+from agents_fake import LAYOUT
 from sb3_contrib import MaskablePPO
 
-from gpuyard.agents.network import CandidatePolicy
+from gpuyard.agents.network import TABLES, CandidatePolicy, trained_for
 from gpuyard.agents.policy import LearnedPolicy
 from gpuyard.agents.sb3 import SB3VecEnv
+from gpuyard.envs.observation import Layout
 
 torch.set_num_threads(1)  # the suite shares its cores
 
 ID = "gpuyard-tests/Queue-v0"
 
 
-def model(servers=4, seed=0):
+def model(servers=4, seed=0, names=False):
     env = gym.make_vec(ID, num_envs=2, autoreset_mode="SameStep", servers=servers)
-    return MaskablePPO(CandidatePolicy, SB3VecEnv(env), n_steps=8, batch_size=16, seed=seed)
+    known = trained_for(LAYOUT) if names else {}
+    return MaskablePPO(
+        CandidatePolicy, SB3VecEnv(env), n_steps=8, batch_size=16, seed=seed, policy_kwargs=known
+    )
 
 
 def batch(servers, n=6, seed=0):
@@ -46,6 +53,7 @@ def test_a_saved_model_acts_on_another_number_of_candidates(tmp_path):
     trained.learn(64)
     trained.save(tmp_path / "model.zip")
     policy = LearnedPolicy.load(tmp_path / "model.zip")
+    policy.reset(agents_fake.SCENARIO, 6)
     for servers in (2, 4, 9):
         observation = batch(servers)
         actions = policy.act(observation)
@@ -61,7 +69,9 @@ def test_learned_policy_agrees_with_sb3(tmp_path):
     expected, _ = trained.predict(
         observation, deterministic=True, action_masks=observation["action_mask"] > 0
     )
-    actions = LearnedPolicy.load(tmp_path / "model.zip", greedy=True).act(observation)
+    policy = LearnedPolicy.load(tmp_path / "model.zip", greedy=True)
+    policy.reset(agents_fake.SCENARIO, 32)
+    actions = policy.act(observation)
     np.testing.assert_array_equal(actions, expected)
 
 
@@ -101,12 +111,70 @@ def test_infeasible_candidates_influence_nothing_else():
     np.testing.assert_allclose(*values, rtol=1e-6)
 
 
-def test_a_model_of_other_columns_is_refused(tmp_path):
+class Columns:
+    """A layout of as many routing columns as given, in that order, some of them added."""
+
+    decisions = ("route",)
+
+    def __init__(self, **names):
+        self.columns_of = {key: list(LAYOUT.names(key)) for key in TABLES} | names
+
+    def names(self, key):
+        return tuple(self.columns_of[key])
+
+    def index(self, key, name):
+        return self.columns_of[key].index(name)
+
+
+def scenario_with(layout):
+    return SimpleNamespace(name="other", decisions=frozenset({"route"}), layout=layout)
+
+
+def test_a_model_without_names_is_refused_where_there_are_other_columns(tmp_path):
     model().save(tmp_path / "model.zip")
+    policy = LearnedPolicy.load(tmp_path / "model.zip")
+    policy.reset(agents_fake.SCENARIO, 6)
+    assert policy.act(batch(4)).shape == (6,)
+    fewer = Columns(candidates=LAYOUT.names("candidates")[:-1])
+    with pytest.raises(ValueError, match=r"trained with 20 'candidates' columns.*has 19"):
+        policy.reset(scenario_with(fewer), 6)
+
+
+def test_a_model_finds_its_columns_by_name(tmp_path):
+    trained = model(4, names=True)
+    trained.learn(64)
+    trained.save(tmp_path / "model.zip")
+    policy = LearnedPolicy.load(tmp_path / "model.zip", greedy=True)
+    assert policy.decides == {"route"}
+    policy.reset(agents_fake.SCENARIO, 6)
     observation = batch(4)
-    observation["candidates"] = observation["candidates"][..., :-1]
-    with pytest.raises(ValueError, match=r"trained with 5 'candidates' columns.*has 4"):
-        LearnedPolicy.load(tmp_path / "model.zip").act(observation)
+    actions = policy.act(observation)
+
+    # all columns turned round, and two more
+    layout = Columns(
+        **{key: ("common.new", *reversed(LAYOUT.names(key)), "place.new") for key in TABLES}
+    )
+    policy.reset(scenario_with(layout), 6)
+    moved = dict(observation)
+    for key in TABLES:
+        new = np.full((*observation[key].shape[:-1], 1), 0.7, np.float32)
+        moved[key] = np.concatenate([new, observation[key][..., ::-1], new], axis=-1)
+    np.testing.assert_array_equal(policy.act(moved), actions)
+
+    lost = Columns(queue=[name for name in LAYOUT.names("queue") if name != "route.age_s"])
+    with pytest.raises(ValueError, match=r"reads 'queue' columns.* have: route\.age_s; train"):
+        policy.reset(scenario_with(lost), 6)
+
+
+def test_a_model_is_for_the_decisions_that_it_was_trained_for(tmp_path):
+    policy = LearnedPolicy(model(names=True).policy)
+    placing = Layout({"place"})
+    yard = SimpleNamespace(name="yard", decisions=frozenset({"place"}), layout=placing)
+    with pytest.raises(ValueError, match="LearnedPolicy decides route, but scenario 'yard' asks"):
+        policy.reset(yard, 6)
+    joint = Layout({"route", "place"})
+    part = SimpleNamespace(name="part", decisions=frozenset({"route"}), layout=joint)
+    policy.reset(part, 6)  # as a composite does
 
 
 def test_files_that_are_no_model_are_refused(tmp_path):

@@ -7,17 +7,18 @@ import numpy as np
 import pytest
 import torch
 from agents_fake import AnyServer
-from placement_fake import NODES, PER_NODE, ROWS, SCENARIO, FirstCome, Shortest
+from placement_fake import LAYOUT, NODES, PER_NODE, ROWS, SCENARIO, FirstCome, Shortest
 from views import make_view
 
 from gpuyard.agents import training
 from gpuyard.agents.callbacks import read_curve
-from gpuyard.agents.config import OWN_DEFAULTS, TrainConfig, default_scenario, world
-from gpuyard.agents.imitation import imitate, lessons, rows_like
+from gpuyard.agents.config import OWN_DEFAULTS, TrainConfig
+from gpuyard.agents.imitation import imitate
 from gpuyard.agents.network import KEYS, CandidatePolicy
 from gpuyard.agents.policy import LearnedPolicy
+from gpuyard.baselines import make
+from gpuyard.baselines.planner import rows_like
 from gpuyard.envs.cluster_view import Plan
-from gpuyard.envs.observation import PLACEMENT_TABLES
 from gpuyard.evaluation.report import compare, report
 from gpuyard.evaluation.rollout import rollout
 from gpuyard.evaluation.statistics import paired_interval
@@ -46,7 +47,9 @@ def test_a_planner_is_connected_and_measured():
     assert result.times_s["jct"].mean() == pytest.approx(result.metrics["jct_mean_s"].mean())
     first = rollout("first", FirstCome(), SCENARIO, SEEDS, ID)
     assert result.metrics["jct_mean_s"].mean() < first.metrics["jct_mean_s"].mean()
-    np.testing.assert_array_equal(first.first["gpus"], result.first["gpus"])  # the same jobs
+    np.testing.assert_array_equal(
+        first.first["jobs"]["gpus"], result.first["jobs"]["gpus"]
+    )  # the same jobs
 
 
 def test_batches_do_not_matter_to_a_planner():
@@ -71,7 +74,7 @@ def test_report_has_the_columns_and_pictures_of_placement(tmp_path):
 
 
 def candidate(row, **values):
-    for at, column in enumerate(PLACEMENT_TABLES["candidates"]):
+    for at, column in enumerate(LAYOUT.columns("candidates")):
         value = values.get(column.name, 0.0)
         row[at] = value if column.scale is None else value / (value + column.scale)
 
@@ -81,14 +84,14 @@ def test_lessons_of_a_plan_by_hand():
     view = make_view(
         [{"id": 5, "gpus": 4}, {"id": 9, "gpus": 1}], nodes=4, gpus_per_node=4, nodes_per_leaf=2
     )
-    rows = np.zeros((6, len(PLACEMENT_TABLES["candidates"])), np.float32)
+    rows = np.zeros((6, len(LAYOUT.columns("candidates"))), np.float32)
     for at, (position, nodes, leafs) in enumerate([(0, 1, 1), (0, 2, 1), (0, 2, 2), (1, 1, 1)]):
         candidate(rows[at], is_place=1, position=position, nodes=nodes, leafs=leafs)
     candidate(rows[4], is_wait=1)
     observation = {"candidates": rows, "action_mask": np.array([1, 1, 0, 1, 1, 0])}
 
     def lesson(plan):
-        return np.flatnonzero(rows_like(plan, view, observation)).tolist()
+        return np.flatnonzero(rows_like(plan, view, observation, LAYOUT)).tolist()
 
     assert lesson(Plan(5, np.array([0, 1, 2, 3]))) == [0]
     assert lesson(Plan(5, np.array([0, 1, 4, 5]))) == [1]
@@ -101,8 +104,10 @@ def test_lessons_of_a_plan_by_hand():
 def test_lessons_of_other_policies_are_their_actions():
     env = gym.make_vec(ID, num_envs=3)
     observation, _ = env.reset(seed=0)
-    wanted = lessons(FirstCome(), env, observation)
-    np.testing.assert_array_equal(wanted.argmax(axis=1), FirstCome().act(observation))
+    policy = FirstCome()
+    policy.reset(SCENARIO, 3)
+    wanted = policy.lessons(observation, env)
+    np.testing.assert_array_equal(wanted.argmax(axis=1), policy.act(observation))
     assert (wanted.sum(axis=1) == 1).all()
 
 
@@ -144,13 +149,15 @@ def test_the_learner_gets_the_keys_that_the_network_reads():
     assert env.unwrapped.env.single_observation_space["device_load"].shape == (NODES * PER_NODE,)
 
 
-def test_defaults_follow_the_world():
-    assert world("gpuyard/Placement-v0") == "placement" and world("Routing-v0") == "routing"
-    assert default_scenario("gpuyard/Placement-v0") == "placement-default"
-    assert TrainConfig().scenario == "routing-default"
+def test_defaults_follow_the_decisions():
+    assert (TrainConfig().env, TrainConfig().scenario) == ("gpuyard/Routing-v0", "routing-default")
+    config = TrainConfig.of(scenario="placement-optical")
+    assert (config.env, config.steps) == ("gpuyard/Placement-v0", 700_000)
+    with pytest.raises(ValueError, match=r"'no/Id-v0' is none of .*: say which scenario"):
+        TrainConfig(env="no/Id-v0")
     config = TrainConfig.of(env="gpuyard/Placement-v0", seed=3)
     assert (config.scenario, config.seed) == ("placement-default", 3)
-    for key, value in OWN_DEFAULTS["placement"].items():
+    for key, value in OWN_DEFAULTS[frozenset({"place"})].items():
         assert getattr(config, key) == value
     assert TrainConfig.of(env="gpuyard/Placement-v0", steps=7).steps == 7  # what is given counts
     assert TrainConfig.of() == TrainConfig()
@@ -168,3 +175,22 @@ def test_optional_policies_that_refuse_a_scenario_are_left_out(capsys):
     assert capsys.readouterr().err == "yard: refuses left out: made for other fabrics\n"
     with pytest.raises(ValueError, match="made for other fabrics"):
         compare(policies, [SCENARIO], 1, ID, quiet=True)
+
+
+def test_policies_of_other_decisions_are_refused_before_anything_runs(tmp_path):
+    policies = {"first": FirstCome(), "router": make("routing/random")}
+    said = "Random decides route, but scenario 'yard' asks for place"
+    with pytest.raises(ValueError, match=said):
+        compare(policies, [SCENARIO], 1, ID, quiet=True)
+    left = compare(policies, [SCENARIO], 1, ID, quiet=True, optional=["router"])
+    assert [r.policy for r in left] == ["first"]
+    with pytest.raises(ValueError, match=said):
+        rollout("router", policies["router"], SCENARIO, SEEDS, ID)
+    with pytest.raises(ValueError, match=said):
+        training.train(replace(TINY, out=str(tmp_path), teacher="routing/random"), progress=False)
+    assert not list(tmp_path.iterdir())
+    env = gym.make_vec(ID, num_envs=2, autoreset_mode="SameStep")
+    with pytest.raises(ValueError, match=said):
+        imitate(None, policies["router"], env, 2, progress=False)
+    with pytest.raises(ValueError, match="'yard' asks for place, but this id is for route"):
+        compare({}, [SCENARIO], 1, "gpuyard/Routing-v0", quiet=True)

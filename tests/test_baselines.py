@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
+from routing_observations import pool
+from views import PLACING
 
 from gpuyard import baselines
 
 ROUTERS = baselines.names("routing")
 
 
+DOCS = Path(__file__).parents[1] / "docs"
+PAGES = "".join(
+    (DOCS / name).read_text()
+    for name in ("baselines.md", "baselines_gang.md", "baselines_topology.md", "isolation.md")
+)
+
+
 def test_names_and_kinds():
-    assert len(ROUTERS) == len(set(ROUTERS)) == 14
-    assert set(ROUTERS) < set(baselines.names())
+    assert ROUTERS and set(ROUTERS) < set(baselines.names())
+    assert len(set(baselines.names())) == len(baselines.names())
     with pytest.raises(ValueError, match=r"no baselines of kind 'router'; kinds: .*routing"):
         baselines.names("router")
 
@@ -42,3 +53,29 @@ def test_unknown_option_lists_the_accepted():
 def test_bad_options_name_the_option_the_value_and_the_remedy(name, options, message):
     with pytest.raises(ValueError, match=message):
         baselines.make(name, **options)
+
+
+@pytest.mark.parametrize("name", baselines.names())
+def test_every_baseline_says_what_it_decides_and_is_documented(name):
+    decides = {"route"} if name in ROUTERS else {"place"}
+    assert baselines.decides(name) == baselines.make(name).decides == decides
+    assert f"`{name}`" in PAGES
+
+
+class Anything(baselines.Policy):
+    """A rule of a user's own that says nothing of what it decides."""
+
+
+@pytest.mark.parametrize("scenario", [pool(3), PLACING])
+@pytest.mark.parametrize("name", baselines.names())
+def test_a_scenario_of_other_decisions_is_refused(name, scenario):
+    policy, asked = baselines.make(name), set(scenario.decisions)
+    if asked == policy.decides:
+        policy.reset(scenario, 2)
+        assert policy.layout == scenario.layout
+        return
+    (decides,), (asks,) = policy.decides, asked
+    said = rf"{type(policy).__name__} decides {decides}, but scenario '{scenario.name}' asks for "
+    with pytest.raises(ValueError, match=said + asks):
+        policy.reset(scenario, 2)
+    Anything().reset(scenario, 2)

@@ -37,7 +37,7 @@ def episodes(name: str, world: Scenario, num_envs: int = 4, **options):
     while not done.all():
         observation, _, terminated, truncated, info = env.step(policy.act(observation))
         done |= terminated | truncated
-    return info, [env.unwrapped.results(i) for i in range(num_envs)]
+    return info, [env.unwrapped.results(i)["requests"] for i in range(num_envs)]
 
 
 def mean(name: str, world: Scenario, metric: str) -> float:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from views import PLACING
 
 from gpuyard import baselines
 from gpuyard.baselines.gang.order import QueueOrder
-from gpuyard.envs.observation import PLACEMENT_TABLES, index
 
+LAYOUT = PLACING.layout
 ORDERS = [name for name in baselines.names("gang") if isinstance(baselines.make(name), QueueOrder)]
 
 
 def squash(key: str, name: str, raw) -> np.ndarray:
-    scale = PLACEMENT_TABLES[key][index(key, name)].scale
+    scale = LAYOUT.columns(key)[LAYOUT.index(key, name)].scale
     raw = np.asarray(raw, float)
     return raw if scale is None else raw / (raw + scale)
 
@@ -28,16 +29,16 @@ def observe(rows: list[dict], mask=None, pending: float = 3.0, num_envs: int = 1
         num_envs: equal environments.
     """
     size = len(rows) + 3
-    table = np.zeros((1, size, len(PLACEMENT_TABLES["candidates"])), np.float32)
+    table = np.zeros((1, size, len(LAYOUT.columns("candidates"))), np.float32)
     rows = [{"is_place": 1, "plan_pack": 1, "speed": 1, **row} for row in rows]
     # the gang that could be preempted would win every order
     rows.append({"is_preempt": 1, "gpus": 0, "age_s": 1e9, "speed": 1})
     rows += [{"is_wait": 1}, {"is_own": 1}]
     for at, row in enumerate(rows):
         for name, raw in row.items():
-            table[0, at, index("candidates", name)] = squash("candidates", name, raw)
-    cluster = np.zeros((1, len(PLACEMENT_TABLES["cluster"])), np.float32)
-    cluster[0, index("cluster", "pending")] = squash("cluster", "pending", pending)
+            table[0, at, LAYOUT.index("candidates", name)] = squash("candidates", name, raw)
+    cluster = np.zeros((1, len(LAYOUT.columns("cluster"))), np.float32)
+    cluster[0, LAYOUT.index("cluster", "pending")] = squash("cluster", "pending", pending)
     feasible = [*(mask or [1] * (size - 3)), 1, 1, 0]
     return {
         "candidates": table.repeat(num_envs, 0),
@@ -48,7 +49,7 @@ def observe(rows: list[dict], mask=None, pending: float = 3.0, num_envs: int = 1
 
 def choice(name: str, observation, **options) -> int:
     policy = baselines.make(f"gang/{name}", **options)
-    policy.reset(None, len(observation["action_mask"]), 0)
+    policy.reset(PLACING, len(observation["action_mask"]), 0)
     return int(policy.act(observation)[0])
 
 
@@ -112,6 +113,7 @@ def test_ties_go_to_the_oldest_and_plans_to_pack_on_the_fastest_pool(name):
         {**gang, "position": 1, "speed": 1.0},
     ]
     policy = baselines.make(name)
+    policy.reset(PLACING, 1)
     assert policy.act(observe(rows)).tolist() == [1]
     assert policy.act(observe(rows, [0, 0, 1, 1])).tolist() == [2]
 
@@ -119,7 +121,7 @@ def test_ties_go_to_the_oldest_and_plans_to_pack_on_the_fastest_pool(name):
 @pytest.mark.parametrize("name", [*ORDERS, "gang/random"])
 def test_orders_wait_only_if_nothing_can_start_and_stop_nobody(name):
     policy = baselines.make(name)
-    policy.reset(None, 4, 0)
+    policy.reset(PLACING, 4, 0)
     assert policy.act(observe(QUEUE, [0, 0, 0], num_envs=4)).tolist() == [WAIT] * 4
     assert set(policy.act(observe(QUEUE, [1, 0, 0], num_envs=4)).tolist()) == {0}
     assert policy.act(observe(QUEUE, num_envs=4)).max() < 3
@@ -130,7 +132,7 @@ def test_random_is_uniform_over_the_feasible_and_seeded():
 
     def draw(seed):
         policy = baselines.make("gang/random")
-        policy.reset(None, 4000, seed)
+        policy.reset(PLACING, 4000, seed)
         return policy.act(observation)
 
     shares = np.bincount(draw(1), minlength=3) / 4000

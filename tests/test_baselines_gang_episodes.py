@@ -8,7 +8,6 @@ import pytest
 
 import gpuyard  # noqa: F401
 from gpuyard import baselines
-from gpuyard.baselines.planner import Planner
 
 SCENARIO = """
 [[cluster.pools]]
@@ -49,8 +48,7 @@ def episode(name: str, folder, preemption: bool, num_envs: int = 2):
     )
     policy = baselines.make(name)
     policy.reset(env.unwrapped.scenario, num_envs, 0)
-    if isinstance(policy, Planner):
-        policy.connect(env)
+    policy.attach(env)
     observation, info = env.reset(seed=5)
     ended = np.zeros(num_envs, bool)
     for _ in range(2000):
@@ -58,7 +56,7 @@ def episode(name: str, folder, preemption: bool, num_envs: int = 2):
         observation, _, terminated, truncated, info = env.step(action)
         ended |= terminated | truncated
         if ended.all():
-            return info, [env.unwrapped.results(e) for e in range(num_envs)]
+            return info, [env.unwrapped.results(e)["jobs"] for e in range(num_envs)]
     raise AssertionError("the episode does not end")
 
 

@@ -30,13 +30,13 @@ def play(env, name, **options):
     """Play one episode in every world; return the final infos and the tables of jobs."""
     policy = baselines.make(name, **options)
     policy.reset(env.unwrapped.scenario, NUM_ENVS, seed=0)
-    policy.connect(env)
+    policy.attach(env)
     observation, info = env.reset(seed=3)
     done = np.zeros(NUM_ENVS, bool)
     while not done.all():
         observation, _, terminated, truncated, info = env.step(policy.act(observation))
         done |= terminated | truncated
-    return info, [env.unwrapped.results(index) for index in range(NUM_ENVS)]
+    return info, [env.unwrapped.results(index)["jobs"] for index in range(NUM_ENVS)]
 
 
 @pytest.mark.parametrize("name", baselines.names("topology"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import warnings
+from types import SimpleNamespace
 
 import gymnasium as gym
 import numpy as np
@@ -13,9 +14,11 @@ from gymnasium.utils.env_checker import check_env
 from gymnasium.vector import AutoresetMode
 from gymnasium.wrappers import FlattenObservation
 
-import gpuyard  # noqa: F401
+from gpuyard.envs.cluster_env import ClusterEnv
 from gpuyard.envs.engine.serving.arrays import INFO_KEYS
-from gpuyard.envs.scenario import from_dict
+from gpuyard.envs.observation import Layout
+from gpuyard.envs.scenario import from_dict, load
+from gpuyard.ids import IDS, check_decisions, default_scenario, id_for
 
 SMALL = {
     "replicas": [
@@ -181,7 +184,10 @@ def test_an_infeasible_action_is_counted_and_replaced() -> None:
     for action in (99, -1):
         _, _, _, _, info = env.step(action)
     assert info["invalid_actions"] == 2
-    assert sorted(env.results()["replica"][:2]) == [0, 1]  # fewest in flight, lowest index first
+    assert sorted(env.results()["requests"]["replica"][:2]) == [
+        0,
+        1,
+    ]  # fewest in flight, lowest index first
 
 
 @pytest.mark.parametrize(
@@ -204,7 +210,7 @@ def test_rewards_add_up_to_the_metric(term: str, metric) -> None:
         while not done:
             _, reward, done, _, info = env.step(int(rng.integers(-1, 3)))
             total += reward
-        assert total == pytest.approx(metric(env.results(), info), rel=1e-9, abs=1e-9)
+        assert total == pytest.approx(metric(env.results()["requests"], info), rel=1e-9, abs=1e-9)
 
 
 def test_metrics_in_info_match_the_table_of_requests() -> None:
@@ -214,7 +220,7 @@ def test_metrics_in_info_match_the_table_of_requests() -> None:
     done = False
     while not done:
         obs, _, done, _, info = env.step(random_action(rng, obs["action_mask"]))
-    table = env.results()
+    table = env.results()["requests"]
     ttft = table["first_token_s"] - table["arrival_s"]
     e2e = table["finish_s"] - table["arrival_s"]
     many = table["output_tokens"] > 1
@@ -229,6 +235,38 @@ def test_metrics_in_info_match_the_table_of_requests() -> None:
     assert info["goodput"] == pytest.approx(met.sum() / info["time_s"])
     hits = table["cached_tokens"].sum() / table["prompt_tokens"].sum()
     assert info["prefix_hit_rate"] == pytest.approx(hits)
+
+
+@pytest.mark.parametrize("make", [gym.make, gym.make_vec])
+def test_an_id_refuses_scenarios_of_other_decisions(make) -> None:
+    said = (
+        "scenario 'placement-default' asks for place, but this id is for route: "
+        "use gpuyard/Placement-v0"
+    )
+    with pytest.raises(ValueError, match=said):
+        make("gpuyard/Routing-v0", scenario="placement-default")
+    with pytest.raises(ValueError, match=r"'small' asks for route, .* use gpuyard/Routing-v0"):
+        make("gpuyard/Placement-v0", scenario=small())
+    env = make("gpuyard/Routing-v0", scenario=small())
+    assert env.unwrapped.layout == env.unwrapped.scenario.layout == Layout({"route"})
+    assert ClusterEnv("placement-default").layout == Layout({"place"})  # the class takes any
+
+
+@pytest.mark.parametrize("env_id", IDS)
+def test_an_id_fits_its_default_scenario(env_id: str) -> None:
+    scenario = load(default_scenario(env_id))
+    assert id_for(scenario) == env_id
+    check_decisions(scenario, IDS[env_id].decisions)
+
+
+def test_decisions_without_an_id() -> None:
+    joint = SimpleNamespace(name="joint", decisions=frozenset({"place", "route", "scale"}))
+    with pytest.raises(ValueError, match="'joint' asks for place and route and scale: no regis"):
+        id_for(joint)
+    with pytest.raises(ValueError, match="this id is for place: use the class ClusterEnv itself"):
+        check_decisions(joint, {"place"})
+    with pytest.raises(ValueError, match="'gpuyard/Cluster-v9' is none of gpuyard/Routing-v0, "):
+        default_scenario("gpuyard/Cluster-v9")
 
 
 def test_rendering() -> None:

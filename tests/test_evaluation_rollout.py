@@ -27,6 +27,7 @@ def test_against_a_plain_loop():
     env = gym.make_vec(ID, num_envs=1, autoreset_mode="Disabled")
     observation, _ = env.reset(seed=5)
     total, done, policy = 0.0, False, JoinShortest()
+    policy.reset(SCENARIO, 1)
     while not done:
         observation, reward, terminated, _, info = env.step(policy.act(observation))
         total, done = total + reward[0], terminated[0]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mini_world import Gang, check, planner, simulate
-from views import make_cluster, make_view
+from views import PLACING, make_cluster, make_view
 
 from gpuyard import baselines
 from gpuyard.baselines.planner import Planner
@@ -78,7 +80,7 @@ def views(draw):
 def test_plans_are_valid(name, view):
     """Gangs complete on free GPUs of one pool and domain; only running gangs are stopped."""
     policy = baselines.make(name)
-    policy.reset(None, 1, 0)
+    policy.reset(PLACING, 1, 0)
     before = view.gpu_job.copy()
     plan = policy.plan_for(0, view)
     if plan is not None:
@@ -113,9 +115,17 @@ def test_every_gang_ends(name, preemption, seed):
         assert preemption or len(job.runs) == 1
 
 
-def test_a_planner_says_that_it_must_be_connected():
-    with pytest.raises(RuntimeError, match="connect"):
-        planner("srtf").act({"action_mask": np.ones((1, 3))})
+def due(mask, kinds=("place",)) -> dict[str, np.ndarray]:
+    """An observation of worlds in which such decisions are due, in turn."""
+    cluster = np.zeros((len(mask), len(PLACING.layout.columns("cluster"))), np.float32)
+    for row, kind in enumerate((*kinds, *kinds[-1:] * len(mask))[: len(mask)]):
+        cluster[row, PLACING.layout.index("cluster", f"kind_{kind}")] = 1
+    return {"action_mask": mask, "cluster": cluster}
+
+
+def test_a_planner_says_that_it_must_be_attached():
+    with pytest.raises(RuntimeError, match="attach"):
+        planner("srtf").act(due(np.ones((1, 3))))
 
 
 def test_a_planner_proposes_in_every_world_and_waits_where_it_has_no_plan():
@@ -139,8 +149,29 @@ def test_a_planner_proposes_in_every_world_and_waits_where_it_has_no_plan():
             self.plans[index] = plan
 
     worlds, policy = Worlds(), planner("easy-backfill")
-    policy.connect(worlds)
+    policy.attach(worlds)
     assert worlds.asked
     mask = np.array([[1, 1, 1, 0], [1, 1, 1, 0], [0, 1, 0, 0]])
-    assert policy.act({"action_mask": mask}).tolist() == [3, 2, 1]
+    assert policy.act(due(mask)).tolist() == [3, 2, 1]
     assert worlds.asked and list(worlds.plans) == [0] and worlds.plans[0].gang == 7
+
+
+def test_a_planner_leaves_worlds_alone_in_which_another_decision_is_due():
+    class Worlds:
+        def ask_planner(self):
+            pass
+
+        def view(self, index):
+            assert index == 1
+            return make_view([{"id": 7, "gpus": 2}], nodes=1)
+
+        def propose(self, index, plan):
+            assert (index, plan.gang) == (1, 7)
+
+    policy = planner("easy-backfill")
+    policy.connect(Worlds())  # the name that attach had
+    observation = due(np.array([[1, 1, 1, 0], [1, 1, 1, 0]]), ("route", "place"))
+    assert policy.act(observation)[1] == 3
+    observation["candidates"] = np.zeros((2, 4, len(PLACING.layout.columns("candidates"))))
+    env = SimpleNamespace(unwrapped=Worlds())
+    assert not policy.lessons(observation, env)[0].any()

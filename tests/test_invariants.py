@@ -202,7 +202,7 @@ def play(env: ClusterEnv, seed: int, check: bool = True) -> tuple[list[bytes], d
 
 def check_results(env: ClusterEnv, info: dict[str, Any]) -> None:
     """Every request ended exactly once, in order of its stages, where it was sent."""
-    table = env.results()
+    table = env.results()["requests"]
     n = len(table["arrival_s"])
     assert info["finished"] == info["arrived"] == n
     for name in ("arrival_s", "first_token_s", "finish_s"):

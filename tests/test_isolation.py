@@ -399,13 +399,13 @@ def test_isolated_jobs_run_as_if_alone(cluster):
     name = "isolation/vclos" if cluster == "vclos-8192" else "isolation/ocs-vclos"
     policy = baselines.make(name)
     policy.reset(scenario, 1)
-    policy.connect(env)
+    policy.attach(env)
     observation, info = env.reset(seed=1)
     done = False
     while not done:
         observation, _, terminated, _, info = env.step(policy.act(observation))
         done = bool(terminated[0])
-    table = env.unwrapped.results(0)
+    table = env.unwrapped.results(0)["jobs"]
     assert info["invalid_actions"][0] == 0 and (table["leafs"] > 1).sum() > 20
     np.testing.assert_allclose(table["ran_s"], table["ideal_run_s"], rtol=1e-9)
     env.close()

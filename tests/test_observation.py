@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import gymnasium as gym
 import numpy as np
 import pytest
 from engine_worlds import random_stream
-from slow_observer import Decision, Observer, Play
+from slow_observer import LAYOUT, Decision, Observer, Play
 
 import gpuyard  # noqa: F401
-from gpuyard.envs.observation import CANDIDATES, CLUSTER, QUEUE, index, read
 from gpuyard.envs.perf import tabulate
 from gpuyard.envs.perf.serving.cost_table import CostTable
 from gpuyard.envs.scenario import Scenario, Workload, from_dict
@@ -94,7 +94,7 @@ def play(scenario: Scenario, seed: int) -> tuple[Play, list[dict[str, np.ndarray
     return Play(stream, estimate, decisions, sent), observations, info
 
 
-def same(got: np.ndarray, expected, names: list[str], where: str) -> None:
+def same(got: np.ndarray, expected, names: Sequence[str], where: str) -> None:
     """Compare stored values column by column, naming what differs."""
     expected = np.asarray(expected)
     assert got.shape == expected.shape, where
@@ -121,11 +121,11 @@ def test_every_column_is_what_a_slow_reading_finds(
     tables = [affine(tabulate(r.deployment)) for r in scenario.replicas]
     slow = Observer(scenario, tables, game)
     assert info["preemptions"] == slow.preemptions
-    columns = [c.name for c in CANDIDATES]
+    columns = LAYOUT.names("candidates")
     for at, obs in zip(game.decisions, observations, strict=False):
         where = f"request {at.request} at {at.time_s:.4f} s"
-        same(obs["cluster"], slow.cluster(at), [c.name for c in CLUSTER], where)
-        same(obs["queue"], slow.queue(at), [c.name for c in QUEUE], where)
+        same(obs["cluster"], slow.cluster(at), LAYOUT.names("cluster"), where)
+        same(obs["queue"], slow.queue(at), LAYOUT.names("queue"), where)
         assert obs["action_mask"].astype(bool).tolist() == slow.mask(at), where
         device = 0
         for r, replica in enumerate(scenario.replicas):
@@ -148,7 +148,7 @@ def test_the_worlds_of_this_file_reach_every_corner() -> None:
         _, observations, info = play(small_world(seed, interval_s, hold_s), seed)
         seen["preempted"] += info["preemptions"]
         for obs in observations:
-            seen["held"] += obs["cluster"][index("cluster", "held")] > 0
+            seen["held"] += obs["cluster"][LAYOUT.index("cluster", "held")] > 0
             for short, name in (
                 ("match", "prefix_match"),
                 ("sent", "prefix_sent"),
@@ -156,7 +156,7 @@ def test_the_worlds_of_this_file_reach_every_corner() -> None:
                 ("last", "session_last"),
                 ("home", "session_home"),
             ):
-                seen[short] += int((read(obs, "candidates", name) > 0).sum())
+                seen[short] += int((LAYOUT.read(obs, "candidates", name) > 0).sum())
     assert all(count > 10 for count in seen.values()), seen
 
 
@@ -188,7 +188,7 @@ def test_nothing_tells_the_true_output_length_ahead(interval_s: float) -> None:
             action = action if obs["action_mask"][action] else 0
             obs, reward, done, _, info = env.step(action)
             if done:
-                return rows, env.results()["finish_s"].min()
+                return rows, env.results()["requests"]["finish_s"].min()
             rows.append((info["time_s"], obs, reward))
         raise AssertionError("the episode did not end")
 

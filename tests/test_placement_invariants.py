@@ -89,7 +89,7 @@ class Check:
 def test_invariants_hold(name, seed):
     env = WORLDS[name]
     _, info = play(env, seed, Check())
-    table = env.results()
+    table = env.results()["jobs"]
     assert info["finished"] == 40 and np.isfinite(table["finish_s"]).all()
     assert (table["start_s"] >= table["arrival_s"]).all()
     assert (table["finish_s"] > table["start_s"]).all()
@@ -111,7 +111,7 @@ def test_isolated_gangs_see_no_contention():
             rows = [q * 6 + 5 for q in range(8) if mask[q * 6 + 5]]
             action = rows[0] if rows else int(rng.choice(np.flatnonzero(mask)))
             _, _, done, _, _ = env.step(action)
-        table = env.results()
+        table = env.results()["jobs"]
         own = table["plan"] == 5
         isolated += own.sum()
         assert np.allclose(table["ran_s"][own], table["ideal_run_s"][own], rtol=1e-9)

@@ -6,10 +6,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from routing_observations import pool
+from routing_observations import LAYOUT, pool
 
 from gpuyard import baselines
-from gpuyard.envs.observation import TABLES
 
 ROUTERS = baselines.names("routing")
 
@@ -28,10 +27,13 @@ def arbitrary(rng: np.random.Generator, n: int, size: int) -> dict[str, np.ndarr
     """Any observation in bounds, ties and zeros included, at least one candidate feasible."""
     mask = rng.random((n, size)) < 0.4
     mask[np.arange(n), rng.integers(size, size=n)] = True
-    values = np.round(rng.random((n, size, len(TABLES["candidates"]))) * 0.999, 1)
+    values = np.round(rng.random((n, size, len(LAYOUT.columns("candidates")))) * 0.999, 1)
+    cluster = np.zeros((n, len(LAYOUT.columns("cluster"))), np.float32)
+    cluster[:, LAYOUT.index("cluster", "kind_route")] = 1
     return {
+        "cluster": cluster,
         "candidates": values.astype(np.float32).clip(0, 0.999),
-        "queue": (rng.random((n, 2, len(TABLES["queue"]))) * 0.999).astype(np.float32),
+        "queue": (rng.random((n, 2, len(LAYOUT.columns("queue")))) * 0.999).astype(np.float32),
         "action_mask": mask.astype(np.int8),
     }
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 from topology_plans import nodes_of, plan_on, view_with
+from views import PLACING
 
 from gpuyard import baselines
 from gpuyard.baselines.topology.kubernetes import least_allocated, most_allocated
@@ -33,6 +34,6 @@ def test_ties_are_drawn_from_the_seed():
     drawn = []
     for seed in (0, 0, 1):
         planner = baselines.make("topology/kubernetes-binpack")
-        planner.reset(None, 1, seed)
+        planner.reset(PLACING, 1, seed)
         drawn.append([planner.plan(view).gpus[0] for _ in range(8)])
     assert drawn[0] == drawn[1] != drawn[2]

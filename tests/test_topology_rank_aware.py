@@ -2,6 +2,7 @@
 
 import numpy as np
 from topology_plans import LEAF, TREE, nodes_of, view_with
+from views import PLACING
 
 from gpuyard import baselines
 from gpuyard.baselines.topology.rank_aware import crossings, tree_order
@@ -20,6 +21,6 @@ def test_rank_aware_has_the_nodes_of_binpack():
     plans = []
     for name in ("topology/kubernetes-binpack", "topology/rank-aware"):
         planner = baselines.make(name)
-        planner.reset(None, 1, 7)
+        planner.reset(PLACING, 1, 7)
         plans.append(nodes_of(planner.plan(view)))
     assert plans[1] == sorted(plans[0]) != plans[0]

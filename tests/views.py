@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 
 from gpuyard.envs.cluster_view import DOWN, FREE, GANG_VIEW, ClusterView
 from gpuyard.envs.hardware.catalogue import gpu
 from gpuyard.envs.hardware.cluster import Cluster, Fabric, Pool
+from gpuyard.envs.observation import Layout
+
+PLACING = SimpleNamespace(name="by hand", decisions=frozenset({"place"}), layout=Layout({"place"}))
+"""What a planner is told of a scenario."""
 
 GANG_DEFAULTS = {
     "arrival_s": 0.0,

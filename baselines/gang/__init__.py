@@ -1,5 +1,8 @@
 """Which gang starts next: queue orders, backfill, preemptive and fair scheduling."""
 
+from functools import partial
+
+from ..policy import Factory
 from .conservative import ConservativeBackfill
 from .easy import EasyBackfill
 from .fifo import FIFO, FIFOFirstFit
@@ -13,23 +16,26 @@ from .uniform import Random
 from .volcano import Volcano
 from .wait_weighted import UNICEP, WFP3
 
-__all__ = [
-    "FIFO",
-    "SJF",
-    "SRSF",
-    "SRTF",
-    "UNICEP",
-    "WFP3",
-    "ConservativeBackfill",
-    "Dynamic",
-    "EasyBackfill",
-    "FIFOFirstFit",
-    "Fitted",
-    "Gavel",
-    "Random",
-    "SmallestArea",
-    "SmallestFirst",
-    "Themis",
-    "Tiresias",
-    "Volcano",
-]
+BASELINES: dict[str, Factory] = {
+    "random": Random,
+    "fifo": FIFO,
+    "fifo-first-fit": FIFOFirstFit,
+    "sjf": SJF,
+    "smallest-first": SmallestFirst,
+    "smallest-area": SmallestArea,
+    "dynamic": Dynamic,
+    "wfp3": WFP3,
+    "unicep": UNICEP,
+    "f1": partial(Fitted, function="f1"),
+    "f2": partial(Fitted, function="f2"),
+    "f3": partial(Fitted, function="f3"),
+    "f4": partial(Fitted, function="f4"),
+    "easy-backfill": EasyBackfill,
+    "conservative-backfill": ConservativeBackfill,
+    "srtf": SRTF,
+    "srsf": SRSF,
+    "tiresias": Tiresias,
+    "themis": Themis,
+    "gavel": Gavel,
+    "volcano": Volcano,
+}

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..policy import Observation
-from .order import POSITION, QueueOrder, starts, waiting_row
+from .order import QueueOrder
 
 
 class FIFOFirstFit(QueueOrder):
@@ -18,7 +18,7 @@ class FIFOFirstFit(QueueOrder):
 
     def score(self, observation: Observation) -> NDArray[np.floating]:
         """Return minus the place in the queue (squashed)."""
-        return -observation["candidates"][:, :, POSITION]
+        return -self.column(observation, "candidates", "place.position")
 
 
 class FIFO(FIFOFirstFit):
@@ -31,6 +31,7 @@ class FIFO(FIFOFirstFit):
 
     def eligible(self, observation: Observation) -> NDArray[np.bool_]:
         """Return the rows of the queue's head."""
-        may_wait = observation["action_mask"][:, [waiting_row(observation)]] > 0
-        is_head = observation["candidates"][:, :, POSITION] == 0
-        return starts(observation) & (is_head | ~may_wait)
+        row = self.waiting_row(observation)[:, None]
+        may_wait = np.take_along_axis(observation["action_mask"], row, axis=1) > 0
+        is_head = self.column(observation, "candidates", "place.position") == 0
+        return self.starts(observation) & (is_head | ~may_wait)

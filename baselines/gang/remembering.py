@@ -30,6 +30,7 @@ class Remembering(Planner, Generic[Memory]):
 
     def reset(self, scenario: Scenario, num_envs: int, seed: int = 0) -> None:
         """Forget everything."""
+        super().reset(scenario, num_envs, seed)
         self.memories = [self.fresh() for _ in range(num_envs)]
 
     def restart(self, done: NDArray[np.bool_]) -> None:

@@ -5,11 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from gpuyard.envs.observation import read
-
 from ..policy import Observation
 from ..routing.router import check_at_least
-from .order import ESTIMATE, GPUS, POSITION, QueueOrder
+from .order import QueueOrder
 
 
 class SJF(QueueOrder):
@@ -21,7 +19,7 @@ class SJF(QueueOrder):
 
     def score(self, observation: Observation) -> NDArray[np.floating]:
         """Return minus the estimate (squashed)."""
-        return -observation["candidates"][:, :, ESTIMATE]
+        return -self.column(observation, "candidates", "place.estimate_s")
 
 
 class SmallestFirst(QueueOrder):
@@ -32,7 +30,7 @@ class SmallestFirst(QueueOrder):
 
     def score(self, observation: Observation) -> NDArray[np.floating]:
         """Return minus the GPUs (squashed)."""
-        return -observation["candidates"][:, :, GPUS]
+        return -self.column(observation, "candidates", "place.gpus")
 
 
 class SmallestArea(QueueOrder):
@@ -45,9 +43,10 @@ class SmallestArea(QueueOrder):
 
     def score(self, observation: Observation) -> NDArray[np.floating]:
         """Return minus the GPU seconds that are left."""
-        estimate = read(observation, "candidates", "estimate_s")
-        left = np.maximum(estimate - read(observation, "candidates", "executed_s"), 0.0)
-        return -read(observation, "candidates", "gpus") * left
+        estimate = self.read(observation, "candidates", "place.estimate_s")
+        executed = self.read(observation, "candidates", "place.executed_s")
+        left = np.maximum(estimate - executed, 0.0)
+        return -self.read(observation, "candidates", "place.gpus") * left
 
 
 class Dynamic(QueueOrder):
@@ -65,6 +64,7 @@ class Dynamic(QueueOrder):
 
     def score(self, observation: Observation) -> NDArray[np.floating]:
         """Return minus the GPUs or minus the place in the queue (squashed)."""
-        crowded = read(observation, "cluster", "pending") > self.longest + 0.5
-        table = observation["candidates"]
-        return -np.where(crowded[:, None], table[:, :, GPUS], table[:, :, POSITION])
+        crowded = self.read(observation, "cluster", "place.pending") > self.longest + 0.5
+        gpus = self.column(observation, "candidates", "place.gpus")
+        position = self.column(observation, "candidates", "place.position")
+        return -np.where(crowded[:, None], gpus, position)

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from ..policy import Observation, ScorePolicy
-from .order import starts, waiting_row
+from ..policy import Observation
+from .order import Starter
 
 if TYPE_CHECKING:
     from gpuyard.envs.scenario import Scenario
 
 
-class Random(ScorePolicy):
+class Random(Starter):
     """Any feasible start (gang, plan and pool), uniformly; waits only if there is none.
 
     Source: the random placement policy of DDLS and RLScheduler; the zero of every comparison.
@@ -22,6 +22,7 @@ class Random(ScorePolicy):
 
     def reset(self, scenario: Scenario, num_envs: int, seed: int = 0) -> None:
         """Seed the choices."""
+        super().reset(scenario, num_envs, seed)
         self.rng = np.random.default_rng(seed)
 
     def score(self, observation: Observation) -> NDArray[np.floating]:
@@ -30,6 +31,6 @@ class Random(ScorePolicy):
 
     def act(self, observation: Observation) -> NDArray[np.int64]:
         """Return the row chosen in each environment, shape (n,)."""
-        feasible = starts(observation)
+        feasible = self.starts(observation)
         action = np.where(feasible, self.score(observation), -1.0).argmax(axis=1)
-        return np.where(feasible.any(axis=1), action, waiting_row(observation))
+        return np.where(feasible.any(axis=1), action, self.waiting_row(observation))

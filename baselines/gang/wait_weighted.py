@@ -5,13 +5,24 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from gpuyard.envs.observation import read
-
 from ..policy import Observation
 from .order import QueueOrder
 
+Array = NDArray[np.float64]
 
-class WFP3(QueueOrder):
+
+class WaitWeighted(QueueOrder):
+    """What the orders below weigh."""
+
+    def sizes(self, observation: Observation) -> tuple[Array, Array, Array]:
+        """Return the wait, the estimated run time (seconds, at least 1) and the GPUs, (n, C)."""
+        age = self.read(observation, "candidates", "place.age_s")
+        wait = np.maximum(age - self.read(observation, "candidates", "place.executed_s"), 0.0)
+        run = np.maximum(self.read(observation, "candidates", "place.estimate_s"), 1.0)
+        return wait, run, self.read(observation, "candidates", "place.gpus")
+
+
+class WFP3(WaitWeighted):
     """The gang of the highest (w / r)^3 n that fits: favours old, short and big gangs.
 
     Source: W. Tang et al., IEEE Cluster 2009 (the Blue Gene/P queue of Argonne), as RLScheduler
@@ -20,11 +31,11 @@ class WFP3(QueueOrder):
 
     def score(self, observation: Observation) -> NDArray[np.floating]:
         """Return (w / r)^3 n."""
-        wait, run, gpus = _sizes(observation)
+        wait, run, gpus = self.sizes(observation)
         return (wait / run) ** 3 * gpus
 
 
-class UNICEP(QueueOrder):
+class UNICEP(WaitWeighted):
     """The gang of the highest w / (log2(n) r) that fits: favours old, short and small gangs.
 
     Source: W. Tang et al., IEEE Cluster 2009 (UNICEF), as RLScheduler (SC 2020) writes it. One
@@ -33,11 +44,5 @@ class UNICEP(QueueOrder):
 
     def score(self, observation: Observation) -> NDArray[np.floating]:
         """Return w / (log2(n) r)."""
-        wait, run, gpus = _sizes(observation)
+        wait, run, gpus = self.sizes(observation)
         return wait / (np.log2(np.maximum(gpus, 2.0)) * run)
-
-
-def _sizes(observation: Observation) -> tuple[NDArray, NDArray, NDArray]:
-    wait = read(observation, "candidates", "age_s") - read(observation, "candidates", "executed_s")
-    run = np.maximum(read(observation, "candidates", "estimate_s"), 1.0)
-    return np.maximum(wait, 0.0), run, read(observation, "candidates", "gpus")

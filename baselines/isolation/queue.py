@@ -66,6 +66,7 @@ class QueuePlanner(Planner):
 
     def reset(self, scenario: Scenario, num_envs: int, seed: int = 0) -> None:
         """Forget everything."""
+        super().reset(scenario, num_envs, seed)
         self._memory = {}
 
     def restart(self, done: NDArray[np.bool_]) -> None:

@@ -7,15 +7,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from gpuyard.envs.observation import index
-
 from ..policy import Observation
 from .router import Router
-
-_IN_FLIGHT = index("candidates", "in_flight")
-_PREFIX_SENT = index("candidates", "prefix_sent")
-_SESSION_HOME = index("candidates", "session_home")
-_SESSION_LAST = index("candidates", "session_last")
 
 
 class SessionAffinity(Router):
@@ -31,9 +24,9 @@ class SessionAffinity(Router):
 
     def score(self, observation: Observation) -> NDArray[np.floating]:
         """Rank by home, then by last replica, then by requests in flight (in [0, 1))."""
-        columns = observation["candidates"]
-        affinity = 4.0 * columns[:, :, _SESSION_HOME] + 2.0 * columns[:, :, _SESSION_LAST]
-        return affinity - columns[:, :, _IN_FLIGHT]
+        home = self.column(observation, "candidates", "route.session_home")
+        last = self.column(observation, "candidates", "route.session_last")
+        return 4.0 * home + 2.0 * last - self.column(observation, "candidates", "route.in_flight")
 
 
 class PrefixAware(Router):
@@ -55,9 +48,9 @@ class PrefixAware(Router):
 
     def score(self, observation: Observation) -> NDArray[np.floating]:
         """Return 1 for the longest match, 0 for others, plus less than 1 to break ties."""
-        columns = observation["candidates"]
-        sent = np.where(self.feasible(observation), columns[:, :, _PREFIX_SENT], -1.0)
+        sent = self.column(observation, "candidates", "route.prefix_sent")
+        sent = np.where(self.feasible(observation), sent, -1.0)
         longest = sent == sent.max(axis=1, keepdims=True)
         if self.ties == "random":
             return longest + self.rng.random(sent.shape)
-        return longest - columns[:, :, _IN_FLIGHT]
+        return longest - self.column(observation, "candidates", "route.in_flight")

@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from gpuyard.envs.observation import read
-
 from ..policy import Observation
 from .router import Router, check_at_least
 
@@ -106,20 +104,21 @@ class Dynamo(Router):
         self.decay = check_at_least("dynamo", "overlap_credit_decay", overlap_credit_decay, 0.0)
         self.scale = check_at_least("dynamo", "prefill_load_scale", prefill_load_scale, 0.0)
         self.temperature = check_at_least("dynamo", "temperature", temperature, 0.0)
-        self.overlap_column = "prefix_match" if kv_events else "prefix_sent"
+        self.overlap_column = "route.prefix_match" if kv_events else "route.prefix_sent"
 
     def reset(self, scenario: Scenario, num_envs: int, seed: int = 0) -> None:
         """Learn the block size: tokens become blocks."""
         super().reset(scenario, num_envs, seed)
-        self.block_size = np.array([r.deployment.block_size for r in scenario.replicas] + [1.0])
+        self.block_size = np.array([float(r.deployment.block_size) for r in scenario.replicas])
 
     def cost(self, observation: Observation) -> Array:
         """Return the cost of each candidate in blocks, shape (n, C)."""
-        own = read(observation, "candidates", "request_blocks")
-        block_size = self.block_size[: own.shape[1]]
-        active = read(observation, "candidates", "queued_tokens") / block_size
-        decode = read(observation, "candidates", "in_flight_tokens") / block_size
-        overlap = read(observation, "candidates", self.overlap_column) * own
+        own = self.read(observation, "candidates", "route.request_blocks")
+        block_size = np.ones(own.shape[1])  # rows that are no replica: any size will do
+        block_size[: self.num_replicas] = self.block_size
+        active = self.read(observation, "candidates", "route.queued_tokens") / block_size
+        decode = self.read(observation, "candidates", "route.in_flight_tokens") / block_size
+        overlap = self.read(observation, "candidates", self.overlap_column) * own
         credit: Array | float = self.overlap_credit
         if self.decay > 0:
             least = np.where(self.feasible(observation), active, np.inf).min(1, keepdims=True)

@@ -5,8 +5,6 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from gpuyard.envs.observation import read
-
 from ..policy import Observation
 from .router import Router, check_at_least
 
@@ -125,7 +123,7 @@ class LLMD(Router):
         """Return the scores of one scorer, shape (n, C)."""
 
         def column(of: str) -> Array:
-            return read(observation, "candidates", of)
+            return self.read(observation, "candidates", f"route.{of}")
 
         match name:
             case "prefix":

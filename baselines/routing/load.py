@@ -9,14 +9,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from gpuyard.envs.observation import index
-
 from ..policy import Observation
 from .router import Router, check_at_least
-
-_IN_FLIGHT = index("candidates", "in_flight")
-_IN_FLIGHT_TOKENS = index("candidates", "in_flight_tokens")
-_WAITING = index("candidates", "waiting")
 
 
 class LeastRequests(Router):
@@ -33,7 +27,7 @@ class LeastRequests(Router):
 
     def score(self, observation: Observation) -> NDArray[np.floating]:
         """Return minus the requests in flight (squashed)."""
-        return -observation["candidates"][:, :, _IN_FLIGHT]
+        return -self.column(observation, "candidates", "route.in_flight")
 
 
 class LeastQueued(Router):
@@ -48,7 +42,7 @@ class LeastQueued(Router):
 
     def score(self, observation: Observation) -> NDArray[np.floating]:
         """Return minus the reported queue length (squashed)."""
-        return -observation["candidates"][:, :, _WAITING]
+        return -self.column(observation, "candidates", "route.waiting")
 
 
 class LeastTokens(Router):
@@ -61,7 +55,7 @@ class LeastTokens(Router):
 
     def score(self, observation: Observation) -> NDArray[np.floating]:
         """Return minus the tokens in flight (squashed)."""
-        return -observation["candidates"][:, :, _IN_FLIGHT_TOKENS]
+        return -self.column(observation, "candidates", "route.in_flight_tokens")
 
 
 class PowerOfTwo(Router):
@@ -78,7 +72,7 @@ class PowerOfTwo(Router):
 
     def score(self, observation: Observation) -> NDArray[np.floating]:
         """Return minus the load of the drawn replicas, and less for all others."""
-        load = observation["candidates"][:, :, _IN_FLIGHT]
+        load = self.column(observation, "candidates", "route.in_flight")
         lot = np.where(self.feasible(observation), self.rng.random(load.shape), -1.0)
         others = np.argsort(-lot, axis=1)[:, self.choices :]
         score = -load

@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from gpuyard.envs.observation import read
-
 from ..policy import Observation
 from .router import Router
 
@@ -52,8 +50,9 @@ class RoundRobin(Router):
     def act(self, observation: Observation) -> NDArray[np.int64]:
         """Take the next feasible replica and pass the turn on."""
         action = super().act(observation)
-        held = action == self.num_replicas  # holding a request costs nobody its turn
-        self.turn = np.where(held, self.turn, (action + 1) % self.num_replicas)
+        # holding a request costs nobody its turn
+        taken = self.asked(observation) & (action < self.num_replicas)
+        self.turn = np.where(taken, (action + 1) % self.num_replicas, self.turn)
         return action
 
 
@@ -80,8 +79,9 @@ class WeightedRoundRobin(Router):
     def act(self, observation: Observation) -> NDArray[np.int64]:
         """Advance the smooth weighted round robin by one choice per environment."""
         feasible = observation["action_mask"][:, : self.num_replicas] > 0
-        weights = read(observation, "candidates", "capacity")[:, : self.num_replicas]
-        self.current, action = smooth_weighted_round_robin(self.current, weights, feasible)
+        weights = self.read(observation, "candidates", "route.capacity")[:, : self.num_replicas]
+        current, action = smooth_weighted_round_robin(self.current, weights, feasible)
+        self.current = np.where(self.asked(observation)[:, None], current, self.current)
         return np.where(feasible.any(axis=1), action, self.num_replicas)
 
 

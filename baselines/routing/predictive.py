@@ -5,8 +5,6 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from gpuyard.envs.observation import read
-
 from ..policy import Observation
 from .router import Router, check_at_least
 
@@ -59,10 +57,10 @@ class CapabilityAware(Router):
     def score(self, observation: Observation) -> NDArray[np.floating]:
         """Return minus the cost."""
         return -capability_cost(
-            read(observation, "candidates", "work_s"),
-            read(observation, "candidates", "prefill_s"),
-            read(observation, "candidates", "kv_usage")
-            + read(observation, "candidates", "kv_demand"),
+            self.read(observation, "candidates", "route.work_s"),
+            self.read(observation, "candidates", "route.prefill_s"),
+            self.read(observation, "candidates", "route.kv_usage")
+            + self.read(observation, "candidates", "route.kv_demand"),
             compute_weight=self.compute_weight,
             memory_weight=self.memory_weight,
         )
@@ -78,7 +76,9 @@ class PredictedLatency(Router):
 
     def score(self, observation: Observation) -> NDArray[np.floating]:
         """Return minus the predicted end-to-end time in seconds."""
-        tokens = read(observation, "queue", "estimate")[:, :1]  # row 0: the request at hand
-        step_s = read(observation, "candidates", "step_s")
-        wait_s = read(observation, "candidates", "wait_s")
-        return -(wait_s + read(observation, "candidates", "prefill_s") + tokens * step_s)
+        tokens = self.read(observation, "queue", "route.estimate")[
+            :, :1
+        ]  # row 0: the request at hand
+        step_s = self.read(observation, "candidates", "route.step_s")
+        wait_s = self.read(observation, "candidates", "route.wait_s")
+        return -(wait_s + self.read(observation, "candidates", "route.prefill_s") + tokens * step_s)

@@ -25,8 +25,11 @@ class Router(ScorePolicy):
     candidate is taken only when no replica is feasible.
     """
 
+    decides = frozenset({"route"})
+
     def reset(self, scenario: Scenario, num_envs: int, seed: int = 0) -> None:
         """Learn the number of replicas; seed the random choices."""
+        super().reset(scenario, num_envs, seed)
         self.num_replicas = len(scenario.replicas)
         self.num_envs = num_envs
         self.rng = np.random.default_rng(seed)

@@ -43,6 +43,7 @@ class TopologyPlanner(Planner):
 
     def reset(self, scenario: Scenario, num_envs: int, seed: int = 0) -> None:
         """Seed the choice among equals."""
+        super().reset(scenario, num_envs, seed)
         self.rng = np.random.default_rng(seed)
 
     def plan(self, view: ClusterView) -> Plan | None:
