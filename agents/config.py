@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from gpuyard.ids import DEFAULT, IDS, default_scenario, id_for
 
 if TYPE_CHECKING:
-    from gpuyard.envs.scenario import AnyScenario
+    from gpuyard.envs.scenario import Scenario
 
 OWN_DEFAULTS: dict[frozenset[str], dict[str, Any]] = {
     frozenset({"place"}): {"steps": 700_000, "learning_rate": 1e-3},
@@ -98,7 +98,7 @@ class TrainConfig:
         return cls(**data)
 
 
-def _load(scenario: str) -> AnyScenario:
+def _load(scenario: str) -> Scenario:
     from gpuyard.envs.scenario import load  # here, for it takes longer than all of this module
 
     return load(scenario)

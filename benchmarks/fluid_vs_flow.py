@@ -24,16 +24,14 @@ sys.path.insert(0, str(ROOT / "tests"))
 
 from network_worlds import Kind, Net, Run  # noqa: E402
 
-from gpuyard.envs.engine.gangs.records import (  # noqa: E402
+from gpuyard.envs.engine.network.names import (  # noqa: E402
     BALANCED,
-    CHAIN,
-    CYCLIC,
     ECMP,
     FLOW,
     FLUID,
     SOURCE,
-    XOR,
 )
+from gpuyard.envs.perf.training.modes import CHAIN, CYCLIC, XOR  # noqa: E402
 
 NIC = 50e9
 CASES = {

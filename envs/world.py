@@ -110,7 +110,7 @@ class World:
         return spaces.Discrete(self.num_candidates)
 
     @property
-    def observation_space(self) -> spaces.Dict:
+    def observation_space(self) -> spaces.Space[Any]:
         """Flat Dict of float32 Boxes in [0, 1] and the int8 action mask."""
         boxes: dict[str, spaces.Space] = {
             key: spaces.Box(0.0, 1.0, shape, np.float32) for key, shape in self.shapes.items()

@@ -17,7 +17,7 @@ from . import tables
 from .rollout import Rollout, rollout
 
 if TYPE_CHECKING:
-    from gpuyard.envs.scenario import AnyScenario
+    from gpuyard.envs.scenario import Scenario
 
 FIRST_SEED = 1_000_000
 """Held-out seeds count up from here; training seeds from the run's seed."""
@@ -31,7 +31,7 @@ COMPARED = (
 
 def compare(
     policies: dict[str, Policy],
-    scenarios: Sequence[AnyScenario],
+    scenarios: Sequence[Scenario],
     seeds: int,
     env_id: str = "",
     quiet: bool = False,

@@ -16,7 +16,7 @@ from .jobs import completion, job_metrics
 from .metrics import latency_metrics, request_latencies
 
 if TYPE_CHECKING:
-    from gpuyard.envs.scenario import AnyScenario
+    from gpuyard.envs.scenario import Scenario
 
 
 Table = dict[str, NDArray]
@@ -48,7 +48,7 @@ class Rollout:
 def rollout(
     name: str,
     policy: Policy,
-    scenario: AnyScenario,
+    scenario: Scenario,
     seeds: NDArray[np.int64],
     env_id: str = "",
     num_envs: int = 16,

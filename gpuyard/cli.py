@@ -16,7 +16,7 @@ from gpuyard.ids import DEFAULT, IDS, default_scenario, listed
 
 if TYPE_CHECKING:
     from gpuyard.baselines import Policy
-    from gpuyard.envs.scenario import AnyScenario
+    from gpuyard.envs.scenario import Scenario
 
 USER_ERRORS = (ValueError, KeyError, OSError, ImportError)
 """What bad input raises; anything else is a bug and keeps its traceback."""
@@ -165,13 +165,13 @@ def _evaluate(options: argparse.Namespace) -> int:
     return 0
 
 
-def _with_trace(scenario: AnyScenario, trace: Path, trace_format: str) -> AnyScenario:
+def _with_trace(scenario: Scenario, trace: Path, trace_format: str) -> Scenario:
     """Return the scenario fed by a trace, named after both."""
     fed = scenario.with_trace(trace, trace_format)
     return replace(fed, name=f"{scenario.name}-{trace.stem}")
 
 
-def _baselines(scenarios: Sequence[AnyScenario]) -> list[str]:
+def _baselines(scenarios: Sequence[Scenario]) -> list[str]:
     """Return the names of all baselines that take the decisions of one of the scenarios."""
     from gpuyard.baselines import decides, names
 
@@ -179,7 +179,7 @@ def _baselines(scenarios: Sequence[AnyScenario]) -> list[str]:
     return [name for name in names() if any(decides(name) >= decisions for decisions in asked)]
 
 
-def _policies(chosen: Sequence[str], scenarios: Sequence[AnyScenario]) -> dict[str, Policy]:
+def _policies(chosen: Sequence[str], scenarios: Sequence[Scenario]) -> dict[str, Policy]:
     """Return policies by the names to show: without their family if the scenarios have but one."""
     families = {name.partition("/")[0] for name in _baselines(scenarios)}
     family = f"{families.pop()}/" if len(families) == 1 else ""

@@ -6,11 +6,13 @@ import numpy as np
 from reference_kv import Request
 from reference_serving import ReplicaSpec
 
-from gpuyard.envs.engine.core.records import records
-from gpuyard.envs.engine.serving.arrays import ServingWorld, Static
-from gpuyard.envs.engine.serving.records import CONFIG, SPEC
+from gpuyard.envs.engine.core.records import fill_in, records
+from gpuyard.envs.engine.serving.arrays import ServingStatic, load
+from gpuyard.envs.engine.serving.records import REPLICA_SPEC, SERVING_RULES
+from gpuyard.envs.parts.serving import serving_part
 from gpuyard.envs.perf.serving.cost_table import COST, CostTable
 from gpuyard.envs.workload.requests.stream import RequestStream
+from gpuyard.envs.world import World
 
 
 def cost_table(rng: np.random.Generator, affine: bool, spec: ReplicaSpec) -> CostTable:
@@ -103,28 +105,27 @@ def reference_requests(stream: RequestStream) -> list[Request]:
     ]
 
 
-def engine_world(
-    specs: list[ReplicaSpec], tables: list[CostTable], stream: RequestStream
-) -> ServingWorld:
-    spec_records = records(len(specs), SPEC)
+def engine_world(specs: list[ReplicaSpec], tables: list[CostTable], stream: RequestStream) -> World:
+    spec_records = records(len(specs), REPLICA_SPEC)
     for r, spec in enumerate(specs):
         unit = spec.prefix_block_tokens
-        spec_records[r] = (
-            spec.max_num_seqs,
-            spec.max_num_batched_tokens,
-            spec.block_size,
-            spec.kv_blocks,
-            unit,
-            unit // spec.block_size,
-            r,
-            r,
-            1,
-            0.2,
-            0.7,
-            1.0,
-            1e-3,
-            2.0,
-            r + 1,
+        fill_in(
+            spec_records[r : r + 1],
+            max_num_seqs=spec.max_num_seqs,
+            max_num_batched_tokens=spec.max_num_batched_tokens,
+            block_size=spec.block_size,
+            kv_blocks=spec.kv_blocks,
+            unit_tokens=unit,
+            unit_blocks=unit // spec.block_size,
+            kind=r,
+            first_device=r,
+            num_devices=1,
+            weight_share=0.2,
+            kv_share=0.7,
+            capacity=1.0,
+            token_s=1e-3,
+            price_per_h=2.0,
+            ring_key=r + 1,
         )
     linear = np.zeros((len(specs), max(len(t.linear_s) for t in tables)))
     head = np.zeros((len(specs), max(len(t.head_s) for t in tables)))
@@ -133,17 +134,12 @@ def engine_world(
         head[r, : len(table.head_s)] = table.head_s
     costs = records(len(specs), COST)
     costs[:] = [t.coefficients for t in tables]
-    config = records(1, CONFIG)
-    config[0] = (1.0, 0.05, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0)
+    rules = records(1, SERVING_RULES)
+    rules["ttft_slo_s"], rules["tpot_slo_s"], rules["w_waiting"] = 1.0, 0.05, 1.0
+    static = ServingStatic(spec_records, costs, linear, head, rules)
     nodes = int(stream.prefix_ids.max(initial=0)) + 1
-    world = ServingWorld(
-        Static(spec_records, costs, linear, head, config),
-        num_envs=1,
-        num_requests=len(stream),
-        num_ids=len(stream.prefix_ids),
-        num_nodes=nodes,
-        queue_rows=4,
-        hold=False,
-    )
-    world.load(0, stream, stream.output_tokens)
+    part = serving_part(static, 1, len(stream), len(stream.prefix_ids), nodes, 4, hold=False)
+    world = World([part], 1)
+    load(part.state, static, 0, stream, stream.output_tokens)
+    world.begin(0)
     return world

@@ -9,29 +9,25 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gpuyard.envs.engine.core.compile import kernel
+from gpuyard.envs.engine.core.compile import entry
+from gpuyard.envs.engine.core.owners import FREE
 from gpuyard.envs.engine.core.records import records
-from gpuyard.envs.engine.gangs.records import (
-    FABRIC,
-    FLUID,
-    FREE,
-    GANG_ENV,
-    JOB,
-    KIND,
-    NODE_SPEC,
-    PHASE,
-    SOURCE,
-)
-from gpuyard.envs.engine.network.arrays import allocate, reset
+from gpuyard.envs.engine.core.units import addresses
+from gpuyard.envs.engine.devices.records import NODE_SPEC
+from gpuyard.envs.engine.network.arrays import allocate, reset, switch_ports
+from gpuyard.envs.engine.network.names import FLUID, SOURCE
+from gpuyard.envs.engine.network.records import FABRIC, PATTERN, PHASE
 from gpuyard.envs.engine.network.traffic import (
-    advance,
     enter,
     leave,
+    move_on,
     next_event_s,
     progress,
     settle,
 )
-from gpuyard.envs.engine.state import GANGS
+from gpuyard.envs.engine.state import STATE
+
+UNITS = ("enter", "leave", "settle", "move_on")
 
 
 @dataclass(frozen=True)
@@ -74,7 +70,7 @@ class Kind:
 
 @dataclass
 class Run:
-    """A network with its jobs; times in ``starts``, GPUs in rank order in ``gpus``."""
+    """A network with jobs, all of them senders; starts in ``starts``, GPUs by rank in ``gpus``."""
 
     net: Net
     kinds: list[Kind]
@@ -86,13 +82,13 @@ class Run:
 
     def __post_init__(self) -> None:
         self.arrays = state(self.net, self.kinds, self.num_jobs, self.seed)
-        self._table = GANGS.table(self.arrays)
-        self.jobs, self.load = self.arrays["jobs"][0], self.arrays["load"][0]
+        self._table = STATE.table(self.arrays)
+        self.jobs, self.load = self.arrays["senders"][0], self.arrays["link_rate"][0]
         self._do(RESET)
 
     def set_job(self, j: int, kind: int, iterations: float) -> None:
         job = self.jobs[j]
-        job["kind"], job["gpus"], job["iterations"] = kind, self.kinds[kind].gpus, iterations
+        job["pattern"], job["ranks"] = kind, self.kinds[kind].gpus
         job["iterations_left"], job["scale"], job["comm_scale"] = iterations, 1.0, 1.0
         job["speed"] = 1.0
 
@@ -172,11 +168,11 @@ def state(net: Net, kinds: list[Kind], num_jobs: int, seed: int = 0) -> dict[str
     specs["leaf"], specs["pod"] = node_leaf, node_leaf // per_pod
     specs["gpus"], specs["nic_bytes_per_s"] = net.gpus_per_node, net.nic
     specs["scale_up_bytes_per_s"] = net.scale_up
-    kind_rows = records(len(kinds), KIND)
+    kind_rows = records(len(kinds), PATTERN)
     phase_rows = records(max(1, sum(len(kind.phases) for kind in kinds)), PHASE)
     at = 0
     for row, kind in zip(kind_rows, kinds, strict=True):
-        row["gpus"], row["first_phase"], row["num_phases"] = kind.gpus, at, len(kind.phases)
+        row["ranks"], row["first_phase"], row["num_phases"] = kind.gpus, at, len(kind.phases)
         row["compute_s"], row["hidden_s"] = kind.compute_s, kind.hidden_s
         for phase in kind.phases:
             phase_rows[at] = phase
@@ -189,19 +185,17 @@ def state(net: Net, kinds: list[Kind], num_jobs: int, seed: int = 0) -> dict[str
         ]
     )
     gpus = len(gpu_switch)
-    envs = records(1, GANG_ENV)
-    envs["hash_seed"] = np.random.default_rng(seed).integers(2**63, dtype=np.uint64)
     circuits = np.broadcast_to(np.arange(net.uplinks) % net.spines, (1, switches, net.uplinks))
     known = {
-        "envs": envs,
+        "units": addresses(UNITS, STATE),
         "fabric": fabric,
-        "specs": specs,
-        "kinds": kind_rows,
+        "node_specs": specs,
+        "patterns": kind_rows,
         "phases": phase_rows,
         "gpu_switch": gpu_switch,
         "switch_pods": (np.arange(switches) // net.rails // per_pod).astype(np.int32),
         "capacity": capacity,
-        "jobs": records((1, num_jobs), JOB),
+        "gpu_port": switch_ports(gpu_switch),
         "gpu_next": np.full((1, gpus), -1, np.int32),
         "gpu_uplink": np.full((1, gpus), -1, np.int32),
         "uplink_owner": np.full((1, switches, net.uplinks), FREE, np.int32),
@@ -209,14 +203,15 @@ def state(net: Net, kinds: list[Kind], num_jobs: int, seed: int = 0) -> dict[str
         "order": np.zeros((1, gpus), np.int32),
     }
     known |= allocate(1, num_jobs, capacity, gpu_switch, switches, fabric[0], kind_rows, phase_rows)
+    known["network"]["hash_seed"] = np.random.default_rng(seed).integers(2**63, dtype=np.uint64)
     return known
 
 
-arrays_at = GANGS.at
+arrays_at = STATE.at
 RESET, ENTER, LEAVE, SETTLE, ADVANCE, NEXT, PROGRESS = range(7)
 
 
-@kernel(inline=False)
+@entry
 def do(address, what, j, now_s):
     """Call one function of the network; a way in for Python."""
     w = arrays_at(address)
@@ -229,7 +224,7 @@ def do(address, what, j, now_s):
     elif what == SETTLE:
         settle(w, 0, now_s)
     elif what == ADVANCE:
-        return float(advance(w, 0, now_s))
+        return float(move_on(w, 0, now_s))
     elif what == NEXT:
         return next_event_s(w, 0)
     elif what == PROGRESS:
@@ -237,7 +232,7 @@ def do(address, what, j, now_s):
     return 0.0
 
 
-@kernel(inline=False)
+@entry
 def replay(address, starts, begin, gpus, busy, times):
     """Start each job at its time on its GPUs, once they are free, and write down when it ran."""
     w = arrays_at(address)
@@ -254,7 +249,7 @@ def replay(address, starts, begin, gpus, busy, times):
         if now_s == math.inf:
             return
         if event_s <= start_s:
-            j = advance(w, 0, now_s)
+            j = move_on(w, 0, now_s)
             if j < 0:
                 continue
             leave(w, 0, j, now_s)
@@ -264,7 +259,7 @@ def replay(address, starts, begin, gpus, busy, times):
         else:
             j, at = at, at + 1
             first, end = begin[j], begin[j + 1]
-            w.jobs[0, j].first_gpu = gpus[first]
+            w.senders[0, j].first_gpu = gpus[first]
             for index in range(first, end):
                 busy[gpus[index]] = 1
                 w.gpu_next[0, gpus[index]] = gpus[index + 1] if index + 1 < end else -1

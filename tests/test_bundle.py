@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from gpuyard.envs.engine.core.bundle import Bundle
-from gpuyard.envs.engine.core.compile import kernel
+from gpuyard.envs.engine.core.compile import entry, kernel
 from gpuyard.envs.engine.core.records import records
 
 ITEM = np.dtype([("count", "i4"), ("value", "f8")])
@@ -23,7 +23,7 @@ def grow(w, row):
     return len(w.sizes)
 
 
-@kernel(inline=False)
+@entry
 def run(address):
     w = things_at(address)
     return grow(w, 0) + grow(w, 1)

@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 
 from gpuyard.envs.cluster_env import ClusterEnv
-from gpuyard.envs.engine.gangs import arrays as gangs
-from gpuyard.envs.engine.serving import arrays as serving
+from gpuyard.envs.engine.decide.columns import INFO
 from gpuyard.envs.observation import TABLES, Layout, column_table
 
 PAGES = {
@@ -31,11 +30,9 @@ def test_every_column_is_on_the_page(block, key):
     assert f"{width})" in row or f"{width},)" in row
 
 
-@pytest.mark.parametrize(
-    ("block", "keys"), [("route", serving.INFO_KEYS), ("place", gangs.INFO_KEYS)]
-)
-def test_every_info_key_is_on_the_page(block, keys):
-    for key in keys:
+@pytest.mark.parametrize("block", PAGES)
+def test_every_info_key_is_on_the_page(block):
+    for key in INFO[block]:
         assert f"`{key}`" in PAGES[block]
 
 

@@ -34,7 +34,7 @@ def run_both(seed: int, affine: bool, grid_s: float = 0.0):
     world.run(np.array([START]), np.zeros(1, np.int64), outputs)
     for action in assignment:
         world.run(np.array([STEP]), np.array([action]), outputs)
-    assert world.envs["done"][0] == 1
+    assert world.done[0]
     return expected, world
 
 
@@ -44,7 +44,7 @@ def run_both(seed: int, affine: bool, grid_s: float = 0.0):
 )
 def test_affine_costs_give_the_same_events(seed: int, grid_s: float) -> None:
     expected, world = run_both(seed, affine=True, grid_s=grid_s)
-    got = world.requests[0]
+    got = world.state["requests"][0]
     np.testing.assert_array_equal(got["cached_tokens"], expected.cached_tokens)
     np.testing.assert_array_equal(got["preemptions"], expected.preemptions)
     np.testing.assert_allclose(got["first_token_s"], expected.first_token_s, rtol=1e-9)
@@ -54,7 +54,7 @@ def test_affine_costs_give_the_same_events(seed: int, grid_s: float) -> None:
 @pytest.mark.parametrize("seed", range(300, 320))
 def test_bent_costs_stay_close(seed: int) -> None:
     expected, world = run_both(seed, affine=False)
-    got = world.requests[0]
+    got = world.state["requests"][0]
     np.testing.assert_allclose(got["first_token_s"], expected.first_token_s, rtol=5e-3)
     np.testing.assert_allclose(got["finish_s"], expected.finish_s, rtol=5e-3)
 
@@ -62,10 +62,11 @@ def test_bent_costs_stay_close(seed: int) -> None:
 @pytest.mark.parametrize("seed", range(10))
 def test_blocks_are_conserved_at_the_end(seed: int) -> None:
     _, world = run_both(seed, affine=True)
-    for r, spec in enumerate(world.static.specs):
-        replica = world.replicas[0][r]
-        holders = world.holders[0, :, r]
-        queued = int(replica["tail_blocks"]) + int(world.nodes["lead"][0, :, r][holders == 0].sum())
+    for r, spec in enumerate(world.shared["replica_specs"]):
+        replica = world.state["replicas"][0][r]
+        holders = world.state["prefix_holders"][0, :, r]
+        leads = world.state["prefix_nodes"]["lead"][0, :, r][holders == 0]
+        queued = int(replica["tail_blocks"]) + int(leads.sum())
         queued += int((holders == 0).sum()) * int(spec["unit_blocks"])
         assert queued == replica["free_blocks"] == spec["kv_blocks"]
         assert not (holders > 0).any()

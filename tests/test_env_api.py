@@ -15,7 +15,7 @@ from gymnasium.vector import AutoresetMode
 from gymnasium.wrappers import FlattenObservation
 
 from gpuyard.envs.cluster_env import ClusterEnv
-from gpuyard.envs.engine.serving.arrays import INFO_KEYS
+from gpuyard.envs.engine.decide.columns import INFO
 from gpuyard.envs.observation import Layout
 from gpuyard.envs.scenario import from_dict, load
 from gpuyard.ids import IDS, check_decisions, default_scenario, id_for
@@ -83,7 +83,7 @@ def test_vector_environment_equals_single_ones(hold_s: float) -> None:
         for i in range(n):
             for key in batch:
                 assert batch[key][i].tobytes() == rows[i][0][key].tobytes(), key
-            assert {k: batch_info[k][i] for k in INFO_KEYS} == rows[i][1]
+            assert {k: batch_info[k][i] for k in INFO["route"]} == rows[i][1]
         actions = np.array([random_action(rng, mask) for mask in batch["action_mask"]])
         batch, rewards, terminated, truncated, batch_info = vector.step(actions)
         for i, env in enumerate(singles):
@@ -314,14 +314,3 @@ def test_importing_the_package_stays_light() -> None:
         "assert 'envs' not in sys.modules\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
-
-
-def test_only_the_engine_itself_counts_as_compiled(tmp_path, monkeypatch) -> None:
-    from gpuyard.envs.engine.core import compile as engine_cache
-    from gpuyard.envs.engine.decide.route import run_batch
-
-    monkeypatch.setattr(engine_cache, "CACHE_FOLDER", tmp_path)
-    (tmp_path / "conversations.generate-20.py311.nbi").touch()
-    assert not engine_cache.is_warm(run_batch)
-    (tmp_path / "decisions.run_batch-146.py311.nbi").touch()
-    assert engine_cache.is_warm(run_batch)

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 import gpuyard  # noqa: F401
 from gpuyard.envs.cluster_env import ClusterEnv
-from gpuyard.envs.engine.serving.arrays import ServingWorld
 from gpuyard.envs.scenario import Scenario, Workload, from_dict
 from gpuyard.envs.workload.requests.presets import PRESETS
+from gpuyard.envs.world import World
 
 FEW = settings(
     max_examples=80,
@@ -80,10 +80,11 @@ def make(scenario: Scenario) -> ClusterEnv:
     return env
 
 
-def blocks_are_conserved(world: ServingWorld, r: int) -> None:
+def blocks_are_conserved(world: World, r: int) -> None:
     """Free and held blocks add up, by walking the free queue and the running batch."""
-    replica, spec = world.replicas[0, r], world.static.specs[r]
-    nodes, holders = world.nodes[0, :, r], world.holders[0, :, r]
+    replica, spec = world.state["replicas"][0, r], world.shared["replica_specs"][r]
+    nodes = world.state["prefix_nodes"][0, :, r]
+    holders = world.state["prefix_holders"][0, :, r]
     free, before, node = int(replica["tail_blocks"]), -1, int(replica["lru_head"])
     queued = set()
     while node >= 0:
@@ -96,14 +97,16 @@ def blocks_are_conserved(world: ServingWorld, r: int) -> None:
         before, node = node, int(nodes[node]["after"])
     assert replica["lru_tail"] == before
     assert replica["tail_blocks"] >= 0
-    requests = world.requests[0]
-    ids = world.ids[0, : int((requests["prefix_begin"] + requests["prefix_count"]).max())]
+    requests = world.state["requests"][0]
+    ids = world.state["prefix_ids"][
+        0, : int((requests["prefix_begin"] + requests["prefix_count"]).max())
+    ]
     known = int(ids.max(initial=-1)) + 1  # what lies beyond is left over from other episodes
     assert queued == set(np.flatnonzero(holders[:known] == 0)), "an idle node is not queued"
     assert free == replica["free_blocks"]
 
     size, held, users = int(spec["block_size"]), 0, np.zeros(len(holders), int)
-    for slot in world.slots[0, r, : replica["running"]]:
+    for slot in world.state["slots"][0, r, : replica["running"]]:
         request = requests[slot["request"]]
         begin, count = int(request["prefix_begin"]), int(request["nodes"])
         users[ids[begin : begin + count]] += 1
@@ -118,25 +121,25 @@ def blocks_are_conserved(world: ServingWorld, r: int) -> None:
     assert held + free == spec["kv_blocks"], "blocks were lost or made"
 
 
-def limits_are_kept(world: ServingWorld, r: int) -> None:
-    replica, spec = world.replicas[0, r], world.static.specs[r]
+def limits_are_kept(world: World, r: int) -> None:
+    replica, spec = world.state["replicas"][0, r], world.shared["replica_specs"][r]
     assert 0 <= replica["prefilling"] <= replica["running"] <= spec["max_num_seqs"]
     assert 0 <= replica["free_blocks"] <= spec["kv_blocks"]
     if replica["busy"]:
         assert 1 <= replica["tokens"] <= spec["max_num_batched_tokens"]
         assert replica["end_s"] > replica["start_s"]
-        assert replica["end_s"] > world.envs["now_s"][0]
+        assert replica["end_s"] > world.clock["now_s"][0]
         assert replica["running"] > 0
     else:
         assert replica["running"] == 0
-        assert replica["waiting"] == 0 or replica["start_s"] == world.envs["now_s"][0]
+        assert replica["waiting"] == 0 or replica["start_s"] == world.clock["now_s"][0]
 
 
-def books_agree(world: ServingWorld, r: int) -> None:
+def books_agree(world: World, r: int) -> None:
     """The replica's running sums against the requests that they sum over."""
-    replica = world.replicas[0, r]
-    rows = world.requests[0]
-    mine = rows[(rows["replica"] == r) & ~(rows["finish_s"] <= world.envs["now_s"][0])]
+    replica = world.state["replicas"][0, r]
+    rows = world.state["requests"][0]
+    mine = rows[(rows["replica"] == r) & ~(rows["finish_s"] <= world.clock["now_s"][0])]
     assert replica["in_flight"] == len(mine) == replica["running"] + replica["waiting"]
     assert replica["in_flight_tokens"] == (mine["prompt_tokens"] + mine["estimate_tokens"]).sum()
     assert np.isclose(replica["work_s"], mine["work_s"].sum(), atol=1e-9)
@@ -146,7 +149,7 @@ def books_agree(world: ServingWorld, r: int) -> None:
         waiting, last, index = waiting + 1, index, int(rows[index]["next"])
         assert index >= 0 or last == replica["tail"]
     assert waiting == replica["waiting"]
-    for slot in world.slots[0, r, : replica["running"]]:
+    for slot in world.state["slots"][0, r, : replica["running"]]:
         row = rows[slot["request"]]
         known = int(row["prompt_tokens"] + row["output_tokens"])
         if slot["finish_step"] == 2**31 - 1:
@@ -158,15 +161,15 @@ def books_agree(world: ServingWorld, r: int) -> None:
 
 
 def check_world(env: ClusterEnv) -> None:
-    world: ServingWorld = env._batch.world
-    envs = world.envs[0]
-    for r in range(len(world.static.specs)):
+    world: World = env._world
+    router = world.state["router"][0]
+    for r in range(len(world.shared["replica_specs"])):
         blocks_are_conserved(world, r)
         limits_are_kept(world, r)
         books_agree(world, r)
-    assert envs["in_flight"] == world.replicas[0]["in_flight"].sum()
-    waiting_here = envs["held"] + (envs["deciding"] >= 0)
-    assert envs["arrived"] == envs["finished"] + envs["in_flight"] + waiting_here
+    assert router["in_flight"] == world.state["replicas"][0]["in_flight"].sum()
+    waiting_here = router["held"] + (router["deciding"] >= 0)
+    assert router["arrived"] == router["finished"] + router["in_flight"] + waiting_here
 
 
 def check_observation(env: ClusterEnv, obs: dict[str, np.ndarray]) -> None:

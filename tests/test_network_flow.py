@@ -8,16 +8,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from network_worlds import Kind, Net, Run
 
-from gpuyard.envs.engine.gangs.records import (
-    CHAIN,
-    CYCLIC,
-    ECMP,
-    FLOW,
-    OCCUPANCY,
-    SOURCE,
-    UNCONTENDED,
-    XOR,
-)
+from gpuyard.envs.engine.network.names import ECMP, FLOW, OCCUPANCY, SOURCE, UNCONTENDED
+from gpuyard.envs.perf.training.modes import CHAIN, CYCLIC, XOR
 
 PAIR = ((2, 1, 1, CHAIN, 100.0),)
 
@@ -57,7 +49,7 @@ def senders(run: Run) -> dict[int, tuple[float, dict[int, float]]]:
         begin = job["usage_begin"] + step["begin"]
         entries = run.arrays["usages"][0, begin : begin + step["count"]]
         if len(entries):
-            assert (entries["job"] == j).all() and (entries["phase"] == job["phase"]).all()
+            assert (entries["sender"] == j).all() and (entries["phase"] == job["phase"]).all()
             weights = dict(zip(entries["link"].tolist(), entries["weight"].tolist(), strict=True))
             found[int(j)] = (float(step["limit"]), weights)
     return found

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from network_worlds import Kind, Net, Run
 
-from gpuyard.envs.engine.gangs.records import CHAIN, ECMP, FLOW, FLUID, SOURCE
+from gpuyard.envs.engine.network.names import ECMP, FLOW, FLUID, SOURCE
+from gpuyard.envs.perf.training.modes import CHAIN
 
 ONE_LINK = Net(leafs=2, nodes_per_leaf=4, gpus_per_node=1, uplinks=1, spines=1)
 

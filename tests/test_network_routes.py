@@ -8,23 +8,15 @@ import numpy as np
 import pytest
 from network_worlds import Kind, Net, Run
 
-from gpuyard.envs.engine.gangs.records import (
-    BALANCED,
-    CHAIN,
-    CYCLIC,
-    ECMP,
-    FLOW,
-    FLUID,
-    SOURCE,
-    XOR,
-)
+from gpuyard.envs.engine.network.names import BALANCED, ECMP, FLOW, FLUID, SOURCE
+from gpuyard.envs.perf.training.modes import CHAIN, CYCLIC, XOR
 
 
 def uplink_weights(run: Run) -> np.ndarray:
     """Return flows on every uplink of every leaf switch by direction, (2, S, U)."""
     found = np.zeros(len(run.load))
-    live = run.arrays["usages"][0, : run.arrays["envs"]["usages"][0]]
-    live = live[live["job"] >= 0]
+    live = run.arrays["usages"][0, : run.arrays["network"]["usages"][0]]
+    live = live[live["sender"] >= 0]
     np.add.at(found, live["link"], live["weight"])
     nodes = run.net.leafs * run.net.nodes_per_leaf
     switches, uplinks = run.net.leafs * run.net.rails, run.net.uplinks
@@ -42,11 +34,11 @@ def one_job(net: Net, phases: tuple, gpus: list[int], seed: int = 0) -> Run:
 def test_flows_inside_a_node_or_leaf_use_no_uplink() -> None:
     net = Net(leafs=2, nodes_per_leaf=2, gpus_per_node=4, uplinks=4)
     inside = one_job(net, ((4, 1, 1, CYCLIC, 100.0),), [0, 1, 2, 3])
-    assert inside.arrays["envs"]["usages"][0] == 0
+    assert inside.arrays["network"]["usages"][0] == 0
     assert inside.jobs["ideal_s"][0] == pytest.approx(1.0 + 100.0 / net.scale_up)
     leaf = one_job(net, ((8, 1, 1, CYCLIC, 100.0),), list(range(8)))
     assert not uplink_weights(leaf).any()
-    assert leaf.arrays["envs"]["usages"][0] == 4  # up and down of both nodes
+    assert leaf.arrays["network"]["usages"][0] == 4  # up and down of both nodes
     assert leaf.jobs["ideal_s"][0] == pytest.approx(2.0)  # the NIC is the slowest part
 
 

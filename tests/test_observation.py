@@ -12,6 +12,7 @@ from engine_worlds import random_stream
 from slow_observer import LAYOUT, Decision, Observer, Play
 
 import gpuyard  # noqa: F401
+from gpuyard.envs.engine.serving.arrays import load
 from gpuyard.envs.perf import tabulate
 from gpuyard.envs.perf.serving.cost_table import CostTable
 from gpuyard.envs.scenario import Scenario, Workload, from_dict
@@ -65,7 +66,7 @@ def play(scenario: Scenario, seed: int) -> tuple[Play, list[dict[str, np.ndarray
     """Take random feasible actions, keeping the books that a router would keep."""
     env = gym.make("gpuyard/Routing-v0", scenario=scenario).unwrapped
     for name in BENT:
-        env._batch.world.static.costs[name] = 0.0
+        env._world.shared["costs"][name] = 0.0
     stream = scenario.workload.source
     rng = np.random.default_rng(seed)
     obs, info = env.reset(seed=seed)
@@ -177,11 +178,11 @@ def test_nothing_tells_the_true_output_length_ahead(interval_s: float) -> None:
 
     def observe(requests):
         env = gym.make("gpuyard/Routing-v0", scenario=scenario).unwrapped
-        world = env._batch.world
+        serving = env._batch.contents["route"]
         for name in BENT:
-            world.static.costs[name] = 0.0
+            serving.static.costs[name] = 0.0
         estimate = np.full(60, 120, np.int32)
-        env._batch.load = lambda e, _: world.load(e, requests, estimate)
+        serving.load = lambda e, _: load(serving.part.state, serving.static, e, requests, estimate)
         obs, info = env.reset(seed=0)
         rows = [(info["time_s"], obs, 0.0)]
         for action in actions:

@@ -49,7 +49,7 @@ class Check:
         world, view = env._world, env.view()
         assert view.now_s >= self.now_s
         self.now_s = view.now_s
-        jobs = world.arrays["jobs"][0]
+        jobs = world.state["jobs"][0]
         held = np.bincount(view.gpu_job[view.gpu_job >= 0], minlength=len(jobs))
         running = set(view.running["id"].tolist())
         for j in range(len(jobs)):  # gangs are atomic: all of their GPUs or none
@@ -58,8 +58,8 @@ class Check:
         # a reserved uplink has one owner, which runs
         owners = view.uplink_job[view.uplink_job >= 0]
         assert set(owners.tolist()) <= running
-        assert (world.arrays["load"][0] <= world.static.capacity * (1 + 1e-9)).all()
-        assert (world.arrays["load"][0] >= -1e-9).all()
+        assert (world.state["link_rate"][0] <= world.shared["capacity"] * (1 + 1e-9)).all()
+        assert (world.state["link_rate"][0] >= -1e-9).all()
         self.counts_agree(world, view)
         ended = set(np.flatnonzero(np.isfinite(jobs["finish_s"])).tolist())
         assert self.finished <= ended and not ended & running
@@ -68,18 +68,18 @@ class Check:
     @staticmethod
     def counts_agree(world, view) -> None:
         """What the engine counts as gangs come and go is what counting anew gives."""
-        env, free = world.envs[0], view.node_free
-        assert (world.arrays["node_free"][0] == free).all()
-        assert env["free_gpus"] == free.sum()
-        sizes = world.static.specs["gpus"]
-        assert env["partial_gpus"] == free[(free > 0) & (free < sizes)].sum()
-        up = np.isinf(world.arrays["repairs"][0])
-        for leaf in range(len(world.static.leaf_pods)):
-            here = up & (world.static.specs["leaf"] == leaf)
-            counted = np.bincount(free[here], minlength=world.arrays["leaf_hist"].shape[2])
-            assert (world.arrays["leaf_hist"][0, leaf] == counted).all()
-        assert env["pending"] == len(view.pending) and env["running"] == len(view.running)
-        assert env["pending_gpus"] == view.pending["gpus"].sum()
+        devices, gangs, free = world.state["devices"][0], world.state["gangs"][0], view.node_free
+        assert (world.state["node_free"][0] == free).all()
+        assert devices["free_gpus"] == free.sum()
+        sizes = world.shared["node_specs"]["gpus"]
+        assert devices["partial_gpus"] == free[(free > 0) & (free < sizes)].sum()
+        up = np.isinf(world.state["repairs"][0])
+        for leaf in range(len(world.shared["leaf_pods"])):
+            here = up & (world.shared["node_specs"]["leaf"] == leaf)
+            counted = np.bincount(free[here], minlength=world.state["leaf_hist"].shape[2])
+            assert (world.state["leaf_hist"][0, leaf] == counted).all()
+        assert gangs["pending"] == len(view.pending) and gangs["running"] == len(view.running)
+        assert gangs["pending_gpus"] == view.pending["gpus"].sum()
         assert view.tenant_gpus.sum() == view.running["gpus"].sum()
 
 
@@ -94,8 +94,8 @@ def test_invariants_hold(name, seed):
     assert (table["start_s"] >= table["arrival_s"]).all()
     assert (table["finish_s"] > table["start_s"]).all()
     assert (env.view().gpu_job < 0).all() and (env.view().uplink_job < 0).all()
-    assert (env._world.arrays["load"][0] <= 1e-6 * env._world.static.capacity).all()
-    assert np.allclose(env._world.arrays["used_memory"][0], 0.0, atol=1e-9)
+    assert (env._world.state["link_rate"][0] <= 1e-6 * env._world.shared["capacity"]).all()
+    assert np.allclose(env._world.state["used_memory"][0], 0.0, atol=1e-9)
 
 
 def test_isolated_gangs_see_no_contention():
