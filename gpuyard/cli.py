@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gpuyard.agents.config import OWN_DEFAULTS, TrainConfig
-from gpuyard.ids import DEFAULT, IDS, default_scenario, listed
+from gpuyard.ids import DEFAULT, default_scenario, listed
 
 if TYPE_CHECKING:
     from gpuyard.baselines import Policy
@@ -52,6 +52,9 @@ def parser() -> argparse.ArgumentParser:
     scenarios = commands.add_parser("scenarios", help="list the scenarios of the package")
     scenarios.set_defaults(run=_scenarios)
     warmup = commands.add_parser("warmup", help="compile the engine ahead of its first use")
+    warmup.add_argument(
+        "--processes", type=_positive, default=2, help="compile in so many processes (default: 2)"
+    )
     warmup.set_defaults(run=_warmup)
     return top
 
@@ -206,13 +209,10 @@ def _scenarios(options: argparse.Namespace) -> int:
 
 
 def _warmup(options: argparse.Namespace) -> int:
-    import gymnasium
+    from gpuyard.envs.warmup import tasks, warm_up
 
-    for env_id in IDS:
-        start = time.perf_counter()
-        env = gymnasium.make(env_id)
-        env.reset(seed=0)
-        env.step(int(env.get_wrapper_attr("action_masks")().argmax()))
-        env.close()
-        print(f"{env_id}: engine ready in {time.perf_counter() - start:.1f} s")
+    start, total = time.perf_counter(), len(tasks())
+    for number, (task, cpu_s) in enumerate(warm_up(options.processes), start=1):
+        print(f"{number}/{total} {task}: {cpu_s:.1f} CPU s", flush=True)
+    print(f"engine ready in {time.perf_counter() - start:.1f} s")
     return 0

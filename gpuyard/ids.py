@@ -10,7 +10,7 @@ from collections.abc import Collection
 from typing import NamedTuple, Protocol
 
 
-class World(NamedTuple):
+class Environment(NamedTuple):
     """What an id stands for: a default scenario, and the decisions of all scenarios it takes."""
 
     scenario: str
@@ -18,8 +18,8 @@ class World(NamedTuple):
 
 
 IDS = {
-    "gpuyard/Routing-v0": World("routing-default", ("route",)),
-    "gpuyard/Placement-v0": World("placement-default", ("place",)),
+    "gpuyard/Routing-v0": Environment("routing-default", ("route",)),
+    "gpuyard/Placement-v0": Environment("placement-default", ("place",)),
 }
 
 DEFAULT = "gpuyard/Routing-v0"
@@ -78,7 +78,7 @@ def check_decisions(scenario: Deciding, decisions: Collection[str]) -> None:
 
 
 def _fitting(scenario: Deciding) -> str | None:
-    fitting = (i for i, world in IDS.items() if scenario.decisions == set(world.decisions))
+    fitting = (i for i, env in IDS.items() if scenario.decisions == set(env.decisions))
     return next(fitting, None)
 
 
