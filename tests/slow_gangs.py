@@ -11,9 +11,9 @@ from slow_plans import Gang
 
 from gpuyard.envs.cluster_view import ClusterView
 from gpuyard.envs.hardware.cluster import Cluster, Pool
-from gpuyard.envs.perf import gang_profile
-from gpuyard.envs.perf.gang_profile import GangProfile
-from gpuyard.envs.placement_scenario import PlacementScenario
+from gpuyard.envs.perf.training import gang_profile
+from gpuyard.envs.perf.training.gang_profile import GangProfile
+from gpuyard.envs.scenario import Scenario
 
 
 @dataclass(frozen=True)
@@ -46,13 +46,13 @@ def nic_share(pool: Pool) -> float:
     return pool.nic_bytes_per_s * min(1.0, pool.nics_per_node / pool.gpus_per_node)
 
 
-def sample_jobs(scenario: PlacementScenario, seed: int) -> list[Job]:
+def sample_jobs(scenario: Scenario, seed: int) -> list[Job]:
     """Jobs of the episode that starts with ``seed``: first they are drawn, then the estimates."""
     rng = np.random.default_rng(seed)
     stream = scenario.jobs.sample(rng)
-    estimates = scenario.estimate(rng, stream)
+    estimates = scenario.estimate_durations(rng, stream)
     pool = reference_pool(scenario.cluster)
-    site = (pool.gpus_per_node, nic_share(pool), pool.scale_up_bytes_per_s, pool.gpu.name)
+    site = (pool.gpus_per_node, nic_share(pool), pool.scale_up_bytes_per_s, pool.gpu)
     jobs = []
     for i, gpus in enumerate(stream.gpus.tolist()):
         name = stream.profiles[stream.profile[i]]
@@ -73,7 +73,7 @@ def sample_jobs(scenario: PlacementScenario, seed: int) -> list[Job]:
     return jobs
 
 
-def preferred_level(scenario: PlacementScenario, gpus: int) -> int:
+def preferred_level(scenario: Scenario, gpus: int) -> int:
     """The level wished for, or the next that holds the gang in one pool; never beyond required."""
     cluster = scenario.cluster
     own = np.array([pool.gpus_per_node for pool in cluster.pools])[cluster.node_pool]

@@ -18,11 +18,12 @@ from slow_plans import OWN_LINKS, PLANS, Site, plans_of
 from slow_routes import Load, Network
 
 from gpuyard.envs.cluster_view import DOWN, FREE, ClusterView
-from gpuyard.envs.observation import PLACEMENT_TABLES, Column
-from gpuyard.envs.perf import gang_profile
-from gpuyard.envs.placement_scenario import PlacementScenario
+from gpuyard.envs.observation import TABLES as BLOCKS
+from gpuyard.envs.observation import Column, Layout
+from gpuyard.envs.perf.training import gang_profile
+from gpuyard.envs.scenario import Scenario
 
-TABLES: dict[str, tuple[Column, ...]] = PLACEMENT_TABLES
+TABLES: dict[str, tuple[Column, ...]] = {key: Layout({"place"}).columns(key) for key in BLOCKS}
 
 
 class Raw:
@@ -35,8 +36,8 @@ class Raw:
 
     def __init__(self, env: Any) -> None:
         self.view: ClusterView = env.view()
-        self.finish_s: NDArray[np.float64] = env.results()["finish_s"]
-        self._arrays = env._world.arrays
+        self.finish_s: NDArray[np.float64] = env.results()["jobs"]["finish_s"]
+        self._arrays = env._world.state
 
     @cached_property
     def node_speed(self) -> list[float]:
@@ -45,11 +46,11 @@ class Raw:
 
     def iteration_s(self, job: int) -> float:
         """Seconds of an iteration of a running gang as things are."""
-        return float(self._arrays["jobs"]["iteration_s"][0, job])
+        return float(self._arrays["senders"]["iteration_s"][0, job])
 
     def comm_s(self, job: int) -> float:
         """Seconds of communication in it as things are."""
-        return float(self._arrays["jobs"]["comm_s"][0, job])
+        return float(self._arrays["senders"]["comm_s"][0, job])
 
 
 def stored(key: str, row: dict[str, float]) -> list[float]:
@@ -80,7 +81,7 @@ class Stop(NamedTuple):
 class Observer:
     """Says what should be observed at one decision of an episode with these jobs."""
 
-    def __init__(self, scenario: PlacementScenario, jobs: list[Job], book: Book, raw: Raw) -> None:
+    def __init__(self, scenario: Scenario, jobs: list[Job], book: Book, raw: Raw) -> None:
         self.scenario, self.cluster = scenario, scenario.cluster
         self.jobs, self.book, self.raw = jobs, book, raw
         self.now_s = raw.view.now_s
@@ -129,7 +130,7 @@ class Observer:
         return total / links if links else 0.0
 
     def speed(self, job: Job, pool: int) -> float:
-        return gang_profile.speed(job.profile, self.cluster.pools[pool].gpu.name)
+        return gang_profile.speed(job.profile, self.cluster.pools[pool].gpu)
 
     def load_of(self, run: Run) -> Load:
         """What a running gang does to the network."""

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpuyard.envs.hardware.cluster import Cluster
-from gpuyard.envs.perf.gang_profile import GangProfile
+from gpuyard.envs.perf.training.gang_profile import GangProfile
 
 Uplink = tuple[int, int]
 """Leaf switch and number of one of its uplinks."""

@@ -24,14 +24,10 @@ TELLTALES = {"first_token_s", "cluster", "gpus"}  # columns and tables that only
 ALLOWED = {
     # its width check refuses an observation of another layout, and chooses nothing by it
     ("envs/observation.py", "read"),
-}
-
-# To be emptied: what the engine, its parts and the scenarios still ask.
-FOR_NOW = {
-    ("envs/worlds.py", "make_batch"),
-    ("envs/worlds.py", "placement_of"),
-    ("envs/scenario/schema.py", "load"),
-    ("envs/scenario/schema.py", "from_dict"),
+    # takes a scenario as it is, besides a name and a path
+    ("envs/scenario/read.py", "load"),
+    # the one place where a file's tables say which parts there are
+    ("envs/scenario/read.py", "_decisions"),
 }
 
 
@@ -101,10 +97,10 @@ def test_nobody_asks_for_the_kind_of_world():
         name = path.resolve().relative_to(ROOT.resolve()).as_posix()
         for function, line, question in asked(ast.parse(path.read_text())):
             used.add((name, function))
-            if (name, function) not in ALLOWED | FOR_NOW:
+            if (name, function) not in ALLOWED:
                 found.append(f"{name}:{line} in {function or 'the module'}: {question}")
     assert not found, "\n".join(found)
-    assert used == ALLOWED | FOR_NOW, "an exception that nobody needs any more"
+    assert used == ALLOWED, "an exception that nobody needs any more"
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,8 @@ from slow_placement_observer import TABLES, Observer, Raw
 from slow_plans import PLANS
 from slow_routes import reckon
 
-from gpuyard.envs.placement_scenario import NetworkRules, PlacementScenario
+from gpuyard.envs.scenario import Scenario
+from gpuyard.envs.scenario.schema import NetworkRules
 from gpuyard.envs.workload.jobs.stream import JobStream
 
 MOST_DECISIONS = 100
@@ -72,9 +73,7 @@ def random_jobs(
     )
 
 
-def world(
-    stream: JobStream, quotas: tuple[int, ...] = (), **tables: dict[str, Any]
-) -> PlacementScenario:
+def world(stream: JobStream, quotas: tuple[int, ...] = (), **tables: dict[str, Any]) -> Scenario:
     """A small scenario with these jobs, of tenants with these quotas."""
     tables["scheduler"] = {"window": 4, **tables.get("scheduler", {})}
     tables["jobs"] = {"max_gpus": 8, **tables.get("jobs", {})}  # the drawn ones are not used
@@ -84,7 +83,7 @@ def world(
     return replace(scenario, jobs=jobs)
 
 
-def two_pools(seed: int, **tables: dict[str, Any]) -> PlacementScenario:
+def two_pools(seed: int, **tables: dict[str, Any]) -> Scenario:
     """Nodes of 4 A100 and nodes of 2 V100; some jobs may use one pool only, some fit one only."""
     stream = random_jobs(
         seed, (1, 2, 3, 4, 6, 8, 12, 20), (*SMALL_MODELS, "GPT-2-XL"), (-1, -1, 0, 1), ("a", "b")
@@ -93,7 +92,7 @@ def two_pools(seed: int, **tables: dict[str, Any]) -> PlacementScenario:
     return world(stream, (24, 30), cluster=cluster, **tables)
 
 
-WORLDS: dict[str, Callable[[int], PlacementScenario]] = {
+WORLDS: dict[str, Callable[[int], Scenario]] = {
     "plain": lambda seed: world(random_jobs(seed)),
     "plain, flow": lambda seed: world(random_jobs(seed), network={"fidelity": "flow"}),
     "pools": lambda seed: two_pools(seed),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import copy
 import pickle
 from dataclasses import fields, replace
@@ -15,8 +14,9 @@ from placement_worlds import make, play, small
 from test_scenario import GPU, MODEL, REPLICA
 
 from gpuyard.envs import placement_scenario, reward
-from gpuyard.envs.engine.gangs import records as gangs
-from gpuyard.envs.engine.serving.records import CONFIG
+from gpuyard.envs.engine.gangs.records import GANG_RULES
+from gpuyard.envs.engine.network import records as network
+from gpuyard.envs.engine.serving.records import SERVING_RULES
 from gpuyard.envs.hardware import catalogue
 from gpuyard.envs.observation import Layout
 from gpuyard.envs.parts.cluster import build_static, job_profiles
@@ -86,7 +86,7 @@ def test_every_field_of_replicas_and_jobs_is_documented() -> None:
 # -- reward --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("part", "config"), [("route", CONFIG), ("place", gangs.GANG_CONFIG)])
+@pytest.mark.parametrize(("part", "config"), [("route", SERVING_RULES), ("place", GANG_RULES)])
 def test_the_engine_has_a_weight_for_every_term(part: str, config: np.dtype) -> None:
     weights = [name for name in config.names or () if name.startswith("w_")]
     assert weights == [f"w_{term}" for term in reward.terms(part)]
@@ -102,7 +102,7 @@ def test_weights_reach_the_engine_by_name() -> None:
     weights = {term: 1.0 + at for at, term in enumerate(reward.terms("place"))}
     scenario = small(reward=weights)
     assert scenario.reward == {"place": weights}
-    config = build_static(scenario, job_profiles(scenario)).config
+    config = build_static(scenario, job_profiles(scenario)).gang_rules
     assert {term: config[f"w_{term}"][0] for term in weights} == weights
     assert small().reward["place"] == {**dict.fromkeys(weights, 0.0), "in_system": 1.0}
 
@@ -167,10 +167,10 @@ def test_the_old_names_still_hold() -> None:
 
 
 def test_names_stand_for_the_numbers_of_the_engine() -> None:
-    fidelities = (gangs.FLUID, gangs.FLOW, gangs.OCCUPANCY, gangs.UNCONTENDED)
+    fidelities = (network.FLUID, network.FLOW, network.OCCUPANCY, network.UNCONTENDED)
     names = [placement_scenario.FIDELITIES[number] for number in fidelities]
     assert names == ["fluid", "flow", "occupancy", "none"]
-    routings = (gangs.ECMP, gangs.BALANCED, gangs.SOURCE)
+    routings = (network.ECMP, network.BALANCED, network.SOURCE)
     names = [placement_scenario.ROUTINGS[number] for number in routings]
     assert names == ["ecmp", "balanced", "source"]
 
@@ -241,39 +241,3 @@ def test_jobs_run_on_a_gpu_of_the_scenario() -> None:
     assert {profile.gpu.name for profile in profiles} == {"Mine"}  # of the higher peak
     speeds = build_static(scenario, profiles).speeds
     assert (speeds[:, 0] == 1.0).all() and (speeds[:, 1] < 1.0).all()
-
-
-# -- who imports whom ----------------------------------------------------------------------------
-
-FORBIDDEN = {
-    "hardware": {"perf", "workload", "scenario", "parts", "engine", "reward"},
-    "perf": {"workload", "scenario", "parts", "reward"},
-    "workload": {"scenario", "parts", "reward"},
-    "engine": {"scenario", "parts", "reward"},
-    "scenario": {"parts", "world", "worlds", "batch", "cluster_env", "vector_env"},
-}
-
-
-def imported(path: Path) -> set[str]:
-    """Return which rooms of ``envs/`` a file imports."""
-    here = path.relative_to(ENVS).parts[:-1]
-    rooms = set()
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Import):
-            targets = [alias.name.split(".") for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            above = list(here[: len(here) - node.level + 1]) if node.level else []
-            base = above + (node.module.split(".") if node.module else [])
-            targets = [[*base, alias.name] for alias in node.names]
-            if node.level:
-                targets = [["gpuyard", "envs", *target] for target in targets]
-        else:
-            continue
-        rooms |= {t[2] for t in targets if t[:2] == ["gpuyard", "envs"] and len(t) > 2}
-    return rooms
-
-
-@pytest.mark.parametrize("room", FORBIDDEN)
-def test_imports_run_one_way(room: str) -> None:
-    for path in (ENVS / room).rglob("*.py"):
-        assert not imported(path) & FORBIDDEN[room], path
