@@ -163,11 +163,9 @@ def _function(value: Any) -> FunctionType | None:
 
 def _code(code: CodeType, doc: str | None = None) -> str:
     """Describe bytecode, nested functions included, without docstring and line numbers."""
-    consts = [
-        _code(const) if isinstance(const, CodeType) else repr(const)
-        for const in code.co_consts
-        if doc is None or const != doc
-    ]
+    # the first constant is the docstring, or None
+    used = (None, *code.co_consts[1:]) if code.co_consts[:1] == (doc,) else code.co_consts
+    consts = [_code(const) if isinstance(const, CodeType) else repr(const) for const in used]
     return repr((code.co_code, consts, code.co_names, code.co_varnames, code.co_freevars))
 
 
