@@ -66,7 +66,7 @@ class LearnedPolicy(ScorePolicy):
             ValueError: the scenario asks for other decisions, or lacks columns of the network.
         """
         super().reset(scenario, num_envs, seed)
-        trained = self.network.decides or self.layout.decisions
+        trained = self.network.decides or scenario.decisions
         self._draws = set(trained) != {"place"} if self.greedy is None else not self.greedy
         self._columns = {key: self._find(key) for key in TABLES}
         self._rng = np.random.default_rng(seed)

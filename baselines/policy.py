@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gpuyard.envs.observation import DECISIONS, Layout
+from gpuyard.envs.observation import DECISIONS, TABLES, Layout
 from gpuyard.ids import listed
 
 if TYPE_CHECKING:
@@ -61,9 +61,11 @@ class Policy:
         """
         self.check(scenario)
         self.layout = scenario.layout
-        self._kinds = [
-            self.layout.index("cluster", f"common.kind_{kind}") for kind in scenario.decisions
-        ]
+        # routers act in microseconds: names are looked up once
+        self._places = {
+            (key, name): at for key in TABLES for at, name in enumerate(self.layout.names(key))
+        }
+        self._kinds = [f"common.kind_{kind}" for kind in scenario.decisions]
 
     def attach(self, env: Any) -> None:
         """Make use of ``env``, the vector environment that is played; most policies need none."""
@@ -98,7 +100,10 @@ class Policy:
 
     def asked(self, observation: Observation) -> NDArray[np.bool_]:
         """Return in which environments a decision is due that is for this policy, bool (n,)."""
-        return observation["cluster"][:, self._kinds].max(axis=1) > 0
+        due = self.column(observation, "cluster", self._kinds[0]) > 0
+        for kind in self._kinds[1:]:
+            due |= self.column(observation, "cluster", kind) > 0
+        return due
 
     def column(self, observation: Observation, key: str, name: str) -> NDArray[np.float32]:
         """Return a column as it stands, squashed to [0, 1]: enough to compare by, and fastest.
@@ -111,7 +116,10 @@ class Policy:
         Returns:
             A view without the last axis of ``observation[key]``, (n, C) for ``"candidates"``.
         """
-        return observation[key][..., self.layout.index(key, name)]
+        at = self._places.get((key, name))
+        if at is None:  # a name without its block, or a wrong one
+            at = self.layout.index(key, name)
+        return observation[key][..., at]
 
     def read(self, observation: Observation, key: str, name: str) -> NDArray[np.float64]:
         """Return a column in its unit; arguments and shape as of :meth:`column`."""

@@ -11,6 +11,8 @@ from dataclasses import Field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gymnasium.error import Error as GymnasiumError
+
 from gpuyard.agents.config import OWN_DEFAULTS, TrainConfig
 from gpuyard.ids import DEFAULT, default_scenario, listed
 
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
     from gpuyard.baselines import Policy
     from gpuyard.envs.scenario import Scenario
 
-USER_ERRORS = (ValueError, KeyError, OSError, ImportError)
+USER_ERRORS = (ValueError, KeyError, OSError, ImportError, GymnasiumError)
 """What bad input raises; anything else is a bug and keeps its traceback."""
 
 

@@ -119,7 +119,7 @@ def test_imitation_reaches_a_planner():
     assert agreement > 0.85
     assert not hasattr(env.unwrapped, "asked")  # decisions as they will be for the network
     policies = {"learned": LearnedPolicy(network), "any": AnyServer()}
-    learned, anything = compare(policies, [SCENARIO], 6, ID, quiet=True)
+    learned, anything = compare(policies, [SCENARIO], 16, ID, quiet=True)
     assert paired_interval(learned.metrics["reward"], anything.metrics["reward"]).low > 0.0
 
 

@@ -81,7 +81,7 @@ def test_placement_trains_and_evaluates_alike(tmp_path, capsys):
         '[jobs]\npreset = "mixed"\nnum_jobs = 24\nmax_gpus = 32\n'
     )
     env = ["--env", "gpuyard/Placement-v0"]
-    arguments = ["train", *env, "--scenario", str(scenario), "--out", str(tmp_path), "--no-eval"]
+    arguments = ["train", "--scenario", str(scenario), "--out", str(tmp_path), "--no-eval"]
     assert main([*arguments, "--name", "tiny", *TINY]) == 0
     model = str(tmp_path / "tiny" / "model.zip")
     policies = f"gang/fifo,gang/random,topology/kai,{model}"
@@ -124,6 +124,60 @@ def test_errors_are_one_line(tmp_path, capsys):
     assert "gamma = 2.0: must lie in" in fails(capsys, "train", "--gamma", "2")
     assert "no baseline 'x'" in fails(capsys, "train", "--teacher", "x", "--out", str(tmp_path))
     assert not [path for path in tmp_path.iterdir() if path.is_dir()]  # no half-made runs
+
+
+def test_policies_and_ids_for_other_decisions_are_errors_of_one_line(tmp_path, capsys):
+    routing, placement = "scenario 'routing-default'", "scenario 'placement-default'"
+    mixed = "routing/random,gang/sjf,gang/fifo"
+    said = fails(capsys, "evaluate", "--policies", mixed, "--seeds", "2")
+    assert f"SJF decides place, but {routing} asks for route" in said
+    said = fails(capsys, "evaluate", "--policies", "gang/easy-backfill", "--seeds", "1")
+    assert f"EasyBackfill decides place, but {routing} asks for route" in said
+    arguments = ["--scenarios", "placement-default", "--policies", "routing/random"]
+    said = fails(capsys, "evaluate", *arguments)
+    assert f"Random decides route, but {placement} asks for place" in said
+    said = fails(capsys, "evaluate", "--env", "gpuyard/Routing-v0", *arguments[:2])
+    assert f"{placement} asks for place, but this id is for route: use gpuyard/Placement-v0" in said
+    out = ["--out", str(tmp_path)]
+    said = fails(
+        capsys, "train", "--env", "gpuyard/Placement-v0", "--scenario", "routing-default", *out
+    )
+    assert f"{routing} asks for route, but this id is for place: use gpuyard/Routing-v0" in said
+    said = fails(
+        capsys, "train", "--scenario", "placement-default", "--teacher", "routing/llm-d", *out
+    )
+    assert f"LLMD decides route, but {placement} asks for place" in said
+    assert "'gym/X-v0' is none of gpuyard/" in fails(capsys, "train", "--env", "gym/X-v0", *out)
+    unknown = ["--env", "gym/X-v0", "--scenario", "routing-default", *out]
+    assert "gym" in fails(capsys, "train", *unknown)
+    assert not list(tmp_path.iterdir())
+
+
+def test_which_baselines_and_names_follow_from_the_scenarios():
+    from gpuyard.baselines import names
+    from gpuyard.cli import _baselines, _policies
+    from gpuyard.envs.scenario import load
+
+    routing, placement = load("routing-default"), load("placement-default")
+    assert _baselines([routing]) == names("routing")
+    assert set(_baselines([placement])) == {*names("gang"), *names("topology"), *names("isolation")}
+    assert _baselines([routing, placement]) == names()
+    chosen = ["routing/random", "compose:routing/dynamo+gang/sjf"]
+    assert list(_policies(chosen, [routing])) == ["random", chosen[1]]
+    assert list(_policies(chosen, [routing, placement])) == chosen
+    assert list(_policies(["gang/sjf"], [placement])) == ["gang/sjf"]
+
+
+def test_scenarios_of_several_kinds_of_decisions_side_by_side(tmp_path, capsys):
+    """Each is played in its own environment by those that decide there."""
+    arguments = ["--scenarios", "routing-default,placement-default", "--seeds", "1"]
+    policies = ["--policies", "compose:routing/random+gang/fifo"]
+    assert main(["evaluate", *arguments, *policies, "--out", str(tmp_path)]) == 0
+    results = read_csv(tmp_path / "results.csv")
+    assert [result.scenario for result in results] == ["routing-default", "placement-default"]
+    assert "ttft_mean_s" in results[0].metrics and "jct_mean_s" in results[1].metrics
+    saved = {path.name for path in tmp_path.iterdir()}
+    assert {"ttft-routing-default.png", "gantt-placement-default.png"} <= saved
 
 
 @pytest.mark.parametrize("script", ["train.py", "evaluate.py"])
