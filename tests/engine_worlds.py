@@ -135,7 +135,7 @@ def engine_world(specs: list[ReplicaSpec], tables: list[CostTable], stream: Requ
     costs = records(len(specs), COST)
     costs[:] = [t.coefficients for t in tables]
     rules = records(1, SERVING_RULES)
-    rules["ttft_slo_s"], rules["tpot_slo_s"], rules["w_waiting"] = 1.0, 0.05, 1.0
+    rules["ttft_s"], rules["tpot_s"], rules["w_waiting"] = 1.0, 0.05, 1.0
     static = ServingStatic(spec_records, costs, linear, head, rules)
     nodes = int(stream.prefix_ids.max(initial=0)) + 1
     part = serving_part(static, 1, len(stream), len(stream.prefix_ids), nodes, 4, hold=False)

@@ -15,17 +15,18 @@ MAY: dict[str, set[str]] = {
     # what is seen and what it is worth: facts without dependencies
     "envs/observation.py": set(),
     "envs/reward.py": set(),
+    "envs/rules.py": set(),
     "envs/hardware": set(),
     "envs/perf": {"envs/hardware"},
     "envs/workload": {"envs/hardware", "envs/perf", "envs/engine/core"},
     # the compiled world, from the ground floor up
     "envs/engine/core": set(),
     "envs/engine/network": {"envs/engine/core", "envs/perf"},
-    "envs/engine/devices": {"envs/engine/core"},
-    "envs/engine/serving": {"envs/engine/core", "envs/engine/network"},
+    "envs/engine/devices": {"envs/engine/core", "envs/rules.py"},
+    "envs/engine/serving": {"envs/engine/core", "envs/reward.py", "envs/rules.py"},
     "envs/engine/gangs": {
         *("envs/engine/core", "envs/engine/network", "envs/engine/devices"),
-        *("envs/hardware", "envs/observation.py", "envs/reward.py"),
+        *("envs/hardware", "envs/observation.py", "envs/reward.py", "envs/rules.py"),
     },
     "envs/engine/decide": {
         *("envs/engine/core", "envs/engine/network", "envs/engine/devices"),
@@ -38,6 +39,7 @@ MAY: dict[str, set[str]] = {
     # from a scenario to a world
     "envs/scenario": {
         *("envs/hardware", "envs/perf", "envs/workload", "envs/observation.py", "envs/reward.py"),
+        "envs/rules.py",
         "envs/engine/network",  # the names of fidelities and routings
     },
     "envs/cluster_view.py": {"envs/hardware", "envs/engine/core"},

@@ -18,8 +18,7 @@ from slow_placement_observer import TABLES, Observer, Raw
 from slow_plans import PLANS
 from slow_routes import reckon
 
-from gpuyard.envs.scenario import Scenario
-from gpuyard.envs.scenario.schema import NetworkRules
+from gpuyard.envs.scenario import NetworkRules, Scenario
 from gpuyard.envs.workload.jobs.stream import JobStream
 
 MOST_DECISIONS = 100

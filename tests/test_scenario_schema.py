@@ -14,6 +14,7 @@ from placement_worlds import make, play, small
 from test_scenario import GPU, MODEL, REPLICA
 
 from gpuyard.envs import placement_scenario, reward
+from gpuyard.envs import scenario as package
 from gpuyard.envs.engine.gangs.records import GANG_RULES
 from gpuyard.envs.engine.network import records as network
 from gpuyard.envs.engine.serving.records import SERVING_RULES
@@ -30,7 +31,6 @@ from gpuyard.envs.scenario import (
     from_dict,
     job_settings,
     load,
-    schema,
 )
 from gpuyard.envs.scenario.job_settings import Settings
 from gpuyard.envs.scenario.tenants import Tenant
@@ -52,11 +52,11 @@ def written(default: Any) -> str:
 
 @pytest.mark.parametrize(("key", "item"), PLAIN, ids=[f"{key}.{f.name}" for key, f in PLAIN])
 def test_every_field_is_documented_with_its_default(key: str, item: Any) -> None:
-    assert f"\n| `{key}.{item.name}` ({written(item.default)}) " in str(schema.__doc__)
+    assert f"\n| `{key}.{item.name}` ({written(item.default)}) " in str(package.__doc__)
 
 
 def test_no_field_is_documented_that_does_not_exist() -> None:
-    rows = [line.split("`")[1] for line in str(schema.__doc__).splitlines() if line[:3] == "| `"]
+    rows = [line.split("`")[1] for line in str(package.__doc__).splitlines() if line[:3] == "| `"]
     known = {f"{key}.{item.name}" for key, item in PLAIN}
     assert {row for row in rows if "." in row and "[" not in row} == known
 
@@ -64,12 +64,12 @@ def test_no_field_is_documented_that_does_not_exist() -> None:
 def test_every_table_is_documented() -> None:
     for key, table in TABLES.items():
         names = (f"`{key}`", f"`[{key}]`", f"`[[{key}]]`", f"`[{key}.NAME]`", f"| `{key}.")
-        assert any(name in str(schema.__doc__) for name in names), key
+        assert any(name in str(package.__doc__) for name in names), key
         assert table.part in ("common", *reward.DEFAULT)
 
 
 def test_every_field_of_replicas_and_jobs_is_documented() -> None:
-    (row,) = [line for line in str(schema.__doc__).splitlines() if "| `[[replicas]]`" in line]
+    (row,) = [line for line in str(package.__doc__).splitlines() if "| `[[replicas]]`" in line]
     for name in [item.name for item in fields(Deployment)] + ["count", "kv_blocks"]:
         assert f"`{name}`" in row
     rows = str(job_settings.__doc__)

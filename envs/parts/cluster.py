@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,7 +33,7 @@ def build_static(scenario: Scenario, profiles: list[GangProfile]) -> GangStatic:
     gpu_switch = np.ascontiguousarray(fabric.gpu_switch, np.int32)
     return GangStatic(
         gang_rules=_gang_rules(scenario, cluster),
-        fault_rules=_fault_rules(scenario),
+        fault_rules=records_of(FAULT_RULES, **vars(scenario.faults)),
         fabric=_fabric(scenario, cluster),
         node_specs=_node_specs(cluster),
         **vars(_traffic(cluster, profiles)),
@@ -56,29 +56,16 @@ def _begin(owner: NDArray[np.int32]) -> NDArray[np.int32]:
 
 def _gang_rules(scenario: Scenario, cluster: Cluster) -> NDArray[np.void]:
     rules = scenario.scheduler
+    if not rules.preemption:  # no running gang can be chosen
+        rules = replace(rules, running_rows=0)
     return records_of(
         GANG_RULES,
-        window=rules.window,
+        **vars(rules),
         plans=len(PLAN_NAMES) - (not cluster.fabric.optical),
         pools=len(cluster.pools),
-        running_rows=rules.running_rows if rules.preemption else 0,
         aggregate=scenario.observation.aggregate,
-        preemption=rules.preemption,
         planner=0,
-        preempt_s=rules.preempt_s,
-        checkpoint_s=rules.checkpoint_s,
         **{f"w_{term}": weight for term, weight in scenario.reward["place"].items()},
-    )
-
-
-def _fault_rules(scenario: Scenario) -> NDArray[np.void]:
-    faults = scenario.faults
-    return records_of(
-        FAULT_RULES,
-        failure_s=faults.node_mtbf_h * 3600.0,
-        repair_s=faults.repair_h * 3600.0,
-        straggler_share=faults.straggler_share,
-        straggler_speed=faults.straggler_speed,
     )
 
 

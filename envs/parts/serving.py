@@ -130,16 +130,8 @@ def build_static(scenario: Scenario) -> ServingStatic:
 
 
 def _rules(scenario: Scenario) -> NDArray[np.void]:
-    router = scenario.router
-    return records_of(
-        SERVING_RULES,
-        ttft_slo_s=scenario.slo.ttft_s,
-        tpot_slo_s=scenario.slo.tpot_s,
-        signal_interval_s=router.signal_interval_s,
-        hold_s=router.hold_s,
-        hold_limit_s=router.hold_limit_s,
-        **{f"w_{term}": weight for term, weight in scenario.reward["route"].items()},
-    )
+    weights = {f"w_{term}": weight for term, weight in scenario.reward["route"].items()}
+    return records_of(SERVING_RULES, **vars(scenario.router), **vars(scenario.slo), **weights)
 
 
 def _specs(scenario: Scenario, kinds: list[Deployment]) -> NDArray[np.void]:

@@ -13,6 +13,7 @@ value must be.
 | `whole` | a whole number of this or more |
 | `choices`, `either` | one of these; the errors differ in their words |
 | `example` | of this one's type; None: of any, the rule decides. The default's if not given |
+| `meaning` | (for the documentation) |
 | `part` | given only where this decision is taken ("route", "place") |
 | "route", "place" | what these rules say, only where this decision is taken |
 """
@@ -144,4 +145,7 @@ def section(kind: type, table: Any, where: str, decisions: Collection[str] = ())
     """Build a dataclass of plain values from a table, with its values checked."""
     refuse_unknown(checked_table(table, where), known_fields(kind, decisions), where)
     check_values(kind, table, where, decisions)
-    return kind(**table)
+    try:
+        return kind(**table)
+    except ValueError as error:  # fields that do not go together
+        raise ScenarioError(str(error)) from error

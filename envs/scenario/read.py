@@ -11,22 +11,14 @@ from typing import Any, NamedTuple
 from .. import reward
 from ..hardware import catalogue
 from ..hardware.catalogue import GPU, Model
+from ..rules import SLO, Faults, Router, SchedulerRules
 from .checks import ScenarioError, check_type, checked_table, refuse_unknown, section
 from .cluster import read_cluster
 from .deployments import own_entries, read_replicas
 from .fit import fitted
 from .jobs import read_jobs
 from .requests import read_workload
-from .schema import (
-    SLO,
-    Estimates,
-    Faults,
-    NetworkRules,
-    ObservationSize,
-    Router,
-    Scenario,
-    SchedulerRules,
-)
+from .schema import Estimates, NetworkRules, ObservationSize, Scenario
 
 FOLDER = Path(__file__).parents[1] / "scenarios"
 

@@ -10,7 +10,6 @@ Every scenario:
 |-------------------------------------|--------------------------------------------------------------|
 | `description`                       | a sentence on what it shows                                  |
 | `[reward]`                          | weights of :data:`gpuyard.envs.reward.TERMS`, which every part has its own of (routing: waiting 1; placement: in_system 1) |
-| `estimates.sigma` (0.5)             | log-deviation of the noisy estimates                         |
 | `[gpus.NAME]`                       | a GPU of your own: columns of `hardware/gpus.csv`            |
 | `[models.NAME]`                     | a model of your own, to serve or to train: columns of `hardware/models.csv` |
 
@@ -20,13 +19,6 @@ Requests are routed:
 |-------------------------------------|--------------------------------------------------------------|
 | `[[replicas]]`                      | `gpu`, `model`; `count` (1), `tp`, `ep`, `dp` (1), `dtype`, `kv_dtype` (bf16), `max_num_seqs` (256), `max_num_batched_tokens` (8192), `block_size` (16), `gpu_memory_utilization` (0.9), `stack` (vllm), `kv_blocks` (as vLLM computes them) |
 | `[workload]`                        | `preset` or `trace` (path, relative to the file) with `format` (auto); `num_requests` (512; 0 = the whole trace), `rate_scale` (1); any field of the preset's generator, such as `rate_per_s`, `max_tokens` |
-| `router.signal_interval_s` (0)      | seconds between two reports of a replica to the router; 0: always up to date |
-| `router.hold_s` (0)                 | seconds that a request is held back for; 0: it cannot be     |
-| `router.hold_limit_s` (1)           | seconds that a request may have waited and still be held     |
-| `estimates.output` (noisy)          | what is believed of output lengths: noisy (the true length times a log-normal factor), mean (the workload's, for all) or oracle (the true length) |
-| `slo.ttft_s` (0.5)                  | objective for the time to first token, seconds               |
-| `slo.tpot_s` (0.05)                 | objective for the time per output token, seconds             |
-| `observation.queue_rows` (4)        | requests shown: the one under decision, then the oldest held |
 
 Gangs are placed:
 
@@ -34,25 +26,10 @@ Gangs are placed:
 |-------------------------------------|--------------------------------------------------------------|
 | `[cluster]`                         | see :mod:`.cluster`                                          |
 | `[jobs]`                            | see :mod:`.job_settings`                                     |
-| `network.fidelity` (fluid)          | how jobs share links: fluid (long-run shares), flow (phase by phase, exact), occupancy (the rule of the vClos simulator) or none (no contention: a bound) |
-| `network.routing` (ecmp)            | how flows find a path: ecmp (hashing), balanced (least used uplink first) or source (by GPU) |
-| `network.queue_pairs` (4)           | parts of a flow that are hashed on their own                 |
-| `scheduler.window` (8)              | oldest pending gangs that can be chosen                      |
-| `scheduler.preemption` (false)      | whether running gangs can be stopped, to go on later         |
-| `scheduler.running_rows` (8)        | with preemption, how many of the latest starts can be chosen for it |
-| `scheduler.preempt_s` (60)          | seconds of work that each preemption costs a gang            |
-| `scheduler.checkpoint_s` (1800)     | a gang whose node fails loses its work since the last multiple of this |
-| `faults.node_mtbf_h` (0)            | mean hours between failures of one node; 0: never            |
-| `faults.repair_h` (4)               | mean hours until it is back                                  |
-| `faults.straggler_share` (0)        | share of nodes that are slow                                 |
-| `faults.straggler_speed` (0.8)      | their speed, others have 1                                   |
-| `estimates.duration` (noisy)        | what is believed of run times: noisy (the true one times a log-normal factor), mean (the episode's, for all) or oracle (the true one) |
-| `observation.aggregate` (false)     | devices and links are shown per leaf instead of each one     |
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -66,10 +43,10 @@ from .. import reward
 from ..engine.network.names import FIDELITIES, ROUTINGS
 from ..hardware.cluster import Cluster
 from ..observation import Layout
+from ..rules import SLO, Faults, Router, SchedulerRules, rule
 from ..workload.jobs.source import JobWorkload
 from ..workload.jobs.stream import JobStream
 from ..workload.requests.source import Workload
-from .checks import ScenarioError
 from .deployments import Replica
 from .fit import fitted
 from .jobs import read_jobs
@@ -80,57 +57,22 @@ MAX_ESTIMATE_TOKENS = 2**24
 
 
 @dataclass(frozen=True)
-class Router:
-    """What the router knows and may do."""
-
-    signal_interval_s: float = field(default=0.0, metadata={"at_least": 0})
-    hold_s: float = field(default=0.0, metadata={"at_least": 0})
-    hold_limit_s: float = field(default=1.0, metadata={"at_least": 0})
-
-    def __post_init__(self) -> None:
-        if self.hold_s > self.hold_limit_s:
-            raise ScenarioError(
-                f"router.hold_s = {self.hold_s} must not be above router.hold_limit_s = "
-                f"{self.hold_limit_s}: no request could ever be held; 0 turns holding off"
-            )
-
-
-@dataclass(frozen=True)
-class SLO:
-    """Objectives per request."""
-
-    ttft_s: float = field(default=0.5, metadata={"above": 0})
-    tpot_s: float = field(default=0.05, metadata={"above": 0})
-
-
-@dataclass(frozen=True)
 class NetworkRules:
     """How jobs share links, and how their flows find a path."""
 
-    fidelity: str = field(default="fluid", metadata={"choices": FIDELITIES})
-    routing: str = field(default="ecmp", metadata={"choices": ROUTINGS})
-    queue_pairs: int = field(default=4, metadata={"range": (1, 64)})
-
-
-@dataclass(frozen=True)
-class SchedulerRules:
-    """What the scheduler may choose from, and what preemption costs."""
-
-    window: int = field(default=8, metadata={"range": (1, 1024)})
-    preemption: bool = False
-    running_rows: int = field(default=8, metadata={"range": (0, 1024)})
-    preempt_s: float = field(default=60.0, metadata={"range": (0, math.inf)})
-    checkpoint_s: float = field(default=1800.0, metadata={"range": (0, math.inf)})
-
-
-@dataclass(frozen=True)
-class Faults:
-    """Failures of nodes, and slow nodes."""
-
-    node_mtbf_h: float = field(default=0.0, metadata={"range": (0, math.inf)})
-    repair_h: float = field(default=4.0, metadata={"range": (1e-3, math.inf)})
-    straggler_share: float = field(default=0.0, metadata={"range": (0, 1)})
-    straggler_speed: float = field(default=0.8, metadata={"range": (1e-2, 1)})
+    fidelity: str = rule(
+        "fluid",
+        "how jobs share links: fluid (long-run shares), flow (phase by phase, exact), occupancy "
+        "(the rule of the vClos simulator) or none (no contention: a bound)",
+        choices=FIDELITIES,
+    )
+    routing: str = rule(
+        "ecmp",
+        "how flows find a path: ecmp (hashing), balanced (least used uplink first) or source (by "
+        "GPU)",
+        choices=ROUTINGS,
+    )
+    queue_pairs: int = rule(4, "parts of a flow that are hashed on their own", range=(1, 64))
 
 
 _TOO_FAR = "one in six estimates would be more than 150 times too long"
@@ -140,11 +82,25 @@ _TOO_FAR = "one in six estimates would be more than 150 times too long"
 class Estimates:
     """What is believed of output lengths and run times before they are known."""
 
-    output: str = field(default="noisy", metadata={"part": "route", "either": BELIEFS})
-    duration: str = field(default="noisy", metadata={"part": "place", "choices": BELIEFS})
-    sigma: float = field(
-        default=0.5,
-        metadata={"route": {"at_least": 0, "at_most": (5, _TOO_FAR)}, "place": {"range": (0, 5)}},
+    output: str = rule(
+        "noisy",
+        "what is believed of output lengths: noisy (the true length times a log-normal factor), "
+        "mean (the workload's, for all) or oracle (the true length)",
+        part="route",
+        either=BELIEFS,
+    )
+    duration: str = rule(
+        "noisy",
+        "what is believed of run times: noisy (the true one times a log-normal factor), mean (the "
+        "episode's, for all) or oracle (the true one)",
+        part="place",
+        choices=BELIEFS,
+    )
+    sigma: float = rule(
+        0.5,
+        "log-deviation of the noisy estimates",
+        route={"at_least": 0, "at_most": (5, _TOO_FAR)},
+        place={"range": (0, 5)},
     )
 
 
@@ -152,8 +108,12 @@ class Estimates:
 class ObservationSize:
     """Sizes of the observation that are free to choose."""
 
-    queue_rows: int = field(default=4, metadata={"part": "route", "above": 0})
-    aggregate: bool = field(default=False, metadata={"part": "place"})
+    queue_rows: int = rule(
+        4, "requests shown: the one under decision, then the oldest held", part="route", above=0
+    )
+    aggregate: bool = rule(
+        False, "devices and links are shown per leaf instead of each one", part="place"
+    )
 
 
 def _default_reward() -> dict[str, dict[str, float]]:

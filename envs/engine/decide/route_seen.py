@@ -158,8 +158,8 @@ def observe_queue_row(w, e, row, now_s, request):
     out[at + QUEUE.estimate] = request.estimate_tokens
     out[at + QUEUE.age_s] = max(now_s - request.arrival_s, 0.0)
     out[at + QUEUE.priority] = request.priority
-    out[at + QUEUE.ttft_slo_s] = w.serving_rules[0].ttft_slo_s
-    out[at + QUEUE.tpot_slo_s] = w.serving_rules[0].tpot_slo_s
+    out[at + QUEUE.ttft_slo_s] = w.serving_rules[0].ttft_s
+    out[at + QUEUE.tpot_slo_s] = w.serving_rules[0].tpot_s
     squash(out, at, QUEUE_OFFSET, QUEUE_SLOPE)
 
 

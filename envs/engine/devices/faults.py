@@ -8,6 +8,8 @@ from ..core.compile import kernel
 from ..core.random import GAMMA, hash64, unit_float
 from .nodes import bring_node_up
 
+HOUR_S = 3600.0
+
 
 @kernel
 def draw(w, e):
@@ -22,8 +24,9 @@ def plan_failure(w, e):
     """Draw when the next node fails: the least of as many exponential times as there are nodes."""
     devices = w.devices[e]
     devices.next_failure_s = math.inf
-    if w.fault_rules[0].failure_s > 0.0:
-        gap_s = -math.log(draw(w, e)) * w.fault_rules[0].failure_s / len(w.node_specs)
+    mtbf_s = w.fault_rules[0].node_mtbf_h * HOUR_S
+    if mtbf_s > 0.0:
+        gap_s = -math.log(draw(w, e)) * mtbf_s / len(w.node_specs)
         devices.next_failure_s = w.clock[e].now_s + gap_s
 
 
@@ -35,7 +38,8 @@ def draw_failure(w, e):
         The node, -1 if it is down already, and the seconds until it is repaired.
     """
     node = min(int(draw(w, e) * len(w.node_specs)), len(w.node_specs) - 1)
-    repair_s = -math.log(draw(w, e)) * w.fault_rules[0].repair_s
+    mean_s = w.fault_rules[0].repair_h * HOUR_S
+    repair_s = -math.log(draw(w, e)) * mean_s
     plan_failure(w, e)
     return node if w.repairs[e, node] == math.inf else -1, repair_s
 

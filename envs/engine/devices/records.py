@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from ...rules import Faults, numbers
+
 NODE_SPEC = np.dtype(
     [
         ("leaf", "i4"),
@@ -38,11 +40,4 @@ DEVICES = np.dtype(  # one record per environment
     ]
 )
 
-FAULT_RULES = np.dtype(  # one record for the whole world
-    [
-        ("failure_s", "f8"),  # mean time between failures of one node, 0: never
-        ("repair_s", "f8"),
-        ("straggler_share", "f8"),
-        ("straggler_speed", "f8"),
-    ]
-)
+FAULT_RULES = np.dtype(numbers(Faults))  # one record for the whole world

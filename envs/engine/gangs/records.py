@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from ...reward import terms
+from ...rules import SchedulerRules, numbers
+
 PENDING, RUNNING, FINISHED, UNSEEN = 0, 1, 2, 3  # status of a job; UNSEEN: not arrived yet
 
 KIND = np.dtype(  # a type of job: a model with a layout on so many GPUs; a PATTERN has its traffic
@@ -81,25 +84,13 @@ GANGS = np.dtype(  # one record per environment
     ]
 )
 
-GANG_RULES = np.dtype(  # one record for the whole world
+GANG_RULES = np.dtype(  # one record for the whole world: rules of the scenario, and weights
     [
-        ("window", "i4"),  # pending gangs that may be chosen
+        *numbers(SchedulerRules),
         ("plans", "i4"),
         ("pools", "i4"),
-        ("running_rows", "i4"),  # running gangs that may be preempted
         ("aggregate", "i4"),  # 1: devices and links are observed per leaf
-        ("preemption", "i4"),
         ("planner", "i4"),  # 1: a planner is asked whenever a gang is pending
-        ("preempt_s", "f8"),  # lost by a gang each time that it is preempted
-        ("checkpoint_s", "f8"),  # work since the last multiple of it is lost by a failure
-        ("w_waiting", "f8"),
-        ("w_in_system", "f8"),
-        ("w_slowdown", "f8"),
-        ("w_finished", "f8"),
-        ("w_utilisation", "f8"),
-        ("w_preemptions", "f8"),
-        ("w_cost", "f8"),
-        ("w_energy", "f8"),
-        ("w_invalid", "f8"),
+        *((f"w_{term}", "f8") for term in terms("place")),
     ]
 )

@@ -10,6 +10,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from ...reward import terms
+from ...rules import SLO, Router, numbers
+
 REQUEST = np.dtype(
     [
         # the request as it arrives
@@ -141,18 +144,6 @@ ROUTER = np.dtype(  # one record per environment
     ]
 )
 
-SERVING_RULES = np.dtype(  # one record for the whole world
-    [
-        ("ttft_slo_s", "f8"),
-        ("tpot_slo_s", "f8"),
-        ("signal_interval_s", "f8"),
-        ("hold_s", "f8"),
-        ("hold_limit_s", "f8"),
-        ("w_waiting", "f8"),
-        ("w_in_system", "f8"),
-        ("w_slo", "f8"),
-        ("w_tokens", "f8"),
-        ("w_preemptions", "f8"),
-        ("w_invalid", "f8"),
-    ]
+SERVING_RULES = np.dtype(  # one record for the whole world: rules of the scenario, and weights
+    [*numbers(Router, SLO), *((f"w_{term}", "f8") for term in terms("route"))]
 )

@@ -278,7 +278,7 @@ def finish_request(w, e, r, end_s, index, replica, spec, router):
         router.tpot_s += tpot_s
         router.multi_token += 1
     ttft_s = request.first_token_s - request.arrival_s
-    if ttft_s <= w.serving_rules[0].ttft_slo_s and tpot_s <= w.serving_rules[0].tpot_slo_s:
+    if ttft_s <= w.serving_rules[0].ttft_s and tpot_s <= w.serving_rules[0].tpot_s:
         router.slo_met += 1
 
 

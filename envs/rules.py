@@ -1,0 +1,100 @@
+"""Rules that a scenario may set as plain numbers, and that the engine reads by the same names.
+
+Each dataclass is a table of a scenario file: its fields have their default, what a value must be
+(see :mod:`.scenario.checks`) and a ``meaning``, of which the documentation is made. The engine has
+a number for each of them: whoever adds a field here can use it there.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+
+def rule(default: Any, meaning: str, **checks: Any) -> Any:
+    """Return a field of a table of a scenario.
+
+    Args:
+        default: the value if none is given; its type is that of the field.
+        meaning: for the documentation.
+        **checks: what a value must be; see :mod:`.scenario.checks`.
+    """
+    return field(default=default, metadata={"meaning": meaning, **checks})
+
+
+@dataclass(frozen=True)
+class Router:
+    """What the router knows and may do."""
+
+    signal_interval_s: float = rule(
+        0.0,
+        "seconds between two reports of a replica to the router; 0: always up to date",
+        at_least=0,
+    )
+    hold_s: float = rule(
+        0.0, "seconds that a request is held back for; 0: it cannot be", at_least=0
+    )
+    hold_limit_s: float = rule(
+        1.0, "seconds that a request may have waited and still be held", at_least=0
+    )
+
+    def __post_init__(self) -> None:
+        """Refuse a hold that no request could be given.
+
+        Raises:
+            ValueError: naming both fields and the remedy.
+        """
+        if self.hold_s > self.hold_limit_s:
+            raise ValueError(
+                f"router.hold_s = {self.hold_s} must not be above router.hold_limit_s = "
+                f"{self.hold_limit_s}: no request could ever be held; 0 turns holding off"
+            )
+
+
+@dataclass(frozen=True)
+class SLO:
+    """Objectives per request."""
+
+    ttft_s: float = rule(0.5, "objective for the time to first token, seconds", above=0)
+    tpot_s: float = rule(0.05, "objective for the time per output token, seconds", above=0)
+
+
+@dataclass(frozen=True)
+class SchedulerRules:
+    """What the scheduler may choose from, and what preemption costs."""
+
+    window: int = rule(8, "oldest pending gangs that can be chosen", range=(1, 1024))
+    preemption: bool = rule(False, "whether running gangs can be stopped, to go on later")
+    running_rows: int = rule(
+        8, "with preemption, how many of the latest starts can be chosen for it", range=(0, 1024)
+    )
+    preempt_s: float = rule(
+        60.0, "seconds of work that each preemption costs a gang", range=(0, math.inf)
+    )
+    checkpoint_s: float = rule(
+        1800.0,
+        "a gang whose node fails loses its work since the last multiple of this",
+        range=(0, math.inf),
+    )
+
+
+@dataclass(frozen=True)
+class Faults:
+    """Failures of nodes, and slow nodes."""
+
+    node_mtbf_h: float = rule(
+        0.0, "mean hours between failures of one node; 0: never", range=(0, math.inf)
+    )
+    repair_h: float = rule(4.0, "mean hours until it is back", range=(1e-3, math.inf))
+    straggler_share: float = rule(0.0, "share of nodes that are slow", range=(0, 1))
+    straggler_speed: float = rule(0.8, "their speed, others have 1", range=(1e-2, 1))
+
+
+def numbers(*kinds: type) -> list[tuple[str, str]]:
+    """Return the fields of some tables as those of a record: floats, and whole numbers."""
+    return [
+        (item.name, "f8" if isinstance(item.default, float) else "i4")
+        for kind in kinds
+        for item in fields(kind)
+    ]
