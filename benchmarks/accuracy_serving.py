@@ -122,7 +122,7 @@ def simulated(data: Path, run: Run, arrival_s: np.ndarray) -> pd.DataFrame:
     done = False
     while not done:
         _, _, done, _, _ = env.step(0)
-    results = env.get_wrapper_attr("results")()
+    results = env.get_wrapper_attr("results")()["requests"]
     decode_s = results["finish_s"] - results["first_token_s"]
     latencies = {
         "ttft_ms": 1e3 * (results["first_token_s"] - results["arrival_s"]),

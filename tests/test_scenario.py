@@ -14,6 +14,7 @@ import gpuyard  # noqa: F401
 from gpuyard.envs.hardware import catalogue
 from gpuyard.envs.scenario import Scenario, ScenarioError, from_dict, load, names
 from gpuyard.envs.workload.trace_file import TraceError
+from gpuyard.ids import id_for
 
 REPLICA = {"gpu": "A100-80", "model": "Llama-3-8B"}
 BASE = {"replicas": [REPLICA], "workload": {"num_requests": 8}}
@@ -50,7 +51,7 @@ def write(folder: Path, text: str, name: str = "mine.toml") -> Path:
 
 def play(scenario: Scenario) -> dict[str, float]:
     """Run one episode with random feasible actions."""
-    env = gym.make("gpuyard/Routing-v0", scenario=scenario)  # the class is that of all worlds
+    env = gym.make(id_for(scenario), scenario=scenario)
     rng = np.random.default_rng(0)
     obs, info = env.reset(seed=0)
     done = False
