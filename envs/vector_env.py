@@ -78,6 +78,8 @@ class ClusterVectorEnv(VectorEnv[Observation, NDArray[np.int64], NDArray[Any]]):
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self._generators: list[np.random.Generator] = []
         self._ended = np.zeros(num_envs, np.bool_)
+        self._step_all = np.full(num_envs, STEP)
+        self._info_masks = tuple(f"_{key}" for key in self._world.info_keys)
         self._outputs = self._world.outputs()
 
     def reset(
@@ -115,9 +117,11 @@ class ClusterVectorEnv(VectorEnv[Observation, NDArray[np.int64], NDArray[Any]]):
             raise ValueError(f"actions have shape {actions.shape}, expected ({self.num_envs},)")
         outputs = self._world.outputs()
         waiting = self._ended
-        if waiting.any():
+        some_wait = np.count_nonzero(waiting)  # a tenth of what any() takes
+        if some_wait:
             self._repeat(waiting, outputs)
-        self._world.run(np.where(waiting, IDLE, STEP), actions, outputs)
+        orders = np.where(waiting, IDLE, STEP) if some_wait else self._step_all
+        self._world.run(orders, actions, outputs)
         terminated = self._world.done & ~waiting
         truncated = np.zeros(self.num_envs, np.bool_)
         if self.max_episode_steps is not None:
@@ -126,14 +130,14 @@ class ClusterVectorEnv(VectorEnv[Observation, NDArray[np.int64], NDArray[Any]]):
         rewards = outputs.numbers[:, 0].copy()
         infos: dict[str, Any] = {}
         if self.autoreset_mode is AutoresetMode.NEXT_STEP:
-            if waiting.any():
+            if some_wait:
                 self._begin(waiting, outputs)
             self._ended = terminated | truncated
         elif self.autoreset_mode is AutoresetMode.DISABLED:
             self._ended = waiting | terminated | truncated
             terminated |= waiting & self._world.done
             truncated |= waiting & ~self._world.done
-        elif terminated.any() or truncated.any():
+        elif np.count_nonzero(terminated) or np.count_nonzero(truncated):
             infos = self._reset_at_once(terminated | truncated, outputs)
         self._outputs = outputs
         infos = {**self._infos(outputs.numbers), **infos}
@@ -246,9 +250,6 @@ class ClusterVectorEnv(VectorEnv[Observation, NDArray[np.int64], NDArray[Any]]):
     ) -> dict[str, Any]:
         """Return an array per info key, each with its mask."""
         if mask is None:
-            mask = np.ones(self.num_envs, np.bool_)
-        infos: dict[str, Any] = {}
-        for column, key in enumerate(self._world.info_keys, start=1):
-            infos[key] = numbers[:, column]
-            infos[f"_{key}"] = mask
-        return infos
+            mask = self._step_all == STEP  # all of them, in a fresh array
+        infos: dict[str, Any] = dict(zip(self._world.info_keys, numbers.T[1:], strict=True))
+        return infos | dict.fromkeys(self._info_masks, mask)

@@ -97,7 +97,7 @@ class World:
     @property
     def done(self) -> NDArray[np.bool_]:
         """Which environments have finished their episode, bool (E,)."""
-        return self.clock["done"] != 0
+        return self._done != 0
 
     @property
     def decisions(self) -> NDArray[np.int64]:
@@ -128,9 +128,9 @@ class World:
 
     def observation(self, outputs: Outputs) -> dict[str, NDArray]:
         """Return the batched observation that lies in ``outputs``, without copying."""
-        n, floats = self.num_envs, outputs.floats
+        floats = outputs.floats
         views: dict[str, NDArray] = {
-            key: floats[part].reshape(n, *shape) for key, shape, part in self._places
+            key: floats[part].reshape(shape) for key, shape, part in self._places
         }
         views["action_mask"] = outputs.mask
         return views
@@ -139,7 +139,7 @@ class World:
         """Return the observation of a world of one environment, without the leading axis."""
         floats = outputs.floats
         views: dict[str, NDArray] = {
-            key: floats[part] if len(shape) == 1 else floats[part].reshape(shape)
+            key: floats[part] if len(shape) == 2 else floats[part].reshape(shape[1:])
             for key, shape, part in self._places
         }
         views["action_mask"] = outputs.mask[0]
@@ -167,10 +167,12 @@ class World:
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave the addresses out: a copy has arrays of its own."""
-        return {name: value for name, value in self.__dict__.items() if name != "_table"}
+        left_out = ("_table", "_done")
+        return {name: value for name, value in self.__dict__.items() if name not in left_out}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
+        self.clock = self.state["clock"]
         self._connect()
 
     def _lay_out(self) -> None:
@@ -178,8 +180,9 @@ class World:
         self._places: list[tuple[str, tuple[int, ...], slice]] = []
         self._num_floats = 0
         for key, size in self.shapes.items():
-            end = self._num_floats + self.num_envs * math.prod(size)
-            self._places.append((key, size, slice(self._num_floats, end)))
+            shape = (self.num_envs, *size)
+            end = self._num_floats + math.prod(shape)
+            self._places.append((key, shape, slice(self._num_floats, end)))
             self._num_floats = end
         outputs = (*self.shapes, "action_mask", "numbers")
         self._slots = np.array([STATE.fields[name].slot for name in outputs])
@@ -187,6 +190,7 @@ class World:
 
     def _connect(self) -> None:
         """Write down where all arrays and compiled functions lie."""
+        self._done = self.clock["done"]
         self.shared["units"] = units.addresses(self._units, STATE)
         outputs = self.outputs()
         written = self.observation(outputs) | {"numbers": outputs.numbers}

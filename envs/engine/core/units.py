@@ -33,7 +33,7 @@ from .store import Store
 NAMES = (
     *("enter", "leave", "settle", "move_on"),
     *("start_gang", "finish", "preempt", "choose", "gangs_happen"),
-    *("survey", "place", "carry_out", "take_place", "see_place"),
+    *("begin_gangs", "survey", "place", "carry_out", "place_is_due", "take_place", "see_place"),
     *("advance_replica", "take_route", "next_route", "see_route"),
 )
 """All units. The order is that of the addresses in ``w.units``: new ones go to the end."""

@@ -81,7 +81,11 @@ def scaling(key: str, block: str) -> tuple[NDArray[np.float32], NDArray[np.float
 
 
 @kernel
-def squash(row, at, offset, slope):
-    """Turn the raw quantities of a block that begins at ``at`` into column values, in place."""
-    for column in range(len(offset)):  # a constant, which lets the compiler use vectors
-        row[at + column] /= offset[column] + slope[column] * row[at + column]
+def squash(row, offset, slope):
+    """Turn the raw quantities of a block, a row from its begin on, into column values, in place.
+
+    Rows are cut at the begin of their block first, so that columns have constant places: an index
+    that the compiler does not know costs a check for negative ones, and vectors.
+    """
+    for column in range(len(offset)):
+        row[column] /= offset[column] + slope[column] * row[column]

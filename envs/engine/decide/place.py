@@ -13,8 +13,8 @@ from .placing import may_stop, place
 from .proposals import carry_out
 
 
-@kernel
-def place_is_due(w, e):
+@unit
+def place_is_due(w, e) -> bool:
     """Tell whether someone must decide now, after filling the candidates and their mask."""
     gangs = w.gangs[e]
     if gangs.waited == 1:  # the last decision was to let time pass

@@ -83,24 +83,23 @@ def plan_id(w, e, job, plan, spans, gpus):
 
 
 @kernel
-def fill_common(row, at, position, now_s, job):
+def fill_common(row, position, now_s, job):
     """Fill the columns that describe a gang, pending or running."""
-    row[at + CANDIDATE.position] = position
-    row[at + CANDIDATE.gpus] = job.gpus
-    row[at + CANDIDATE.estimate_s] = job.estimate_s
-    row[at + CANDIDATE.age_s] = now_s - job.arrival_s
-    row[at + CANDIDATE.executed_s] = job.ran_s
-    row[at + CANDIDATE.priority] = job.priority
+    row[CANDIDATE.position] = position
+    row[CANDIDATE.gpus] = job.gpus
+    row[CANDIDATE.estimate_s] = job.estimate_s
+    row[CANDIDATE.age_s] = now_s - job.arrival_s
+    row[CANDIDATE.executed_s] = job.ran_s
+    row[CANDIDATE.priority] = job.priority
 
 
 @kernel
 def fill_place(w, e, row, position, job, plan, pool, spans, gpus):
     """Fill the row of starting a gang as ``chosen`` and ``counts`` say."""
-    at, devices = w.layout[0].candidates_place, w.devices[e]
-    row[:] = 0.0
-    row[at + CANDIDATE.is_place] = 1.0
-    fill_common(row, at, position, w.clock[e].now_s, job)
-    row[at + CANDIDATE.plan_pack + plan] = 1.0
+    devices = w.devices[e]
+    row[CANDIDATE.is_place] = 1.0
+    fill_common(row, position, w.clock[e].now_s, job)
+    row[CANDIDATE.plan_pack + plan] = 1.0
     fastest = 0.0
     for other in range(w.gang_rules[0].pools):
         fastest = max(fastest, w.speeds[job.kind, other])
@@ -120,20 +119,20 @@ def fill_place(w, e, row, position, job, plan, pool, spans, gpus):
     else:
         partial = devices.partial_gpus + nodes * gpus - job.gpus
     free_after = devices.free_gpus - job.gpus
-    row[at + CANDIDATE.speed] = w.speeds[job.kind, pool] / fastest
-    row[at + CANDIDATE.nodes] = nodes
-    row[at + CANDIDATE.price] = first.price_per_h * job.gpus
-    row[at + CANDIDATE.leafs] = spans
-    row[at + CANDIDATE.leftover] = (left - job.gpus) / total
-    row[at + CANDIDATE.fragmentation] = partial / free_after if free_after > 0 else 0.0
-    row[at + CANDIDATE.link_load] = load if spans > 1 else 0.0
-    row[at + CANDIDATE.sharing] = sharing if spans > 1 and plan < ISOLATED else 0
-    row[at + CANDIDATE.comm_share] = w.kinds[job.kind].comm_share
-    row[at + CANDIDATE.free_after] = free_after / devices.total_gpus
-    row[at + CANDIDATE.tenant_share] = min(
+    row[CANDIDATE.speed] = w.speeds[job.kind, pool] / fastest
+    row[CANDIDATE.nodes] = nodes
+    row[CANDIDATE.price] = first.price_per_h * job.gpus
+    row[CANDIDATE.leafs] = spans
+    row[CANDIDATE.leftover] = (left - job.gpus) / total
+    row[CANDIDATE.fragmentation] = partial / free_after if free_after > 0 else 0.0
+    row[CANDIDATE.link_load] = load if spans > 1 else 0.0
+    row[CANDIDATE.sharing] = sharing if spans > 1 and plan < ISOLATED else 0
+    row[CANDIDATE.comm_share] = w.kinds[job.kind].comm_share
+    row[CANDIDATE.free_after] = free_after / devices.total_gpus
+    row[CANDIDATE.tenant_share] = min(
         (w.tenant_gpus[e, job.tenant] + job.gpus) / w.quotas[job.tenant], 1.0
     )
-    squash(row, at, CANDIDATE_OFFSET, CANDIDATE_SLOPE)
+    squash(row, CANDIDATE_OFFSET, CANDIDATE_SLOPE)
 
 
 @kernel
@@ -155,10 +154,11 @@ def survey_gang(w, e, position, j, ids):
                     if ids[begin + earlier * c.pools + pool] == number:
                         spans = 0
                 ids[at] = number if spans > 0 else 0
+            w.candidates[e, at, :] = 0.0
             if spans == 0:
-                w.candidates[e, at, :] = 0.0
                 continue
-            fill_place(w, e, w.candidates[e, at], position, job, plan, pool, spans, gpus)
+            row = w.candidates[e, at, w.layout[0].candidates_place :]
+            fill_place(w, e, row, position, job, plan, pool, spans, gpus)
             w.feasible[e, at] = 1
             feasible += 1
     return feasible
@@ -167,22 +167,22 @@ def survey_gang(w, e, position, j, ids):
 @kernel
 def survey_running(w, e, gangs, begin):
     """Fill the rows of preempting the gangs that started last; returns how many are feasible."""
-    feasible, at, devices = 0, w.layout[0].candidates_place, w.devices[e]
+    feasible, devices = 0, w.devices[e]
     j = gangs.running_head
     for i in range(w.gang_rules[0].running_rows):
-        row = w.candidates[e, begin + i]
-        row[:] = 0.0
+        w.candidates[e, begin + i, :] = 0.0
         if j < 0:
             continue
         job = w.jobs[e, j]
+        row = w.candidates[e, begin + i, w.layout[0].candidates_place :]
         if gangs.pending > 0 and may_stop(w, e, job):
-            row[at + CANDIDATE.is_preempt] = 1.0
-            fill_common(row, at, i, w.clock[e].now_s, job)
-            row[at + CANDIDATE.executed_s] += w.clock[e].now_s - job.start_s
-            row[at + CANDIDATE.leafs] = job.leafs
-            row[at + CANDIDATE.comm_share] = w.senders[e, j].duty
-            row[at + CANDIDATE.free_after] = (devices.free_gpus + job.gpus) / devices.total_gpus
-            squash(row, at, CANDIDATE_OFFSET, CANDIDATE_SLOPE)
+            row[CANDIDATE.is_preempt] = 1.0
+            fill_common(row, i, w.clock[e].now_s, job)
+            row[CANDIDATE.executed_s] += w.clock[e].now_s - job.start_s
+            row[CANDIDATE.leafs] = job.leafs
+            row[CANDIDATE.comm_share] = w.senders[e, j].duty
+            row[CANDIDATE.free_after] = (devices.free_gpus + job.gpus) / devices.total_gpus
+            squash(row, CANDIDATE_OFFSET, CANDIDATE_SLOPE)
             w.feasible[e, begin + i] = 1
             feasible += 1
         j = job.next
@@ -221,25 +221,25 @@ def survey(w, e, may_wait) -> int:
 @kernel
 def observe_queue(w, e, gangs):
     """Fill a row for each pending gang of the window, oldest first."""
-    j, at = gangs.queue_head, w.layout[0].queue_place
+    j = gangs.queue_head
     for position in range(w.queue.shape[1]):
-        row = w.queue[e, position]
-        row[:] = 0.0
+        w.queue[e, position, :] = 0.0
         if j < 0:
             continue
         job = w.jobs[e, j]
-        row[QUEUED.is_gang] = 1.0
-        row[at + QUEUE.gpus] = job.gpus
-        row[at + QUEUE.estimate_s] = job.estimate_s
-        row[at + QUEUE.age_s] = w.clock[e].now_s - job.arrival_s
-        row[at + QUEUE.priority] = job.priority
-        row[at + QUEUE.executed_s] = job.ran_s
-        row[at + QUEUE.comm_share] = w.kinds[job.kind].comm_share
-        row[at + QUEUE.required] = job.required / WIDEST
-        row[at + QUEUE.preferred] = job.preferred / WIDEST
-        row[at + QUEUE.tenant_share] = min(w.tenant_gpus[e, job.tenant] / w.quotas[job.tenant], 1.0)
-        row[at + QUEUE.preemptions] = job.preemptions
-        squash(row, at, QUEUE_OFFSET, QUEUE_SLOPE)
+        w.queue[e, position, QUEUED.is_gang] = 1.0
+        row = w.queue[e, position, w.layout[0].queue_place :]
+        row[QUEUE.gpus] = job.gpus
+        row[QUEUE.estimate_s] = job.estimate_s
+        row[QUEUE.age_s] = w.clock[e].now_s - job.arrival_s
+        row[QUEUE.priority] = job.priority
+        row[QUEUE.executed_s] = job.ran_s
+        row[QUEUE.comm_share] = w.kinds[job.kind].comm_share
+        row[QUEUE.required] = job.required / WIDEST
+        row[QUEUE.preferred] = job.preferred / WIDEST
+        row[QUEUE.tenant_share] = min(w.tenant_gpus[e, job.tenant] / w.quotas[job.tenant], 1.0)
+        row[QUEUE.preemptions] = job.preemptions
+        squash(row, QUEUE_OFFSET, QUEUE_SLOPE)
         j = job.next
 
 
@@ -259,25 +259,25 @@ def lost_speed(w, e, gangs):
 def observe_cluster(w, e, gangs):
     """Fill what holds for all gangs, devices and links."""
     devices = w.devices[e]
-    row, at = w.cluster[e], w.layout[0].cluster_place
+    row = w.cluster[e, w.layout[0].cluster_place :]
     empty, mean, highest = 0, 0.0, 0.0
     for leaf in range(len(w.leaf_pods)):
         empty += w.leaf_hist[e, leaf, w.node_specs[w.leaf_begin[leaf]].gpus]
         mean += w.leaf_load[e, leaf] / len(w.leaf_pods)
         highest = max(highest, w.leaf_load[e, leaf])
-    row[at + CLUSTER.arrival_rate] = 3600.0 / gangs.gap_s if gangs.gap_s > 0.0 else 0.0
-    row[at + CLUSTER.pending] = gangs.pending
-    row[at + CLUSTER.pending_gpus] = gangs.pending_gpus
-    row[at + CLUSTER.running] = gangs.running
-    row[at + CLUSTER.free] = devices.free_gpus / devices.total_gpus
-    row[at + CLUSTER.down] = devices.down_gpus / devices.total_gpus
-    row[at + CLUSTER.empty_nodes] = empty / len(w.node_specs)
+    row[CLUSTER.arrival_rate] = 3600.0 / gangs.gap_s if gangs.gap_s > 0.0 else 0.0
+    row[CLUSTER.pending] = gangs.pending
+    row[CLUSTER.pending_gpus] = gangs.pending_gpus
+    row[CLUSTER.running] = gangs.running
+    row[CLUSTER.free] = devices.free_gpus / devices.total_gpus
+    row[CLUSTER.down] = devices.down_gpus / devices.total_gpus
+    row[CLUSTER.empty_nodes] = empty / len(w.node_specs)
     broken = devices.partial_gpus / devices.free_gpus if devices.free_gpus > 0 else 0.0
-    row[at + CLUSTER.fragmentation] = broken
-    row[at + CLUSTER.link_mean] = min(mean, 1.0)
-    row[at + CLUSTER.link_max] = highest
-    row[at + CLUSTER.contention] = lost_speed(w, e, gangs)
-    squash(row, at, CLUSTER_OFFSET, CLUSTER_SLOPE)
+    row[CLUSTER.fragmentation] = broken
+    row[CLUSTER.link_mean] = min(mean, 1.0)
+    row[CLUSTER.link_max] = highest
+    row[CLUSTER.contention] = lost_speed(w, e, gangs)
+    squash(row, CLUSTER_OFFSET, CLUSTER_SLOPE)
 
 
 @kernel
@@ -311,24 +311,24 @@ def see_place(w, e):
 @kernel
 def write_info(w, e, gangs):
     """Fill the metrics so far."""
-    row, at = w.numbers[e], w.layout[0].info_place
+    row = w.numbers[e, w.layout[0].info_place :]
     clock, devices = w.clock[e], w.devices[e]
     done = max(gangs.finished, 1)
     gpu_s = devices.total_gpus * clock.now_s
-    row[at + INFO.time_s] = clock.now_s
-    row[at + INFO.arrived] = gangs.arrived
-    row[at + INFO.finished] = gangs.finished
-    row[at + INFO.invalid_actions] = clock.invalid_actions
-    row[at + INFO.preemptions] = gangs.preemptions
-    row[at + INFO.failures] = gangs.failures
-    row[at + INFO.jct_mean_s] = gangs.jct_s / done
-    row[at + INFO.jrt_mean_s] = gangs.jrt_s / done
-    row[at + INFO.jwt_mean_s] = gangs.jwt_s / done
-    row[at + INFO.slowdown_mean] = gangs.slowdown / done
-    row[at + INFO.contention_mean] = gangs.contention / done
-    row[at + INFO.utilisation] = devices.busy_gpu_s / gpu_s if clock.now_s > 0.0 else 0.0
+    row[INFO.time_s] = clock.now_s
+    row[INFO.arrived] = gangs.arrived
+    row[INFO.finished] = gangs.finished
+    row[INFO.invalid_actions] = clock.invalid_actions
+    row[INFO.preemptions] = gangs.preemptions
+    row[INFO.failures] = gangs.failures
+    row[INFO.jct_mean_s] = gangs.jct_s / done
+    row[INFO.jrt_mean_s] = gangs.jrt_s / done
+    row[INFO.jwt_mean_s] = gangs.jwt_s / done
+    row[INFO.slowdown_mean] = gangs.slowdown / done
+    row[INFO.contention_mean] = gangs.contention / done
+    row[INFO.utilisation] = devices.busy_gpu_s / gpu_s if clock.now_s > 0.0 else 0.0
     waited_s = gangs.head_wait_s
-    row[at + INFO.network_wait_share] = gangs.network_wait_s / waited_s if waited_s > 0.0 else 0.0
-    row[at + INFO.cost] = devices.cost
-    row[at + INFO.energy_kwh] = devices.energy_j / JOULES_PER_KWH
-    row[at + INFO.fragmentation] = devices.fragmented_gpu_s / gpu_s if clock.now_s > 0.0 else 0.0
+    row[INFO.network_wait_share] = gangs.network_wait_s / waited_s if waited_s > 0.0 else 0.0
+    row[INFO.cost] = devices.cost
+    row[INFO.energy_kwh] = devices.energy_j / JOULES_PER_KWH
+    row[INFO.fragmentation] = devices.fragmented_gpu_s / gpu_s if clock.now_s > 0.0 else 0.0

@@ -122,45 +122,45 @@ def observe_candidate(w, e, r, home, hit, prefill_s, request, replica, spec, cos
         wait_s += 0.5 * step_s
     blocks = ceil_div(prompt + request.estimate_tokens, spec.block_size)
     blocks -= floor_div(hit, spec.block_size)
-    row, at = w.candidates[e, r], w.layout[0].candidates_route
-    row[at + CANDIDATE.running] = replica.report_running
-    row[at + CANDIDATE.waiting] = replica.report_waiting
-    row[at + CANDIDATE.in_flight] = replica.in_flight
-    row[at + CANDIDATE.in_flight_tokens] = replica.in_flight_tokens
-    row[at + CANDIDATE.queued_tokens] = replica.report_queued_tokens
-    row[at + CANDIDATE.kv_usage] = replica.report_blocks / spec.kv_blocks
-    row[at + CANDIDATE.kv_blocks] = replica.report_blocks
-    row[at + CANDIDATE.kv_demand] = min(blocks / spec.kv_blocks, 1.0)
-    row[at + CANDIDATE.request_blocks] = ceil_div(prompt, spec.block_size)
-    row[at + CANDIDATE.prefix_match] = hit / prompt
-    row[at + CANDIDATE.prefix_sent] = sent / prompt
-    row[at + CANDIDATE.session_last] = (
+    row = w.candidates[e, r, w.layout[0].candidates_route :]
+    row[CANDIDATE.running] = replica.report_running
+    row[CANDIDATE.waiting] = replica.report_waiting
+    row[CANDIDATE.in_flight] = replica.in_flight
+    row[CANDIDATE.in_flight_tokens] = replica.in_flight_tokens
+    row[CANDIDATE.queued_tokens] = replica.report_queued_tokens
+    row[CANDIDATE.kv_usage] = replica.report_blocks / spec.kv_blocks
+    row[CANDIDATE.kv_blocks] = replica.report_blocks
+    row[CANDIDATE.kv_demand] = min(blocks / spec.kv_blocks, 1.0)
+    row[CANDIDATE.request_blocks] = ceil_div(prompt, spec.block_size)
+    row[CANDIDATE.prefix_match] = hit / prompt
+    row[CANDIDATE.prefix_sent] = sent / prompt
+    row[CANDIDATE.session_last] = (
         request.previous >= 0 and w.requests[e, request.previous].replica == r
     )
-    row[at + CANDIDATE.session_home] = home == r
-    row[at + CANDIDATE.prefill_s] = prefill_s
-    row[at + CANDIDATE.wait_s] = wait_s
-    row[at + CANDIDATE.step_s] = step_s
-    row[at + CANDIDATE.work_s] = max(replica.work_s, 0.0)
-    row[at + CANDIDATE.capacity] = spec.capacity
-    row[at + CANDIDATE.load] = min(replica.in_flight / spec.max_num_seqs, 1.0)
-    row[at + CANDIDATE.price] = spec.price_per_h
-    squash(row, at, CANDIDATE_OFFSET, CANDIDATE_SLOPE)
+    row[CANDIDATE.session_home] = home == r
+    row[CANDIDATE.prefill_s] = prefill_s
+    row[CANDIDATE.wait_s] = wait_s
+    row[CANDIDATE.step_s] = step_s
+    row[CANDIDATE.work_s] = max(replica.work_s, 0.0)
+    row[CANDIDATE.capacity] = spec.capacity
+    row[CANDIDATE.load] = min(replica.in_flight / spec.max_num_seqs, 1.0)
+    row[CANDIDATE.price] = spec.price_per_h
+    squash(row, CANDIDATE_OFFSET, CANDIDATE_SLOPE)
 
 
 @kernel
 def observe_queue_row(w, e, row, now_s, request):
     """Fill one row of the queue with a request."""
-    out, at = w.queue[e, row], w.layout[0].queue_route
-    out[QUEUED.is_request] = 1.0
-    out[QUEUED.is_gang] = 0.0
-    out[at + QUEUE.size] = request.prompt_tokens
-    out[at + QUEUE.estimate] = request.estimate_tokens
-    out[at + QUEUE.age_s] = max(now_s - request.arrival_s, 0.0)
-    out[at + QUEUE.priority] = request.priority
-    out[at + QUEUE.ttft_slo_s] = w.serving_rules[0].ttft_s
-    out[at + QUEUE.tpot_slo_s] = w.serving_rules[0].tpot_s
-    squash(out, at, QUEUE_OFFSET, QUEUE_SLOPE)
+    w.queue[e, row, QUEUED.is_request] = 1.0
+    w.queue[e, row, QUEUED.is_gang] = 0.0
+    out = w.queue[e, row, w.layout[0].queue_route :]
+    out[QUEUE.size] = request.prompt_tokens
+    out[QUEUE.estimate] = request.estimate_tokens
+    out[QUEUE.age_s] = max(now_s - request.arrival_s, 0.0)
+    out[QUEUE.priority] = request.priority
+    out[QUEUE.ttft_slo_s] = w.serving_rules[0].ttft_s
+    out[QUEUE.tpot_slo_s] = w.serving_rules[0].tpot_s
+    squash(out, QUEUE_OFFSET, QUEUE_SLOPE)
 
 
 @kernel
@@ -188,15 +188,15 @@ def ratio(part, whole):
 @kernel
 def observe_cluster(w, e, router):
     """Fill what holds for all requests and replicas."""
-    row, at = w.cluster[e], w.layout[0].cluster_route
+    row = w.cluster[e, w.layout[0].cluster_route :]
     rate = 1.0 / router.gap_s if router.gap_s > 0.0 else 0.0
-    row[at + CLUSTER.arrival_rate] = rate
-    row[at + CLUSTER.prompt_rate] = rate * router.mean_prompt
-    row[at + CLUSTER.in_flight] = router.in_flight
-    row[at + CLUSTER.held] = router.held
-    row[at + CLUSTER.slo_attainment] = ratio(router.slo_met, router.finished)
-    row[at + CLUSTER.prefix_hit_rate] = ratio(router.cached_tokens, router.prompt_tokens)
-    squash(row, at, CLUSTER_OFFSET, CLUSTER_SLOPE)
+    row[CLUSTER.arrival_rate] = rate
+    row[CLUSTER.prompt_rate] = rate * router.mean_prompt
+    row[CLUSTER.in_flight] = router.in_flight
+    row[CLUSTER.held] = router.held
+    row[CLUSTER.slo_attainment] = ratio(router.slo_met, router.finished)
+    row[CLUSTER.prefix_hit_rate] = ratio(router.cached_tokens, router.prompt_tokens)
+    squash(row, CLUSTER_OFFSET, CLUSTER_SLOPE)
 
 
 @kernel
@@ -257,17 +257,17 @@ def see_route(w, e):
 @kernel
 def write_info(w, e, router):
     """Fill the metrics so far."""
-    row, at = w.numbers[e], w.layout[0].info_route
+    row = w.numbers[e, w.layout[0].info_route :]
     now_s, finished = w.clock[e].now_s, router.finished
-    row[at + INFO.time_s] = now_s
-    row[at + INFO.arrived] = router.arrived
-    row[at + INFO.finished] = finished
-    row[at + INFO.invalid_actions] = w.clock[e].invalid_actions
-    row[at + INFO.preemptions] = router.preemptions
-    row[at + INFO.ttft_mean_s] = ratio(router.ttft_s, router.first_tokens)
-    row[at + INFO.tpot_mean_s] = ratio(router.tpot_s, router.multi_token)
-    row[at + INFO.e2e_mean_s] = ratio(router.e2e_s, finished)
-    row[at + INFO.slo_attainment] = ratio(router.slo_met, finished)
-    row[at + INFO.goodput] = ratio(router.slo_met, now_s)
-    row[at + INFO.output_tokens_per_s] = ratio(router.output_tokens, now_s)
-    row[at + INFO.prefix_hit_rate] = ratio(router.cached_tokens, router.prompt_tokens)
+    row[INFO.time_s] = now_s
+    row[INFO.arrived] = router.arrived
+    row[INFO.finished] = finished
+    row[INFO.invalid_actions] = w.clock[e].invalid_actions
+    row[INFO.preemptions] = router.preemptions
+    row[INFO.ttft_mean_s] = ratio(router.ttft_s, router.first_tokens)
+    row[INFO.tpot_mean_s] = ratio(router.tpot_s, router.multi_token)
+    row[INFO.e2e_mean_s] = ratio(router.e2e_s, finished)
+    row[INFO.slo_attainment] = ratio(router.slo_met, finished)
+    row[INFO.goodput] = ratio(router.slo_met, now_s)
+    row[INFO.output_tokens_per_s] = ratio(router.output_tokens, now_s)
+    row[INFO.prefix_hit_rate] = ratio(router.cached_tokens, router.prompt_tokens)

@@ -17,7 +17,7 @@ from .records import GANGS, JOB, UNSEEN
 UNITS = (
     *("enter", "leave", "settle", "move_on"),
     *("start_gang", "finish", "preempt", "choose", "gangs_happen"),
-    *("survey", "place", "carry_out", "take_place", "see_place"),
+    *("begin_gangs", "survey", "place", "carry_out", "place_is_due", "take_place", "see_place"),
 )
 """What is compiled for worlds with gangs."""
 

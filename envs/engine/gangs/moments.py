@@ -15,7 +15,7 @@ from .lifecycle import enqueue, fail_node, finish
 JOULES_PER_KWH = 3.6e6
 
 
-@kernel
+@unit
 def begin_gangs(w, e):
     """Begin an episode: nothing runs, nothing waits."""
     reset(w, e)
