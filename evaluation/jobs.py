@@ -27,14 +27,13 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from gpuyard.envs.reward import SHORTEST_RUN_S
+
 from .metrics import summarise
 
 Table = dict[str, NDArray]
 
 PERCENTILES = (50, 95, 99)
-
-SHORTEST_S = 10.0
-"""Jobs shorter than this count as this long in slowdowns, so that tiny ones do not dominate."""
 
 
 def job_metrics(jobs: Table, num_gpus: int) -> dict[str, float]:
@@ -84,7 +83,7 @@ def completion(finished: Table) -> dict[str, NDArray[np.float64]]:
 def slowdown(finished: Table) -> NDArray[np.float64]:
     """Return the bounded slowdown of finished jobs, at least 1."""
     completed_s = finished["finish_s"] - finished["arrival_s"]
-    return np.maximum(1.0, completed_s / np.maximum(finished["duration_s"], SHORTEST_S))
+    return np.maximum(1.0, completed_s / np.maximum(finished["duration_s"], SHORTEST_RUN_S))
 
 
 def finish_time_fairness(jobs: Table, num_gpus: int) -> NDArray[np.float64]:

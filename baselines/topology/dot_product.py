@@ -73,9 +73,8 @@ class DotProduct(OneByOne):
 def node_headroom(view: ClusterView) -> NDArray[np.float64]:
     """Return the unused share of the uplinks of each node's leaf switches, float64 (N,), 0 to 1."""
     cluster, fabric = view.cluster, view.cluster.fabric
-    begin = 2 * cluster.num_nodes
-    up = view.link_load[begin : begin + fabric.num_switches * fabric.uplinks]
-    of_switch = np.append(up.reshape(fabric.num_switches, -1).mean(axis=1), np.nan)
+    up = fabric.by_group(view.link_load)[1][0]
+    of_switch = np.append(up.mean(axis=1), np.nan)
     # slots without a GPU have no switch: -1 picks the appended NaN
     of_gpu = of_switch[fabric.gpu_switch].reshape(cluster.num_nodes, -1)
     return 1.0 - np.nanmean(of_gpu, axis=1)
