@@ -1,39 +1,60 @@
-"""The pages of the environments tell columns and metrics as they are."""
+"""The pages of the environments tell columns and metrics as they are.
+
+``python tests/test_column_docs.py`` writes the tables of columns into the pages again.
+"""
 
 from __future__ import annotations
 
-import inspect
-from itertools import dropwhile, takewhile
+import re
 from pathlib import Path
 
 import pytest
 
-from gpuyard.envs.cluster_env import ClusterEnv
 from gpuyard.envs.engine.decide.columns import INFO
 from gpuyard.envs.observation import TABLES, Layout, column_table
 
-PAGES = {
-    "route": inspect.cleandoc(ClusterEnv.__doc__ or ""),
-    "place": (Path(__file__).parents[1] / "docs" / "placement.md").read_text(),
-}
+ROOT = Path(__file__).parents[1]
+PAGES = {"route": ROOT / "envs" / "cluster_env.py", "place": ROOT / "docs" / "placement.md"}
+
+
+ROWS = re.compile(r"(?: *\|[^\n]*\n)+")
+
+
+def rewritten(page: str, block: str) -> str:
+    """Return the page with the columns of one kind of decisions as they are."""
+    for key in TABLES:
+        width = len(Layout((block,)).columns(key))
+        shape = rf"(\n *\| `{key}` \| \((?:\w+, )?)\d+(,?\))"
+        page, shapes = re.subn(shape, rf"\g<1>{width}\2", page)
+        before, heading, after = re.split(rf"(\n *`{key}`[^\n]*\n\n)", page, maxsplit=1)
+        indent = " " * (len(after) - len(after.lstrip(" ")))
+        table = "".join(f"{indent}{line}\n" for line in column_table(key, block).splitlines())
+        rows = ROWS.match(after)
+        assert shapes == 1 and rows, f"no table of {key}"
+        page = before + heading + table + after[rows.end() :]
+    return page
+
+
+@pytest.mark.parametrize("block", PAGES)
+def test_every_column_is_on_the_page(block):
+    page = PAGES[block].read_text()
+    assert page == rewritten(page, block), "write it again: python tests/test_column_docs.py"
 
 
 @pytest.mark.parametrize("key", TABLES)
 @pytest.mark.parametrize("block", PAGES)
-def test_every_column_is_on_the_page(block, key):
-    page, width = PAGES[block], len(Layout((block,)).columns(key))
-    _, _, section = page.partition(f"\n`{key}`")
-    lines = dropwhile(lambda line: not line.startswith("|"), section.splitlines())
-    shown = list(takewhile(lambda line: line.startswith("|"), lines))
-    assert shown == column_table(key, block).splitlines()
-    row = next(line for line in page.splitlines() if line.startswith(f"| `{key}` |"))
-    assert f"{width})" in row or f"{width},)" in row
+def test_a_missing_row_is_noticed(block, key):
+    page = PAGES[block].read_text()
+    last = column_table(key, block).splitlines()[-1]
+    assert page.count(last) == 1
+    assert rewritten(page.replace(last, "| 99 | `other` |"), block) == page
 
 
 @pytest.mark.parametrize("block", PAGES)
 def test_every_info_key_is_on_the_page(block):
+    page = PAGES[block].read_text()
     for key in INFO[block]:
-        assert f"`{key}`" in PAGES[block]
+        assert f"`{key}`" in page
 
 
 def test_a_table_by_hand():
@@ -41,3 +62,8 @@ def test_a_table_by_hand():
     assert lines[3] == (
         "| 1 | `waiting` | request | x / (x + 8) | requests queued at the replica (reported) |"
     )
+
+
+if __name__ == "__main__":
+    for decision, path in PAGES.items():
+        path.write_text(rewritten(path.read_text(), decision))

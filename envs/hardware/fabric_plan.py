@@ -93,7 +93,7 @@ def check_plan(pools: tuple[Pool, ...], plan: FabricPlan) -> None:
             raise fabric_error(plan, field, "links would carry nothing; give a number > 0")
     if not 0 <= plan.reconfigure_s < float("inf"):
         raise fabric_error(plan, "reconfigure_s", "give seconds >= 0")
-    _checkrails_of(pools, plan)
+    _check_rails(pools, plan)
     _check_connected(pools, plan)
 
 
@@ -109,7 +109,7 @@ _LOWEST = {
 }
 
 
-def _checkrails_of(pools: tuple[Pool, ...], plan: FabricPlan) -> None:
+def _check_rails(pools: tuple[Pool, ...], plan: FabricPlan) -> None:
     if plan.rails and plan.kind != "rail":
         raise fabric_error(plan, "rails", 'only with kind = "rail"; leave it out')
     for each in pools:
