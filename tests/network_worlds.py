@@ -15,8 +15,9 @@ from gpuyard.envs.engine.core.records import records
 from gpuyard.envs.engine.core.units import addresses
 from gpuyard.envs.engine.devices.records import NODE_SPEC
 from gpuyard.envs.engine.network.arrays import allocate, reset, switch_ports
+from gpuyard.envs.engine.network.links import FABRIC
 from gpuyard.envs.engine.network.names import FLUID, SOURCE
-from gpuyard.envs.engine.network.records import FABRIC, PATTERN, PHASE
+from gpuyard.envs.engine.network.records import PATTERN, PHASE
 from gpuyard.envs.engine.network.traffic import (
     enter,
     leave,
@@ -157,6 +158,7 @@ def state(net: Net, kinds: list[Kind], num_jobs: int, seed: int = 0) -> dict[str
         "uplinks": net.uplinks,
         "spines": net.spines,
         "core_uplinks": net.core_uplinks,
+        "hops": 4 if net.core_uplinks else 2,
         "planes": net.planes,
         "optical": net.optical,
         "routing": net.routing,

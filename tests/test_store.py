@@ -13,6 +13,7 @@ import pytest
 
 import gpuyard  # noqa: F401
 from gpuyard.envs import world
+from gpuyard.envs.engine import clock
 from gpuyard.envs.engine.core import store, units
 from gpuyard.envs.engine.core.bundle import Bundle
 from gpuyard.envs.engine.core.compile import DISABLE_JIT, entry, is_warm
@@ -32,7 +33,8 @@ def far(x):
     return x + STEP
 
 @kernel
-def near(w, x):
+def near(address, x):
+    w = at(address)
     return far(x) * w.items[0].count
 
 @kernel
@@ -41,10 +43,18 @@ def stranger(x):
 """
 
 
-def digest(source: str = SOURCE, layout: dict[str, str] | None = None) -> str:
-    space: dict[str, Any] = {"__name__": "written"}
+def bundle(name: str, *items: tuple[str, str], others: Any = np.int32) -> Bundle:
+    """Return two fields; the name is another one each time, as the compiler knows types by it."""
+    return Bundle(name, (("items", np.dtype([*items]), 1), ("others", others, 1)))
+
+
+THINGS = bundle("Things", ("count", "i4"))
+
+
+def digest(source: str = SOURCE, things: Bundle = THINGS) -> str:
+    space: dict[str, Any] = {"__name__": "written", "at": things.at}
     exec(source, space)
-    return digest_of(space["near"].py_func, layout or {})
+    return digest_of(space["near"].py_func)
 
 
 def test_what_a_function_reaches_is_in_its_key() -> None:
@@ -63,26 +73,41 @@ def test_what_it_does_not_reach_is_not() -> None:
 
 
 def test_only_arrays_that_it_reads_are_in_its_key() -> None:
-    def layout(*items: tuple[str, str], others: Any = np.int32) -> dict[str, str]:
-        fields = (("items", np.dtype([*items]), 1), ("others", others, 1))
-        return Bundle("Things", fields).layout()
-
-    known = digest(layout=layout(("count", "i4")))
-    assert known != digest(layout=layout(("more", "i4"), ("count", "i4")))
-    assert known == digest(layout=layout(("count", "i4"), others=np.float64))
+    assert digest() != digest(things=bundle("Longer", ("more", "i4"), ("count", "i4")))
+    assert digest() == digest(things=bundle("Wider", ("count", "i4"), others=np.float64))
 
 
-def test_an_edit_of_gangs_leaves_replicas_compiled() -> None:
-    """A further field in the record of jobs concerns those units that read jobs."""
-    changed = dict(STATE.layout())
-    changed["jobs"] += "one field more"
+def moved_by(changed: Bundle, monkeypatch: pytest.MonkeyPatch) -> set[str]:
+    """Return the units, and the clock, that another layout of the world's arrays concerns."""
+    before = {name: digest_of(units._entrance(name, STATE)) for name in NAMES}
+    after = {name: digest_of(units._entrance(name, changed)) for name in NAMES}
+    before["clock"] = digest_of(clock.run_batch.py_func)
+    with monkeypatch.context() as patch:
+        patch.setattr(clock, "state_at", changed.at)
+        after["clock"] = digest_of(clock.run_batch.py_func)
+    return {name for name in before if before[name] != after[name]}
 
-    def moved(name: str) -> bool:
-        entrance = units._entrance(name, STATE)
-        return digest_of(entrance, STATE.layout()) != digest_of(entrance, changed)
 
-    assert moved("survey") and moved("start_gang")
-    assert not any(moved(name) for name in ("advance_replica", "take_route", "see_route", "enter"))
+def test_an_edit_of_gangs_leaves_replicas_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A further field in the record of jobs concerns those that read jobs."""
+    fields = [(field.name, field.dtype, field.ndim) for field in STATE.fields.values()]
+    more = np.dtype([*STATE.fields["jobs"].dtype.descr, ("more", "f8")])
+    changed = Bundle("More", tuple((n, more if n == "jobs" else d, k) for n, d, k in fields))
+    moved = moved_by(changed, monkeypatch)
+    assert moved >= {"survey", "start_gang", "clock"}
+    assert not moved & {"advance_replica", "take_route", "see_route", "enter"}
+
+
+def test_a_further_array_concerns_who_reads_those_behind_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The clock once ran on with the old places, which no unit did."""
+    fields = [(field.name, field.dtype, field.ndim) for field in STATE.fields.values()]
+    first = next(index for index, (name, *_) in enumerate(fields) if name == "jobs")
+    changed = Bundle("Further", (*fields[:first], ("more", np.int32, 2), *fields[first:]))
+    assert moved_by(changed, monkeypatch) >= {"clock", "survey", "start_gang", "settle"}
+    at_the_end = Bundle("Behind", (*fields, ("more", np.int32, 2)))
+    assert not moved_by(at_the_end, monkeypatch)
 
 
 @pytest.fixture

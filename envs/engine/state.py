@@ -91,6 +91,7 @@ The network:
     circuits: int32 (E, S, U), spine at the far end, -1: dark; ``k mod A`` without OCS.
     ports: int32 (E, A, U), circuits that end at spine a on optical switch u.
     heap: int32 (E, J), running senders, the one with the least ``event_s`` first.
+    way: int32 (E, hops), scratch: links between two leaf switches.
     work: int32 (E, J), scratch: senders whose rate must be found anew.
     solved: int32 (E, J), scratch: senders whose rate was found anew.
     fill_keys: float64 (E, L + J), scratch: heap of progressive filling.
@@ -114,8 +115,8 @@ from .core.units import UNITS
 from .decide.columns import LAYOUT
 from .devices.records import DEVICES, FAULT_RULES, NODE_SPEC
 from .gangs.records import GANG_RULES, GANGS, JOB, KIND
+from .network.links import FABRIC
 from .network.records import (
-    FABRIC,
     LINK,
     NETWORK,
     PAIR,
@@ -214,6 +215,7 @@ FIELDS = (
     ("circuits", np.int32, 3),
     ("ports", np.int32, 3),
     ("heap", np.int32, 2),
+    ("way", np.int32, 2),
     ("work", np.int32, 2),
     ("solved", np.int32, 2),
     ("fill_keys", np.float64, 2),

@@ -85,6 +85,11 @@ class Fabric:
         return len(self.switch_pod)
 
     @property
+    def hops(self) -> int:
+        """Links between leaf switches that one part of a flow crosses, at most."""
+        return 4 if self.core_uplinks else 2
+
+    @property
     def capacity(self) -> NDArray[np.float64]:
         """Bytes/s of every directed link, float64 (L,).
 

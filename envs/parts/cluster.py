@@ -13,8 +13,9 @@ from ..engine.gangs.arrays import GangStatic
 from ..engine.gangs.plans import PLAN_NAMES
 from ..engine.gangs.records import GANG_RULES, KIND
 from ..engine.network.arrays import switch_ports
+from ..engine.network.links import FABRIC
 from ..engine.network.names import FIDELITIES, ROUTINGS
-from ..engine.network.records import FABRIC, PATTERN, PHASE
+from ..engine.network.records import PATTERN, PHASE
 from ..hardware.cluster import Cluster, Pool
 from ..perf.training import gang_profile
 from ..perf.training.gang_phases import seconds
@@ -70,24 +71,20 @@ def _gang_rules(scenario: Scenario, cluster: Cluster) -> NDArray[np.void]:
 
 
 def _fabric(scenario: Scenario, cluster: Cluster) -> NDArray[np.void]:
+    """Return the FABRIC record: what the fabric knows by the same name, and what it does not."""
     fabric = cluster.fabric
+    names = FABRIC.names or ()
     return records_of(
         FABRIC,
+        **{name: getattr(fabric, name) for name in names if hasattr(fabric, name)},
         nodes=cluster.num_nodes,
         gpus_per_node=cluster.gpus_per_node,
         leafs=len(cluster.leaf_pod),
         pods=int(fabric.switch_pod.max()) + 1,
         switches=fabric.num_switches,
-        uplinks=fabric.uplinks,
-        spines=fabric.spines,
-        core_uplinks=fabric.core_uplinks,
-        planes=fabric.planes,
-        spine_ports=fabric.spine_ports,
-        optical=fabric.optical,
         routing=ROUTINGS.index(scenario.network.routing),
         queue_pairs=scenario.network.queue_pairs,
         fidelity=FIDELITIES.index(scenario.network.fidelity),
-        reconfigure_s=fabric.reconfigure_s,
     )
 
 

@@ -134,6 +134,7 @@ class BundleType(types.Type):
             field.name: (field.slot, types.Array(from_dtype(field.dtype), field.ndim, "C"))
             for field in bundle.fields.values()
         }
+        self.fields_layout = bundle.layout()  # of which the key on disk is made, see :mod:`.store`
         super().__init__(name=f"Bundle({name})")
 
 

@@ -53,17 +53,15 @@ class Store:
 
     Args:
         function: the Python function.
-        layout: description of arrays that the compiled code reads by name (see
-            :meth:`.bundle.Bundle.layout`), part of the key as far as the function uses them.
     """
 
-    def __init__(self, function: Callable[..., Any], layout: dict[str, str] | None = None) -> None:
-        self._function, self._layout = function, layout or {}
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self._function = function
 
     @functools.cached_property
     def digest(self) -> str:
         """Return the digest of everything the compiled code depends on, but its signature."""
-        return digest_of(self._function, self._layout)
+        return digest_of(self._function)
 
     def path(self, signature: Any, context: Any) -> Path | None:
         """Return where the compiled version for a signature and this processor lies."""
@@ -121,17 +119,17 @@ def _read(path: Path) -> bytes | None:
     return None
 
 
-def digest_of(function: Callable[..., Any], layout: dict[str, str]) -> str:
+def digest_of(function: Callable[..., Any]) -> str:
     """Return a digest of a function's bytecode and of all that it reaches.
 
-    Args:
-        function: the Python function.
-        layout: descriptions by name; those count whose name the code mentions anywhere.
+    Of a bundle of arrays (a type with ``fields_layout``) those count whose name the code mentions
+    anywhere.
     """
     config: Any = numba.config
     settings = (config.BOUNDSCHECK, config.OPT, config.CPU_NAME, config.CPU_FEATURES)
     parts = {repr((numba.__version__, sys.version, settings))}
     names: set[str] = set()
+    layout: dict[str, str] = {}
     waiting: list[Any] = [function]
     seen: set[Any] = set()
     while waiting:
@@ -149,6 +147,7 @@ def digest_of(function: Callable[..., Any], layout: dict[str, str]) -> str:
                 parts.add(f"{name} {getattr(value, 'targetoptions', '')}")
             else:
                 parts.add(f"{name} {_constant(value)}")
+                layout |= getattr(value, "fields_layout", {})
     parts |= {f"{name}: {layout[name]}" for name in names & layout.keys()}
     return hashlib.sha256("\n".join(sorted(parts)).encode()).hexdigest()[:16]
 

@@ -95,7 +95,7 @@ def _c_function(name: str, bundle: Bundle) -> Any:
     entrance = _entrance(name, bundle)
     options = {"error_model": OPTIONS["error_model"]}
     function: Any = CFunc(entrance, (SIGNATURE.args, SIGNATURE.return_type), {}, options)
-    function._cache = Store(entrance, bundle.layout())
+    function._cache = Store(entrance)
     return function
 
 

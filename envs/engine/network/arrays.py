@@ -28,9 +28,8 @@ def switch_ports(gpu_switch: NDArray[np.int32]) -> NDArray[np.int32]:
 def usage_room(num_gpus: int, fabric: Any, patterns: NDArray[Any], phases: NDArray[Any]) -> int:
     """Return how many usage entries an environment needs at most, with room to collect garbage in.
 
-    A flow uses two node links and, for each part hashed on its own, two links of leaf switches and
-    in three tiers two of the core. All GPUs are taken to run
-    the pattern with the most flows per GPU.
+    A flow uses two node links and, for each part hashed on its own, ``hops`` links between leaf
+    switches at most. All GPUs are taken to run the pattern with the most flows per GPU.
 
     Args:
         num_gpus: D.
@@ -38,7 +37,7 @@ def usage_room(num_gpus: int, fabric: Any, patterns: NDArray[Any], phases: NDArr
         patterns: PATTERN (K,).
         phases: PHASE (P,).
     """
-    per_flow = 2 + int(fabric["queue_pairs"]) * (4 if fabric["core_uplinks"] > 0 else 2)
+    per_flow = 2 + int(fabric["queue_pairs"]) * int(fabric["hops"])
     most = max(
         (int(pattern["num_phases"]) for pattern in patterns if pattern["ranks"] > 1), default=0
     )
@@ -91,6 +90,7 @@ def allocate(
         "links": records((e, links), LINK),
         "uplink_users": np.zeros((e, num_switches, int(fabric["uplinks"])), np.int32),
         "uplink_flows": np.zeros((e, num_switches, int(fabric["uplinks"])), np.int32),
+        "way": np.zeros((e, int(fabric["hops"])), np.int32),
         "work": np.zeros((e, j), np.int32),
         "solved": np.zeros((e, j), np.int32),
         "fill_keys": np.zeros((e, links + j)),

@@ -1,4 +1,4 @@
-"""How links are numbered, which is known here and in ``hardware.cluster.Fabric.capacity`` only.
+"""The fabric: its numbers, and those of its links, which ``hardware.cluster.Fabric`` knows too.
 
 Directed links stand one group behind the other: node up (N), node down (N), leaf switch to spine
 (switches x U), spine to leaf switch (switches x U), and in three tiers pod to core (pods x A x V)
@@ -7,7 +7,30 @@ and core to pod (pods x A x V).
 
 from __future__ import annotations
 
+import numpy as np
+
 from ..core.compile import kernel
+
+FABRIC = np.dtype(  # one record for the whole world
+    [
+        ("nodes", "i4"),  # N
+        ("gpus_per_node", "i4"),  # of the largest node; smaller nodes leave slots unused
+        ("leafs", "i4"),  # placement domains: nodes under the same leaf switch or rail group
+        ("pods", "i4"),
+        ("switches", "i4"),  # leaf switches; in a rail-optimised fabric one per group and rail
+        ("uplinks", "i4"),  # U, per leaf switch
+        ("spines", "i4"),  # A, per pod; two tiers: spines of the one pod; three: aggregation
+        ("core_uplinks", "i4"),  # V, per aggregation switch; 0 in two tiers
+        ("hops", "i4"),  # links between leaf switches that one part of a flow crosses, at most
+        ("planes", "i4"),  # 2: a GPU's NIC has a port in each of two disjoint planes of spines
+        ("spine_ports", "i4"),  # ports of a spine towards leafs, over all optical switches
+        ("optical", "i4"),  # 1: uplink k of every leaf switch ends at optical switch k
+        ("routing", "i4"),
+        ("queue_pairs", "i4"),  # parts of a flow that are hashed on their own
+        ("fidelity", "i4"),
+        ("reconfigure_s", "f8"),  # of an optical switch
+    ]
+)
 
 
 @kernel

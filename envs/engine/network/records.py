@@ -21,29 +21,9 @@ from .names import (
 )
 
 __all__ = [
-    "BALANCED", "ECMP", "FABRIC", "FLOW", "FLUID", "LINK", "NETWORK", "OCCUPANCY", "PAIR",
+    "BALANCED", "ECMP", "FLOW", "FLUID", "LINK", "NETWORK", "OCCUPANCY", "PAIR",
     "PATTERN", "PHASE", "SENDER", "SOURCE", "STEP", "UNCONTENDED", "USAGE",
 ]  # fmt: skip
-
-FABRIC = np.dtype(  # one record for the whole world
-    [
-        ("nodes", "i4"),  # N
-        ("gpus_per_node", "i4"),  # of the largest node; smaller nodes leave slots unused
-        ("leafs", "i4"),  # placement domains: nodes under the same leaf switch or rail group
-        ("pods", "i4"),
-        ("switches", "i4"),  # leaf switches; in a rail-optimised fabric one per group and rail
-        ("uplinks", "i4"),  # U, per leaf switch
-        ("spines", "i4"),  # A, per pod; two tiers: spines of the one pod; three: aggregation
-        ("core_uplinks", "i4"),  # V, per aggregation switch; 0 in two tiers
-        ("planes", "i4"),  # 2: a GPU's NIC has a port in each of two disjoint planes of spines
-        ("spine_ports", "i4"),  # ports of a spine towards leafs, over all optical switches
-        ("optical", "i4"),  # 1: uplink k of every leaf switch ends at optical switch k
-        ("routing", "i4"),
-        ("queue_pairs", "i4"),  # parts of a flow that are hashed on their own
-        ("fidelity", "i4"),
-        ("reconfigure_s", "f8"),  # of an optical switch
-    ]
-)
 
 PATTERN = np.dtype(  # what a sender does in an iteration
     [

@@ -20,6 +20,7 @@ import numpy as np
 from ..core.compile import kernel
 from ..core.owners import FREE
 from ..core.random import hash64
+from .links import core_down, core_up, leaf_down, leaf_up
 from .records import BALANCED, ECMP
 
 _SENDER = np.uint64(0xD1B54A32D192ED03)  # odd constants that keep the parts of a key apart
@@ -156,3 +157,24 @@ def choose_way(w, e, j, source, target, part):
             parallel = max(fabric.uplinks // fabric.spines, 1)
             core = (above * parallel + up // fabric.spines) % fabric.core_uplinks
     return up, core, down
+
+
+@kernel
+def find_way(w, e, j, source, target, part):
+    """Write the links between the leaf switches of two GPUs into ``w.way``; return how many.
+
+    Arguments are those of :func:`choose_way`.
+    """
+    above, below = w.gpu_switch[source], w.gpu_switch[target]
+    pod_above, pod_below = w.switch_pods[above], w.switch_pods[below]
+    up, core, down = choose_way(w, e, j, source, target, part)
+    w.uplink_flows[e, above, up] += 1
+    w.way[e, 0] = leaf_up(w, above, up)
+    last = 1
+    if pod_above != pod_below:
+        spine = max(w.circuits[e, above, up], 0)
+        w.way[e, 1] = core_up(w, pod_above, spine, core)
+        w.way[e, 2] = core_down(w, pod_below, spine, core)
+        last = 3
+    w.way[e, last] = leaf_down(w, below, down)
+    return last + 1

@@ -11,8 +11,8 @@ import math
 
 from ...perf.training.modes import CYCLIC, XOR
 from ..core.compile import kernel
-from .links import core_down, core_up, leaf_down, leaf_up, node_down, node_up, uplink_of
-from .routes import choose_way
+from .links import node_down, node_up, uplink_of
+from .routes import find_way
 
 _GONE = -1
 
@@ -53,20 +53,12 @@ def add_flow(w, e, net, j, s, source, target):
     fabric = w.fabric[0]
     add(w, e, net, j, s, node_up(w, source // fabric.gpus_per_node), 1.0)
     add(w, e, net, j, s, node_down(w, target // fabric.gpus_per_node), 1.0)
-    above, below = w.gpu_switch[source], w.gpu_switch[target]
-    if above == below:
+    if w.gpu_switch[source] == w.gpu_switch[target]:
         return
-    pod_above, pod_below = w.switch_pods[above], w.switch_pods[below]
     share = 1.0 / fabric.queue_pairs
     for part in range(fabric.queue_pairs):
-        up, core, down = choose_way(w, e, j, source, target, part)
-        add(w, e, net, j, s, leaf_up(w, above, up), share)
-        w.uplink_flows[e, above, up] += 1
-        if pod_above != pod_below:
-            spine = max(w.circuits[e, above, up], 0)
-            add(w, e, net, j, s, core_up(w, pod_above, spine, core), share)
-            add(w, e, net, j, s, core_down(w, pod_below, spine, core), share)
-        add(w, e, net, j, s, leaf_down(w, below, down), share)
+        for hop in range(find_way(w, e, j, source, target, part)):
+            add(w, e, net, j, s, w.way[e, hop], share)
 
 
 @kernel
@@ -185,7 +177,7 @@ def release(w, e, j):
 def make_room(w, e, net, pattern):
     """Squeeze out dead entries if a sender of this pattern might not fit behind the last one."""
     fabric = w.fabric[0]
-    per_flow = 2 + fabric.queue_pairs * (4 if fabric.core_uplinks > 0 else 2)
+    per_flow = 2 + fabric.queue_pairs * fabric.hops
     if net.usages + per_flow * pattern.ranks * pattern.num_phases > w.usages.shape[1]:
         squeeze_usages(w, e, net)
     if net.steps + pattern.num_phases > w.steps.shape[1]:
