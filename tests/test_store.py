@@ -48,10 +48,10 @@ def bundle(name: str, *items: tuple[str, str], others: Any = np.int32) -> Bundle
     return Bundle(name, (("items", np.dtype([*items]), 1), ("others", others, 1)))
 
 
-THINGS = bundle("Things", ("count", "i4"))
+STORED = bundle("Stored", ("count", "i4"))
 
 
-def digest(source: str = SOURCE, things: Bundle = THINGS) -> str:
+def digest(source: str = SOURCE, things: Bundle = STORED) -> str:
     space: dict[str, Any] = {"__name__": "written", "at": things.at}
     exec(source, space)
     return digest_of(space["near"].py_func)
@@ -73,8 +73,8 @@ def test_what_it_does_not_reach_is_not() -> None:
 
 
 def test_only_arrays_that_it_reads_are_in_its_key() -> None:
-    assert digest() != digest(things=bundle("Longer", ("more", "i4"), ("count", "i4")))
-    assert digest() == digest(things=bundle("Wider", ("count", "i4"), others=np.float64))
+    assert digest() != digest(things=bundle("StoredLonger", ("more", "i4"), ("count", "i4")))
+    assert digest() == digest(things=bundle("StoredWider", ("count", "i4"), others=np.float64))
 
 
 def moved_by(changed: Bundle, monkeypatch: pytest.MonkeyPatch) -> set[str]:
