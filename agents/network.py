@@ -14,7 +14,7 @@ gangs are placed.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -24,10 +24,8 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.common.type_aliases import Schedule
 from torch import Tensor, nn
 
-if TYPE_CHECKING:
-    from gpuyard.envs.observation import Layout
+from gpuyard.envs.observation import TABLES, Layout
 
-TABLES = ("cluster", "queue", "candidates")
 KEYS = (*TABLES, "action_mask")
 """The observations that the network reads."""
 

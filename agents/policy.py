@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from stable_baselines3.common.save_util import load_from_zip_file
 
 from gpuyard.baselines import Observation, ScorePolicy
+from gpuyard.envs.observation import TABLES
 
-from .network import TABLES, CandidatePolicy
+from .network import CandidatePolicy
 
 if TYPE_CHECKING:
     from gpuyard.envs.scenario import Scenario

@@ -68,8 +68,8 @@ class Composite(Policy):
     def act(self, observation: Observation) -> NDArray[np.int64]:
         """Return the candidate that the policy in charge takes in each environment, shape (n,)."""
         actions = observation["action_mask"].argmax(axis=1)  # where nothing is due
-        for kind, policy in self.at_work.items():
-            due = self._due(observation, kind)
+        for policy in self.at_work.values():
+            due = policy.asked(observation)
             if due.any():
                 actions[due] = policy.act(observation)[due]
         return actions
@@ -77,14 +77,11 @@ class Composite(Policy):
     def lessons(self, observation: Observation, env: Any) -> NDArray[np.bool_]:
         """Return the lessons of the policy in charge in each environment, bool (n, C)."""
         wanted = np.zeros(observation["action_mask"].shape, np.bool_)
-        for kind, policy in self.at_work.items():
-            due = self._due(observation, kind)
+        for policy in self.at_work.values():
+            due = policy.asked(observation)
             if due.any():
                 wanted[due] = policy.lessons(observation, env)[due]
         return wanted
-
-    def _due(self, observation: Observation, kind: str) -> NDArray[np.bool_]:
-        return self.column(observation, "cluster", f"common.kind_{kind}") > 0
 
 
 class ShareOfScenario:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .cluster_view import ClusterView, Plan
+from .cluster_view import ClusterView
 from .parts.part import Content, Table
 from .scenario import Scenario
 from .world import World, telling
@@ -76,11 +76,3 @@ class Batch:
         if self._gangs is None:
             raise TypeError(f"scenario {self.scenario.name!r} has no gangs to place")
         return self._gangs
-
-    def propose(self, e: int, plan: Plan) -> None:
-        """Hand over a planner's plan for environment ``e``; the last action carries it out."""
-        self.gangs.propose(e, plan)
-
-    def ask_planner(self) -> None:
-        """Stop for a decision whenever a gang is pending, not only if a candidate is feasible."""
-        self.gangs.ask_planner()

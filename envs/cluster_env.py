@@ -235,11 +235,11 @@ class ClusterEnv(gym.Env[Observation, np.int64]):
 
     def propose(self, plan: Plan) -> None:
         """Hand over a plan of one's own; the last candidate carries it out in the next step."""
-        self._batch.propose(0, plan)
+        self._batch.gangs.propose(0, plan)
 
     def ask_planner(self) -> None:
         """Stop for a decision whenever a gang is pending, even if no candidate is feasible."""
-        self._batch.ask_planner()
+        self._batch.gangs.ask_planner()
 
     def get_state(self) -> dict[str, Any]:
         """Return a copy of the world, to come back to with :meth:`set_state`.

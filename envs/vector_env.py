@@ -162,11 +162,11 @@ class ClusterVectorEnv(VectorEnv[Observation, NDArray[np.int64], NDArray[Any]]):
 
     def propose(self, index: int, plan: Plan) -> None:
         """Hand over a plan for world ``index``; the last candidate carries it out."""
-        self._batch.propose(index, plan)
+        self._batch.gangs.propose(index, plan)
 
     def ask_planner(self) -> None:
         """Stop for a decision whenever a gang is pending, even if no candidate is feasible."""
-        self._batch.ask_planner()
+        self._batch.gangs.ask_planner()
 
     def get_state(self) -> dict[str, Any]:
         """Return a copy of all worlds, to come back to with :meth:`set_state`.

@@ -80,7 +80,7 @@ class World:
             "candidates": (self.num_candidates, len(self.layout.columns("candidates"))),
         }
         self._lay_out()
-        with self._compiling():
+        with telling(is_warm(clock.run_batch) and not units.missing(self._units, STATE)):
             self._connect()
             self._warm_up()
 
@@ -200,12 +200,6 @@ class World:
         """Have the clock compiled, or loaded, without touching the state."""
         nobody = np.full(self.num_envs, IDLE)
         self.run(nobody, np.zeros(self.num_envs, np.int64), self.outputs())
-
-    @contextmanager
-    def _compiling(self) -> Iterator[None]:
-        """Say so if anything has to be compiled."""
-        with telling(is_warm(clock.run_batch) and not units.missing(self._units, STATE)):
-            yield
 
 
 @contextmanager

@@ -57,7 +57,7 @@ def compare(
             check_decisions(scenario, IDS[env_id].decisions)
         for name, policy in policies.items():
             if name not in optional:
-                policy.check(scenario)  # type: ignore[arg-type]  # of whatever parts
+                policy.check(scenario)
     held_out = FIRST_SEED + np.arange(seeds)
     rollouts = []
     for scenario in scenarios:

@@ -70,7 +70,7 @@ def rollout(
         ValueError: the policy or the environment is for other decisions than the scenario's.
     """
     num_envs = min(num_envs, len(seeds))
-    policy.reset(scenario, num_envs, seed=0)  # type: ignore[arg-type]  # of whatever parts
+    policy.reset(scenario, num_envs, seed=0)
     env_id = env_id or id_for(scenario)
     env: Any = gym.make_vec(env_id, num_envs=num_envs, scenario=scenario, autoreset_mode="Disabled")
     policy.attach(env)

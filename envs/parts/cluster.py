@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,7 +38,7 @@ def build_static(scenario: Scenario, profiles: list[GangProfile]) -> GangStatic:
         fault_rules=records_of(FAULT_RULES, **vars(scenario.faults)),
         fabric=_fabric(scenario, cluster),
         node_specs=_node_specs(cluster),
-        **vars(_traffic(cluster, profiles)),
+        **_traffic(cluster, profiles),
         quotas=np.array(jobs.quotas, np.int32),
         leaf_pods=np.ascontiguousarray(cluster.leaf_pod, np.int32),
         leaf_pools=cluster.node_pool[_begin(cluster.node_leaf)[:-1]].astype(np.int32),
@@ -133,18 +134,8 @@ def _site(pool: Pool) -> tuple[int, float, float]:
     return pool.gpus_per_node, per_gpu, pool.scale_up_bytes_per_s
 
 
-@dataclass(frozen=True)
-class _Traffic:
-    """What jobs of each kind compute and send."""
-
-    kinds: NDArray[np.void]
-    patterns: NDArray[np.void]
-    phases: NDArray[np.void]
-    speeds: NDArray[np.float64]
-
-
-def _traffic(cluster: Cluster, profiles: list[GangProfile]) -> _Traffic:
-    """Return KIND and PATTERN (K,), PHASE (P,), and the speed of each kind on each pool."""
+def _traffic(cluster: Cluster, profiles: list[GangProfile]) -> dict[str, NDArray[Any]]:
+    """Return what jobs compute and send: KIND and PATTERN (K,), PHASE (P,), speeds (K, pools)."""
     pool = cluster.pools[reference_pool(cluster)]
     kinds, patterns = records(len(profiles), KIND), records(len(profiles), PATTERN)
     phases = records(max(1, sum(len(profile.phases) for profile in profiles)), PHASE)
@@ -172,4 +163,4 @@ def _traffic(cluster: Cluster, profiles: list[GangProfile]) -> _Traffic:
             fill_in(phases[at : at + 1], **vars(phase))
             at += 1
         speeds[row] = [gang_profile.speed(profile, other.gpu) for other in cluster.pools]
-    return _Traffic(kinds, patterns, phases, speeds)
+    return {"kinds": kinds, "patterns": patterns, "phases": phases, "speeds": speeds}

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..cluster_view import GANG_VIEW, ClusterView, Plan
+from ..engine.core import units
 from ..engine.gangs import arrays
 from ..engine.gangs.arrays import GangStatic, new_jobs
 from ..engine.gangs.records import PENDING, RUNNING
@@ -36,7 +37,7 @@ class Gangs:
         self.static = build_static(scenario, job_profiles(scenario))
         self.part = Part(
             kind="place",
-            units=arrays.UNITS,
+            units=units.OF_GANGS,
             sizes=Sizes(
                 candidates=self.static.num_candidates,
                 queue=int(self.static.gang_rules[0]["window"]),

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..engine.core import units
 from ..engine.core.compile import is_warm
 from ..engine.core.records import fill_in, records, records_of
 from ..engine.serving import arrays
@@ -103,7 +104,7 @@ def serving_part(
     specs = static.replica_specs
     return Part(
         kind="route",
-        units=arrays.UNITS,
+        units=units.OF_SERVING,
         sizes=Sizes(
             candidates=len(specs) + int(hold),
             queue=queue_rows,

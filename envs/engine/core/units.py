@@ -15,6 +15,7 @@ result is nothing, or as annotated an ``int`` or a ``bool``.
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -30,13 +31,18 @@ from .bundle import WORD, Bundle
 from .compile import DISABLE_JIT, OPTIONS, kernel
 from .store import Store
 
-NAMES = (
+OF_GANGS = (
     *("enter", "leave", "settle", "move_on"),
     *("start_gang", "finish", "preempt", "choose", "gangs_happen"),
     *("begin_gangs", "survey", "place", "carry_out", "place_is_due", "take_place", "see_place"),
-    *("advance_replica", "take_route", "next_route", "see_route"),
 )
-"""All units. The order is that of the addresses in ``w.units``: new ones go to the end."""
+"""What worlds with gangs need."""
+
+OF_SERVING = ("advance_replica", "take_route", "next_route", "see_route")
+"""What worlds with requests need."""
+
+NAMES = (*OF_GANGS, *OF_SERVING)
+"""All units, in the order of their addresses in ``w.units``."""
 
 UNITS = np.dtype([(name, "i8") for name in NAMES])
 """Addresses: one record for the whole world."""
@@ -88,8 +94,12 @@ def _entrance(name: str, bundle: Bundle) -> Any:
     return _written(source, name, function, run=kernel(function), at=bundle.at)
 
 
+@functools.cache
 def _c_function(name: str, bundle: Bundle) -> Any:
-    """Return the unit as a C function, not yet compiled."""
+    """Return the unit as a C function, the same each time; who needs it compiles it.
+
+    Its key on disk takes milliseconds to find, and is asked for by :func:`missing` first.
+    """
     from numba.core.ccallback import CFunc
 
     entrance = _entrance(name, bundle)

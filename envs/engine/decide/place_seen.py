@@ -72,7 +72,7 @@ def head_fits(w, e):
 
 
 @kernel
-def plan_id(w, e, job, plan, spans, gpus):
+def plan_id(w, e, job, plan, gpus):
     """Return a number that two plans of a gang share only if they choose the same nodes."""
     if job.gpus <= gpus:
         return node_in_leaf(w, e, w.chosen[e, 0], job.gpus, plan == SPREAD) + 1
@@ -149,7 +149,7 @@ def survey_gang(w, e, position, j, ids):
             if may_run_on(w, job, pool):
                 spans = choose(w, e, j, plan, pool)
             if spans > 0 and plan < ISOLATED:
-                number = plan_id(w, e, job, plan, spans, gpus)
+                number = plan_id(w, e, job, plan, gpus)
                 for earlier in range(plan):
                     if ids[begin + earlier * c.pools + pool] == number:
                         spans = 0

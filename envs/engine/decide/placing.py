@@ -159,12 +159,7 @@ def reach(w, e, spans, rail, spine):
 def undo_reservation(w, e, j):
     """Give back what a failed reservation took."""
     for rank in range(w.jobs[e, j].gpus):
-        gpu = w.order[e, rank]
-        uplink = w.gpu_uplink[e, gpu]
-        if uplink >= 0:
-            switch = w.gpu_switch[gpu]
-            release_uplink(w, e, switch, uplink)
-            w.gpu_uplink[e, gpu] = -1
+        release_uplink(w, e, w.order[e, rank])
     w.senders[e, j].reserved = 0
 
 

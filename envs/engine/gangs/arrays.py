@@ -14,13 +14,6 @@ from ..devices.records import DEVICES
 from ..network import arrays as network
 from .records import GANGS, JOB, UNSEEN
 
-UNITS = (
-    *("enter", "leave", "settle", "move_on"),
-    *("start_gang", "finish", "preempt", "choose", "gangs_happen"),
-    *("begin_gangs", "survey", "place", "carry_out", "place_is_due", "take_place", "see_place"),
-)
-"""What is compiled for worlds with gangs."""
-
 
 @dataclass(frozen=True)
 class GangStatic:

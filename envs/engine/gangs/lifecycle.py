@@ -148,9 +148,7 @@ def vacate(w, e, j):
     gpu = sender.first_gpu
     while gpu >= 0:
         use_gpu(w, e, job, gpu, -1)
-        if w.gpu_uplink[e, gpu] >= 0:
-            release_uplink(w, e, w.gpu_switch[gpu], w.gpu_uplink[e, gpu])
-            w.gpu_uplink[e, gpu] = -1
+        release_uplink(w, e, gpu)
         give_gpu(w, e, gpu)
         gpu = w.gpu_next[e, gpu]
     w.tenant_gpus[e, job.tenant] -= job.gpus
@@ -159,8 +157,12 @@ def vacate(w, e, j):
 
 
 @kernel
-def release_uplink(w, e, switch, uplink):
-    """Give an uplink back; an optical circuit goes dark."""
+def release_uplink(w, e, gpu):
+    """Give back the uplink of its own that a GPU sends through, if any; a circuit goes dark."""
+    switch, uplink = w.gpu_switch[gpu], w.gpu_uplink[e, gpu]
+    if uplink < 0:
+        return
+    w.gpu_uplink[e, gpu] = -1
     w.uplink_owner[e, switch, uplink] = FREE
     if w.fabric[0].optical == 1:
         w.ports[e, w.circuits[e, switch, uplink], uplink] -= 1

@@ -13,9 +13,6 @@ from .kvcache import NEVER_SENT
 from .records import PREFIX_NODE, REPLICA, REQUEST, ROUTER, SLOT
 from .runs import NEVER
 
-UNITS = ("advance_replica", "take_route", "next_route", "see_route")
-"""What is compiled for worlds with requests."""
-
 
 @dataclass(frozen=True)
 class ServingStatic:
