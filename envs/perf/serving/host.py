@@ -27,8 +27,14 @@ def elementwise_s(deployment: Deployment, tokens: ArrayLike) -> NDArray[np.float
 
 
 def host_s(deployment: Deployment) -> float:
-    """Return seconds of a step that no kernel explains: scheduler, inputs, launch."""
-    return constants("host", deployment.gpu)["step_us"][deployment.stack] * 1e-6
+    """Return seconds of a step in which the GPU waits for the host: scheduler, inputs, launch.
+
+    An engine that schedules ahead leaves only a gap between two steps (``gap_us``).
+    """
+    row = constants("host", deployment.gpu)
+    if deployment.rules.asynchronous:
+        return row["gap_us"] * 1e-6
+    return row["step_us"][deployment.stack] * 1e-6
 
 
 def launch_s(deployment: Deployment) -> float:
@@ -40,6 +46,24 @@ def launch_s(deployment: Deployment) -> float:
 
 
 def sampler_s(deployment: Deployment, sequences: ArrayLike) -> NDArray[np.float64]:
-    """Return seconds that each sampling sequence adds: sampler, detokenisation, book-keeping."""
-    row = constants("host", deployment.gpu)["sequence_us"]
-    return row[deployment.stack] * 1e-6 * np.asarray(sequences, np.float64)
+    """Return seconds that each sampling sequence adds: sampler, detokenisation, book-keeping.
+
+    An engine that schedules ahead keeps only the sampler's kernels (``gap_sequence_us``).
+    """
+    row = constants("host", deployment.gpu)
+    if deployment.rules.asynchronous:
+        each_us = row["gap_sequence_us"]
+    else:
+        each_us = row["sequence_us"][deployment.stack]
+    return each_us * 1e-6 * np.asarray(sequences, np.float64)
+
+
+def hidden_host_s(deployment: Deployment) -> tuple[float, float]:
+    """Return seconds of host work that hides behind the GPU: of a step, and of each sequence.
+
+    Both 0 for an engine that does not schedule ahead: its host time is in the step itself.
+    """
+    if not deployment.rules.asynchronous:
+        return 0.0, 0.0
+    row = constants("host", deployment.gpu)
+    return row["ahead_us"] * 1e-6, row["ahead_sequence_us"] * 1e-6
