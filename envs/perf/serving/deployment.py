@@ -8,7 +8,6 @@ from ...hardware.catalogue import GPU, Model
 from ...hardware.dtypes import DTYPES, KV_BYTES
 from .engines import NEWEST, Engine, default_limits, engine
 
-
 MOST_FRONTEND_MS = 60_000.0
 
 
@@ -54,10 +53,10 @@ class Deployment:
         except ValueError as error:
             raise self._error("engine", str(error)) from None
         self._fill_in(rules)
-        for field in ("tp", "ep", "dp", "max_num_seqs", "max_num_batched_tokens", "block_size"):
-            value = getattr(self, field)
+        for limit in ("tp", "ep", "dp", "max_num_seqs", "max_num_batched_tokens", "block_size"):
+            value = getattr(self, limit)
             if not (isinstance(value, int) and value >= 1):
-                raise self._error(field, "give a whole number >= 1")
+                raise self._error(limit, "give a whole number >= 1")
         if self.kv_dtype not in KV_BYTES:
             raise self._error("kv_dtype", f"use one of {', '.join(KV_BYTES)}")
         if not 0 < self.gpu_memory_utilization <= 1:
