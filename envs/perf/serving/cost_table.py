@@ -6,8 +6,8 @@ chunks of q tokens on top of c cached ones takes the longer of host and GPU,
     max(host_s + host_seq_s * S, linear_s[B + Q] + head_s[S]
         + (decode(B, C) if there is no chunk, else mixed(B, C, Q) + prefill(chunks)))
 
-with Q the sum of q and S the sequences that sample. An engine that schedules ahead hides the host
-behind the GPU; of one that does not, host_s and host_seq_s are 0 and the tables hold its time.
+with Q the sum of q and S the sequences that sample. The host line hides behind the GPU; for most
+engines that do not schedule ahead it is 0, and the tables hold the host's time.
 
     decode  = dec_fixed_s + dec_log_s * log2(1 + C/B/1024) + dec_seq_s * B
               + ((dec_flop_s * C)**3 + (dec_token_s * C + dec_row_s * B)**3)**(1/3)

@@ -1,8 +1,8 @@
 """Serving engines by version: how they schedule, what they leave to the cache, their defaults.
 
 A version stands for all from its ``since`` on up to the next one: ``vllm-0.17`` behaves as
-``vllm-0.15``. Sources (vLLM): hybrid KV cache manager, 0.10; asynchronous scheduling by default,
-0.14; ``scheduler_reserve_full_isl``, 0.19; CUDA graphs inside the memory budget and utilisation
+``vllm-0.15``. Sources (vLLM): hybrid KV cache manager, 0.10; CUDA graphs of whole decode steps by
+default, 0.11; asynchronous scheduling by default, 0.14; ``scheduler_reserve_full_isl``, 0.19; CUDA graphs inside the memory budget and utilisation
 0.92, pull request 38284, 0.21; defaults by GPU, ``engine/arg_utils.py``.
 """
 
@@ -29,6 +29,7 @@ class Engine:
             blocks for the next chunk are enough.
         asynchronous: plans a step while the one before runs: a step takes the longer of host and
             GPU, and who arrives waits for one step more. Otherwise host and GPU time add up.
+        full_graphs: a decode step is one CUDA graph; otherwise the host launches it layer by layer.
         windowed_kv: layers that look back a window keep only that in the KV cache.
         graphs_in_budget: CUDA graphs count against the memory that the engine may use.
         gpu_memory_utilization: default share of the memory that it may use.
@@ -40,6 +41,7 @@ class Engine:
     since: tuple[int, ...] = ()
     whole_prompt: bool = True
     asynchronous: bool = False
+    full_graphs: bool = True
     windowed_kv: bool = True
     graphs_in_budget: bool = False
     gpu_memory_utilization: float = 0.9
@@ -47,7 +49,8 @@ class Engine:
 
 
 ENGINES = (
-    Engine("vllm-0.12", "vllm", since=(0, 10), whole_prompt=False),
+    Engine("vllm-0.10", "vllm", since=(0, 10), whole_prompt=False, full_graphs=False),
+    Engine("vllm-0.12", "vllm", since=(0, 11), whole_prompt=False),
     Engine("vllm-0.15", "vllm", since=(0, 14), whole_prompt=False, asynchronous=True),
     Engine("vllm-0.19", "vllm", since=(0, 19), asynchronous=True),
     Engine(

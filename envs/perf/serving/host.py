@@ -58,12 +58,20 @@ def sampler_s(deployment: Deployment, sequences: ArrayLike) -> NDArray[np.float6
     return each_us * 1e-6 * np.asarray(sequences, np.float64)
 
 
-def hidden_host_s(deployment: Deployment) -> tuple[float, float]:
-    """Return seconds of host work that hides behind the GPU: of a step, and of each sequence.
+def host_line_s(deployment: Deployment) -> tuple[float, float]:
+    """Return host seconds below which no step falls: of a step, and of each sampling sequence.
 
-    Both 0 for an engine that does not schedule ahead: its host time is in the step itself.
+    Of an engine that schedules ahead its host work, which hides behind the GPU. Of one that
+    launches a decode step layer by layer these launches and what it adds to the GPU's time anyway.
+    Both 0 for one that does neither: its host time is in the step itself.
     """
-    if not deployment.rules.asynchronous:
+    row, layers = constants("host", deployment.gpu), deployment.model.layers
+    if deployment.rules.asynchronous:
+        fixed = row["ahead_us"] + row["ahead_layer_us"] * layers
+        return fixed * 1e-6, row["ahead_sequence_us"] * 1e-6
+    if deployment.rules.full_graphs:
         return 0.0, 0.0
-    row = constants("host", deployment.gpu)
-    return row["ahead_us"] * 1e-6, row["ahead_sequence_us"] * 1e-6
+    launch, model = constants("launch", deployment.gpu), deployment.model
+    fixed = row["step_us"][deployment.stack] + launch["moe_us"] * model.moe_layers
+    fixed += launch["mla_us" if model.mla else "gqa_us"] * layers
+    return fixed * 1e-6, row["sequence_us"][deployment.stack] * 1e-6

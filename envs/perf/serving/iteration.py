@@ -20,7 +20,7 @@ from .constants import constants
 from .cost_table import COST, CostTable
 from .deployment import Deployment
 from .gemm import gemm_s
-from .host import elementwise_s, hidden_host_s, host_s, launch_s, sampler_s
+from .host import elementwise_s, host_line_s, host_s, launch_s, sampler_s
 from .moe import experts_s
 
 Chunk = tuple[int, int]  # new tokens, tokens already cached
@@ -147,7 +147,7 @@ def coefficients(deployment: Deployment) -> np.void:
     record: np.void = np.zeros(1, COST)[0]
     for name, value in attention_s(d).items():
         record[name] = value
-    record["host_s"], record["host_seq_s"] = hidden_host_s(d)
+    record["host_s"], record["host_seq_s"] = host_line_s(d)
     record["flop_per_token"] = 2 * (model.active_params - model.embedding_params) / d.gpus
     record["peak_flops"] = d.gpu.peak_flops(d.dtype)
     # ring all-reduce: each of n GPUs sends 2 (n-1)/n of the payload, twice per layer
