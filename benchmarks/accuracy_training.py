@@ -197,7 +197,7 @@ def fitted(without: str | None = None) -> dict:
     """
     from scipy.optimize import least_squares
 
-    with (ROOT / "envs/perf/training.toml").open("rb") as file:
+    with (ROOT / "envs/perf/training/training.toml").open("rb") as file:
         tables = tomllib.load(file)
 
     def residuals(values: np.ndarray) -> np.ndarray:
