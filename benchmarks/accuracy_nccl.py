@@ -4,9 +4,9 @@
     python benchmarks/accuracy_nccl.py --fit       # refits the constants of internode.py
     python benchmarks/accuracy_nccl.py --held-out  # the same without each series
 
-Needs ``perf/public/nccl_tests.csv`` of ../shared/data (or of the folder that GPUYARD_DATA names). Of
-the groups only 400G rings and two nodes with NVSwitch set constants; a series is one source, GPU,
-number of ranks and algorithm. Networks of other kinds are too few or too odd to be fitted.
+Needs ``perf/public/nccl_tests.csv`` of ../shared/data (or of the folder that GPUYARD_DATA names).
+Only 400G rings and two nodes with NVSwitch set constants; networks of other kinds are too few or
+too odd to be fitted. A series is one source, operation, GPU, number of ranks and algorithm.
 """
 
 from __future__ import annotations

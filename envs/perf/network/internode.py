@@ -31,7 +31,7 @@ SWITCH_S, SWITCH_BYTES = 40e-6, 80e6
 """Two nodes whose switches reduce (NVLSTree): start, and the size that fills 63 % of the pipeline,
 which takes ``FILL_S`` per doubling of the GPUs in a node."""
 SEND_S = 14e-6
-"""Start of a send/recv. Source: NCCL's own assumption, ``nccl_tuning.NET_US``; measured 17 to 20."""
+"""Start of a send/recv. Source: NCCL's assumption, ``nccl_tuning.NET_US``; measured 17 to 20."""
 EXCHANGE_S, PEER_S = 35e-6, 2.4e-6
 """Start of an all-to-all, and of a message to one more GPU in another node."""
 
@@ -119,8 +119,8 @@ def ring_s(op: str, size_bytes: float, where: Group, network: Network) -> float:
     """Return seconds that a collective needs between nodes, whatever happens inside them.
 
     ``low + 50 us (1 - exp(-S / 1 MB)) + p log2(N) 50 us (1 - exp(-S / 12 MB)) + f S / (r rate)``:
-    NCCL's low-latency start, the way from there to rings at full rate, and the bytes on ``r = min(g,
-    8)`` rails. ``p`` passes around the ring: 2 of an all-reduce, 1 of the others.
+    NCCL's low-latency start, the way to rings at full rate, and the bytes on
+    ``r = min(g, 8)`` rails. ``p`` passes around the ring: 2 of an all-reduce, 1 of the others.
     """
     passes = 2 if op == "all_reduce" else 1
     low = low_latency_s(where.ranks, where.nodes, passes)
@@ -138,8 +138,8 @@ def switch_reduces(device: GPU) -> bool:
 def switch_s(size_bytes: float, where: Group, network: Network, inside_s: float) -> float:
     """Return seconds of an all-reduce on two nodes in which the switches add up (NVLSTree).
 
-    ``40 us + log2(g) 50 us (1 - exp(-S / 80 MB)) + max(inside, S / (r rate))``: a node sends its sum
-    once, half of what a ring puts on the wire.
+    ``40 us + log2(g) 50 us (1 - exp(-S / 80 MB)) + max(inside, S / (r rate))``: a node sends its
+    sum once, half of what a ring puts on the wire.
     """
     fill = math.log2(where.local) * FILL_S * -math.expm1(-size_bytes / SWITCH_BYTES)
     return SWITCH_S + fill + max(inside_s, size_bytes / (_rails(where) * network.rate))

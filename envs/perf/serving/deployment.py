@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from ...hardware.catalogue import GPU, Model
 from ...hardware.dtypes import DTYPES, KV_BYTES
+from .collectives import LINKS, has_nvlink
 
 STACKS = ("vllm", "trtllm", "sglang")
 
@@ -24,6 +25,8 @@ class Deployment:
         max_num_seqs, max_num_batched_tokens, block_size, gpu_memory_utilization: as in vLLM, for
             the whole replica (with dp > 1 the sum over its ranks).
         stack: serving engine, which sets the host time of a step.
+        links: what its GPUs talk over: ``nvlink``, ``pcie`` (from GPU to GPU) or ``host`` (through
+            the host's memory); "": what is usual for the GPU.
 
     Raises:
         ValueError: naming the field, its value and the remedy.
@@ -41,6 +44,7 @@ class Deployment:
     block_size: int = 16
     gpu_memory_utilization: float = 0.9
     stack: str = "vllm"
+    links: str = ""
 
     def __post_init__(self) -> None:
         for field in ("tp", "ep", "dp", "max_num_seqs", "max_num_batched_tokens", "block_size"):
@@ -51,6 +55,9 @@ class Deployment:
             raise self._error("kv_dtype", f"use one of {', '.join(KV_BYTES)}")
         if self.stack not in STACKS:
             raise self._error("stack", f"use one of {', '.join(STACKS)}")
+        allowed = [kind for kind in LINKS if kind != "nvlink" or has_nvlink(self.gpu)]
+        if self.links not in ("", *allowed):
+            raise self._error("links", f"use one of {', '.join(allowed)}, or leave it out")
         if not 0 < self.gpu_memory_utilization <= 1:
             raise self._error("gpu_memory_utilization", "give a share above 0 and up to 1")
         if self.max_num_batched_tokens < self.max_num_seqs:
@@ -68,7 +75,8 @@ class Deployment:
             raise self._error("tp", f"divide {model.kv_heads} KV heads or use a multiple of them")
         if model.ffn % self.tp:
             raise self._error("tp", f"it must divide the FFN width {model.ffn} of {model.name}")
-        limit = self.gpu.scale_up_domain if self.gpu.scale_up in ("nvlink", "mesh") else 8
+        wide = self.gpu.scale_up in ("nvlink", "mesh") and self.links in ("", "nvlink")
+        limit = self.gpu.scale_up_domain if wide else 8
         if self.gpus > limit:
             remedy = f"tp * dp = {self.gpus} exceeds the {limit} {self.gpu.name} of one domain"
             raise self._error("tp", remedy)
