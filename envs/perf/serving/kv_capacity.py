@@ -6,18 +6,26 @@ from ...hardware.dtypes import DTYPES
 from .deployment import Deployment
 
 CONTEXT_BYTES = 0.66 * 2**30
-"""CUDA context, library workspaces and graphs of one process: what a vLLM 0.19 server on an
-RTX 4090 had left unexplained (2,588 blocks of Llama-3.1-8B, benchmarked in docs/accuracy.md)."""
+"""CUDA context and library workspaces of one process: what a vLLM 0.19 server on an RTX 4090 had
+left unexplained (2,588 blocks of Llama-3.1-8B, benchmarked in docs/accuracy.md)."""
 NCCL_BYTES = {1: 0.0, 2: 342 * 2.0**20}
 NCCL_BYTES_MORE = 392 * 2.0**20
 """NCCL buffers by number of ranks. Source: aiconfigurator-core 0.12.0, system files."""
+GRAPH_BYTES = 16 * 2.0**20
+"""CUDA graphs of one layer at the 51 batch sizes that are captured, where the engine counts them:
+0.8 GiB of 48 layers in a log of vLLM 0.21."""
+EXPERT_TILE = {"mxfp4": (256, 128)}
+"""Hidden and expert width that a kernel's tile rounds up to: 2,880 becomes 3,072 and 2,944 in
+gpt-oss, 65.97 instead of 60.7 GiB (vLLM issue 23278: Marlin)."""
+ALIGNED_ROWS = 128
+"""Rows to which a grouped fp8 GEMM rounds the tokens of each expert (DeepGEMM)."""
 
 
 def kv_blocks(deployment: Deployment) -> int:
     """Return the KV blocks of the whole replica (all dp ranks).
 
-    ``gpu_memory_utilization * memory - weights - activations - context - NCCL`` per GPU, divided
-    by the bytes of a block on that GPU.
+    ``gpu_memory_utilization * memory - weights - activations - buffers`` per GPU, divided by the
+    bytes of a block on that GPU.
 
     Raises:
         ValueError: if not even one block is left, with the numbers and the remedy.
@@ -25,7 +33,7 @@ def kv_blocks(deployment: Deployment) -> int:
     d = deployment
     budget = d.gpu_memory_utilization * d.gpu.memory_bytes
     weights = rank_weight_bytes(d)
-    other = activation_bytes(d) + CONTEXT_BYTES + NCCL_BYTES.get(d.gpus, NCCL_BYTES_MORE)
+    other = activation_bytes(d) + buffer_bytes(d)
     blocks = int((budget - weights - other) // (rank_kv_bytes_per_token(d) * d.block_size))
     if blocks < 1:
         raise ValueError(
@@ -39,11 +47,23 @@ def kv_blocks(deployment: Deployment) -> int:
 
 
 def rank_weight_bytes(deployment: Deployment) -> float:
-    """Return weight bytes on one GPU: experts over all GPUs, the rest over the tp ranks."""
+    """Return weight bytes on one GPU.
+
+    Experts over all GPUs, the rest over the tp ranks, but for what every rank has: the routers and,
+    with a latent cache, the projections down to it, and in 16 bits the two that are folded into
+    query and output.
+    """
     d, model = deployment, deployment.model
-    routed = model.moe_layers * model.experts * model.expert_params
-    routed_bytes = routed * DTYPES[d.dtype].weight_bytes
-    return (model.weight_bytes(d.dtype) - routed_bytes) / d.tp + routed_bytes / d.gpus
+    dense_bytes = DTYPES[d.dense_dtype].weight_bytes
+    routed = model.moe_layers * model.experts * model.expert_params * DTYPES[d.dtype].weight_bytes
+    copied = model.moe_layers * model.experts * model.hidden
+    folded = 0.0
+    if model.mla:
+        latent = model.q_lora_rank + model.kv_lora_rank + model.rope_dim
+        copied += model.layers * model.hidden * latent
+        folded = 2.0 * model.layers * d.rank_heads * 2 * model.head_dim * model.kv_lora_rank
+    shared = model.weight_bytes(d.dtype) - routed - copied * dense_bytes
+    return shared / d.tp + copied * dense_bytes + folded + routed * _padding(d) / d.gpus
 
 
 def rank_kv_bytes_per_token(deployment: Deployment) -> float:
@@ -58,9 +78,58 @@ def activation_bytes(deployment: Deployment) -> float:
 
     The larger of a full token budget in the feed-forward block (two residual streams, gate, up and
     their product, 16 bits) and of sampling max_num_seqs sequences (logits, sorted logits in 32
-    and their indices in 64 bits).
+    and their indices in 64 bits); and the experts' workspace, which stays.
     """
     d, model = deployment, deployment.model
     width = model.ffn or model.shared_ffn or model.active_experts * model.expert_ffn
     forward = d.max_num_batched_tokens * 2 * (2 * model.hidden + 3 * width / d.tp) / d.dp
-    return max(forward, d.max_num_seqs / d.dp * model.vocab * 16)
+    return max(forward, d.max_num_seqs / d.dp * model.vocab * 16) + expert_workspace_bytes(d)
+
+
+def expert_workspace_bytes(deployment: Deployment) -> float:
+    """Return bytes of the fused experts' intermediate results on one GPU.
+
+    ``2 rows (max(I, H) + max(2 I, H))`` for each pair of token and expert, widths as padded, in fp8
+    with every expert's rows rounded up to 128. With dp > 1 a rank has its experts' share of the
+    pairs, otherwise all. Source: vLLM pull request 57270.
+    """
+    d, model = deployment, deployment.model
+    if not model.experts:
+        return 0.0
+    rows = d.max_num_batched_tokens * model.active_experts / (d.ep if d.dp > 1 else 1)
+    if d.dtype == "fp8":
+        rows += model.experts / d.ep * ALIGNED_ROWS
+    hidden, width = _padded(d)
+    return 2.0 * rows * (max(width, hidden) + max(2 * width, hidden))
+
+
+def buffer_bytes(deployment: Deployment) -> float:
+    """Return bytes of one GPU that neither weights nor activations take.
+
+    CUDA context, NCCL, CUDA graphs where the engine counts them, and one layer of experts a second
+    time where a kernel repacks them on loading (4 bits without 4-bit arithmetic).
+    """
+    d, model = deployment, deployment.model
+    total = CONTEXT_BYTES + NCCL_BYTES.get(d.gpus, NCCL_BYTES_MORE)
+    if d.rules.graphs_in_budget:
+        total += GRAPH_BYTES * model.layers
+    kind = DTYPES[d.dtype]
+    if model.experts and kind.experts_only:
+        layer = model.experts * model.expert_params * kind.weight_bytes
+        total += layer * _padding(d) / d.gpus
+    return total
+
+
+def _padded(d: Deployment) -> tuple[int, int]:
+    """Return hidden and expert width of one rank, rounded up to the kernel's tile."""
+    hidden, width = d.model.hidden, d.model.expert_ffn // d.moe_tp
+    tile = EXPERT_TILE.get(d.dtype, (1, 1))
+    return -(-hidden // tile[0]) * tile[0], -(-width // tile[1]) * tile[1]
+
+
+def _padding(d: Deployment) -> float:
+    """Return how much larger the experts are than their weights."""
+    if not d.model.experts:
+        return 1.0
+    hidden, width = _padded(d)
+    return hidden * width / (d.model.hidden * (d.model.expert_ffn // d.moe_tp))
