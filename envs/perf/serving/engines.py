@@ -46,7 +46,7 @@ class Engine:
     windowed_kv: bool = True
     graphs_in_budget: bool = False
     gpu_memory_utilization: float = 0.9
-    frontend_ms: float = 8.0
+    frontend_ms: float = 7.0
 
 
 ENGINES = (
