@@ -160,9 +160,14 @@ class Config:
 
     def put(self, column: str, value: float, *names: str) -> None:
         """Set a column, and from which keys it follows."""
-        keys = [self.key(name) for name in names]
-        said = [f"{self.prefix}{key}" if key in self.keys else f"{key} (absent)" for key in keys]
-        self.row[column], self.origin[column] = value, ", ".join(said)
+        self.row[column], self.origin[column] = value, ", ".join(map(self._found, names))
+
+    def _found(self, name: str) -> str:
+        """Return where a value was found."""
+        key = self.key(name)
+        if key in self.keys:
+            return f"{self.prefix}{key}"
+        return key if key in self.whole else f"{key} (absent)"
 
 
 def _size(config: Config) -> None:
