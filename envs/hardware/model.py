@@ -89,6 +89,11 @@ class Model:
         return self.layers - self.dense_layers
 
     @property
+    def attention_layers(self) -> int:
+        """Layers with attention, over the whole context or a window."""
+        return self.layers - self.linear_layers
+
+    @property
     def full_layers(self) -> int:
         """Layers whose attention sees the whole context."""
         return self.layers - self.window_layers - self.linear_layers
