@@ -207,8 +207,9 @@ def _layer_kinds(config: Config) -> None:
     if window >= reach or not config.flag("use_sliding_window", True):
         window = 0  # never binds
     kinds, names = _kinds(config, layers, window)
-    if "window" in kinds and family.window and not window and config.get(family.window) is None:
-        raise config.error(family.window, None, "missing; layer_types has sliding_attention")
+    if "window" in kinds and (not family.window or config.get(family.window) is None):
+        name = family.window or "sliding_window"
+        raise config.error(name, None, "missing; layer_types has layers with a window")
     if window:
         config.put("window", window, family.window)
         config.put("window_layers", kinds.count("window"), *names)
@@ -255,7 +256,7 @@ def _linear(config: Config) -> None:
     )
     kernel = config.number("linear_conv_kernel_dim", least=1)
     dtype = config.get("mamba_ssm_dtype", "bfloat16")
-    if dtype not in STATE_BYTES:
+    if dtype not in list(STATE_BYTES):
         raise config.error("mamba_ssm_dtype", dtype, f"use one of {', '.join(STATE_BYTES)}")
     channels = 2 * keys * key_dim + values * value_dim
     params = hidden * (channels + 2 * values * value_dim + 2 * values)
