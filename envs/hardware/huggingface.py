@@ -26,6 +26,8 @@ KINDS = {
 STATE_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 """Bytes of an element of recurrent state by ``mamba_ssm_dtype``; without it vLLM takes 16 bits."""
 
+_VISION_NAMES = {"num_hidden_layers": "depth"}
+
 
 def read(path: str | Path) -> Model:
     """Return the model that a configuration describes, called after its folder or file.
@@ -332,6 +334,3 @@ def _vision(config: Config) -> None:
         seen.put("vision_tokens", int(side) ** 2, "image_size", "patch_size", "pixel_shuffle_ratio")
     config.row |= seen.row
     config.origin |= seen.origin
-
-
-_VISION_NAMES = {"num_hidden_layers": "depth"}
