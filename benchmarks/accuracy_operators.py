@@ -91,7 +91,7 @@ def _deployment(row, tp: int, dp: int, ep: int) -> Deployment:
         dtype=dtype,
         max_num_seqs=4096,
         max_num_batched_tokens=BUDGET,
-        stack=row.be,
+        engine="vllm-0.12" if row.be == "vllm" else row.be,
     )
 
 

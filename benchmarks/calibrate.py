@@ -133,6 +133,7 @@ def _uncalibrated(absent: str) -> dict[str, dict]:
     host = {
         "step_us": dict.fromkeys(STACKS, 1000.0 * (absent != "host")),
         "sequence_us": dict.fromkeys(STACKS, 0.0),
+        "confidence": "calibrated",
     }
     return {
         "calibration": dict.fromkeys(SYSTEMS.values(), rows),

@@ -1,10 +1,13 @@
 """What the engine knows of a replica's speed: a few coefficients and two tables.
 
 One engine step of a replica with B decoding sequences of C cached tokens in total and prompt
-chunks of q tokens on top of c cached ones takes
+chunks of q tokens on top of c cached ones takes the longer of host and GPU,
 
-    linear_s[B + Q] + head_s[sequences that sample]
-    + (decode(B, C) if there is no chunk, else mixed(B, C, Q) + prefill(chunks)),  Q = sum of q
+    max(host_s + host_seq_s * S, linear_s[B + Q] + head_s[S]
+        + (decode(B, C) if there is no chunk, else mixed(B, C, Q) + prefill(chunks)))
+
+with Q the sum of q and S the sequences that sample. The host line hides behind the GPU; for most
+engines that do not schedule ahead it is 0, and the tables hold the host's time.
 
     decode  = dec_fixed_s + dec_log_s * log2(1 + C/B/1024) + dec_seq_s * B
               + ((dec_flop_s * C)**3 + (dec_token_s * C + dec_row_s * B)**3)**(1/3)
@@ -29,6 +32,8 @@ from numpy.typing import NDArray
 
 COST = np.dtype(
     [
+        ("host_s", "f8"),
+        ("host_seq_s", "f8"),
         ("dec_fixed_s", "f8"),
         ("dec_log_s", "f8"),
         ("dec_seq_s", "f8"),

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ...hardware.catalogue import GPU, Model
 from ...hardware.dtypes import DTYPES, KV_BYTES
+from .engines import NEWEST, Engine, default_limits, engine
 
-STACKS = ("vllm", "trtllm", "sglang")
+MOST_FRONTEND_MS = 60_000.0
 
 
 @dataclass(frozen=True)
@@ -22,8 +23,11 @@ class Deployment:
             tokens of all ranks meet in the experts.
         dtype: weights; kv_dtype: KV cache.
         max_num_seqs, max_num_batched_tokens, block_size, gpu_memory_utilization: as in vLLM, for
-            the whole replica (with dp > 1 the sum over its ranks).
-        stack: serving engine, which sets the host time of a step.
+            the whole replica (with dp > 1 the sum over its ranks); 0: the engine's default for
+            this GPU, filled in.
+        engine: serving engine and its version, see :mod:`.engines`.
+        frontend_ms: what HTTP server, tokeniser and detokeniser add to the time of a request
+            outside the engine; -1: the engine's default, filled in; 0: without.
 
     Raises:
         ValueError: naming the field, its value and the remedy.
@@ -36,29 +40,53 @@ class Deployment:
     dp: int = 1
     dtype: str = "bf16"
     kv_dtype: str = "bf16"
-    max_num_seqs: int = 256
-    max_num_batched_tokens: int = 8192
+    max_num_seqs: int = field(default=0, metadata={"whole": 1})
+    max_num_batched_tokens: int = field(default=0, metadata={"whole": 1})
     block_size: int = 16
-    gpu_memory_utilization: float = 0.9
-    stack: str = "vllm"
+    gpu_memory_utilization: float = field(default=0.0, metadata={"above": 0})
+    engine: str = NEWEST
+    frontend_ms: float = field(default=-1.0, metadata={"at_least": 0})
 
     def __post_init__(self) -> None:
-        for field in ("tp", "ep", "dp", "max_num_seqs", "max_num_batched_tokens", "block_size"):
-            value = getattr(self, field)
+        try:
+            rules = self.rules
+        except ValueError as error:
+            raise self._error("engine", str(error)) from None
+        self._fill_in(rules)
+        for limit in ("tp", "ep", "dp", "max_num_seqs", "max_num_batched_tokens", "block_size"):
+            value = getattr(self, limit)
             if not (isinstance(value, int) and value >= 1):
-                raise self._error(field, "give a whole number >= 1")
+                raise self._error(limit, "give a whole number >= 1")
         if self.kv_dtype not in KV_BYTES:
             raise self._error("kv_dtype", f"use one of {', '.join(KV_BYTES)}")
-        if self.stack not in STACKS:
-            raise self._error("stack", f"use one of {', '.join(STACKS)}")
         if not 0 < self.gpu_memory_utilization <= 1:
             raise self._error("gpu_memory_utilization", "give a share above 0 and up to 1")
         if self.max_num_batched_tokens < self.max_num_seqs:
             raise self._error(
                 "max_num_batched_tokens", f"it must be at least max_num_seqs = {self.max_num_seqs}"
             )
+        if not 0 <= self.frontend_ms <= MOST_FRONTEND_MS:
+            raise self._error("frontend_ms", f"give 0 to {MOST_FRONTEND_MS:g} milliseconds")
         self.gpu.peak_flops(self.dtype)
         self._check_shapes()
+
+    def _fill_in(self, rules: Engine) -> None:
+        """Replace what was not given by the engine's defaults for this GPU."""
+        tokens, seqs = (limit * max(self.dp, 1) for limit in default_limits(self.gpu))
+        if self.max_num_seqs and not self.max_num_batched_tokens:
+            tokens = max(tokens, self.max_num_seqs + 1)
+        elif self.max_num_batched_tokens:
+            seqs = max(min(seqs, self.max_num_batched_tokens - 1), 1)
+        defaults = {
+            "max_num_batched_tokens": tokens,
+            "max_num_seqs": seqs,
+            "gpu_memory_utilization": rules.gpu_memory_utilization,
+        }
+        for name, default in defaults.items():
+            if getattr(self, name) == 0:
+                object.__setattr__(self, name, default)
+        if self.frontend_ms == -1:
+            object.__setattr__(self, "frontend_ms", rules.frontend_ms)
 
     def _check_shapes(self) -> None:
         model = self.model
@@ -87,6 +115,16 @@ class Deployment:
     def _error(self, field: str, remedy: str) -> ValueError:
         label = f"deployment of {self.model.name} on {self.gpu.name}"
         return ValueError(f"{label}: {field} = {getattr(self, field)!r}: {remedy}")
+
+    @property
+    def rules(self) -> Engine:
+        """The engine's version: how it schedules and what it keeps."""
+        return engine(self.engine)
+
+    @property
+    def stack(self) -> str:
+        """Family of the engine, whose constants apply."""
+        return self.rules.stack
 
     @property
     def gpus(self) -> int:

@@ -27,8 +27,14 @@ def elementwise_s(deployment: Deployment, tokens: ArrayLike) -> NDArray[np.float
 
 
 def host_s(deployment: Deployment) -> float:
-    """Return seconds of a step that no kernel explains: scheduler, inputs, launch."""
-    return constants("host", deployment.gpu)["step_us"][deployment.stack] * 1e-6
+    """Return seconds of a step in which the GPU waits for the host: scheduler, inputs, launch.
+
+    An engine that schedules ahead leaves only a gap between two steps (``gap_us``).
+    """
+    row = constants("host", deployment.gpu)
+    if deployment.rules.asynchronous:
+        return row["gap_us"] * 1e-6
+    return row["step_us"][deployment.stack] * 1e-6
 
 
 def launch_s(deployment: Deployment) -> float:
@@ -40,6 +46,32 @@ def launch_s(deployment: Deployment) -> float:
 
 
 def sampler_s(deployment: Deployment, sequences: ArrayLike) -> NDArray[np.float64]:
-    """Return seconds that each sampling sequence adds: sampler, detokenisation, book-keeping."""
-    row = constants("host", deployment.gpu)["sequence_us"]
-    return row[deployment.stack] * 1e-6 * np.asarray(sequences, np.float64)
+    """Return seconds that each sampling sequence adds: sampler, detokenisation, book-keeping.
+
+    An engine that schedules ahead keeps only the sampler's kernels (``gap_sequence_us``).
+    """
+    row = constants("host", deployment.gpu)
+    if deployment.rules.asynchronous:
+        each_us = row["gap_sequence_us"]
+    else:
+        each_us = row["sequence_us"][deployment.stack]
+    return each_us * 1e-6 * np.asarray(sequences, np.float64)
+
+
+def host_line_s(deployment: Deployment) -> tuple[float, float]:
+    """Return host seconds below which no step falls: of a step, and of each sampling sequence.
+
+    Of an engine that schedules ahead its host work, which hides behind the GPU. Of one that
+    launches a decode step layer by layer these launches and what it adds to the GPU's time anyway.
+    Both 0 for one that does neither: its host time is in the step itself.
+    """
+    row, layers = constants("host", deployment.gpu), deployment.model.layers
+    if deployment.rules.asynchronous:
+        fixed = row["ahead_us"] + row["ahead_layer_us"] * layers
+        return fixed * 1e-6, row["ahead_sequence_us"] * 1e-6
+    if deployment.rules.full_graphs:
+        return 0.0, 0.0
+    launch, model = constants("launch", deployment.gpu), deployment.model
+    fixed = row["step_us"][deployment.stack] + launch["moe_us"] * model.moe_layers
+    fixed += launch["mla_us" if model.mla else "gqa_us"] * layers
+    return fixed * 1e-6, row["sequence_us"][deployment.stack] * 1e-6

@@ -20,7 +20,7 @@ from .constants import constants
 from .cost_table import COST, CostTable
 from .deployment import Deployment
 from .gemm import gemm_s
-from .host import elementwise_s, host_s, launch_s, sampler_s
+from .host import elementwise_s, host_line_s, host_s, launch_s, sampler_s
 from .moe import experts_s
 
 Chunk = tuple[int, int]  # new tokens, tokens already cached
@@ -116,7 +116,8 @@ def step_s(
         seconds += per_sequence * sequences + c["mix_token_s"] * context
     else:
         seconds += decode_s(c, sequences, context)
-    return float(seconds + prefill_s(c, chunks))
+    seconds += prefill_s(c, chunks)
+    return float(max(seconds, c["host_s"] + c["host_seq_s"] * samples))
 
 
 def decode_s(c: np.void, sequences: ArrayLike, context: ArrayLike) -> NDArray[np.float64]:
@@ -146,6 +147,7 @@ def coefficients(deployment: Deployment) -> np.void:
     record: np.void = np.zeros(1, COST)[0]
     for name, value in attention_s(d).items():
         record[name] = value
+    record["host_s"], record["host_seq_s"] = host_line_s(d)
     record["flop_per_token"] = 2 * (model.active_params - model.embedding_params) / d.gpus
     record["peak_flops"] = d.gpu.peak_flops(d.dtype)
     # ring all-reduce: each of n GPUs sends 2 (n-1)/n of the payload, twice per layer
