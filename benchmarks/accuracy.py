@@ -18,6 +18,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+import accuracy_nccl  # noqa: E402
 import accuracy_operators  # noqa: E402
 import accuracy_serving  # noqa: E402
 import accuracy_training  # noqa: E402
@@ -32,6 +33,11 @@ def main() -> None:
     for group, found in accuracy_training.run(data).items():
         for key in ("median", "worst"):
             errors[f"training_{group}_{key}_pct"] = round(found[key], 2)
+    if (data / accuracy_nccl.TABLE).is_file():
+        for group, found in accuracy_nccl.run(data).items():
+            name = group.replace(",", "").replace(" ", "_").replace("-", "_").lower()
+            for key in ("median", "p90"):
+                errors[f"nccl_tests_{name}_{key}_pct"] = round(found[key], 2)
     print(json.dumps(errors))
 
 

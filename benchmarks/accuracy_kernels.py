@@ -15,7 +15,7 @@ from gpuyard.envs.hardware.catalogue import GPU, gpu, model
 from gpuyard.envs.perf import Deployment
 from gpuyard.envs.perf.serving import iteration as step
 from gpuyard.envs.perf.serving.attention import decode_gqa, decode_mla, prefill_gqa, prefill_mla
-from gpuyard.envs.perf.serving.collectives import all_reduce_s
+from gpuyard.envs.perf.serving.collectives import all_reduce_s, has_nvlink
 from gpuyard.envs.perf.serving.cost_table import COST
 from gpuyard.envs.perf.serving.gemm import kernel_s
 from gpuyard.envs.perf.serving.host import host_s
@@ -29,6 +29,7 @@ GPUS = {
     "gb200": "GB200-NVL72",
     "rtx_pro_6000_server": "RTX-PRO-6000",
 }
+HOST_ROWS = Path(__file__).with_name("host_all_reduce.csv")
 DTYPES = {"bfloat16": "bf16", "fp8": "fp8", "nvfp4": "nvfp4", "int4_wo": "int4"}
 L2_BYTES = {"a100_sxm": 40e6, "h100_sxm": 50e6, "h200_sxm": 50e6, "l40s": 96e6}  # others 126 MB
 
@@ -183,7 +184,10 @@ def _mla_prefill_s(device: GPU, row) -> float:
 
 
 def collectives(data: Path) -> pd.DataFrame:
-    """All-reduce inside a node, 0.5 KB to 512 MB, as the fitted stack launches it."""
+    """All-reduce inside a node, 0.5 KB to 512 MB, as the fitted stack launches it.
+
+    Last the public rows of GPUs that talk through the host (``host_all_reduce.csv``).
+    """
     table = pd.read_csv(data / "perf/inference/collectives_intranode.csv.gz")
     table = table[table.op == "all_reduce"]
     rows = []
@@ -197,9 +201,16 @@ def collectives(data: Path) -> pd.DataFrame:
     ):
         part = table[(table.gpu == name) & (table.lib == library) & (table.lib_version == version)]
         for ranks, sizes in part.groupby("num_gpus"):
-            predicted = all_reduce_s(sizes.bytes.to_numpy(), ranks, gpu(GPUS[name]), fused=False)
+            device = gpu(GPUS[name])
+            links = "nvlink" if has_nvlink(device) else "pcie"  # timed with peer-to-peer
+            size = sizes.bytes.to_numpy()
+            predicted = all_reduce_s(size, ranks, device, fused=False, links=links)
             group = f"{GPUS[name]} {library} n={ranks}"
             rows.append(scores(group, predicted, sizes.ms.to_numpy() * 1e-3))
+    for (name, ranks), sizes in pd.read_csv(HOST_ROWS).groupby(["gpu", "ranks"]):
+        size = sizes.bytes.to_numpy()
+        predicted = all_reduce_s(size, ranks, gpu(name), fused=False, links="host")
+        rows.append(scores(f"{name} through the host n={ranks}", predicted, sizes.us * 1e-6))
     return pd.DataFrame(rows)
 
 

@@ -112,6 +112,8 @@ def _predicted_s(d: Deployment, batches: pd.DataFrame) -> np.ndarray:
         chunks = [(row.prefill_chunk, row.kv_prefill)] if row.prefill_chunk else []
         step = step_s(table, row.n_decode, row.n_decode * row.kv_decode, chunks)
         tokens = row.n_decode + row.prefill_chunk
-        other = host_s(d) + layers * 2 * all_reduce_s(2 * tokens * d.model.hidden, d.tp, d.gpu)
+        other = host_s(d) + layers * 2 * all_reduce_s(
+            2 * tokens * d.model.hidden, d.tp, d.gpu, links=d.links
+        )
         seconds.append(step - other - bool(chunks) * layers * launch_s(d))
     return np.array(seconds, float)

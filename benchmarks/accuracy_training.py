@@ -31,6 +31,7 @@ sys.path.insert(0, str(ROOT))
 
 from gpuyard.envs.hardware.catalogue import GPU, Model, gpu, model, model_from  # noqa: E402
 from gpuyard.envs.perf.network import internode, nccl  # noqa: E402
+from gpuyard.envs.perf.serving.collectives import has_nvlink  # noqa: E402
 from gpuyard.envs.perf.training.training import Breakdown, iteration  # noqa: E402
 from gpuyard.envs.perf.training.training_job import Layout, TrainingJob  # noqa: E402
 from gpuyard.envs.perf.training.training_work import hardware_flops, sequence_flops  # noqa: E402
@@ -169,10 +170,14 @@ def collectives(data: Path) -> pd.DataFrame:
     for name, (known, version) in TIMED.items():
         part = table[(table.gpu == name) & (table.lib_version == version)]
         device: GPU = gpu(known)
+        links = "nvlink" if has_nvlink(device) else "pcie"  # timed with peer-to-peer
         for op, sizes in part.groupby("op"):
             op = str(op).replace("alltoall", "all_to_all")
             error = [
-                abs(float(nccl.collective_s(op, r.bytes, r.num_gpus, device)) / r.ms * 1e3 - 1)
+                abs(
+                    float(nccl.collective_s(op, r.bytes, r.num_gpus, device, links)) / r.ms * 1e3
+                    - 1
+                )
                 for r in sizes.itertuples()
             ]
             rows.append(
@@ -197,7 +202,7 @@ def fitted(without: str | None = None) -> dict:
     """
     from scipy.optimize import least_squares
 
-    with (ROOT / "envs/perf/training.toml").open("rb") as file:
+    with (ROOT / "envs/perf/training/training.toml").open("rb") as file:
         tables = tomllib.load(file)
 
     def residuals(values: np.ndarray) -> np.ndarray:

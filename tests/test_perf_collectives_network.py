@@ -2,6 +2,7 @@
 
 import math
 
+import accuracy_nccl
 import accuracy_training as accuracy
 import ecmp_closed_form as ecmp
 import numpy as np
@@ -71,6 +72,15 @@ def test_related_gpus_scale_by_link_rate_and_bridges_fall_to_pcie():
     assert mi300 / h100 == pytest.approx(450 / 448, rel=1e-3)
     bridged = nccl.collective_s("all_reduce", large, 8, gpu("A100-PCIe-80"))
     assert bridged > 5 * nccl.collective_s("all_reduce", large, 8, gpu("A100-80"))
+
+
+def test_through_the_host_inside_a_node():
+    # 14 GB/s for 2 x 3/4 of a gigabyte; 15.7 us later by hand: [13.1, 26.8, 15.7, 0.218] and 6 us
+    board = gpu("RTX-PRO-6000")
+    far = nccl.collective_s("all_reduce", 1e9, 4, board)
+    assert far == pytest.approx((13.1 + 15.7 + 6) * 1e-6 + 1.5e9 / 14e9, rel=1e-6)
+    assert nccl.collective_s("all_reduce", 1e9, 4, board, "pcie") < far
+    assert nccl.send_recv_s(14e6, board) == pytest.approx(1e-3 + 14e-6)
 
 
 def test_larger_domain_extrapolates():
@@ -146,12 +156,80 @@ def test_large_messages_run_at_the_rate_of_the_slower_part():
     assert 1e9 / exchanged == pytest.approx(4 / 3 * 24e9, rel=0.01)
 
 
-def test_small_all_reduce_costs_the_tree_latency():
-    network = Network(50e9)
-    where = Group(1, 64)
-    assert internode.collective_s(
-        "all_reduce", 8, where, gpu("H100-SXM"), network
-    ) == pytest.approx(2 * 6 * 5e-6, rel=1e-3)
+def seconds(op, size, where, device="H100-SXM", nic=50e9):
+    return internode.collective_s(op, size, where, gpu(device), Network(nic))
+
+
+def test_a_few_bytes_take_the_low_latency_tree():
+    # NCCL: 6.8 us, up and down six levels of 5 us
+    assert seconds("all_reduce", 8, Group(1, 64)) == pytest.approx(66.8e-6, rel=1e-3)
+    assert seconds("all_gather", 8, Group(1, 64)) == pytest.approx(36.8e-6, rel=1e-3)
+
+
+def test_ring_across_nodes_by_hand():
+    # 8 nodes of 8, 12 MB: 6.8 + 2 (7 + 3 x 5) us to begin, 50 us for a full-rate protocol, 300 us
+    # of filling of which 1 - 1/e is there, 2 x 63/64 x 12 MB on eight NICs of 48 GB/s
+    wire = 2 * 63 / 64 * 12e6 / (8 * 48e9)
+    by_hand = 50.8e-6 + 50e-6 + 300e-6 * (1 - math.exp(-1)) + wire
+    assert internode.ring_s("all_reduce", 12e6, Group(8, 8), Network(50e9)) == pytest.approx(
+        by_hand, rel=1e-4
+    )
+
+
+# us of nccl-tests. Sources: NVIDIA/nccl-tests issue 309, coreweave/nccl-tests, GKE A4 README
+@pytest.mark.parametrize(
+    ("op", "device", "where", "mib", "us", "tolerance"),
+    [
+        ("all_reduce", "H100-SXM", Group(8, 8), 4, 203.8, 0.15),
+        ("all_reduce", "H100-SXM", Group(8, 8), 16, 378.1, 0.15),
+        ("all_reduce", "H100-SXM", Group(8, 4), 8, 239.0, 0.10),
+        ("all_reduce", "H100-SXM", Group(8, 4), 64, 624.1, 0.10),
+        ("all_reduce", "H100-SXM", Group(8, 2), 1, 71.9, 0.12),
+        ("all_reduce", "H100-SXM", Group(8, 2), 64, 466.1, 0.12),
+        ("all_reduce", "H100-SXM", Group(8, 2), 8192, 34381, 0.12),
+        ("all_reduce", "GB200-NVL72", Group(72, 2), 512, 2156.8, 0.12),
+        ("all_reduce", "GB200-NVL72", Group(72, 2), 8192, 21493, 0.12),
+        ("all_reduce", "GB200-NVL72", Group(72, 20), 8192, 45004, 0.15),
+        ("all_gather", "B200-SXM", Group(8, 2), 8, 107.9, 0.12),
+        ("all_gather", "B200-SXM", Group(8, 2), 1024, 2767, 0.05),
+    ],
+)
+def test_published_times_across_nodes(op, device, where, mib, us, tolerance):
+    assert seconds(op, mib * MIB, where, device) == pytest.approx(us * 1e-6, rel=tolerance)
+
+
+def test_only_switches_that_add_halve_the_wire():
+    # 400 GB/s of NVLink, NICs of 5 GB/s: two nodes of H100 send S, of A100 2 x 15/16 S
+    h100 = seconds("all_reduce", 2**33, Group(8, 2), "H100-SXM", 5e9)
+    a100 = seconds("all_reduce", 2**33, Group(8, 2), "A100-80", 5e9)
+    assert a100 / h100 == pytest.approx(15 / 8, rel=0.01)
+    assert not internode.switch_reduces(gpu("MI300X"))
+
+
+@pytest.mark.parametrize("op", nccl.OPS)
+@pytest.mark.parametrize("device", ["H100-SXM", "A100-80", "GB200-NVL72", "L40S", "RTX-4090"])
+@pytest.mark.parametrize("shape", [(1, 2), (2, 2), (8, 2), (8, 3), (4, 64), (8, 1000)])
+def test_more_bytes_take_longer_and_never_less_than_inside(op, device, shape):
+    times = [seconds(op, size, Group(*shape), device) for size in np.geomspace(1, 1e11, 200)]
+    assert np.all(np.diff(times) > 0)
+    assert np.max(np.diff(np.log(times))) < 0.2  # no steps: sizes grow by 14 %
+    inside = [seconds(op, size, Group(shape[0], 1), device) for size in np.geomspace(1, 1e11, 200)]
+    assert np.all(np.array(times) >= inside)
+
+
+def test_one_node_is_the_collective_inside():
+    inside = float(nccl.collective_s("all_reduce", 1e7, 8, gpu("H100-SXM")))
+    assert seconds("all_reduce", 1e7, Group(8, 1)) == inside
+
+
+def test_nccl_tests_of_others(data_dir):
+    if not (data_dir / accuracy_nccl.TABLE).is_file():
+        pytest.skip(f"no {accuracy_nccl.TABLE} in {data_dir}")
+    errors = accuracy_nccl.run(data_dir)
+    assert errors["400G rings"]["median"] <= 10
+    assert errors["400G rings"]["p90"] <= 25
+    assert errors["two nodes, switches"]["worst"] <= 12
+    assert errors["one node"]["median"] <= 7
 
 
 @pytest.mark.parametrize(

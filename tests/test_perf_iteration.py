@@ -10,7 +10,14 @@ from gpuyard.envs.hardware.catalogue import gpu, gpu_names, model
 from gpuyard.envs.perf import Deployment, capability, kv_blocks, tabulate
 from gpuyard.envs.perf.serving.capability import Capability
 from gpuyard.envs.perf.serving.cost_table import COST
-from gpuyard.envs.perf.serving.iteration import decode_s, head_s, linear_s, prefill_s, step_s
+from gpuyard.envs.perf.serving.iteration import (
+    coefficients,
+    decode_s,
+    head_s,
+    linear_s,
+    prefill_s,
+    step_s,
+)
 from gpuyard.envs.perf.serving.kv_capacity import rank_kv_bytes_per_token, rank_weight_bytes
 
 LLAMA = Deployment(gpu("H100-SXM"), model("Llama-3-8B"))
@@ -141,6 +148,7 @@ def test_model_that_does_not_fit_says_what_to_do():
         ({"tp": 0}, "tp = 0"),
         ({"tp": 3}, "must divide the 32 heads"),
         ({"tp": 16}, "exceeds the 8 H100-SXM"),
+        ({"links": "usb"}, "links = 'usb': use one of nvlink, pcie, host, or leave it out"),
         ({"ep": 2}, "has no experts"),
         ({"dtype": "nvfp4"}, "has no nvfp4; use one of bf16"),
         ({"dtype": "bf17"}, "dtype 'bf17' is unknown"),
@@ -183,3 +191,18 @@ def test_capability_orders_gpus():
     names = ("H200-SXM", "H100-SXM", "A100-80", "L40S", "L4")
     rates = [capability(Deployment(gpu(n), llama)).throughput(1000, 250) for n in names]
     assert rates == sorted(rates, reverse=True)
+
+
+def test_links_are_chosen_per_replica():
+    board, llama = gpu("RTX-PRO-6000"), model("Llama-3.1-8B")
+    with pytest.raises(ValueError, match="links = 'nvlink': use one of pcie, host, or leave"):
+        Deployment(board, llama, links="nvlink")
+    with pytest.raises(ValueError, match="exceeds the 8 GB200-NVL72"):
+        Deployment(gpu("GB200-NVL72"), llama, tp=16, links="pcie")
+    near, far = (Deployment(board, llama, tp=2, links=links) for links in ("pcie", ""))
+    assert coefficients(near)["comm_bytes_per_s"] == 64e9
+    assert coefficients(far)["comm_bytes_per_s"] == 14e9
+    # 32 layers reduce twice; 16 MB at 14 instead of 37.4 GB/s, and 6 us later
+    extra = linear_s(far, 2000) - linear_s(near, 2000)
+    size = 2 * 2000 * 4096
+    assert extra == pytest.approx(64 * (6e-6 + size / 14e9 - size / 37.4e9), rel=1e-9)

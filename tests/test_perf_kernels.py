@@ -8,7 +8,7 @@ import pytest
 
 from gpuyard.envs.hardware.catalogue import gpu, gpu_from, model
 from gpuyard.envs.perf.serving.attention import decode_gqa, decode_mla, prefill_gqa
-from gpuyard.envs.perf.serving.collectives import all_reduce_s, link_bytes_per_s
+from gpuyard.envs.perf.serving.collectives import Link, all_reduce_s, link_bytes_per_s, link_of
 from gpuyard.envs.perf.serving.constants import constants
 from gpuyard.envs.perf.serving.gemm import gemm_s, kernel_s
 from gpuyard.envs.perf.serving.moe import experts_s
@@ -79,8 +79,39 @@ def test_all_reduce_of_a_gpu_without_measurements_scales_with_its_links():
 def test_bridged_pairs_fall_back_to_pcie():
     bridged = gpu("H100-PCIe")
     assert link_bytes_per_s(2, bridged) == 300e9
-    assert link_bytes_per_s(4, bridged) == 32e9
-    assert all_reduce_s(1e8, 4, bridged) > 10 * all_reduce_s(1e8, 2, bridged)
+    assert link_bytes_per_s(4, bridged) == 64e9  # PCIe 5
+    assert link_bytes_per_s(4, gpu("A30")) == 32e9  # PCIe 4
+    assert all_reduce_s(1e8, 4, bridged) > 5 * all_reduce_s(1e8, 2, bridged)
+
+
+def test_through_the_host_by_hand():
+    # PCIe from GPU to GPU: 6.31 us, 11.8 us beyond the knee; through the host 6 us later at 14 GB/s
+    far = float(all_reduce_s(64e6, 2, gpu("RTX-PRO-6000")))
+    assert far == pytest.approx((6.31 + 11.8 + 6) * 1e-6 + 64e6 / 14e9, rel=1e-6)
+    near = float(all_reduce_s(64e6, 2, gpu("RTX-PRO-6000"), links="pcie"))
+    assert near == pytest.approx((6.31 + 11.8) * 1e-6 + 64e6 / 37.4e9, rel=1e-6)
+    assert link_bytes_per_s(2, gpu("RTX-PRO-6000")) == 14e9
+    assert link_bytes_per_s(2, gpu("T4"), "host") == pytest.approx(0.45 * 16e9)  # PCIe 3
+
+
+# us of nccl-tests on four RTX 4090. Source: tinygrad/open-gpu-kernel-modules, pull request 22
+@pytest.mark.parametrize(
+    ("size", "us"), [(2**16, 25.8), (2**20, 152.7), (2**22, 510.6), (2**26, 7888)]
+)
+def test_four_consumer_boards(size, us):
+    assert all_reduce_s(size, 4, gpu("RTX-4090")) == pytest.approx(us * 1e-6, rel=0.15)
+
+
+def test_links_are_those_of_the_gpu_unless_chosen():
+    h100, l40s = gpu("H100-SXM"), gpu("L40S")
+    assert link_of(8, h100) == link_of(8, h100, "nvlink") == Link("nvlink", 450e9)
+    assert link_of(8, h100, "pcie") == Link("pcie", 64e9)
+    assert link_of(2, l40s) == Link("pcie", 32e9)
+    assert link_of(2, gpu("RTX-4090")) == link_of(2, l40s, "host") == Link("host", 14e9)
+    assert link_of(4, gpu("A100-PCIe-80"), "nvlink") == Link("pcie", 32e9)
+    for links in ("nvlink", "pcie", "host"):
+        times = [float(all_reduce_s(1e7, 8, h100, links=kind)) for kind in (links, "host")]
+        assert times[0] <= times[1]
 
 
 def test_decode_attention_reads_the_cache_once():

@@ -216,6 +216,17 @@ def test_bad_input_is_named_with_a_remedy(table: dict, what: str, remedy: str) -
     assert "\n" not in message
 
 
+def test_two_replicas_of_one_gpu_may_be_linked_differently() -> None:
+    kind = {"gpu": "RTX-PRO-6000", "model": "Llama-3-8B", "tp": 2}
+    found = from_dict(world(replicas=[kind, {**kind, "links": "pcie"}])).replicas
+    assert [r.deployment.links for r in found] == ["", "pcie"]
+    assert found[0].capacity < found[1].capacity
+    with pytest.raises(
+        ScenarioError, match=r"replicas\[0\].*links = 'nvlink': use one of pcie, host"
+    ):
+        from_dict(world(replicas=[{**kind, "links": "nvlink"}]))
+
+
 def test_errors_are_value_errors() -> None:
     assert issubclass(ScenarioError, ValueError) and issubclass(TraceError, ValueError)
 

@@ -30,6 +30,9 @@ __all__ = [
 ]
 
 HERE = Path(__file__).parent
+SCALE_UP = ("nvlink", "bridge", "mesh", "pcie", "host")
+PCIE_BYTES_PER_S = {"Volta": 16e9, "Turing": 16e9, "Ampere": 32e9, "Ada": 32e9}
+"""A PCIe x16 slot per direction, by architecture; later ones have PCIe 5 with 64 GB/s."""
 
 
 @dataclass(frozen=True)
@@ -37,9 +40,11 @@ class GPU:
     """One GPU type. Rates are dense peaks (no sparsity); 0 means "not supported".
 
     ``scale_up_bytes_per_s`` is one GPU's link rate per direction inside its domain of
-    ``scale_up_domain`` GPUs, ``memory_bytes`` what the driver reports. ``like`` names the GPU whose
-    kernel constants apply where this one has none of its own. ``confidence``: measured (its kernels
-    were timed), calibrated (also whole serving runs), analogy (neither).
+    ``scale_up_domain`` GPUs: over NVLink (``nvlink``: switched, ``bridge``: in pairs, ``mesh``:
+    each to each), over PCIe from GPU to GPU (``pcie``) or through the host's memory (``host``), as
+    the driver of consumer boards wants it. ``memory_bytes`` is what the driver reports. ``like``
+    names the GPU whose kernel constants apply where this one has none of its own. ``confidence``:
+    measured (its kernels were timed), calibrated (also whole serving runs), analogy (neither).
     """
 
     name: str
@@ -63,6 +68,13 @@ class GPU:
     architecture: str
     confidence: str
     source: str
+
+    @property
+    def pcie_bytes_per_s(self) -> float:
+        """Rate of its PCIe slot per direction."""
+        if self.scale_up in ("pcie", "host"):
+            return self.scale_up_bytes_per_s
+        return PCIE_BYTES_PER_S.get(self.architecture, 64e9)
 
     def peak_flops(self, dtype: str) -> float:
         """Return the dense peak in FLOP/s for weights of ``dtype``.
@@ -122,7 +134,7 @@ def gpu_from(name: str, row: Row) -> GPU:
         int8_ops=cell.number("int8_tops", default=0) * 1e12,
         memory_bytes=cell.number("memory_gib", low=1e-3) * 2**30,
         bandwidth_bytes_per_s=cell.number("bandwidth_gbps", low=1e-3) * 1e9,
-        scale_up=cell.choice("scale_up", ("nvlink", "bridge", "mesh", "pcie"), "pcie"),
+        scale_up=cell.choice("scale_up", SCALE_UP, "pcie"),
         scale_up_bytes_per_s=cell.number("scale_up_gbps", low=1e-3, default=32) * 1e9,
         scale_up_domain=cell.whole("domain", low=1, default=8),
         nic_bytes_per_s=cell.number("nic_gbit", default=100) * 1e9 / 8,

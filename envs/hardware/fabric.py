@@ -48,7 +48,7 @@ def pool(
     """
     bridged = gpu.scale_up == "bridge"
     gpus = gpus_per_node if gpus_per_node is not None else 8 if bridged else gpu.scale_up_domain
-    usual = 32e9 if bridged and gpus > 2 else gpu.scale_up_bytes_per_s
+    usual = gpu.pcie_bytes_per_s if bridged and gpus > 2 else gpu.scale_up_bytes_per_s
     result = Pool(
         gpu=gpu,
         gpus_per_node=gpus,

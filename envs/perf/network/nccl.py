@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ...hardware.catalogue import GPU, gpu
-from ..serving.collectives import PCIE, link_bytes_per_s
+from ..serving.collectives import PCIE, link_bytes_per_s, link_of, through_host_s
 
 OPS = ("all_reduce", "all_gather", "reduce_scatter", "all_to_all")
 P2P_ALPHA_S = 8e-6
@@ -36,34 +36,39 @@ def bus_factor(op: str, ranks: int) -> float:
     return (2 if op == "all_reduce" else 1) * (ranks - 1) / ranks
 
 
-def collective_s(op: str, size_bytes: ArrayLike, ranks: int, device: GPU) -> NDArray[np.float64]:
+def collective_s(
+    op: str, size_bytes: ArrayLike, ranks: int, device: GPU, links: str = ""
+) -> NDArray[np.float64]:
     """Return seconds of one collective; shape as ``size_bytes`` (payload, see bus_factor).
 
     ``alpha + f S / bus + c (1 - exp(-(S/S0)^2))``: the square makes the last term the step that
     NCCL's change from its low-latency to its high-bandwidth protocol leaves in the measurements.
     Constants are measured for 2, 4 and 8 ranks (``nccl.toml``) and interpolated in log2 of the
     ranks; beyond, the fixed terms are extrapolated and the bus stays. A GPU without its own takes a
-    related one's, its bus scaled by the link rate.
+    related one's, its bus scaled by the link rate. ``links`` as in
+    :func:`gpuyard.envs.perf.serving.collectives.link_of`.
     """
     size = np.asarray(size_bytes, np.float64)
     factor = bus_factor(op, ranks)
     if ranks == 1:
         return np.zeros_like(size)
-    alpha, bus, knee, knee_size = _curve(op, ranks, device)
+    alpha, bus, knee, knee_size = _curve(op, ranks, device, links)
     return alpha + factor * size / bus - knee * np.expm1(-((size / knee_size) ** 2))
 
 
 def send_recv_s(size_bytes: ArrayLike, device: GPU) -> NDArray[np.float64]:
     """Return seconds of a send/recv between two GPUs of one domain."""
-    rate = P2P_EFFICIENCY * link_bytes_per_s(2, device)
-    return P2P_ALPHA_S + np.asarray(size_bytes, np.float64) / rate
+    link = link_of(2, device)
+    size = np.asarray(size_bytes, np.float64)
+    if link.kind == "host":
+        return P2P_ALPHA_S + through_host_s() + size / link.bytes_per_s
+    return P2P_ALPHA_S + size / (P2P_EFFICIENCY * link.bytes_per_s)
 
 
-def _curve(op: str, ranks: int, device: GPU) -> tuple[float, float, float, float]:
+def _curve(op: str, ranks: int, device: GPU, links: str) -> tuple[float, float, float, float]:
     """Return alpha in s, bus rate in bytes/s, knee in s and its size in bytes."""
-    rate = link_bytes_per_s(ranks, device)
-    over_pcie = device.scale_up == "pcie" or rate != device.scale_up_bytes_per_s
-    measured = _measured(gpu(PCIE) if over_pcie else device)
+    link = link_of(ranks, device, links)
+    measured = _measured(device if link.kind == "nvlink" else gpu(PCIE))
     rows = _tables()[op][measured.name]
     low = 2 if ranks < 4 or "8" not in rows else 4
     at = np.log2(ranks / low)
@@ -72,8 +77,12 @@ def _curve(op: str, ranks: int, device: GPU) -> tuple[float, float, float, float
     )
     if at > 1:  # more ranks than were measured take longer to start, not less time per byte
         bus = rows[str(2 * low)][1]
-    bus *= rate / link_bytes_per_s(ranks, measured)
-    return alpha * 1e-6, bus * 1e9, max(knee, 0.0) * 1e-6, max(knee_mb, 0.05) * 1e6
+    alpha, bus = alpha * 1e-6, bus * 1e9
+    if link.kind == "host":
+        alpha, bus = alpha + through_host_s(), link.bytes_per_s
+    else:
+        bus *= link.bytes_per_s / link_bytes_per_s(ranks, measured, link.kind)
+    return alpha, bus, max(knee, 0.0) * 1e-6, max(knee_mb, 0.05) * 1e6
 
 
 def _measured(device: GPU) -> GPU:

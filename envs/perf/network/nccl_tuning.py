@@ -2,7 +2,7 @@
 
 Facts from NVIDIA/nccl, ``src/graph/tuning.cc`` (2.30, Apache-2.0). It underestimates: A100 and B200
 all-reduces of a few bytes take 35 to 75 % longer than it says, H100 within 20 %. Use
-:mod:`.nccl` and :mod:`.internode` for times; this for the choice.
+:mod:`.nccl` and :mod:`.internode` for times; this for the choice and for a few bytes.
 """
 
 from __future__ import annotations
@@ -60,6 +60,15 @@ def choices(
                 seconds = latency + 2 * size_bytes / bus
             found.append(Choice(algorithm, protocol, seconds))
     return sorted(found, key=lambda choice: choice.seconds)
+
+
+def low_latency_s(ranks: int, nodes: int, passes: int = 2) -> float:
+    """Return the time of a few bytes on several nodes, in the low-latency (LL) tree.
+
+    ``6.8 us + p ((n/N - 1) 1 us + log2(N) 5 us)`` with p = 2 passes, up and down.
+    """
+    hops = (ranks / nodes - 1) * max(NVLINK_US["tree"][0], 1.0)
+    return 1e-6 * (BASE_US["tree"][0] + passes * (hops + math.log2(nodes) * NET_US["tree"][0]))
 
 
 def _latency_s(op: str, algorithm: str, at: int, ranks: int, nodes: int, pcie: bool) -> float:

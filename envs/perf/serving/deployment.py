@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from ...hardware.catalogue import GPU, Model
 from ...hardware.dtypes import DTYPES, KV_BYTES
+from .collectives import LINKS, has_nvlink
 from .engines import NEWEST, Engine, default_limits, engine
 
 MOST_FRONTEND_MS = 60_000.0
@@ -28,6 +29,8 @@ class Deployment:
         engine: serving engine and its version, see :mod:`.engines`.
         frontend_ms: what HTTP server, tokeniser and detokeniser add to the time of a request
             outside the engine; -1: the engine's default, filled in; 0: without.
+        links: what its GPUs talk over: ``nvlink``, ``pcie`` (from GPU to GPU) or ``host`` (through
+            the host's memory); "": what is usual for the GPU.
 
     Raises:
         ValueError: naming the field, its value and the remedy.
@@ -46,6 +49,7 @@ class Deployment:
     gpu_memory_utilization: float = field(default=0.0, metadata={"above": 0})
     engine: str = NEWEST
     frontend_ms: float = field(default=-1.0, metadata={"at_least": 0})
+    links: str = ""
 
     def __post_init__(self) -> None:
         try:
@@ -59,6 +63,9 @@ class Deployment:
                 raise self._error(limit, "give a whole number >= 1")
         if self.kv_dtype not in KV_BYTES:
             raise self._error("kv_dtype", f"use one of {', '.join(KV_BYTES)}")
+        allowed = [kind for kind in LINKS if kind != "nvlink" or has_nvlink(self.gpu)]
+        if self.links not in ("", *allowed):
+            raise self._error("links", f"use one of {', '.join(allowed)}, or leave it out")
         if not 0 < self.gpu_memory_utilization <= 1:
             raise self._error("gpu_memory_utilization", "give a share above 0 and up to 1")
         if self.max_num_batched_tokens < self.max_num_seqs:
@@ -96,7 +103,8 @@ class Deployment:
             raise self._error("tp", f"divide {model.kv_heads} KV heads or use a multiple of them")
         if model.ffn % self.tp:
             raise self._error("tp", f"it must divide the FFN width {model.ffn} of {model.name}")
-        limit = self.gpu.scale_up_domain if self.gpu.scale_up in ("nvlink", "mesh") else 8
+        wide = self.gpu.scale_up in ("nvlink", "mesh") and self.links in ("", "nvlink")
+        limit = self.gpu.scale_up_domain if wide else 8
         if self.gpus > limit:
             remedy = f"tp * dp = {self.gpus} exceeds the {limit} {self.gpu.name} of one domain"
             raise self._error("tp", remedy)

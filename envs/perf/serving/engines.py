@@ -2,8 +2,9 @@
 
 A version stands for all from its ``since`` on up to the next one: ``vllm-0.17`` behaves as
 ``vllm-0.15``. Sources (vLLM): hybrid KV cache manager, 0.10; CUDA graphs of whole decode steps by
-default, 0.11; asynchronous scheduling by default, 0.14; ``scheduler_reserve_full_isl``, 0.19; CUDA graphs inside the memory budget and utilisation
-0.92, pull request 38284, 0.21; defaults by GPU, ``engine/arg_utils.py``.
+default, 0.11; asynchronous scheduling by default, 0.14; ``scheduler_reserve_full_isl``, 0.19;
+CUDA graphs inside the memory budget and utilisation 0.92, pull request 38284, 0.21; defaults by
+GPU, ``engine/arg_utils.py``.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from . import attention
-from .collectives import all_reduce_s
+from .collectives import all_reduce_s, link_bytes_per_s
 from .constants import constants
 from .cost_table import COST, CostTable
 from .deployment import Deployment
@@ -153,7 +153,7 @@ def coefficients(deployment: Deployment) -> np.void:
     # ring all-reduce: each of n GPUs sends 2 (n-1)/n of the payload, twice per layer
     ranks = max(d.tp, d.gpus if model.experts else 1)
     record["comm_bytes_per_token"] = 2 * model.layers * 2 * (ranks - 1) / ranks * 2 * model.hidden
-    record["comm_bytes_per_s"] = d.gpu.scale_up_bytes_per_s
+    record["comm_bytes_per_s"] = link_bytes_per_s(ranks, d.gpu, d.links)
     return record
 
 
@@ -199,7 +199,7 @@ def _ffn_s(d: Deployment, tokens: NDArray[np.float64], width: int) -> NDArray[np
 
 def _reduce_s(d: Deployment, tokens: NDArray[np.float64], ranks: int) -> NDArray[np.float64]:
     """Return seconds of the all-reduce of 16-bit activations after a block."""
-    return all_reduce_s(2 * tokens * d.model.hidden, ranks, d.gpu)
+    return all_reduce_s(2 * tokens * d.model.hidden, ranks, d.gpu, links=d.links)
 
 
 def _seconds_per_token(d: Deployment) -> float:

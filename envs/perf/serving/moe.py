@@ -51,4 +51,3 @@ def experts_s(
     moved = 2 * pairs * (2 * hidden + 3 * width) + 4 * tokens * hidden
     rest = moved / (row["ca"] * gpu.bandwidth_bytes_per_s)
     return row["t0_us"] * 1e-6 + np.cbrt(compute**3 + memory**3) + rest
-
