@@ -1,4 +1,4 @@
-"""The console command ``gpuyard``: train, evaluate, scenarios, warmup."""
+"""The console command ``gpuyard``: train, evaluate, scenarios, show, warmup."""
 
 from __future__ import annotations
 
@@ -53,6 +53,7 @@ def parser() -> argparse.ArgumentParser:
     _add_evaluate(commands)
     scenarios = commands.add_parser("scenarios", help="list the scenarios of the package")
     scenarios.set_defaults(run=_scenarios)
+    _add_show(commands)
     warmup = commands.add_parser("warmup", help="compile the engine ahead of its first use")
     warmup.add_argument(
         "--processes", type=_positive, default=2, help="compile in so many processes (default: 2)"
@@ -113,6 +114,19 @@ def _add_evaluate(commands: argparse._SubParsersAction) -> None:
     )
     sub.add_argument("--out", type=Path, default=Path("runs/evaluation"), help="folder of results")
     sub.set_defaults(run=_evaluate)
+
+
+def _add_show(commands: argparse._SubParsersAction) -> None:
+    from gpuyard.show import KINDS
+
+    sub = commands.add_parser(
+        "show",
+        help="show a model or a GPU of the catalogue, or a model's config.json",
+        description="Show the fields of a model or GPU with their units and where they are from.",
+    )
+    sub.add_argument("kind", choices=KINDS, help="what to show")
+    sub.add_argument("name", help="a name of the catalogue, or the path of a model's config.json")
+    sub.set_defaults(run=_show)
 
 
 def _positive(text: str) -> int:
@@ -207,6 +221,13 @@ def _scenarios(options: argparse.Namespace) -> int:
     width = max(len(name) for name in names())
     for name in names():
         print(f"{name.ljust(width)}  {load(name).description}")
+    return 0
+
+
+def _show(options: argparse.Namespace) -> int:
+    from gpuyard.show import KINDS
+
+    print(KINDS[options.kind](options.name))
     return 0
 
 

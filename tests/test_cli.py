@@ -46,6 +46,67 @@ def test_scenarios_are_listed_with_one_line_each(capsys):
     assert all(len(line.split()) > 3 for line in lines)
 
 
+@pytest.mark.parametrize("shown", ["model Qwen3-8B", "gpu H100-SXM"])
+def test_show_is_light(shown):
+    code = (
+        "import sys\n"
+        "from gpuyard.cli import main\n"
+        f"assert main(['show', *{shown.split()!r}]) == 0\n"
+        "assert not {'torch', 'numba', 'matplotlib'} & set(sys.modules)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert all(len(line) < 80 for line in done.stdout.splitlines())
+
+
+def fields_shown(capsys, *arguments):
+    """Return what is shown as the words of each line by its first."""
+    assert main(["show", *arguments]) == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    return {line[0]: line[1:] for line in lines if line}
+
+
+def test_show_a_model_of_the_catalogue(capsys):
+    shown = fields_shown(capsys, "model", "Qwen3-Next-80B-A3B")
+    assert shown["layers"] == ["48", "layers"]
+    assert shown["window"] == ["-", "tokens"]
+    assert shown["attention_gate"] == ["yes"]
+    assert shown["parameters"][:2] == ["79.674", "billion"]
+    assert shown["full"] == "cache 12 layers each 2,048 B a token in bf16".split()
+    assert shown["linear"] == "cache 36 layers each 1,097,728 B a sequence".split()
+    assert "published:" in shown
+
+
+def test_show_a_configuration_says_which_key_each_field_is_from(tmp_path, capsys):
+    path = tmp_path / "config.json"
+    path.write_text(
+        '{"architectures": ["MistralForCausalLM"], "num_hidden_layers": 32, "hidden_size": 4096,'
+        '"num_attention_heads": 32, "num_key_value_heads": 8, "intermediate_size": 14336,'
+        '"vocab_size": 32000, "sliding_window": 4096}'
+    )
+    shown = fields_shown(capsys, "model", str(path))
+    assert shown["layers"] == ["32", "layers", "num_hidden_layers"]
+    assert shown["head_dim"] == ["128", "elements", "head_dim", "(absent)"]
+    assert shown["window"] == "cache 32 layers each 4,096 B a token in bf16 of the last".split()
+    assert shown["parameters"][0] == "7.242"
+
+
+def test_show_a_gpu(capsys):
+    shown = fields_shown(capsys, "gpu", "H100-SXM")
+    assert shown["bf16_flops"] == ["989.4", "TFLOP/s"]
+    assert shown["memory_bytes"] == ["79.11", "GiB"]
+    assert shown["scale_up"] == ["nvlink"]
+    assert shown["nic_bytes_per_s"] == ["50", "GB/s"]
+    assert shown["weights"] == "in bf16, fp16, fp8, int4, mxfp4".split()
+
+
+def test_show_what_there_is_not(tmp_path, capsys):
+    assert "did you mean Llama-3-8B" in fails(capsys, "show", "model", "llama3-8b")
+    assert "did you mean H100-SXM" in fails(capsys, "show", "gpu", "H100-SMX")
+    missing = str(tmp_path / "config.json")
+    assert f"{missing}: cannot be opened" in fails(capsys, "show", "model", missing)
+
+
 def test_warmup_names_each_task_as_it_ends(capsys):
     from gpuyard.envs.warmup import tasks
 

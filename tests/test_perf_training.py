@@ -408,3 +408,19 @@ def test_bad_layouts_are_named(values, message):
 def test_unknown_software_is_named():
     with pytest.raises(ValueError, match=r"unknown training software 'mlperf-3.2': did you mean"):
         iteration(replace(GPT3, software="mlperf-3.2"))
+
+
+def test_linear_attention_trains_without_scores():
+    """Three of four layers of Qwen3-Next compare no pairs of tokens."""
+    hybrid = model("Qwen3-Next-80B-A3B")
+    plain = replace(hybrid, linear_layers=0)
+    pairs = 12.0 * hybrid.heads * hybrid.head_dim * 4096**2  # of one layer
+    weights = 6.0 * 4096 * (hybrid.active_params - plain.active_params)
+    extra = sequence_flops(hybrid, 4096) - sequence_flops(plain, 4096)
+    assert extra == pytest.approx(weights - 36 * pairs, rel=1e-9)
+    layout = Layout()
+    works = [
+        stage_work(TrainingJob(gpu("H200-SXM"), shape, layout, 1, 1, 4096))
+        for shape in (hybrid, plain)
+    ]
+    assert works[0].attention_flops == pytest.approx(works[1].attention_flops / 4)

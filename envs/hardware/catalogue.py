@@ -14,7 +14,20 @@ from pathlib import Path
 from typing import Any
 
 from .cells import Cells, Row, did_you_mean
-from .dtypes import DTYPES, KV_BYTES
+from .dtypes import DTYPES
+from .model import Model
+
+__all__ = [
+    "GPU",
+    "Model",
+    "gpu",
+    "gpu_from",
+    "gpu_names",
+    "model",
+    "model_columns",
+    "model_from",
+    "model_names",
+]
 
 HERE = Path(__file__).parent
 SCALE_UP = ("nvlink", "bridge", "mesh", "pcie", "host")
@@ -78,114 +91,6 @@ class GPU:
         return peak
 
 
-@dataclass(frozen=True)
-class Model:
-    """Shapes of one decoder-only model; 0 means "does not apply".
-
-    ``ffn`` is the width of dense layers (``dense_layers`` of them, the rest have experts);
-    ``shared_ffn`` the width of the experts that see every token. With ``kv_lora_rank`` the
-    attention is multi-head latent (MLA) and ``head_dim`` excludes the ``rope_dim`` positions.
-    ``window_layers`` layers look back ``window`` tokens only.
-    """
-
-    name: str
-    layers: int
-    hidden: int
-    heads: int
-    kv_heads: int
-    head_dim: int
-    ffn: int
-    gated: bool
-    experts: int
-    active_experts: int
-    expert_ffn: int
-    shared_ffn: int
-    dense_layers: int
-    vocab: int
-    tied: bool
-    q_lora_rank: int
-    kv_lora_rank: int
-    rope_dim: int
-    window: int
-    window_layers: int
-    vision_params: float
-    vision_tokens: int
-    confidence: str
-    source: str
-
-    @property
-    def mla(self) -> bool:
-        """Whether attention is multi-head latent."""
-        return self.kv_lora_rank > 0
-
-    @property
-    def moe_layers(self) -> int:
-        """Layers with routed experts."""
-        return self.layers - self.dense_layers
-
-    @property
-    def attention_params(self) -> int:
-        """Attention weights of one layer."""
-        hidden, heads, dim = self.hidden, self.heads, self.head_dim
-        if self.mla:
-            down = hidden * (self.q_lora_rank + self.kv_lora_rank + self.rope_dim)
-            up = heads * (self.q_lora_rank * (dim + self.rope_dim) + self.kv_lora_rank * 2 * dim)
-            return down + up + heads * dim * hidden
-        return 2 * hidden * dim * (heads + self.kv_heads)
-
-    @property
-    def _mats(self) -> int:
-        """Matrices in one feed-forward block."""
-        return 3 if self.gated else 2
-
-    @property
-    def expert_params(self) -> int:
-        """Weights of one routed expert."""
-        return self._mats * self.hidden * self.expert_ffn
-
-    @property
-    def embedding_params(self) -> int:
-        """Token embedding and LM head."""
-        return self.vocab * self.hidden * (1 if self.tied else 2)
-
-    @property
-    def dense_params(self) -> int:
-        """All weights but the routed experts and the embeddings."""
-        ffn = self._mats * self.hidden * self.ffn * self.dense_layers
-        shared = (self._mats * self.shared_ffn + self.experts) * self.hidden * self.moe_layers
-        norms = 2 * self.hidden * self.layers
-        return self.attention_params * self.layers + ffn + shared + norms
-
-    @property
-    def params(self) -> int:
-        """Parameters of the language model."""
-        routed = self.moe_layers * self.experts * self.expert_params
-        return self.dense_params + routed + self.embedding_params
-
-    @property
-    def active_params(self) -> int:
-        """Parameters that one token passes through (embeddings counted, as is usual)."""
-        routed = self.moe_layers * self.active_experts * self.expert_params
-        return self.dense_params + routed + self.embedding_params
-
-    def kv_bytes_per_token(self, dtype: str = "bf16") -> float:
-        """Return KV-cache bytes of one token in the whole model, before tensor parallelism.
-
-        ``2 L kv_heads d`` elements, with MLA ``L (kv_lora_rank + rope_dim)``.
-        """
-        if self.mla:
-            return self.layers * (self.kv_lora_rank + self.rope_dim) * KV_BYTES[dtype]
-        return 2 * self.layers * self.kv_heads * self.head_dim * KV_BYTES[dtype]
-
-    def weight_bytes(self, dtype: str = "bf16") -> float:
-        """Return bytes of all weights; embeddings, norms and vision encoder stay in 16 bits."""
-        kind = DTYPES[dtype]
-        routed = self.moe_layers * self.experts * self.expert_params
-        dense_bytes = 2.0 if kind.experts_only and self.experts else kind.weight_bytes
-        rest = self.embedding_params + self.vision_params
-        return self.dense_params * dense_bytes + routed * kind.weight_bytes + rest * 2.0
-
-
 def gpu(name: str) -> GPU:
     """Return the GPU called ``name``; a ValueError lists names that come near."""
     return _lookup("GPU", name, _gpus())
@@ -204,6 +109,11 @@ def gpu_names() -> list[str]:
 def model_names() -> list[str]:
     """Return the catalogue's model names, second names included."""
     return list(_models())
+
+
+def model_columns() -> set[str]:
+    """Return the columns of ``models.csv``."""
+    return _columns("models.csv")
 
 
 def gpu_from(name: str, row: Row) -> GPU:
@@ -244,12 +154,12 @@ def gpu_from(name: str, row: Row) -> GPU:
 
 
 def model_from(name: str, row: Row) -> Model:
-    """Build a model from the columns of ``models.csv``, e.g. a scenario's ``[model.NAME]`` table.
+    """Build a model from the columns of ``models.csv``, e.g. a scenario's ``[models.NAME]`` table.
 
     Raises:
         ValueError: naming the field, its value and the remedy.
     """
-    cell = Cells("model", name, row, _columns("models.csv"))
+    cell = Cells("model", name, row, model_columns())
     layers = cell.whole("layers", low=1)
     heads = cell.whole("heads", low=1)
     experts = cell.whole("experts", default=0)
@@ -275,21 +185,45 @@ def model_from(name: str, row: Row) -> Model:
         rope_dim=cell.whole("rope_dim", default=0),
         window=cell.whole("window", default=0),
         window_layers=cell.whole("window_layers", default=0),
+        full_kv_heads=cell.whole("full_kv_heads", default=0),
+        full_head_dim=cell.whole("full_head_dim", default=0),
+        attention_gate=bool(cell.whole("attention_gate", default=0)),
+        linear_layers=cell.whole("linear_layers", default=0),
+        linear_params=round(cell.number("linear_params_m", default=0) * 1e6),
+        state_bytes=cell.whole("state_bytes", default=0),
         vision_params=cell.number("vision_params_m", default=0) * 1e6,
         vision_tokens=cell.whole("vision_tokens", default=0),
         confidence=str(row.get("confidence", "scenario")),
         source=str(row.get("source", "scenario")),
     )
-    if heads % result.kv_heads:
-        remedy = f"it must divide heads = {heads}"
-        raise cell.error("kv_heads", result.kv_heads, remedy)
-    if result.active_experts > experts:
-        remedy = f"it must not exceed experts = {experts}"
-        raise cell.error("active_experts", result.active_experts, remedy)
-    if result.dense_layers > layers or (not experts and result.dense_layers < layers):
-        remedy = f"0 to {layers} layers with experts, all {layers} without"
-        raise cell.error("dense_layers", result.dense_layers, remedy)
+    _check_model(cell, result)
     return result
+
+
+def _check_model(cell: Cells, model: Model) -> None:
+    """Refuse shapes that do not go together."""
+    layers, experts = model.layers, model.experts
+    for field in ("kv_heads", "full_kv_heads"):
+        count = getattr(model, field)
+        if count and model.heads % count:
+            raise cell.error(field, count, f"it must divide heads = {model.heads}")
+    if model.active_experts > experts:
+        raise cell.error("active_experts", model.active_experts, f"at most experts = {experts}")
+    if model.dense_layers > layers or (not experts and model.dense_layers < layers):
+        remedy = f"0 to {layers} layers with experts, all {layers} without"
+        raise cell.error("dense_layers", model.dense_layers, remedy)
+    if model.full_layers < 0:
+        remedy = f"with linear_layers = {model.linear_layers} more than layers = {layers}"
+        raise cell.error("window_layers", model.window_layers, remedy)
+    for field, width in (("window_layers", "window"), ("dense_layers", "ffn")):
+        if getattr(model, field) and not getattr(model, width):
+            remedy = f"{field} = {getattr(model, field)} need it; give a whole number >= 1"
+            raise cell.error(width, 0, remedy)
+    for field in ("linear_params", "state_bytes"):
+        if model.linear_layers and not getattr(model, field):
+            column = {"linear_params": "linear_params_m"}.get(field, field)
+            remedy = f"linear_layers = {model.linear_layers} need it; give a number above 0"
+            raise cell.error(column, 0, remedy)
 
 
 def _lookup(kind: str, name: str, table: dict[str, Any]) -> Any:

@@ -44,7 +44,7 @@ class Cells:
             return float(default)
         try:
             result = float(value)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             raise self.error(field, value, "not a number") from None
         if not low <= result < float("inf"):
             raise self.error(field, value, f"give a finite number >= {low:g}")

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any
 
-from ..hardware import catalogue
+from ..hardware import catalogue, huggingface
 from ..hardware.catalogue import GPU, Model
 from ..perf import Deployment, kv_blocks
 from .checks import (
@@ -52,8 +53,31 @@ def own_entries(build: Callable[[str, Any], Any], tables: Any, where: str) -> di
         raise ScenarioError(f"{where}: {error}") from error
 
 
-def read_replicas(rows: Any, gpus: dict[str, GPU], models: dict[str, Model]) -> tuple[Replica, ...]:
+def named_model(name: str, models: dict[str, Model], folder: Path) -> Model:
+    """Return a model of the scenario, of the catalogue or, by a path, of a ``config.json``.
+
+    Args:
+        name: its name, or a path that ends with .json.
+        models: the scenario's own.
+        folder: where a relative path starts.
+    """
+    if name in models:
+        return models[name]
+    if name.endswith(".json"):
+        return huggingface.read(folder / name)
+    return catalogue.model(name)
+
+
+def read_replicas(
+    rows: Any, gpus: dict[str, GPU], models: dict[str, Model], folder: Path
+) -> tuple[Replica, ...]:
     """Build the replicas of the ``[[replicas]]`` tables, capacities still to be filled in.
+
+    Args:
+        rows: the tables.
+        gpus: the scenario's own GPUs.
+        models: the scenario's own models.
+        folder: where the relative path of a model's configuration starts.
 
     Raises:
         ScenarioError: naming the field, value and remedy.
@@ -65,12 +89,12 @@ def read_replicas(rows: Any, gpus: dict[str, GPU], models: dict[str, Model]) -> 
     replicas: list[Replica] = []
     for number, row in enumerate(rows):
         where = f"replicas[{number}]"
-        replicas += _alike(checked_table(row, where), where, gpus, models)
+        replicas += _alike(checked_table(row, where), where, gpus, models, folder)
     return tuple(replicas)
 
 
 def _alike(
-    row: dict[str, Any], where: str, gpus: dict[str, GPU], models: dict[str, Model]
+    row: dict[str, Any], where: str, gpus: dict[str, GPU], models: dict[str, Model], folder: Path
 ) -> list[Replica]:
     """Build the ``count`` replicas of one table."""
     limits = {item.name for item in fields(Deployment)}
@@ -85,7 +109,7 @@ def _alike(
     settings = {key: row[key] for key in row if key in limits}
     try:
         settings["gpu"] = gpus.get(row["gpu"]) or catalogue.gpu(row["gpu"])
-        settings["model"] = models.get(row["model"]) or catalogue.model(row["model"])
+        settings["model"] = named_model(row["model"], models, folder)
         deployment = Deployment(**settings)
         blocks = kv_blocks(deployment)  # also where the scenario has its own: the weights must fit
     except ValueError as error:

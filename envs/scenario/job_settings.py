@@ -16,7 +16,7 @@
 | `required` (zone)         | widest topology level allowed to every gang |
 | `preferred` (leaf)        | level wished for; a gang too large for it prefers the next that holds it |
 | `high_priority_share`     | share of a generator's jobs with priority 1, the others have 0 |
-| `[jobs.profiles]`         | what jobs train: `name = share`, instead of the generator's or list's own; a name of :mod:`gpuyard.envs.perf.training.gang_profile` or of `[models]` |
+| `[jobs.profiles]`         | what jobs train: `name = share`, instead of the generator's or list's own; a name of :mod:`gpuyard.envs.perf.training.gang_profile` or of `[models]`, or the path of a `config.json` |
 | `[jobs.arrivals]`         | fields of :class:`gpuyard.envs.workload.jobs.arrivals.Arrivals` to change, for a generator |
 | `[[jobs.tenants]]`        | `name`, `quota` (GPUs at a time; 0: no limit), `share` of a generator's jobs |
 """  # noqa: E501

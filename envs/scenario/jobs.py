@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from ..hardware import huggingface
 from ..hardware.catalogue import Model
 from ..hardware.cluster import LEVELS, Cluster
 from ..workload.jobs import readers, replay
@@ -27,7 +28,7 @@ def read_jobs(
 
     Args:
         table: the table.
-        folder: where a relative trace path starts.
+        folder: where the relative path of a trace or a model's configuration starts.
         cluster: where the jobs run.
         models: the scenario's own by name, which jobs may train; they go before the catalogue's.
 
@@ -36,6 +37,7 @@ def read_jobs(
         TraceError: naming the job list, line, field, value and remedy.
     """
     settings = read_settings(table)
+    models = {**(models or {}), **_configured(settings, folder)}
     source: JobGenerator | JobStream
     if settings.trace is None:
         source = _generator(settings, cluster)
@@ -48,13 +50,22 @@ def read_jobs(
         count = min(settings.num_jobs, len(source)) or len(source)
         gangs = replay.gangs(source)
     required, preferred = LEVELS.index(settings.required), LEVELS.index(settings.preferred)
-    check_gangs(gangs, required, cluster, models or {})
+    check_gangs(gangs, required, cluster, models)
     most = tuple(int(most) for most in level_gpus(cluster).max(axis=0))
-    workload = JobWorkload(source, count, (), required, preferred, most, models or {})
+    workload = JobWorkload(source, count, (), required, preferred, most, models)
     allowed = quotas(settings.tenants, workload.tenants, cluster.num_gpus)
     workload = replace(workload, quotas=allowed)
     _check_quotas(workload)
     return workload
+
+
+def _configured(settings: Settings, folder: Path) -> dict[str, Model]:
+    """Return the models of profiles that are paths of a ``config.json``, by path."""
+    try:
+        names = [kind.profile for kind in settings.profiles if kind.profile.endswith(".json")]
+        return {name: huggingface.read(folder / name) for name in names}
+    except ValueError as error:
+        raise ScenarioError(f"jobs.profiles: {error}") from error
 
 
 def _generator(settings: Settings, cluster: Cluster) -> JobGenerator:

@@ -136,7 +136,7 @@ def _serving(
 ) -> dict[str, Any]:
     """Return replicas and the requests that they serve."""
     return {
-        "replicas": read_replicas(table.get("replicas", []), gpus, models),
+        "replicas": read_replicas(table.get("replicas", []), gpus, models, folder),
         "workload": read_workload(checked_table(table.get("workload", {}), "workload"), folder),
     }
 

@@ -12,12 +12,13 @@ def sequence_flops(model: Model, seq_len: int) -> float:
     """Return model FLOPs of forward and backward of one sequence, as MFU figures count them.
 
     6 per parameter and token without the input embedding, and full (not causal) attention ``12 L
-    heads d s``. For GPT this is ``72 L h^2 s (1 + s/(6h) + V/(12 L h))``.
+    heads d s``, also where it has a window; none in layers with linear attention. For GPT this is
+    ``72 L h^2 s (1 + s/(6h) + V/(12 L h))``.
     """
     routed = model.moe_layers * model.active_experts * model.expert_params
     weights = model.dense_params - 2 * model.hidden * model.layers + routed
     weights += model.vocab * model.hidden
-    attention = 2 * model.layers * model.heads * model.head_dim * seq_len
+    attention = 2 * model.attention_layers * model.heads * model.head_dim * seq_len
     return 6.0 * seq_len * (weights + attention)
 
 
@@ -75,6 +76,7 @@ def stage_work(job: TrainingJob) -> StageWork:
     routed = model.moe_layers * model.active_experts * model.expert_params
     weights = (model.dense_params - 2 * model.hidden * model.layers + routed) / model.layers
     scores = layers * model.heads * job.seq_len * tokens / layout.tp
+    scores *= model.attention_layers / model.layers
     head = 6 * model.vocab * model.hidden * tokens / layout.tp if has_head else 0.0
     return StageWork(
         gemm_flops=(3 + again) * 2 * layers * weights * tokens / layout.tp,
