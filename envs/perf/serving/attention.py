@@ -8,6 +8,8 @@ tokens on top of c cached ones, h query and kv KV heads of one rank with d eleme
 
 from __future__ import annotations
 
+import numpy as np
+
 from ...hardware.catalogue import GPU
 from ...hardware.dtypes import KV_BYTES
 from .constants import constants
@@ -52,6 +54,40 @@ def mixed_gqa(gpu: GPU, heads: int, dim: int) -> Coefficients:
         "mix_seq_s": row["row_ns"] * 1e-9 * heads,
         "mix_cell_s": row["cell_ps"] * 1e-12 * heads,
         "mix_token_s": 4 * heads * dim * row["rows"] / flops,
+    }
+
+
+def windowed(layer: Coefficients, window: int) -> Coefficients:
+    """Return the coefficients of a layer that looks back ``window`` tokens only.
+
+    A sequence reads the window's tokens whatever its context, a prompt token as many keys.
+    """
+    result = dict(layer)
+    result["dec_fixed_s"] += result["dec_log_s"] * float(np.log2(1 + window / 1024))
+    for part in ("dec", "mix"):
+        result[f"{part}_seq_s"] += window * result[f"{part}_token_s"]
+    result["pre_query_s"] += window * result["pre_flop_s"]
+    for name in ("dec_log_s", "dec_token_s", "mix_token_s", "pre_flop_s", "pre_cache_s"):
+        result[name] = 0.0
+    return result
+
+
+def linear(gpu: GPU, state_bytes: float) -> Coefficients:
+    """Return the coefficients of a layer with linear attention or Mamba.
+
+    Decoding reads and writes the state of every sequence, at the share of the bandwidth that the
+    elementwise kernels reach; a prompt token costs four FLOPs per element of the state (32 bits),
+    at half of the attention's efficiency. Unvalidated: no kernel of this kind was measured.
+    """
+    row = constants("elementwise", gpu)
+    rate = row["em"] * gpu.bandwidth_bytes_per_s
+    flops = 0.5 * constants("prefill", gpu)["ec"] * gpu.fp16_flops
+    launch_s = row["launches"] * row["launch_us"] * 1e-6
+    return {
+        "dec_fixed_s": launch_s,
+        "dec_row_s": 2 * state_bytes / rate,
+        "pre_fixed_s": launch_s,
+        "pre_query_s": 4 * (state_bytes / 4) / flops,
     }
 
 

@@ -34,9 +34,8 @@ def linear_s(deployment: Deployment, tokens: ArrayLike) -> NDArray[np.float64]:
     d, model = deployment, deployment.model
     total = np.asarray(tokens, np.float64)
     rank = total / d.dp
-    layer = _attention_linear_s(d, rank) + elementwise_s(d, rank)
-    layer = layer + _reduce_s(d, rank, d.tp)
-    seconds = model.layers * layer + host_s(d)
+    layer = elementwise_s(d, rank) + _reduce_s(d, rank, d.tp)
+    seconds = _mixers_linear_s(d, rank) + model.layers * layer + host_s(d)
     if model.dense_layers:
         ffn = _ffn_s(d, rank, model.ffn) + _reduce_s(d, rank, d.tp)
         seconds = seconds + model.dense_layers * ffn
@@ -65,29 +64,52 @@ def head_s(deployment: Deployment, sequences: ArrayLike) -> NDArray[np.float64]:
 def attention_s(deployment: Deployment) -> dict[str, float]:
     """Return the attention coefficients of a cost table, all layers of the slowest rank.
 
+    Layers with a window look back that far at any context (too far while it is shorter), layers
+    with linear attention read and write their state.
+
     With dp > 1 a rank decodes 1/dp of the sequences, while a chunk runs on one rank alone: it pays
     the linear work that :func:`linear_s` spread over all ranks once more.
     """
     d, model = deployment, deployment.model
-    if model.mla:
-        decode = attention.decode_mla(d.gpu, d.rank_heads, d.kv_dtype)
-        prefill = attention.prefill_mla(d.gpu, d.rank_heads)
-    else:
-        shape = (d.rank_heads, d.rank_kv_heads, model.head_dim, d.kv_dtype)
-        decode = attention.decode_gqa(d.gpu, *shape)
-        decode |= attention.mixed_gqa(d.gpu, d.rank_heads, model.head_dim)
-        prefill = attention.prefill_gqa(d.gpu, *shape)
-    windowed = model.window_layers / model.layers
-    for part in ("dec", "mix") if "mix_seq_s" in decode else ("dec",):
-        decode[f"{part}_seq_s"] += windowed * decode[f"{part}_token_s"] * model.window
-        decode[f"{part}_token_s"] *= 1 - windowed
-    for name in decode.keys() - {"dec_fixed_s", "dec_log_s"}:
-        decode[name] /= d.dp
-    result = {name: model.layers * value for name, value in (decode | prefill).items()}
-    result["pre_pad"] = prefill["pre_pad"]
+    result = dict.fromkeys(COST.names or (), 0.0)
+    for layers, kernels in (
+        (model.full_layers, _full_layer(d)),
+        (model.window_layers, attention.windowed(_window_layer(d), model.window)),
+        (model.linear_layers, attention.linear(d.gpu, model.state_bytes / d.tp)),
+    ):
+        for name, value in kernels.items():
+            result[name] += layers * value
+    result["pre_pad"] = _full_layer(d)["pre_pad"]
+    for name in result:
+        if name.startswith(("dec", "mix")) and name not in ("dec_fixed_s", "dec_log_s"):
+            result[name] /= d.dp
     result["pre_fixed_s"] += model.layers * launch_s(d)
     result["pre_query_s"] += (1 - 1 / d.dp) * _seconds_per_token(d)
-    return result
+    return {name: value for name, value in result.items() if name.startswith(_ATTENTION)}
+
+
+_ATTENTION = ("dec_", "mix_", "pre_")
+
+
+def _full_layer(d: Deployment) -> dict[str, float]:
+    """Return the coefficients of a layer that sees the whole context."""
+    if d.model.mla:
+        decode = attention.decode_mla(d.gpu, d.rank_heads, d.kv_dtype)
+        return decode | attention.prefill_mla(d.gpu, d.rank_heads)
+    kv_heads = d.model.full_kv_heads or d.model.kv_heads
+    return _gqa_layer(d, kv_heads, d.model.full_head_dim or d.model.head_dim)
+
+
+def _window_layer(d: Deployment) -> dict[str, float]:
+    """Return the coefficients of a layer with a window, as if it saw the whole context."""
+    return _gqa_layer(d, d.model.kv_heads, d.model.head_dim)
+
+
+def _gqa_layer(d: Deployment, kv_heads: int, dim: int) -> dict[str, float]:
+    shape = (d.rank_heads, max(1, kv_heads // d.tp), dim, d.kv_dtype)
+    decode = attention.decode_gqa(d.gpu, *shape)
+    decode |= attention.mixed_gqa(d.gpu, d.rank_heads, dim)
+    return decode | attention.prefill_gqa(d.gpu, *shape)
 
 
 def step_s(
@@ -162,17 +184,39 @@ def _plain(d: Deployment) -> str:
     return "bf16" if d.gpu.bf16_flops else "fp16"
 
 
-def _attention_linear_s(d: Deployment, tokens: NDArray[np.float64]) -> NDArray[np.float64]:
+def _mixers_linear_s(d: Deployment, tokens: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return seconds of the projections around attention and linear attention, all layers."""
+    model = d.model
+    seconds = model.full_layers * _projections_s(
+        d,
+        tokens,
+        model.full_kv_heads or model.kv_heads,
+        model.full_head_dim or model.head_dim,
+    )
+    if model.window_layers:
+        window = _projections_s(d, tokens, model.kv_heads, model.head_dim)
+        seconds = seconds + model.window_layers * window
+    if model.linear_layers:
+        width = round(model.linear_params / model.hidden / d.tp)
+        linear = gemm_s(tokens, width, model.hidden, d.gpu, d.dense_dtype)
+        seconds = seconds + model.linear_layers * linear
+    return seconds
+
+
+def _projections_s(
+    d: Deployment, tokens: NDArray[np.float64], kv_heads: int, dim: int
+) -> NDArray[np.float64]:
     """Return seconds of the projections around one layer's attention."""
-    model, dtype, dim = d.model, d.dense_dtype, d.model.head_dim
+    model, dtype = d.model, d.dense_dtype
     shapes = [(model.hidden, d.rank_heads * dim)]
     if model.mla:
         shapes += [
             (model.q_lora_rank + model.kv_lora_rank + model.rope_dim, model.hidden),
-            (d.rank_heads * (dim + model.rope_dim), model.q_lora_rank),
+            (d.rank_heads * (dim + model.rope_dim), model.q_lora_rank or model.hidden),
         ]
     else:
-        shapes += [((d.rank_heads + 2 * d.rank_kv_heads) * dim, model.hidden)]
+        queries = d.rank_heads * (2 if model.attention_gate else 1)
+        shapes += [((queries + 2 * max(1, kv_heads // d.tp)) * dim, model.hidden)]
     seconds = np.zeros_like(tokens)
     for n, k in shapes:
         seconds = seconds + gemm_s(tokens, n, k, d.gpu, dtype)
@@ -207,5 +251,5 @@ def _seconds_per_token(d: Deployment) -> float:
     if d.dp == 1:
         return 0.0
     few, many = np.array([1024.0]), np.array([2048.0])
-    layer = [_attention_linear_s(d, t) + elementwise_s(d, t) for t in (few, many)]
-    return d.model.layers * float((layer[1] - layer[0])[0]) / 1024
+    times = [_mixers_linear_s(d, t) + d.model.layers * elementwise_s(d, t) for t in (few, many)]
+    return float((times[1] - times[0])[0]) / 1024
