@@ -17,6 +17,7 @@ from .cluster_view import ClusterView, Plan
 from .engine.core.records import START, STEP
 from .observation import Layout
 from .scenario import Scenario, load
+from .scenario.provenance import Fact, provenance, warn_of_analogies
 
 Observation = dict[str, NDArray]
 _STEP, _START = np.array([STEP]), np.array([START])
@@ -188,6 +189,7 @@ class ClusterEnv(gym.Env[Observation, np.int64]):
         self.scenario = load(scenario)
         if decisions is not None:
             check_decisions(self.scenario, decisions)
+        warn_of_analogies(self.scenario)
         self.render_mode = render_mode
         self._batch = Batch(self.scenario, 1)
         self._world = self._batch.world
@@ -228,6 +230,10 @@ class ClusterEnv(gym.Env[Observation, np.int64]):
     def layout(self) -> Layout:
         """Where each column of the observations stands."""
         return self.scenario.layout
+
+    def provenance(self) -> tuple[Fact, ...]:
+        """Return where the constants of this world are from, and how far to trust each."""
+        return provenance(self.scenario)
 
     def view(self) -> ClusterView:
         """Return what a planner may read of a placement world; see :mod:`.cluster_view`."""

@@ -19,6 +19,7 @@ from .cluster_view import ClusterView, Plan
 from .engine.core.records import IDLE, START, STEP
 from .observation import Layout
 from .scenario import Scenario, load
+from .scenario.provenance import Fact, provenance, warn_of_analogies
 from .world import Outputs
 
 Observation = dict[str, NDArray]
@@ -69,6 +70,7 @@ class ClusterVectorEnv(VectorEnv[Observation, NDArray[np.int64], NDArray[Any]]):
         if decisions is not None:
             check_decisions(self.scenario, decisions)
         self.max_episode_steps = max_episode_steps
+        warn_of_analogies(self.scenario)
         self.render_mode = render_mode
         self._batch = Batch(self.scenario, num_envs)
         self._world = self._batch.world
@@ -155,6 +157,10 @@ class ClusterVectorEnv(VectorEnv[Observation, NDArray[np.int64], NDArray[Any]]):
     def layout(self) -> Layout:
         """Where each column of the observations stands."""
         return self.scenario.layout
+
+    def provenance(self) -> tuple[Fact, ...]:
+        """Return where the constants of this world are from, and how far to trust each."""
+        return provenance(self.scenario)
 
     def view(self, index: int) -> ClusterView:
         """Return what a planner may read of placement world ``index``."""

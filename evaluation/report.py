@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gpuyard.baselines import Policy
+from gpuyard.envs.scenario.provenance import provenance
 from gpuyard.ids import IDS, check_decisions
 
 from . import tables
@@ -93,6 +94,7 @@ def report(
     learned: Sequence[str],
     folder: Path,
     curve: Sequence[dict[str, float]] = (),
+    scenarios: Sequence[Scenario] = (),
 ) -> str:
     """Save ``results.csv``, ``results.md`` and plots in ``folder``; return the text to print.
 
@@ -101,6 +103,7 @@ def report(
         learned: names of the policies to set against all others.
         folder: created if missing.
         curve: the learning curve of the run, if there was one.
+        scenarios: whose sources to list in ``results.md``.
     """
     folder.mkdir(parents=True, exist_ok=True)
     tables.write_csv(rollouts, folder / "results.csv")
@@ -117,9 +120,20 @@ def report(
         for title, table in parts:
             printed.append(f"{title}\n\n{tables.text(table)}\n")
             written.append(f"## {title}\n\n{tables.markdown(table)}\n")
+    for scenario in scenarios:
+        title = f"{scenario.name}: what it is computed from"
+        written.append(f"## {title}\n\n{tables.markdown(_sources(scenario))}\n")
     (folder / "results.md").write_text("\n".join(written))
     plots = _plots(rollouts, learned, folder, curve)
     return "\n".join([*printed, plots])
+
+
+def _sources(scenario: Scenario) -> tables.Table:
+    """Return one row per constant of the scenario, those that were not measured first."""
+    trust = ("analogy", "scaled")
+    facts = sorted(provenance(scenario), key=lambda fact: fact.confidence not in trust)
+    rows = [[fact.subject, fact.what, fact.of, fact.confidence, fact.source] for fact in facts]
+    return [["about", "what", "figures of", "confidence", "source"], *rows]
 
 
 def _plots(

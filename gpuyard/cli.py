@@ -163,7 +163,7 @@ def _compare_trained(folder: Path, seeds: int) -> None:
     policies = {"learned": _policy(str(folder / "model.zip")), **baselines}
     rollouts = compare(policies, [scenario], seeds, config.env, optional=baselines.keys())
     curve = read_curve(folder / "learning_curve.csv")
-    print(report(rollouts, ["learned"], folder, curve))
+    print(report(rollouts, ["learned"], folder, curve, [scenario]))
 
 
 def _evaluate(options: argparse.Namespace) -> int:
@@ -180,7 +180,7 @@ def _evaluate(options: argparse.Namespace) -> int:
     optional = policies.keys() - named.keys()
     rollouts = compare(policies, scenarios, options.seeds, options.env, optional=optional)
     learned = [name for name in given if name.endswith(".zip")]
-    print(report(rollouts, learned, options.out))
+    print(report(rollouts, learned, options.out, scenarios=scenarios))
     return 0
 
 

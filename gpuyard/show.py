@@ -9,6 +9,7 @@ from dataclasses import fields
 from gpuyard.envs.hardware import catalogue, huggingface
 from gpuyard.envs.hardware.catalogue import GPU, Model
 from gpuyard.envs.hardware.dtypes import DTYPES, KV_BYTES
+from gpuyard.envs.perf.serving.constants import constants
 
 WIDTH = 79
 WORDS = ("name", "confidence", "source")
@@ -90,12 +91,20 @@ def gpu(name: str) -> str:
         ends = (GPU_UNITS[end] for end in GPU_UNITS if item.name.endswith(end))
         unit, factor = next(ends, ("", 1.0))
         rows.append(_row(item.name, _number(value / factor), unit, width=23))
-    usable = [dtype for dtype, kind in DTYPES.items() if getattr(device, kind.math)]
-    return "\n".join([*_head(device), *rows, "", *_wrapped(f"weights in {', '.join(usable)}")])
+    return "\n".join([*_head(device), *rows, "", *_formats(device)])
 
 
 KINDS: dict[str, Callable[[str], str]] = {"model": model, "gpu": gpu}
 """What can be shown."""
+
+
+def _formats(device: GPU) -> Iterator[str]:
+    """Yield for each format of weights how far its matrix multiplications are to be trusted."""
+    for dtype, kind in DTYPES.items():
+        if getattr(device, kind.math):
+            row = constants("gemm", device, dtype)
+            of = "" if row["of"] == device.name else f" of {row['of']}"
+            yield from _wrapped(f"{dtype:<7}{row['confidence']}{of}: {row['source']}", " " * 7)
 
 
 def _head(entry: GPU | Model) -> list[str]:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -11,6 +14,42 @@ from typing import Any
 from ...hardware.catalogue import GPU, gpu
 
 Constants = Mapping[str, Any]
+
+
+@dataclass(frozen=True, order=True)
+class Source:
+    """Where one set of constants is from.
+
+    Attributes:
+        kernel: table of ``constants.toml``.
+        gpu: whom it was looked up for.
+        key: format or number of GPUs; "" if the table has none.
+        of: whose constants they are.
+        confidence: measured, calibrated (on whole serving runs), scaled (from related
+            measurements) or analogy (neither).
+        source: the data.
+    """
+
+    kernel: str
+    gpu: str
+    key: str
+    of: str
+    confidence: str
+    source: str
+
+
+_used: ContextVar[set[Source] | None] = ContextVar("used", default=None)
+
+
+@contextmanager
+def recorded() -> Iterator[set[Source]]:
+    """Collect the sources of all constants that are looked up inside."""
+    used: set[Source] = set()
+    token = _used.set(used)
+    try:
+        yield used
+    finally:
+        _used.reset(token)
 
 
 def constants(
@@ -42,6 +81,10 @@ def constants(
             if row:
                 borrowed = name != device.name or choice == "bf16" != wanted
                 confidence = "analogy" if borrowed else row["confidence"]
+                used = _used.get()
+                if used is not None:
+                    found = Source(kernel, device.name, key or "", name, confidence, row["source"])
+                    used.add(found)
                 return {**row, **changes, "confidence": confidence, "of": name}
             changes = {**_tables()["analogy"].get(name, {}).get(kernel, {}), **changes}
     raise KeyError(f"no {kernel} constants for GPU {device.name!r} ({key}) in constants.toml")

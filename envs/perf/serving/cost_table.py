@@ -30,6 +30,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from .constants import Source
+
 COST = np.dtype(
     [
         ("host_s", "f8"),
@@ -66,8 +68,10 @@ class CostTable:
         linear_s: shape (max_num_batched_tokens + 1,), seconds of all token-wise work and the
             fixed cost of a step, by tokens in the step; index 0 is 0.
         head_s: shape (max_num_seqs + 1,), seconds of LM head and sampler by sequences sampling.
+        sources: where the constants are from that it was computed with.
     """
 
     coefficients: np.void
     linear_s: NDArray[np.float64]
     head_s: NDArray[np.float64]
+    sources: tuple[Source, ...] = ()

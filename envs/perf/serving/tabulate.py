@@ -6,6 +6,7 @@ from functools import lru_cache
 
 import numpy as np
 
+from .constants import recorded
 from .cost_table import CostTable
 from .deployment import Deployment
 from .iteration import coefficients, head_s, linear_s
@@ -16,7 +17,9 @@ def tabulate(deployment: Deployment) -> CostTable:
     """Return the step costs of a replica; equal deployments share one table."""
     tokens = np.arange(deployment.max_num_batched_tokens + 1)
     sequences = np.arange(deployment.max_num_seqs + 1)
-    linear, head = linear_s(deployment, tokens), head_s(deployment, sequences)
+    with recorded() as used:
+        linear, head = linear_s(deployment, tokens), head_s(deployment, sequences)
+        cost = coefficients(deployment)
     linear[0] = head[0] = 0.0
     linear.flags.writeable = head.flags.writeable = False
-    return CostTable(coefficients(deployment), linear, head)
+    return CostTable(cost, linear, head, tuple(sorted(used)))

@@ -154,8 +154,20 @@ def _format(dtype: str) -> str:
     return "fp8" if dtype in ("fp8", "nvfp4") else "bf16"
 
 
+def efficiency_source(device: GPU, dtype: str = "bf16") -> tuple[str, str, str]:
+    """Return whose training efficiency a GPU takes, its confidence and its source."""
+    of, row = _efficiency_row(device, dtype, _tables())
+    return of, row["confidence"] if of == device.name else "analogy", row["source"]
+
+
 def _efficiency(device: GPU, dtype: str, tables: Mapping[str, Any]) -> float:
-    """Return the efficiency of this GPU or the nearest related one; lacking fp8, that of bf16."""
+    return float(_efficiency_row(device, dtype, tables)[1]["efficiency"])
+
+
+def _efficiency_row(
+    device: GPU, dtype: str, tables: Mapping[str, Any]
+) -> tuple[str, Mapping[str, Any]]:
+    """Return the row of this GPU or the nearest related one; lacking fp8, that of bf16."""
     for wanted in dict.fromkeys((_format(dtype), "bf16")):
         relative = device
         while (
@@ -163,7 +175,7 @@ def _efficiency(device: GPU, dtype: str, tables: Mapping[str, Any]) -> float:
         ):
             relative = gpu(relative.like)
         if wanted in tables["gemm"].get(relative.name, {}):
-            return tables["gemm"][relative.name][wanted]["efficiency"]
+            return relative.name, tables["gemm"][relative.name][wanted]
     raise ValueError(f"GPU {device.name}: like = {device.like!r} has no training efficiency")
 
 
