@@ -97,7 +97,8 @@ def test_show_a_gpu(capsys):
     assert shown["memory_bytes"] == ["79.11", "GiB"]
     assert shown["scale_up"] == ["nvlink"]
     assert shown["nic_bytes_per_s"] == ["50", "GB/s"]
-    assert shown["weights"] == "in bf16, fp16, fp8, int4, mxfp4".split()
+    assert shown["fp8"] == ["measured:", "AIC", "TRT-LLM"]
+    assert shown["int4"][:3] == ["analogy:", "AIC", "vLLM"]
 
 
 def test_show_what_there_is_not(tmp_path, capsys):

@@ -93,17 +93,28 @@ BAD = [
     (replica(dtype="fp8"), "A100-80 has no fp8", "use one of bf16"),
     (replica(kv_dtype="int7"), "kv_dtype = 'int7'", "use one of bf16"),
     (replica(kv_dtype=[1]), "replicas[1].kv_dtype = [1]", "must be text"),
-    (replica(stack="x"), "stack = 'x'", "use one of vllm"),
+    (replica(engine="x"), "engine = 'x'", "use one of vllm"),
+    (replica(engine=19), "replicas[1].engine = 19", "must be text"),
+    (replica(frontend_ms=-1.0), "replicas[1].frontend_ms = -1.0", "finite number >= 0"),
     (replica(gpu_memory_utilization=1.5), "gpu_memory_utilization = 1.5", "up to 1"),
-    (replica(gpu_memory_utilization=NAN), "gpu_memory_utilization = nan", "up to 1"),
+    (replica(gpu_memory_utilization=NAN), "gpu_memory_utilization = nan", "above 0"),
+    (replica(gpu_memory_utilization=0.0), "gpu_memory_utilization = 0.0", "above 0"),
     (replica(gpu_memory_utilization="x"), "gpu_memory_utilization = 'x'", "must be a number"),
     (replica(block_size=0), "block_size = 0", "whole number >= 1"),
     (replica(block_size=16.0), "replicas[1].block_size = 16.0", "must be a whole number"),
     (replica(block_size=24), "replicas[1].block_size = 24", "prefix blocks of 128 tokens"),
     (replica(max_num_seqs=0), "max_num_seqs = 0", "whole number >= 1"),
     (replica(max_num_seqs="x"), "replicas[1].max_num_seqs = 'x'", "must be a whole number"),
-    (replica(max_num_batched_tokens=256), "max_num_batched_tokens = 256", "above max_num_seqs"),
-    (replica(max_num_batched_tokens=9), "max_num_batched_tokens = 9", "at least max_num_seqs"),
+    (
+        replica(max_num_batched_tokens=256, max_num_seqs=256),
+        "max_num_batched_tokens = 256",
+        "above max_num_seqs",
+    ),
+    (
+        replica(max_num_batched_tokens=9, max_num_seqs=256),
+        "max_num_batched_tokens = 9",
+        "at least max_num_seqs",
+    ),
     (
         replica(gpu="GB200-NVL72", max_num_seqs=40_000, max_num_batched_tokens=40_001),
         "max_num_seqs = 40000",
@@ -420,7 +431,9 @@ def test_defaults_are_those_of_the_documentation() -> None:
     scenario = from_dict({"replicas": [REPLICA]})
     (only,) = scenario.replicas
     deployment = only.deployment
-    assert (deployment.max_num_seqs, deployment.max_num_batched_tokens) == (256, 8192)
+    # an A100 with vLLM's newest version
+    assert (deployment.max_num_seqs, deployment.max_num_batched_tokens) == (256, 2048)
+    assert (deployment.engine, deployment.gpu_memory_utilization) == ("vllm-0.21", 0.92)
     assert (deployment.block_size, deployment.dtype, deployment.tp) == (16, "bf16", 1)
     assert scenario.workload.num_requests == 512
     assert (scenario.router.signal_interval_s, scenario.router.hold_s) == (0.0, 0.0)
