@@ -149,7 +149,7 @@ def capacity(data: Path) -> pd.DataFrame:
 
     DistServe's engine does not say how much of the memory it may use; 0.95 is assumed.
     """
-    llama = Deployment(gpu("RTX-4090"), model("Llama-3.1-8B"), max_num_batched_tokens=2048)
+    llama = Deployment(gpu("RTX-4090"), model("Llama-3.1-8B"), engine="vllm-0.19")
     rows = [scores("RTX-4090 Llama-3.1-8B, vLLM", [kv_blocks(llama)], [2588])]
     known = pd.read_csv(data / "perf/distserve/max_num_tokens.csv")
     for row in known[(known.pp == 1) & known.tp.isin([1, 2, 4, 8])].itertuples():
@@ -157,7 +157,12 @@ def capacity(data: Path) -> pd.DataFrame:
         if name not in ("OPT-13B", "OPT-66B") or model(name).heads % row.tp:
             continue
         d = Deployment(
-            gpu("A100-80"), model(name), tp=row.tp, dtype="fp16", gpu_memory_utilization=0.95
+            gpu("A100-80"),
+            model(name),
+            tp=row.tp,
+            dtype="fp16",
+            gpu_memory_utilization=0.95,
+            max_num_batched_tokens=8192,
         )
         try:
             tokens = kv_blocks(d) * d.block_size

@@ -40,6 +40,10 @@ STATISTICS: dict[str, Callable[[pd.Series], float]] = {
 PEER = {"ttft": 13.6, "tpot": 1.7, "e2e": 2.2}  # LLMServingSim 2's own worst error of a mean, %
 
 
+VLLM = {"engine": "vllm-0.19", "frontend_ms": 0.0}
+"""The servers' version; times count from when the engine had a request."""
+
+
 @dataclass(frozen=True)
 class Run:
     """A server run: where its records are, and the replica that served it."""
@@ -113,7 +117,7 @@ def simulated(data: Path, run: Run, arrival_s: np.ndarray) -> pd.DataFrame:
         trace = Path(folder) / "trace.csv"
         workload.to_csv(trace, index=False, quoting=csv.QUOTE_MINIMAL)
         table = {
-            "replicas": [run.replica],
+            "replicas": [VLLM | run.replica],
             "workload": {"trace": str(trace), "num_requests": 0},
         }
         scenario = from_dict(table, name=run.name)

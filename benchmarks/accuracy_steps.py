@@ -39,7 +39,12 @@ def steps(data: Path) -> pd.DataFrame:
     rows = []
     for device, name, tp, folder in TABLES:
         deployment = Deployment(
-            gpu(device), model(name), tp=tp, max_num_seqs=256, max_num_batched_tokens=4096
+            gpu(device),
+            model(name),
+            tp=tp,
+            max_num_seqs=256,
+            max_num_batched_tokens=4096,
+            engine="vllm-0.19",
         )
         tables = data / "perf/llmservingsim/perf" / folder / f"bf16/tp{tp}"
         batches = _batches(tables)
