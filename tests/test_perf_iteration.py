@@ -11,6 +11,7 @@ from gpuyard.envs.perf import Deployment, capability, kv_blocks, tabulate
 from gpuyard.envs.perf.serving.capability import Capability
 from gpuyard.envs.perf.serving.cost_table import COST
 from gpuyard.envs.perf.serving.iteration import decode_s, head_s, linear_s, prefill_s, step_s
+from gpuyard.envs.perf.serving.kv_groups import KVGroups
 from gpuyard.envs.perf.serving.kv_capacity import rank_kv_bytes_per_token, rank_weight_bytes
 
 LLAMA = Deployment(gpu("H100-SXM"), model("Llama-3-8B"))
@@ -160,7 +161,7 @@ def test_bad_deployments_name_field_value_and_remedy(changes, message):
 
 
 def test_capability_by_hand():
-    c = Capability((0.0, 1e-4, 0.0), (0.01, 0.0, 0.0), kv_tokens=12_000, max_num_seqs=256)
+    c = Capability((0.0, 1e-4, 0.0), (0.01, 0.0, 0.0), 750, KVGroups(16), max_num_seqs=256)
     assert c.max_batch(1000, 200) == 10
     # ten prefills of 0.1 s and 200 decode steps of 10 ms for 2,000 tokens
     assert c.throughput(1000, 200) == pytest.approx(2000 / 3)
@@ -175,7 +176,7 @@ def test_capability_fits_the_cost_table():
     for sequences in (1, 32, 256):
         exact = step_s(table, sequences, sequences * 1024)
         assert c.decode_s(sequences, sequences * 1024) == pytest.approx(exact, rel=0.15)
-    assert c.kv_tokens == kv_blocks(LLAMA) * 16
+    assert c.kv_blocks == kv_blocks(LLAMA)
 
 
 def test_capability_orders_gpus():

@@ -88,7 +88,7 @@ def load(
     arrays["prefix_ids"][e, : len(stream.prefix_ids)] = stream.prefix_ids
     rows = arrays["requests"][e, : len(stream)]
     fill(rows, _NEW_REQUEST)
-    for name in ("arrival_s", "prompt_tokens", "output_tokens", "session", "priority"):
+    for name in ("arrival_s", "prompt_tokens", "output_tokens", "max_tokens", "session", "priority"):
         rows[name] = getattr(stream, name)
     rows["estimate_tokens"] = estimate_tokens
     rows["previous"] = _previous(stream.session)
@@ -107,7 +107,15 @@ def _previous(session: NDArray[np.int32]) -> NDArray[np.intp]:
 
 
 _NEW_ROUTER = record_of(ROUTER, deciding=-1, held_head=-1, held_tail=-1)
-_IDLE_REPLICA = record_of(REPLICA, head=-1, tail=-1, lru_head=-1, lru_tail=-1, next_finish=NEVER)
+_IDLE_REPLICA = record_of(
+    REPLICA,
+    head=-1,
+    tail=-1,
+    lru_head=-1,
+    lru_tail=-1,
+    next_finish=NEVER,
+    next_window=NEVER,
+)
 _NEW_REQUEST = record_of(
     REQUEST,
     replica=-1,

@@ -41,6 +41,24 @@ def phase_of(computed, step_count, size):
 
 
 @kernel
+def blocks_of(tokens, spec):
+    """Return the KV blocks that a sequence with ``tokens`` >= 1 computed tokens holds.
+
+    One per ``block_size`` tokens for all layers of full attention; as many for each group of
+    layers with a window, until that is full; and those of the state of linear layers.
+    """
+    blocks = ceil_div(tokens, spec.block_size)
+    return blocks + spec.window_groups * min(blocks, spec.window_blocks) + spec.state_blocks
+
+
+@kernel
+def next_blocks(computed, spec):
+    """Return the blocks that a sequence takes for the token after ``computed``, if it takes any."""
+    filling = computed < spec.window_blocks * spec.block_size
+    return 1 + spec.window_groups if filling else 1
+
+
+@kernel
 def run_s(replica, steps):
     """Return the seconds that the first ``steps`` steps of the current run take."""
     growth = 0.5 * replica.step_growth_s * steps * (steps - 1)
@@ -64,10 +82,22 @@ def steps_done(replica, now_s):
 
 
 @kernel
+def steps_until(replica, moment_s):
+    """Return after how many steps of the current run it is ``moment_s`` or later, at least 0.
+
+    More than the steps of the run if it ends before that.
+    """
+    if moment_s <= replica.start_s:
+        return 0
+    steps = steps_done(replica, moment_s)
+    return steps if replica.start_s + run_s(replica, steps) >= moment_s else steps + 1
+
+
+@kernel
 def blocks_needed(w, e, r, first_step, steps, size):
     """Return the blocks that the decoding sequences take in ``steps`` steps from ``first_step``.
 
-    A sequence takes one every ``size`` steps; ``phases`` counts the sequences by when they do.
+    A sequence takes some every ``size`` steps; ``decode_phases`` adds them up by when it does.
     """
     if steps <= 0:
         return 0
