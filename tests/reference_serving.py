@@ -9,8 +9,8 @@ shares no code with ``gpuyard.envs.sim``. Conventions where the words of a speci
   before, or when a request reaches an engine that has nothing to do. It knows the requests that
   reached the engine by its start (``<=``); with ``lag``, if anything still runs, by the start of
   the step before. Those are ``waiting``, the others are not here yet.
-* ``whole_prompt`` asks before an admission whether all known tokens would fit; what is taken are the
-  blocks of the chunk either way.
+* ``whole_prompt`` asks before an admission whether all known tokens would fit; the blocks of the
+  chunk are what is taken either way.
 * ``C`` of the decode formula counts the tokens computed before the step. A request decodes once its
   computed tokens have reached the length it was admitted with; until then it is a prefill chunk,
   even one of a single token.

@@ -11,8 +11,8 @@ from gpuyard.envs.perf import Deployment, capability, kv_blocks, tabulate
 from gpuyard.envs.perf.serving.capability import Capability
 from gpuyard.envs.perf.serving.cost_table import COST
 from gpuyard.envs.perf.serving.iteration import decode_s, head_s, linear_s, prefill_s, step_s
-from gpuyard.envs.perf.serving.kv_groups import KVGroups
 from gpuyard.envs.perf.serving.kv_capacity import rank_kv_bytes_per_token, rank_weight_bytes
+from gpuyard.envs.perf.serving.kv_groups import KVGroups
 
 LLAMA = Deployment(gpu("H100-SXM"), model("Llama-3-8B"))
 

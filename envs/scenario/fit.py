@@ -53,5 +53,6 @@ def _check_room(replicas: tuple[Replica, ...], workload: Workload) -> None:
     if longest > room:
         raise ScenarioError(
             f"a request of up to {longest} prompt and output tokens never fits: the largest KV "
-            f"cache holds {room}; {remedy}, or give replicas more memory (tp, a larger GPU, fewer bits)"
+            f"cache holds {room}; {remedy}, or give replicas more memory (tp, a larger GPU, fewer "
+            f"bits)"
         )

@@ -88,7 +88,14 @@ def load(
     arrays["prefix_ids"][e, : len(stream.prefix_ids)] = stream.prefix_ids
     rows = arrays["requests"][e, : len(stream)]
     fill(rows, _NEW_REQUEST)
-    for name in ("arrival_s", "prompt_tokens", "output_tokens", "max_tokens", "session", "priority"):
+    for name in (
+        "arrival_s",
+        "prompt_tokens",
+        "output_tokens",
+        "max_tokens",
+        "session",
+        "priority",
+    ):
         rows[name] = getattr(stream, name)
     rows["estimate_tokens"] = estimate_tokens
     rows["previous"] = _previous(stream.session)

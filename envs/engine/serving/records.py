@@ -41,7 +41,8 @@ REQUEST = np.dtype(
         ("queued_s", "f8"),  # when it reaches the engine, behind the replica's front end
         ("first_token_s", "f8"),
         ("finish_s", "f8"),
-    ]
+    ],
+    align=True,  # 128 bytes, two lines of the processor's cache
 )
 
 REPLICA_SPEC = np.dtype(  # one replica's fixed properties

@@ -437,10 +437,11 @@ def advance_replica(w, e, r, until_s):
     while is_due(replica, until_s):
         start_s = seen_s = replica.start_s
         if replica.busy == 1:
-            start_s = replica.end_s
-            seen_s += run_s(replica, replica.steps - 1)  # when its last step started
+            start_s = seen_s = replica.end_s
+            if spec.lag == 1:  # planned when the step before started
+                seen_s = replica.start_s + run_s(replica, replica.steps - 1)
             end_run(w, e, r, start_s, replica, spec, router)
-            if spec.lag == 0 or replica.running == 0:
+            if replica.running == 0:
                 seen_s = start_s
         begin_step(w, e, r, start_s, seen_s, replica, spec, router, w.costs[spec.kind])
 

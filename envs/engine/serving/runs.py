@@ -48,7 +48,9 @@ def blocks_of(tokens, spec):
     layers with a window, until that is full; and those of the state of linear layers.
     """
     blocks = ceil_div(tokens, spec.block_size)
-    return blocks + spec.window_groups * min(blocks, spec.window_blocks) + spec.state_blocks
+    if spec.window_groups + spec.state_blocks > 0:
+        blocks += spec.window_groups * min(blocks, spec.window_blocks) + spec.state_blocks
+    return blocks
 
 
 @kernel

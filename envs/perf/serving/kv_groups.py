@@ -6,7 +6,7 @@ tokens, but only until its window is full. A layer with linear attention keeps a
 size instead of tokens; a sequence's states take whole blocks. An engine without such groups keeps
 every token in every layer with attention, and a block spans them all. Source: vLLM's hybrid KV
 cache manager (``vllm/v1/core/kv_cache_utils.py``: groups of the size of the smallest kind, the last
-one padded; ``single_type_kv_cache_manager.py``: a window that begins inside a block needs one more).
+one padded; ``single_type_kv_cache_manager.py``: one more block, as a window may begin inside one).
 
 Left out: while a prompt chunk longer than the window is computed, vLLM holds blocks for all of it.
 """
@@ -46,8 +46,8 @@ class KVGroups:
     def longest(self, kv_blocks: int) -> int:
         """Return the tokens of the longest sequence that a cache of ``kv_blocks`` holds."""
         left = max(kv_blocks - self.state_blocks, 0)
-        filling = left // (1 + self.window_groups)
-        blocks = max(min(filling, self.window_blocks), left - self.window_groups * self.window_blocks)
+        in_window = min(left // (1 + self.window_groups), self.window_blocks)
+        blocks = max(in_window, left - self.window_groups * self.window_blocks)
         return blocks * self.block_size
 
 
