@@ -17,6 +17,11 @@ from gpuyard.envs.perf.serving.cost_table import COST, CostTable
 from gpuyard.envs.workload.requests.stream import RequestStream
 from gpuyard.envs.world import World
 
+WINDOWED = {  # Llama-3-8B, but every other layer looks back 64 tokens only
+    **{"layers": 32, "hidden": 4096, "heads": 32, "kv_heads": 8, "head_dim": 128, "ffn": 14336},
+    **{"vocab": 128256, "window": 64, "window_layers": 16},
+}
+
 
 def cost_table(rng: np.random.Generator, affine: bool, spec: ReplicaSpec) -> CostTable:
     """A made-up replica of plausible speed; ``affine`` drops what bends with the context."""
