@@ -15,8 +15,9 @@ from ..core.random import hash64
 from ..core.records import PLACE
 from ..core.units import unit
 from ..serving.costs import decode_step_s, host_step_s, prefill_attention_s
+from ..serving.growth import blocks_of, floor_div
 from ..serving.kvcache import cached_units, sent_units
-from ..serving.runs import blocks_of, floor_div, run_blocks, steps_done
+from ..serving.runs import run_blocks, steps_done
 from .columns import QUEUED, info_places, places, scaling, squash
 
 CLUSTER = places("cluster", "route")

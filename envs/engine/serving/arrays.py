@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..core.records import fill, record_of, records
+from .growth import NEVER
 from .kvcache import NEVER_SENT
 from .records import PREFIX_NODE, REPLICA, REQUEST, ROUTER, SLOT
-from .runs import NEVER
 
 
 @dataclass(frozen=True)

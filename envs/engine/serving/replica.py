@@ -28,26 +28,19 @@ import math
 
 from ..core.compile import kernel
 from ..core.units import unit
-from .costs import decode_gpu_s, host_step_s, mixed_attention_s, prefill_attention_s
-from .kvcache import EVICTED, allocate, cached_units, hold, idle_units, register, release
-from .runs import (
-    LONGEST_RUN,
+from .costs import host_step_s, mixed_attention_s, prefill_attention_s
+from .growth import (
     NEVER,
     blocks_needed,
     blocks_of,
+    computed_at,
+    count_growth,
+    fill_windows,
     floor_div,
     next_blocks,
-    phase_of,
-    run_blocks,
-    run_s,
-    steps_until,
 )
-
-
-@kernel
-def computed_at(request, finish_step, step_count):
-    """Return the computed tokens of a decoding request between two steps."""
-    return request.prompt_tokens + request.output_tokens - int(finish_step - step_count) - 1
+from .kvcache import EVICTED, allocate, cached_units, hold, idle_units, register, release
+from .runs import plan_run, run_blocks, run_s, stop_for, stop_for_head
 
 
 @kernel
@@ -56,13 +49,6 @@ def store_progress(request, finish_step, step_count, spec):
     request.computed = computed_at(request, finish_step, step_count)
     request.generated = request.computed + 1 - request.prompt_tokens
     request.blocks = blocks_of(request.computed, spec)
-
-
-@kernel
-def count_growth(w, e, r, computed, sign, replica, spec):
-    """Let a sequence with ``computed`` tokens take part in the growth of the batch, or no more."""
-    phase = phase_of(computed, replica.step_count, spec.block_size)
-    w.decode_phases[e, r, phase] += sign * next_blocks(computed, spec)
 
 
 @kernel
@@ -257,58 +243,6 @@ def begin_step(w, e, r, now_s, seen_s, replica, spec, router, cost):
 
 
 @kernel
-def plan_run(w, e, r, replica, spec, cost, single):
-    """Plan a run of decode steps; the blocks of its first step are allocated already."""
-    sequences = replica.running
-    context = replica.context_tokens
-    first_s = decode_gpu_s(cost, w.linear_s, w.head_s, spec.kind, sequences, context)
-    host_s = host_step_s(cost, sequences)
-    replica.first_step_s = max(first_s, host_s)
-    steps = min(replica.next_finish, replica.next_window) - replica.step_count
-    steps = min(steps, LONGEST_RUN)
-    if single or steps <= 1:
-        return
-    free = replica.free_blocks
-    after = replica.step_count + 1
-    if blocks_needed(w, e, r, after, steps - 1, spec.block_size) > free:
-        steps = 1
-        while True:
-            need = blocks_needed(w, e, r, replica.step_count + steps, 1, spec.block_size)
-            if need > free:
-                break
-            free -= need
-            steps += 1
-        if steps == 1:
-            return
-    last = context + (steps - 1) * sequences
-    last_s = decode_gpu_s(cost, w.linear_s, w.head_s, spec.kind, sequences, last)
-    growth_s = (last_s - first_s) / (steps - 1)
-    if first_s >= host_s:
-        replica.step_growth_s = growth_s
-    elif last_s > host_s:  # the run ends where the GPU overtakes the host
-        steps = min(steps, int((host_s - first_s) / growth_s) + 1)
-    replica.steps = steps
-
-
-@kernel
-def stop_for(queued_s, replica, spec):
-    """Cut the run before the step that may admit a request which reaches the engine then.
-
-    The step under way ends as planned, and so does one whose blocks are taken.
-    """
-    steps = steps_until(replica, queued_s) + spec.lag
-    replica.steps = min(replica.steps, max(steps, replica.steps_with_blocks))
-
-
-@kernel
-def stop_for_head(w, e, seen_s, replica, spec):
-    """Cut a new run for the head of the queue, unless it was seen and has to wait for a finish."""
-    queued_s = w.requests[e, replica.head].queued_s
-    if queued_s > seen_s and replica.running < spec.max_num_seqs:
-        stop_for(queued_s, replica, spec)
-
-
-@kernel
 def finish_request(w, e, r, end_s, index, replica, spec, router):
     """Close the books of a request that has its last token."""
     request = w.requests[e, index]
@@ -381,22 +315,6 @@ def end_prefill(w, e, r, end_s, at, replica, spec, router):
     to_fill = spec.window_blocks * spec.block_size - request.computed
     if to_fill > 0:
         replica.next_window = min(replica.next_window, replica.step_count + to_fill)
-
-
-@kernel(inline=False)
-def fill_windows(w, e, r, replica, spec):
-    """Let the sequences whose window is full now grow by full-attention blocks only."""
-    window = spec.window_blocks * spec.block_size
-    soonest = NEVER
-    for at in range(replica.running - replica.prefilling):
-        request = w.requests[e, w.slots[e, r, at].request]
-        computed = computed_at(request, w.slots[e, r, at].finish_step, replica.step_count)
-        if computed == window:
-            phase = phase_of(computed, replica.step_count, spec.block_size)
-            w.decode_phases[e, r, phase] -= spec.window_groups
-        elif computed < window:
-            soonest = min(soonest, replica.step_count + window - computed)
-    replica.next_window = soonest
 
 
 @kernel
