@@ -51,6 +51,7 @@ def resample(lengths: RequestStream, count: int, rate_per_s: float) -> RequestSt
         arrival_s=np.cumsum(gaps),
         prompt_tokens=lengths.prompt_tokens[rows],
         output_tokens=lengths.output_tokens[rows],
+        max_tokens=lengths.max_tokens[rows],
         session=np.full(count, -1, np.int32),
         prefix_offsets=np.zeros(count + 1, np.int64),
         prefix_ids=np.zeros(0, np.int32),

@@ -55,9 +55,9 @@ class ClusterEnv(gym.Env[Observation, np.int64]):
     candidates. A column holds a share, or a quantity x >= 0 squashed to x / (x + scale), which
     `gpuyard.envs.observation.read` undoes. Columns marked "reported" are what the replica last told the
     router, every `router.signal_interval_s` seconds (0: always up to date); the others are the
-    router's own knowledge. Output lengths are estimates (`[estimates]` of the scenario); only the
-    mask knows which replicas could never hold the request. A cached prefix counts from the report
-    that follows it until it is evicted.
+    router's own knowledge. Output lengths are estimates (`[estimates]` of the scenario); the mask asks
+    whether a replica holds the request up to the bound that it states (`max_tokens`). A cached prefix
+    counts from the report that follows it until it is evicted.
 
     | Key | Shape | What |
     |-----|-------|------|

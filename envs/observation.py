@@ -10,8 +10,8 @@ the stated unit, stored as ``x / (x + scale)``: bounded in [0, 1), monotone, and
 :meth:`Layout.read`. Lagged columns are what the replica last reported (see
 ``router.signal_interval_s`` of the scenario), and so are ``device_memory``, ``device_load`` and
 ``link_load`` of replicas; the others are the router's own, live knowledge. Nothing here depends on
-true output lengths or durations, only on estimates; but the mask leaves out replicas that could
-never hold a request.
+true output lengths or durations, only on estimates, and the mask on the bound that a request states
+(``max_tokens``).
 """
 
 from __future__ import annotations

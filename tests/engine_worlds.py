@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
+
 import numpy as np
 from reference_kv import Request
 from reference_serving import ReplicaSpec
@@ -13,6 +16,11 @@ from gpuyard.envs.parts.serving import serving_part
 from gpuyard.envs.perf.serving.cost_table import COST, CostTable
 from gpuyard.envs.workload.requests.stream import RequestStream
 from gpuyard.envs.world import World
+
+WINDOWED = {  # Llama-3-8B, but every other layer looks back 64 tokens only
+    **{"layers": 32, "hidden": 4096, "heads": 32, "kv_heads": 8, "head_dim": 128, "ffn": 14336},
+    **{"vocab": 128256, "window": 64, "window_layers": 16},
+}
 
 
 def cost_table(rng: np.random.Generator, affine: bool, spec: ReplicaSpec) -> CostTable:
@@ -38,6 +46,9 @@ def cost_table(rng: np.random.Generator, affine: bool, spec: ReplicaSpec) -> Cos
         cost["mix_seq_s"] = rng.uniform(0, 1e-4)
         cost["mix_cell_s"] = rng.uniform(0, 1e-6)
         cost["mix_token_s"] = rng.uniform(1e-8, 4e-7)
+    if rng.random() < 0.5:  # slower than the GPU at first, or always, or never
+        cost["host_s"] = rng.uniform(2e-3, 2e-2)
+        cost["host_seq_s"] = rng.uniform(0, 1e-4)
     if not affine:
         cost["dec_log_s"] = rng.uniform(0, 1e-3)
         cost["dec_flop_s"] = rng.uniform(0, 2e-7)
@@ -48,15 +59,32 @@ def cost_table(rng: np.random.Generator, affine: bool, spec: ReplicaSpec) -> Cos
     return CostTable(cost[()], linear, head)
 
 
-def random_spec(rng: np.random.Generator, unit: int) -> ReplicaSpec:
+def random_spec(
+    rng: np.random.Generator,
+    unit: int,
+    whole_prompt: bool = False,
+    lag: bool = False,
+    frontend: bool = False,
+    windows: bool = False,
+    state: bool = False,
+) -> ReplicaSpec:
+    """A small replica that holds at least one request of 600 tokens, with these features."""
     max_num_seqs = int(rng.integers(1, 12))
-    return ReplicaSpec(
+    spec = ReplicaSpec(
         max_num_seqs=max_num_seqs,
         max_num_batched_tokens=int(rng.integers(max_num_seqs + 1, 400)),
         kv_blocks=int(rng.integers(45, 150)),
         block_size=16,
-        prefix_block_tokens=unit,
+        prefix_block_tokens=0 if state else unit,
+        whole_prompt=whole_prompt,
+        lag=lag,
+        frontend_s=rng.uniform(0, 0.05) if frontend else 0.0,
+        window_groups=int(rng.integers(1, 4)) if windows else 0,
+        window_blocks=int(rng.integers(1, 12)) if windows else 0,
+        state_blocks=int(rng.integers(1, 9)) if state else 0,
     )
+    extra = spec.blocks_for(600) - math.ceil(600 / 16)
+    return replace(spec, kv_blocks=spec.kv_blocks + extra * int(rng.integers(1, 4)))
 
 
 def random_stream(rng: np.random.Generator, n: int, unit: int) -> RequestStream:
@@ -84,6 +112,7 @@ def random_stream(rng: np.random.Generator, n: int, unit: int) -> RequestStream:
         arrival_s=arrival,
         prompt_tokens=prompt.astype(np.int32),
         output_tokens=output.astype(np.int32),
+        max_tokens=np.minimum(output + rng.integers(0, 40, n), 600 - prompt).astype(np.int32),
         session=np.full(n, -1, np.int32),
         prefix_offsets=np.array(offsets, np.int64),
         prefix_ids=np.array(ids, np.int32),
@@ -115,8 +144,14 @@ def engine_world(specs: list[ReplicaSpec], tables: list[CostTable], stream: Requ
             max_num_batched_tokens=spec.max_num_batched_tokens,
             block_size=spec.block_size,
             kv_blocks=spec.kv_blocks,
+            window_groups=spec.window_groups,
+            window_blocks=spec.window_blocks,
+            state_blocks=spec.state_blocks,
             unit_tokens=unit,
             unit_blocks=unit // spec.block_size,
+            whole_prompt=spec.whole_prompt,
+            lag=spec.lag,
+            frontend_s=spec.frontend_s,
             kind=r,
             first_device=r,
             num_devices=1,

@@ -5,8 +5,12 @@ list. It follows vLLM v1's scheduler (decodes first, chunked prefill under a tok
 preemption of the last admitted request) and its block pool (LRU free queue, prefix cache), and it
 shares no code with ``gpuyard.envs.sim``. Conventions where the words of a specification leave room:
 
-* A step starts at the end of the one before, or at the arrival that ends an idle time; whatever has
-  arrived by then (``<=``) is waiting.
+* A request reaches the engine ``frontend_s`` after its arrival. A step starts at the end of the one
+  before, or when a request reaches an engine that has nothing to do. It knows the requests that
+  reached the engine by its start (``<=``); with ``lag``, if anything still runs, by the start of
+  the step before. Those are ``waiting``, the others are not here yet.
+* ``whole_prompt`` asks before an admission whether all known tokens would fit; the blocks of the
+  chunk are what is taken either way.
 * ``C`` of the decode formula counts the tokens computed before the step. A request decodes once its
   computed tokens have reached the length it was admitted with; until then it is a prefill chunk,
   even one of a single token.
@@ -34,6 +38,20 @@ class ReplicaSpec:
     kv_blocks: int
     block_size: int = 16
     prefix_block_tokens: int = 0  # 0: no prefix cache
+    whole_prompt: bool = False  # admits a request only if blocks for all its tokens are free
+    lag: bool = False  # plans each step when the one before starts
+    frontend_s: float = 0.0  # from arrival to the engine
+    window_groups: int = 0  # groups of layers with a window, each with blocks of its own
+    window_blocks: int = 0  # that a sequence holds in one such group at most
+    state_blocks: int = 0  # of a sequence's linear layers
+
+    def blocks_for(self, tokens: int) -> int:
+        """Blocks of a sequence with ``tokens`` computed tokens, counted group by group."""
+        if tokens == 0:
+            return 0
+        full = math.ceil(tokens / self.block_size)
+        windows = [min(full, self.window_blocks) for _ in range(self.window_groups)]
+        return full + sum(windows) + self.state_blocks
 
 
 @dataclass
@@ -52,6 +70,7 @@ class Result:
 class Step:
     """One engine step: ``during`` holds from its start on, ``after`` from its end on."""
 
+    seen_s: float  # requests that reached the engine by then were known to it
     start_s: float
     end_s: float
     during: Counts
@@ -97,7 +116,7 @@ def step_cost_s(
         tile = k["pre_tile_s"] * (q + k["pre_pad"])
         memory = k["pre_query_s"] * q + k["pre_cache_s"] * (c + q)
         total += (flops**3 + tile**3 + memory**3) ** (1 / 3)
-    return total
+    return max(total, k["host_s"] + k["host_seq_s"] * n)
 
 
 class Replica:
@@ -110,6 +129,10 @@ class Replica:
         self.kv = KVBlocks(spec.kv_blocks, spec.block_size, spec.prefix_block_tokens)
         self.steps: list[Step] = []
 
+    def sees_until(self, now: float) -> float:
+        """Until when requests have to be here for the step that starts ``now``."""
+        return self.steps[-1].start_s if self.spec.lag and self.running else now
+
     def schedule(self, now: float) -> list[tuple[Served, int]]:
         """Choose this step's requests and their new tokens, as vLLM v1's scheduler does."""
         budget, plan, preempted = self.spec.max_num_batched_tokens, [], False
@@ -117,7 +140,7 @@ class Replica:
         while position < len(self.running) and budget > 0:
             seq = self.running[position]
             new = min(seq.tokens - seq.computed, budget)
-            need = self.blocks_for(seq.computed + new) - len(seq.blocks)
+            need = self.spec.blocks_for(seq.computed + new) - len(seq.blocks)
             while need > len(self.kv.free) and seq in self.running:
                 self.preempt(now)
                 preempted = True
@@ -135,17 +158,16 @@ class Replica:
             hit_blocks = [block for node in hits for block in node.blocks]
             hit_tokens = len(hits) * self.spec.prefix_block_tokens
             new = min(seq.tokens - hit_tokens, budget)
-            need = self.blocks_for(hit_tokens + new) - len(hit_blocks)
-            if need > len(self.kv.free) - sum(block in self.kv.free for block in hit_blocks):
+            need = self.spec.blocks_for(hit_tokens + new) - len(hit_blocks)
+            asked = self.spec.blocks_for(seq.tokens if self.spec.whole_prompt else hit_tokens + new)
+            available = len(self.kv.free) - sum(block in self.kv.free for block in hit_blocks)
+            if asked - len(hit_blocks) > available:
                 break
             self.admit(now, self.waiting.pop(0), hits)
             self.compute(seq, new, need)
             plan.append((seq, new))
             budget -= new
         return plan
-
-    def blocks_for(self, tokens: int) -> int:
-        return math.ceil(tokens / self.spec.block_size)
 
     def admit(self, now: float, seq: Served, hits: list[Node]) -> None:
         self.kv.share(seq, hits)
@@ -169,8 +191,8 @@ class Replica:
         self.result.preemptions[seq.index] += 1
         self.result.events.append((now, "preempt", seq.index))
 
-    def step(self, start: float) -> float:
-        """Run one step from ``start``; returns its end."""
+    def step(self, start: float, seen: float) -> float:
+        """Run one step from ``start`` with the requests known by ``seen``; returns its end."""
         plan = self.schedule(start)
         during = self.counts()
         decodes = [seq.computed for seq, _ in plan if seq.computed >= seq.prefill_target]
@@ -182,8 +204,8 @@ class Replica:
         for seq in sampling:
             self.sample(seq, end)
         self.kv.check(self.running)
-        assert all(len(seq.blocks) == self.blocks_for(seq.computed) for seq in self.running)
-        self.steps.append(Step(start, end, during, self.counts()))
+        assert all(len(seq.blocks) == self.spec.blocks_for(seq.computed) for seq in self.running)
+        self.steps.append(Step(seen, start, end, during, self.counts()))
         return end
 
     def sample(self, seq: Served, now: float) -> None:
@@ -224,10 +246,11 @@ def simulate(
         now = 0.0
         while arrivals or replica.waiting or replica.running:
             if not replica.waiting and not replica.running:
-                now = max(now, arrivals[0].request.arrival_s)
-            while arrivals and arrivals[0].request.arrival_s <= now:
+                now = max(now, arrivals[0].request.arrival_s + spec.frontend_s)
+            seen = replica.sees_until(now)
+            while arrivals and arrivals[0].request.arrival_s + spec.frontend_s <= seen:
                 replica.waiting.append(arrivals.pop(0))
-            now = replica.step(now)
+            now = replica.step(now, seen)
         result.steps.append(replica.steps)
     result.events.sort(key=lambda event: event[0])  # stable: replicas keep their own order
     return result
@@ -244,11 +267,11 @@ def validate(
             raise ValueError("max_num_batched_tokens must be at least max_num_seqs")
     for i, (request, replica) in enumerate(zip(requests, assignment, strict=True)):
         tokens = request.prompt_tokens + request.output_tokens
-        room = specs[replica].kv_blocks * specs[replica].block_size
+        blocks, room = specs[replica].blocks_for(tokens), specs[replica].kv_blocks
         if request.prompt_tokens < 1 or request.output_tokens < 1:
             raise ValueError(f"request {i}: prompt and output need at least one token each")
-        if tokens > room:
-            raise ValueError(f"request {i}: {tokens} tokens never fit into {room} KV tokens")
+        if blocks > room:
+            raise ValueError(f"request {i}: {blocks} blocks never fit into {room}")
         if i and request.arrival_s < requests[i - 1].arrival_s:
             raise ValueError(f"request {i}: arrives before the request ahead of it")
 
@@ -263,13 +286,13 @@ def observe(
 
     Args:
         steps: the replica's log.
-        arrivals_s: arrival times of the requests sent to it so far.
+        arrivals_s: when the requests sent to it so far reach the engine.
         kv_blocks: its number of KV blocks.
         time_s: when to look, seconds.
     """
     state, since = Counts(0, 0, 0, kv_blocks), -math.inf
     for step in steps:
         if step.start_s < time_s:
-            state, since = (step.after if step.end_s <= time_s else step.during), step.start_s
+            state, since = (step.after if step.end_s <= time_s else step.during), step.seen_s
     late = sum(since < arrival <= time_s for arrival in arrivals_s)
     return Counts(state.running, state.waiting + late, state.held_blocks, state.free_blocks)

@@ -19,6 +19,7 @@ from gpuyard.envs.observation import Column, Layout
 from gpuyard.envs.perf import capability
 from gpuyard.envs.perf.serving.cost_table import CostTable
 from gpuyard.envs.scenario import Scenario
+from gpuyard.envs.scenario.deployments import Replica
 from gpuyard.envs.workload.requests.stream import RequestStream
 
 LAYOUT = Layout({"route"})
@@ -46,7 +47,7 @@ class Play:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """One replica from ``time_s`` on; ``since_s`` is when it last looked at its queue."""
+    """One replica from ``time_s`` on; what reached it by ``since_s`` it has seen in its queue."""
 
     time_s: float
     since_s: float
@@ -75,15 +76,16 @@ class Watched(reference_serving.Replica):
     def schedule(self, now: float) -> list[tuple[Served, int]]:
         plan = super().schedule(now)
         self.planned = {seq.index: new for seq, new in plan}
-        self.note(now, now, self.planned, 0.0)
+        self.note(now, self.seen_s, self.planned, 0.0)
         return plan
 
-    def step(self, start: float) -> float:
-        end = super().step(start)
+    def step(self, start: float, seen: float) -> float:
+        self.seen_s = seen
+        end = super().step(start, seen)
         rate = sum(self.planned.values()) / (end - start)
         began = self.log.pop()
         self.log.append(Snapshot(**{**vars(began), "tokens_per_s": rate}))
-        self.note(end, start, {}, 0.0)
+        self.note(end, seen, {}, 0.0)
         return end
 
     def note(self, now: float, since: float, planned: dict[int, int], rate: float) -> None:
@@ -131,6 +133,25 @@ def rendezvous(session: int, replicas: int) -> int:
     return max(range(replicas), key=weight)
 
 
+def reference_spec(replica: Replica, unit: int) -> ReplicaSpec:
+    """What the reference has to know of a scenario's replica."""
+    d, model = replica.deployment, replica.deployment.model
+    full = model.layers - model.window_layers
+    windows = d.rules.windowed_kv and model.window_layers > 0
+    return ReplicaSpec(
+        d.max_num_seqs,
+        d.max_num_batched_tokens,
+        replica.kv_blocks,
+        d.block_size,
+        unit,
+        whole_prompt=d.rules.whole_prompt,
+        lag=d.rules.asynchronous,
+        frontend_s=d.frontend_ms / 1000,
+        window_groups=math.ceil(model.window_layers / full) if windows else 0,
+        window_blocks=math.ceil(model.window / d.block_size) + 1 if windows else 0,
+    )
+
+
 class Observer:
     """Says what should have been observed in a :class:`Play` of ``scenario``."""
 
@@ -138,16 +159,7 @@ class Observer:
         self.scenario, self.tables, self.play = scenario, tables, play
         stream = play.stream
         self.unit = stream.prefix_block_tokens
-        self.specs = [
-            ReplicaSpec(
-                r.deployment.max_num_seqs,
-                r.deployment.max_num_batched_tokens,
-                r.kv_blocks,
-                r.deployment.block_size,
-                self.unit,
-            )
-            for r in scenario.replicas
-        ]
+        self.specs = [reference_spec(replica, self.unit) for replica in scenario.replicas]
         requests = [
             Request(
                 time_s,
@@ -267,7 +279,11 @@ class Observer:
         stream, spec, replica = self.play.stream, self.specs[r], self.scenario.replicas[r]
         told_s = self.report_s(at.time_s)
         told, now = self.replicas[r].at(told_s), self.replicas[r].at(at.time_s)
-        late = [i for s, i, to in self.play.sent if to == r and told.since_s < s < told_s]
+        late = [
+            i
+            for s, i, to in self.play.sent
+            if to == r and s < told_s and told.since_s < s + spec.frontend_s
+        ]
         waiting = told.waiting + len(late)
         queued = told.queued_tokens + sum(int(stream.prompt_tokens[i]) for i in late)
         there = [i for _, i, to in self.before(at.time_s) if to == r]
@@ -284,9 +300,10 @@ class Observer:
         sequences = min(told.running + waiting + 1, spec.max_num_seqs)
         step_s = self.step_s(r, sequences, told.context_tokens + queued + prompt)
         budget = spec.max_num_batched_tokens
-        wait_s = queued * self.tables[r].linear_s[budget] / budget
-        wait_s += step_s / 2 if told.running else 0.0
-        need = math.ceil((prompt + int(self.play.estimate[at.request])) / spec.block_size)
+        wait_s = spec.frontend_s + queued * self.tables[r].linear_s[budget] / budget
+        if told.running:
+            wait_s += step_s * (1.5 if spec.lag else 0.5)
+        need = spec.blocks_for(prompt + int(self.play.estimate[at.request]))
         session = int(stream.session[at.request])
         same = [i for i in range(at.request) if session >= 0 and stream.session[i] == session]
         where = {i: to for _, i, to in self.before(at.time_s)}
@@ -301,7 +318,7 @@ class Observer:
             "kv_usage": told.held_blocks / spec.kv_blocks,
             "kv_blocks": told.held_blocks,
             "kv_demand": min(1.0, (need - hit // spec.block_size) / spec.kv_blocks),
-            "request_blocks": math.ceil(prompt / spec.block_size),
+            "request_blocks": spec.blocks_for(prompt),
             "prefix_match": hit / prompt,
             "prefix_sent": sent / prompt,
             "session_last": float(bool(same) and where.get(same[-1]) == r),
@@ -323,6 +340,7 @@ class Observer:
         told = self.replicas[r].at(self.report_s(at.time_s))
         free_tokens = (replica.kv_blocks - told.held_blocks) * deployment.block_size
         free = free_tokens * deployment.model.kv_bytes_per_token(deployment.kv_dtype)
+        free /= 1 + self.window_share(r)
         memory = deployment.gpu_memory_utilization
         memory -= free / (deployment.gpus * deployment.gpu.memory_bytes)
         load = told.tokens_per_s * cost["flop_per_token"] / cost["peak_flops"]
@@ -331,10 +349,16 @@ class Observer:
             link = told.tokens_per_s * cost["comm_bytes_per_token"] / cost["comm_bytes_per_s"]
         return memory, min(load, 1.0), min(link, 1.0)
 
+    def window_share(self, r: int) -> float:
+        """Layers with a window per layer without one, where they are cached apart."""
+        model = self.scenario.replicas[r].deployment.model
+        full = model.layers - model.window_layers
+        return model.window_layers / full if self.specs[r].window_groups else 0.0
+
     def mask(self, at: Decision) -> list[bool]:
         stream, router = self.play.stream, self.scenario.router
-        tokens = int(stream.prompt_tokens[at.request]) + int(stream.output_tokens[at.request])
-        fits = [tokens <= spec.kv_blocks * spec.block_size for spec in self.specs]
+        tokens = int(stream.prompt_tokens[at.request]) + int(stream.max_tokens[at.request])
+        fits = [spec.blocks_for(tokens) <= spec.kv_blocks for spec in self.specs]
         if router.hold_s > 0:
             waited_s = at.time_s - float(stream.arrival_s[at.request])
             fits.append(waited_s + router.hold_s <= router.hold_limit_s)

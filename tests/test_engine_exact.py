@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import compress, product
 
 import numpy as np
 import pytest
@@ -13,16 +14,20 @@ from engine_worlds import (
     random_stream,
     reference_requests,
 )
-from reference_serving import simulate
+from reference_serving import Result, simulate
 
 from gpuyard.envs.engine.core.records import START, STEP
+from gpuyard.envs.world import World
+
+FEATURES = ("whole_prompt", "lag", "frontend", "windows", "state")
 
 
-def run_both(seed: int, affine: bool, grid_s: float = 0.0):
+def run_both(seed: int, affine: bool, grid_s: float = 0.0, features: tuple[str, ...] = ()):
     """Serve a random world by both; ``grid_s`` > 0 makes requests arrive together."""
     rng = np.random.default_rng(seed)
     unit = int(rng.choice([0, 16, 32, 64]))
-    specs = [random_spec(rng, unit) for _ in range(int(rng.integers(1, 4)))]
+    has = dict.fromkeys(features, True)
+    specs = [random_spec(rng, unit, **has) for _ in range(int(rng.integers(1, 4)))]
     tables = [cost_table(rng, affine, spec) for spec in specs]
     stream = random_stream(rng, int(rng.integers(5, 60)), unit)
     if grid_s:
@@ -43,7 +48,19 @@ def run_both(seed: int, affine: bool, grid_s: float = 0.0):
     [*((seed, 0.0) for seed in range(60)), *((seed, 0.2) for seed in range(60, 90))],
 )
 def test_affine_costs_give_the_same_events(seed: int, grid_s: float) -> None:
-    expected, world = run_both(seed, affine=True, grid_s=grid_s)
+    same_events(*run_both(seed, affine=True, grid_s=grid_s))
+
+
+@pytest.mark.parametrize("grid_s", [0.0, 0.2])
+@pytest.mark.parametrize(
+    "features", [tuple(compress(FEATURES, has)) for has in product((0, 1), repeat=5)], ids="+".join
+)
+def test_every_kind_of_engine_gives_the_same_events(features, grid_s: float) -> None:
+    for seed in range(400, 403):
+        same_events(*run_both(seed, True, grid_s, features))
+
+
+def same_events(expected: Result, world: World) -> None:
     got = world.state["requests"][0]
     np.testing.assert_array_equal(got["cached_tokens"], expected.cached_tokens)
     np.testing.assert_array_equal(got["preemptions"], expected.preemptions)
@@ -51,17 +68,19 @@ def test_affine_costs_give_the_same_events(seed: int, grid_s: float) -> None:
     np.testing.assert_allclose(got["finish_s"], expected.finish_s, rtol=1e-9)
 
 
+@pytest.mark.parametrize("features", [(), FEATURES])
 @pytest.mark.parametrize("seed", range(300, 320))
-def test_bent_costs_stay_close(seed: int) -> None:
-    expected, world = run_both(seed, affine=False)
+def test_bent_costs_stay_close(seed: int, features: tuple[str, ...]) -> None:
+    expected, world = run_both(seed, affine=False, features=features)
     got = world.state["requests"][0]
     np.testing.assert_allclose(got["first_token_s"], expected.first_token_s, rtol=5e-3)
     np.testing.assert_allclose(got["finish_s"], expected.finish_s, rtol=5e-3)
 
 
+@pytest.mark.parametrize("features", [(), FEATURES])
 @pytest.mark.parametrize("seed", range(10))
-def test_blocks_are_conserved_at_the_end(seed: int) -> None:
-    _, world = run_both(seed, affine=True)
+def test_blocks_are_conserved_at_the_end(seed: int, features: tuple[str, ...]) -> None:
+    _, world = run_both(seed, affine=True, features=features)
     for r, spec in enumerate(world.shared["replica_specs"]):
         replica = world.state["replicas"][0][r]
         holders = world.state["prefix_holders"][0, :, r]

@@ -8,12 +8,13 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import pytest
-from engine_worlds import random_stream
+from engine_worlds import WINDOWED, random_stream
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import gpuyard  # noqa: F401
 from gpuyard.envs.cluster_env import ClusterEnv
+from gpuyard.envs.perf.serving.kv_groups import kv_groups
 from gpuyard.envs.scenario import Scenario, Workload, from_dict
 from gpuyard.envs.workload.requests.presets import PRESETS
 from gpuyard.envs.world import World
@@ -28,11 +29,13 @@ FEW = settings(
 replicas = st.fixed_dictionaries(
     {
         "gpu": st.sampled_from(["A100-80", "L40S", "H100-SXM"]),
-        "model": st.just("Llama-3-8B"),
+        "model": st.sampled_from(["Llama-3-8B", "Llama-3-8B", "Windowed"]),
+        "engine": st.sampled_from(["vllm-0.12", "vllm-0.15", "vllm-0.19", "sglang"]),
+        "frontend_ms": st.sampled_from([0.0, 8.0, 200.0]),
         "tp": st.sampled_from([1, 2]),
         "max_num_seqs": st.integers(1, 12),
         "max_num_batched_tokens": st.integers(13, 600),
-        "kv_blocks": st.integers(38, 160),
+        "kv_blocks": st.integers(43, 160),
         "block_size": st.just(16),
     }
 )
@@ -60,7 +63,7 @@ worlds = st.fixed_dictionaries(
 @st.composite
 def scenarios(draw: st.DrawFn, rate_factor: float = 1.0) -> Scenario:
     """Small clusters and random requests of up to 600 tokens, with prefixes and sessions."""
-    table = {**draw(worlds), "workload": {"max_tokens": 600}}
+    table = {**draw(worlds), "workload": {"max_tokens": 600}, "models": {"Windowed": WINDOWED}}
     rng = np.random.default_rng(draw(st.integers(0, 2**32)))
     unit = draw(st.sampled_from([0, 16, 32, 64]))
     n = draw(st.integers(1, 50))
@@ -105,7 +108,7 @@ def blocks_are_conserved(world: World, r: int) -> None:
     assert queued == set(np.flatnonzero(holders[:known] == 0)), "an idle node is not queued"
     assert free == replica["free_blocks"]
 
-    size, held, users = int(spec["block_size"]), 0, np.zeros(len(holders), int)
+    held, users = 0, np.zeros(len(holders), int)
     for slot in world.state["slots"][0, r, : replica["running"]]:
         request = requests[slot["request"]]
         begin, count = int(request["prefix_begin"]), int(request["nodes"])
@@ -115,10 +118,16 @@ def blocks_are_conserved(world: World, r: int) -> None:
             left = int(slot["finish_step"]) - int(replica["step_count"])
             computed = int(request["prompt_tokens"] + request["output_tokens"]) - left - 1
             computed += int(replica["steps_with_blocks"]) if replica["busy"] else 0
-        held += -(-computed // size) - count * int(spec["unit_blocks"])
+        held += blocks_of(spec, computed) - count * int(spec["unit_blocks"])
     held += int((users > 0).sum()) * int(spec["unit_blocks"])
     assert np.array_equal(users[:known], np.maximum(holders[:known], 0)), "a node miscounts"
     assert held + free == spec["kv_blocks"], "blocks were lost or made"
+
+
+def blocks_of(spec: np.void, computed: int) -> int:
+    full = -(-computed // int(spec["block_size"]))
+    windows = int(spec["window_groups"]) * min(full, int(spec["window_blocks"]))
+    return full + windows + int(spec["state_blocks"])
 
 
 def limits_are_kept(world: World, r: int) -> None:
@@ -132,7 +141,14 @@ def limits_are_kept(world: World, r: int) -> None:
         assert replica["running"] > 0
     else:
         assert replica["running"] == 0
-        assert replica["waiting"] == 0 or replica["start_s"] == world.clock["now_s"][0]
+        assert replica["waiting"] == 0 or replica["start_s"] == first_queued_s(world, r)
+
+
+def first_queued_s(world: World, r: int) -> float:
+    """When the head of the queue reaches the engine: not before now, as nothing runs there."""
+    queued_s = world.state["requests"][0][world.state["replicas"][0, r]["head"]]["queued_s"]
+    assert queued_s >= world.clock["now_s"][0]
+    return float(queued_s)
 
 
 def books_agree(world: World, r: int) -> None:
@@ -160,6 +176,23 @@ def books_agree(world: World, r: int) -> None:
     assert context == replica["context_tokens"]
 
 
+def growth_is_counted(world: World, r: int) -> None:
+    """The blocks that each sequence takes next are counted at the step at which it takes them."""
+    replica, spec = world.state["replicas"][0, r], world.shared["replica_specs"][r]
+    rows, size = world.state["requests"][0], int(spec["block_size"])
+    window = int(spec["window_blocks"]) * size
+    growth = np.zeros(size, int)
+    for slot in world.state["slots"][0, r, : replica["running"]]:
+        if slot["finish_step"] != 2**31 - 1:
+            row, step = rows[slot["request"]], int(replica["step_count"])
+            known = int(row["prompt_tokens"] + row["output_tokens"])
+            computed = known - (int(slot["finish_step"]) - step) - 1
+            growth[(computed - step) % size] += 1
+            if computed < window:
+                growth[(computed - step) % size] += int(spec["window_groups"])
+    assert np.array_equal(world.state["decode_phases"][0, r, :size], growth)
+
+
 def check_world(env: ClusterEnv) -> None:
     world: World = env._world
     router = world.state["router"][0]
@@ -167,6 +200,7 @@ def check_world(env: ClusterEnv) -> None:
         blocks_are_conserved(world, r)
         limits_are_kept(world, r)
         books_agree(world, r)
+        growth_is_counted(world, r)
     assert router["in_flight"] == world.state["replicas"][0]["in_flight"].sum()
     waiting_here = router["held"] + (router["deciding"] >= 0)
     assert router["arrived"] == router["finished"] + router["in_flight"] + waiting_here
@@ -220,7 +254,7 @@ def check_results(env: ClusterEnv, info: dict[str, Any]) -> None:
     assert info["time_s"] == table["finish_s"].max()
     for key in ("slo_attainment", "prefix_hit_rate"):
         assert 0 <= info[key] <= 1
-    kv = np.array([r.kv_blocks * r.deployment.block_size for r in env.scenario.replicas])
+    kv = np.array([kv_groups(r.deployment).longest(r.kv_blocks) for r in env.scenario.replicas])
     assert (table["prompt_tokens"] + table["output_tokens"] <= kv[table["replica"]]).all()
 
 
@@ -289,6 +323,7 @@ def test_hundreds_of_preemptions() -> None:
         arrival_s=stream.arrival_s / 30,
         prompt_tokens=rng.integers(1, 40, 50).astype(np.int32),
         output_tokens=rng.integers(150, 200, 50).astype(np.int32),
+        max_tokens=np.full(50, 200, np.int32),
         prefix_offsets=none,
         prefix_ids=np.zeros(0, np.int32),
     )

@@ -8,7 +8,7 @@ from dataclasses import replace
 import gymnasium as gym
 import numpy as np
 import pytest
-from engine_worlds import random_stream
+from engine_worlds import WINDOWED, random_stream
 from slow_observer import LAYOUT, Decision, Observer, Play
 
 import gpuyard  # noqa: F401
@@ -19,9 +19,10 @@ from gpuyard.envs.scenario import Scenario, Workload, from_dict
 
 HARDWARE = [
     {"gpu": "A100-80", "model": "Llama-3-8B", "tp": 2},
-    {"gpu": "L40S", "model": "Llama-3-8B"},
-    {"gpu": "H100-SXM", "model": "Llama-3-8B", "kv_dtype": "fp8"},
+    {"gpu": "L40S", "model": "Windowed", "engine": "vllm-0.15", "frontend_ms": 30.0},
+    {"gpu": "H100-SXM", "model": "Llama-3-8B", "kv_dtype": "fp8", "engine": "vllm-0.12"},
 ]
+MODELS = {"Windowed": WINDOWED}
 BENT = ("dec_log_s", "dec_flop_s")  # what makes step times bend with the context
 
 
@@ -48,6 +49,7 @@ def small_world(seed: int, interval_s: float, hold_s: float) -> Scenario:
     scenario = from_dict(
         {
             "replicas": rows,
+            "models": MODELS,
             "workload": {"max_tokens": 600},
             "router": {"signal_interval_s": interval_s, "hold_s": hold_s, "hold_limit_s": 0.5},
             "slo": {"ttft_s": 0.3, "tpot_s": 0.03},
@@ -162,16 +164,33 @@ def test_the_worlds_of_this_file_reach_every_corner() -> None:
 
 
 @pytest.mark.parametrize("interval_s", [0.0, 0.25])
-def test_nothing_tells_the_true_output_length_ahead(interval_s: float) -> None:
-    """Longer outputs, same estimates: all is the same until the first shorter one finishes."""
+@pytest.mark.parametrize("kv_blocks", [(4000, 4000, 4000), (40, 46, 4000)])
+def test_nothing_tells_the_true_output_length_ahead(
+    interval_s: float, kv_blocks: tuple[int, ...]
+) -> None:
+    """Longer outputs, same estimates and bounds: the same until the first shorter one finishes.
+
+    In the small caches it depends on the bound whether a request fits.
+    """
     rng = np.random.default_rng(5)
-    roomy = [{**row, "kv_blocks": 4000, "max_num_seqs": 64} for row in HARDWARE]
+    rows = [
+        {**row, "kv_blocks": blocks, "max_num_seqs": 64}
+        for row, blocks in zip(HARDWARE, kv_blocks, strict=True)
+    ]
     scenario = from_dict(
-        {"replicas": roomy, "router": {"signal_interval_s": interval_s, "hold_s": 0.05}}
+        {
+            "replicas": rows,
+            "models": MODELS,
+            "router": {"signal_interval_s": interval_s, "hold_s": 0.05},
+        }
     )
     stream = random_stream(rng, 60, 16)
     stream = replace(stream, arrival_s=np.cumsum(rng.exponential(0.03, 60)))
-    stream = replace(stream, output_tokens=rng.integers(100, 200, 60).astype(np.int32))
+    stream = replace(
+        stream,
+        output_tokens=rng.integers(100, 200, 60).astype(np.int32),
+        max_tokens=rng.integers(300, 500, 60).astype(np.int32),
+    )
     longer = replace(stream, output_tokens=stream.output_tokens + 100)
     scenario = replace(scenario, workload=Workload(stream, 60))
     actions = rng.integers(0, 4, 400)
@@ -195,7 +214,7 @@ def test_nothing_tells_the_true_output_length_ahead(interval_s: float) -> None:
 
     short_rows, finish_s = observe(stream)
     long_rows, _ = observe(longer)
-    alike, differ = 0, False
+    alike, differ, masked = 0, False, False
     for (time_s, short, reward), (other_s, long, other) in zip(short_rows, long_rows, strict=False):
         if time_s >= finish_s:
             differ |= bool((short["cluster"] != long["cluster"]).any())
@@ -204,4 +223,6 @@ def test_nothing_tells_the_true_output_length_ahead(interval_s: float) -> None:
         for key in short:
             np.testing.assert_allclose(short[key], long[key], rtol=1e-6, atol=1e-7, err_msg=key)
         alike += 1
+        masked |= not short["action_mask"].all()
     assert alike > 25 and differ
+    assert masked == (min(kv_blocks) < 4000)

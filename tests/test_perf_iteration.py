@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from gpuyard.envs.hardware.catalogue import gpu, gpu_names, model
-from gpuyard.envs.perf import Deployment, capability, kv_blocks, tabulate
+from gpuyard.envs.perf import Deployment, capability, kv_blocks, kv_tokens, tabulate
 from gpuyard.envs.perf.serving.capability import Capability
 from gpuyard.envs.perf.serving.cost_table import COST
 from gpuyard.envs.perf.serving.iteration import (
@@ -20,9 +20,9 @@ from gpuyard.envs.perf.serving.iteration import (
 )
 from gpuyard.envs.perf.serving.kv_capacity import (
     expert_workspace_bytes,
-    rank_kv_bytes_per_token,
     rank_weight_bytes,
 )
+from gpuyard.envs.perf.serving.kv_groups import KVGroups, block_bytes, kv_groups
 
 LLAMA = Deployment(gpu("H100-SXM"), model("Llama-3-8B"), max_num_seqs=256)
 
@@ -131,17 +131,43 @@ def test_kv_blocks_of_a_real_vllm_server():
 def test_memory_of_a_rank():
     d = Deployment(gpu("H100-SXM"), model("Llama-3-70B"), tp=4)
     assert rank_weight_bytes(d) == pytest.approx(2 * d.model.params / 4)
-    assert rank_kv_bytes_per_token(d) == 327_680 / 4
+    assert block_bytes(d) == 16 * 327_680 / 4
     wide = Deployment(gpu("H100-SXM"), model("Qwen3-30B-A3B"), tp=8)
-    assert rank_kv_bytes_per_token(wide) == 98_304 / 4  # 4 KV heads, each on two ranks
+    assert block_bytes(wide) == 16 * 98_304 / 4  # 4 KV heads, each on two ranks
     latent = Deployment(gpu("H200-SXM"), model("DeepSeek-V3"), tp=8, dtype="fp8")
-    assert rank_kv_bytes_per_token(latent) == 70_272  # copied to every rank
+    assert block_bytes(latent) == 16 * 70_272  # copied to every rank
     spread = Deployment(gpu("RTX-PRO-6000"), model("Qwen3-30B-A3B"), dp=2, ep=2)
     routed = 48 * 128 * spread.model.expert_params
     assert rank_weight_bytes(spread) == 2 * (spread.model.params - routed / 2)
     # every rank has the routers, the projections down to the latent cache, and two of 16 bits that
     # are folded: 79.74 GiB in a vLLM 0.11.2 log
     assert rank_weight_bytes(latent) / 2**30 == pytest.approx(79.74, rel=5e-3)
+
+
+@pytest.mark.parametrize(
+    ("name", "groups"),
+    [
+        ("Llama-3-8B", (0, 0, 0)),
+        ("gpt-oss-20b", (1, 9, 0)),  # 12 layers of 24 with a window of 128 tokens
+        ("Gemma-3-27B", (6, 65, 0)),  # 52 of 62 layers with one of 1,024
+        # 25 layers keep 8 heads of 256, 5 keep 2 of 512 elements
+        ("Gemma-4-26B-A4B", (10, 65, 0)),
+        # 36 states of 1,097,728 bytes in blocks of 12 layers, 2 heads of 256 elements
+        ("Qwen3-Next-80B-A3B", (0, 0, 101)),
+    ],
+)
+def test_layers_that_keep_less_form_groups(name, groups):
+    d = Deployment(gpu("B200-SXM"), model(name))
+    found = kv_groups(d)
+    assert (found.window_groups, found.window_blocks, found.state_blocks) == groups
+    assert found.reuses_prefix == (groups[2] == 0)
+
+
+def test_windows_are_kept_whole_before_groups():
+    # vLLM forms groups from 0.10 on; sequences of a million tokens need twice the blocks without
+    oss = Deployment(gpu("B200-SXM"), model("gpt-oss-20b"), dtype="mxfp4")
+    assert block_bytes(oss) == 16 * 12 * 2 * 8 * 64 * 2
+    assert kv_tokens(oss) == kv_blocks(oss) // 2 * 16
 
 
 def test_mxfp4_experts_are_padded_to_the_tile():
@@ -199,7 +225,7 @@ def test_bad_deployments_name_field_value_and_remedy(changes, message):
 
 
 def test_capability_by_hand():
-    c = Capability((0.0, 1e-4, 0.0), (0.01, 0.0, 0.0), kv_tokens=12_000, max_num_seqs=256)
+    c = Capability((0.0, 1e-4, 0.0), (0.01, 0.0, 0.0), 750, KVGroups(16), max_num_seqs=256)
     assert c.max_batch(1000, 200) == 10
     # ten prefills of 0.1 s and 200 decode steps of 10 ms for 2,000 tokens
     assert c.throughput(1000, 200) == pytest.approx(2000 / 3)
@@ -214,7 +240,7 @@ def test_capability_fits_the_cost_table():
     for sequences in (1, 32, 256):
         exact = step_s(table, sequences, sequences * 1024)
         assert c.decode_s(sequences, sequences * 1024) == pytest.approx(exact, rel=0.15)
-    assert c.kv_tokens == kv_blocks(LLAMA) * 16
+    assert c.kv_blocks == kv_blocks(LLAMA)
 
 
 def test_capability_orders_gpus():

@@ -75,6 +75,10 @@ def test_invariants(seed, n, name, max_tokens, ids):
     assert min(stream.prompt_tokens.min(), stream.output_tokens.min()) >= 1
     total = stream.prompt_tokens.astype(int) + stream.output_tokens
     assert total.max() <= max_tokens
+    bound = stream.max_tokens.astype(int)
+    assert np.all(bound >= stream.output_tokens) and stream.max_tokens.dtype == np.int32
+    room, longest = max_tokens - stream.prompt_tokens, int(np.ceil(generator.output[-1]))
+    assert np.array_equal(bound, np.minimum(room, longest))  # of the prompt and the preset alone
     counts = np.diff(stream.prefix_offsets)
     if stream.prefix_block_tokens:
         assert np.all(counts * stream.prefix_block_tokens <= total)

@@ -26,6 +26,7 @@ def stream_of(paths):
         arrival_s=np.arange(n) * 0.5,
         prompt_tokens=lengths,
         output_tokens=np.ones(n, np.int32),
+        max_tokens=np.ones(n, np.int32),
         session=np.arange(n, dtype=np.int32),
         prefix_offsets=offsets,
         prefix_ids=chain(offsets, blocks),

@@ -11,6 +11,7 @@ import pytest
 from gpuyard.envs.workload.requests.prefix import hit_tokens, shared_only
 from gpuyard.envs.workload.requests.readers import TraceError, TraceWarning, detect, read
 from gpuyard.envs.workload.requests.readers.mooncake import spread_grid
+from gpuyard.envs.workload.requests.transform import window
 
 
 @pytest.fixture
@@ -274,8 +275,26 @@ def test_bad_json_lines(write, row, message):
         read(write(json.dumps(mooncake(1, 600, [0, 1])) + "\n" + row), sort=True)
 
 
+def test_bounds_of_outputs_are_stated_or_follow_from_the_trace(write):
+    header = "arrival_s,prompt_tokens,output_tokens"
+    stated = read(write(header + ",max_tokens\n2,10,5,8\n1,20,7,7\n"), sort=True)
+    assert stated.max_tokens.tolist() == [7, 8] and stated.max_tokens.dtype == np.int32
+    # longest output 60, longest request 110 tokens
+    other = read(write(header + "\n0,10,60\n0,100,10\n0,80,2\n"))
+    assert other.max_tokens.tolist() == [60, 10, 30]
+    assert window(other, 1, 2).max_tokens.tolist() == [10, 30]
+    huge = read(write(header + f"\n0,{2**31 - 1},{2**31 - 1}\n0,1,1\n"))
+    assert huge.max_tokens.tolist() == [2**31 - 1] * 2
+
+
 def test_bad_optional_columns(write):
     header = "arrival_s,prompt_tokens,output_tokens,"
+    with pytest.raises(
+        TraceError, match=r"line 3: max_tokens = .*4.* is below the 5 tokens of out"
+    ):
+        read(write(header + "max_tokens\n0,1,5,9\n0,1,5,4\n"))
+    with pytest.raises(TraceError, match=r"line 2: max_tokens = '' is not a number"):
+        read(write(header + "max_tokens\n0,1,5,\n"))
     with pytest.raises(TraceError, match=r"line 2: priority = .* out of range"):
         read(write(header + "priority\n0,1,1,1.5\n"))
     with pytest.raises(TraceError, match="column 'prefix_block_tokens' is missing"):

@@ -16,6 +16,7 @@ from ..engine.serving.records import REPLICA_SPEC, SERVING_RULES
 from ..perf import capability, tabulate
 from ..perf.serving.cost_table import COST
 from ..perf.serving.deployment import Deployment
+from ..perf.serving.kv_groups import block_bytes, kv_groups
 from ..rendering import replicas as rendering
 from ..scenario import Scenario
 from .part import Part, Sizes, Table
@@ -147,18 +148,24 @@ def _specs(scenario: Scenario, kinds: list[Deployment]) -> NDArray[np.void]:
         deployment = replica.deployment
         able = capability(deployment)
         batch = able.max_batch(prompt, output)
-        memory = deployment.gpu.memory_bytes * deployment.gpus
-        kv_bytes = deployment.model.kv_bytes_per_token(deployment.kv_dtype)
-        kv_share = replica.kv_blocks * deployment.block_size * kv_bytes / memory
+        kv_bytes = replica.kv_blocks / deployment.dp * block_bytes(deployment)
+        kv_share = kv_bytes / deployment.gpu.memory_bytes
         kv_share = min(kv_share, deployment.gpu_memory_utilization)
+        groups = kv_groups(deployment)
         fill_in(
             specs[row : row + 1],
             max_num_seqs=deployment.max_num_seqs,
             max_num_batched_tokens=deployment.max_num_batched_tokens,
             block_size=deployment.block_size,
             kv_blocks=replica.kv_blocks,
-            unit_tokens=unit,
-            unit_blocks=unit // deployment.block_size,
+            window_groups=groups.window_groups,
+            window_blocks=groups.window_blocks,
+            state_blocks=groups.state_blocks,
+            unit_tokens=unit if groups.reuses_prefix else 0,
+            unit_blocks=unit // deployment.block_size if groups.reuses_prefix else 0,
+            whole_prompt=deployment.rules.whole_prompt,
+            lag=deployment.rules.asynchronous,
+            frontend_s=deployment.frontend_ms * 1e-3,
             kind=kinds.index(deployment),
             first_device=device,
             num_devices=deployment.gpus,

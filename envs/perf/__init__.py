@@ -2,7 +2,7 @@
 
 from .serving.capability import Capability, capability
 from .serving.deployment import Deployment
-from .serving.kv_capacity import kv_blocks
+from .serving.kv_capacity import kv_blocks, kv_tokens
 from .serving.tabulate import tabulate
 
-__all__ = ["Capability", "Deployment", "capability", "kv_blocks", "tabulate"]
+__all__ = ["Capability", "Deployment", "capability", "kv_blocks", "kv_tokens", "tabulate"]

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from ..perf import capability
+from ..perf.serving.kv_groups import kv_groups
 from ..workload.requests.generator import Generator
 from ..workload.requests.source import Workload
 from .checks import ScenarioError
@@ -45,12 +46,13 @@ def _check_room(replicas: tuple[Replica, ...], workload: Workload) -> None:
     if isinstance(source, Generator):
         longest, remedy = source.max_tokens, "lower workload.max_tokens"
     else:
-        tokens = source.prompt_tokens.astype(np.int64) + source.output_tokens
+        tokens = source.prompt_tokens.astype(np.int64) + source.max_tokens
         longest = int(tokens.max())
-        remedy = f"leave out request {int(tokens.argmax())} of the trace"
-    room = max(replica.kv_blocks * replica.deployment.block_size for replica in replicas)
+        remedy = f"leave out request {int(tokens.argmax())} of the trace or lower its max_tokens"
+    room = max(kv_groups(r.deployment).longest(r.kv_blocks) for r in replicas)
     if longest > room:
         raise ScenarioError(
-            f"a request of {longest} prompt and output tokens never fits: the largest KV cache "
-            f"holds {room}; {remedy}, or give replicas more memory (tp, a larger GPU, fewer bits)"
+            f"a request of up to {longest} prompt and output tokens never fits: the largest KV "
+            f"cache holds {room}; {remedy}, or give replicas more memory (tp, a larger GPU, fewer "
+            f"bits)"
         )

@@ -14,9 +14,10 @@ from ..core.compile import kernel
 from ..core.random import hash64
 from ..core.records import PLACE
 from ..core.units import unit
-from ..serving.costs import decode_step_s, prefill_attention_s
+from ..serving.costs import decode_step_s, host_step_s, prefill_attention_s
+from ..serving.growth import blocks_of, floor_div
 from ..serving.kvcache import cached_units, sent_units
-from ..serving.runs import ceil_div, floor_div, run_blocks, steps_done
+from ..serving.runs import run_blocks, steps_done
 from .columns import QUEUED, info_places, places, scaling, squash
 
 CLUSTER = places("cluster", "route")
@@ -57,12 +58,14 @@ def predict_prefill_s(w, tokens, cached, spec, cost):
     seconds = 0.0
     rest = tokens
     while rest > budget:
-        seconds += w.linear_s[spec.kind, budget] + cost.pre_fixed_s
-        seconds += prefill_attention_s(cost, budget, cached)
+        step_s = w.linear_s[spec.kind, budget] + cost.pre_fixed_s
+        step_s += prefill_attention_s(cost, budget, cached)
+        seconds += max(step_s, host_step_s(cost, 0))
         cached += budget
         rest -= budget
-    seconds += w.linear_s[spec.kind, rest] + cost.pre_fixed_s
-    return seconds + w.head_s[spec.kind, 1] + prefill_attention_s(cost, rest, cached)
+    step_s = w.linear_s[spec.kind, rest] + cost.pre_fixed_s + w.head_s[spec.kind, 1]
+    step_s += prefill_attention_s(cost, rest, cached)
+    return seconds + max(step_s, host_step_s(cost, 1))
 
 
 @kernel
@@ -81,15 +84,14 @@ def session_home(w, session):
 
 @kernel
 def fits(request, spec):
-    """Tell whether the replica's KV cache can ever hold the request."""
-    tokens = request.prompt_tokens + request.output_tokens
-    return ceil_div(tokens, spec.block_size) <= spec.kv_blocks
+    """Tell whether the replica's KV cache holds the request however long its output may be."""
+    return blocks_of(request.prompt_tokens + request.max_tokens, spec) <= spec.kv_blocks
 
 
 @kernel
 def cached_tokens(w, e, r, request, report_s, spec):
     """Return the prompt tokens of ``request`` that the replica had cached by ``report_s``."""
-    if request.prefix_count == 0:
+    if request.prefix_count == 0 or spec.unit_tokens == 0:
         return 0
     most = floor_div(request.prompt_tokens - 1, spec.unit_tokens)
     return spec.unit_tokens * cached_units(w, e, r, request, most, report_s)
@@ -110,17 +112,18 @@ def observe_candidate(w, e, r, home, hit, prefill_s, request, replica, spec, cos
     """Fill the row of sending ``request`` to the replica, which has ``hit`` tokens of it cached."""
     prompt = request.prompt_tokens
     sent = 0
-    if request.prefix_count > 0:
+    if request.prefix_count > 0 and spec.unit_tokens > 0:
         units = sent_units(w, e, r, request, floor_div(hit, spec.unit_tokens))
         sent = min(units * spec.unit_tokens, prompt)
     running = min(replica.report_running + replica.report_waiting + 1, spec.max_num_seqs)
     context = replica.report_context + replica.report_queued_tokens + prompt
     step_s = decode_step_s(cost, w.linear_s, w.head_s, spec.kind, running, context)
     budget = spec.max_num_batched_tokens
-    wait_s = replica.report_queued_tokens * w.linear_s[spec.kind, budget] / budget
+    wait_s = spec.frontend_s
+    wait_s += replica.report_queued_tokens * w.linear_s[spec.kind, budget] / budget
     if replica.report_running > 0:
-        wait_s += 0.5 * step_s
-    blocks = ceil_div(prompt + request.estimate_tokens, spec.block_size)
+        wait_s += (0.5 + spec.lag) * step_s
+    blocks = blocks_of(prompt + request.estimate_tokens, spec)
     blocks -= floor_div(hit, spec.block_size)
     row = w.candidates[e, r, w.layout[0].candidates_route :]
     row[CANDIDATE.running] = replica.report_running
@@ -131,7 +134,7 @@ def observe_candidate(w, e, r, home, hit, prefill_s, request, replica, spec, cos
     row[CANDIDATE.kv_usage] = replica.report_blocks / spec.kv_blocks
     row[CANDIDATE.kv_blocks] = replica.report_blocks
     row[CANDIDATE.kv_demand] = min(blocks / spec.kv_blocks, 1.0)
-    row[CANDIDATE.request_blocks] = ceil_div(prompt, spec.block_size)
+    row[CANDIDATE.request_blocks] = blocks_of(prompt, spec)
     row[CANDIDATE.prefix_match] = hit / prompt
     row[CANDIDATE.prefix_sent] = sent / prompt
     row[CANDIDATE.session_last] = (

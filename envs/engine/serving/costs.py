@@ -50,10 +50,23 @@ def prefill_attention_s(cost, chunk, cached):
 
 
 @kernel
-def decode_step_s(cost, linear, head, kind, sequences, context):
-    """Return the seconds of a step that only decodes."""
+def host_step_s(cost, sampling):
+    """Return the seconds that the host needs for a step, which the GPU's hide if longer."""
+    return cost.host_s + cost.host_seq_s * sampling
+
+
+@kernel
+def decode_gpu_s(cost, linear, head, kind, sequences, context):
+    """Return the GPU's seconds of a step that only decodes."""
     return (
         linear[kind, sequences]
         + head[kind, sequences]
         + decode_attention_s(cost, sequences, context)
     )
+
+
+@kernel
+def decode_step_s(cost, linear, head, kind, sequences, context):
+    """Return the seconds of a step that only decodes."""
+    gpu_s = decode_gpu_s(cost, linear, head, kind, sequences, context)
+    return max(gpu_s, host_step_s(cost, sequences))

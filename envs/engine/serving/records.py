@@ -19,6 +19,7 @@ REQUEST = np.dtype(
         ("arrival_s", "f8"),
         ("prompt_tokens", "i4"),
         ("output_tokens", "i4"),
+        ("max_tokens", "i4"),  # the public bound on its output
         ("estimate_tokens", "i4"),  # what the router believes the output will be
         ("session", "i4"),
         ("previous", "i4"),  # this session's request before this one
@@ -37,9 +38,11 @@ REQUEST = np.dtype(
         ("preemptions", "i4"),
         ("work_s", "f8"),  # the router's estimate of its compute time
         ("retry_s", "f8"),  # when a held request is decided again
+        ("queued_s", "f8"),  # when it reaches the engine, behind the replica's front end
         ("first_token_s", "f8"),
         ("finish_s", "f8"),
-    ]
+    ],
+    align=True,  # 128 bytes, two lines of the processor's cache
 )
 
 REPLICA_SPEC = np.dtype(  # one replica's fixed properties
@@ -48,8 +51,14 @@ REPLICA_SPEC = np.dtype(  # one replica's fixed properties
         ("max_num_batched_tokens", "i4"),
         ("block_size", "i4"),
         ("kv_blocks", "i4"),
-        ("unit_tokens", "i4"),  # tokens of one prefix node, a multiple of block_size
+        ("window_groups", "i4"),  # further blocks per block_size tokens, of layers with a window
+        ("window_blocks", "i4"),  # block_size tokens for which a sequence holds those at most
+        ("state_blocks", "i4"),  # of a sequence's state in linear layers, whatever its length
+        ("unit_tokens", "i4"),  # tokens of one prefix node, a multiple of block_size; 0: no reuse
         ("unit_blocks", "i4"),
+        ("whole_prompt", "i4"),  # 1: admits only with free blocks for all known tokens
+        ("lag", "i4"),  # 1: plans a step when the one before starts
+        ("frontend_s", "f8"),  # from the router to the engine
         ("kind", "i4"),  # row of the cost tables
         ("first_device", "i4"),
         ("num_devices", "i4"),
@@ -79,6 +88,7 @@ REPLICA = np.dtype(
         ("running", "i4"),
         ("context_tokens", "i4"),  # cached tokens of all decoding sequences
         ("next_finish", "i4"),  # step count at which the next sequence finishes
+        ("next_window", "i4"),  # step count at which the next sequence fills its window
         # the queue
         ("waiting", "i4"),
         ("head", "i4"),

@@ -4,15 +4,22 @@ A step starts when the previous one ends (or a request reaches an idle replica).
 every running sequence its next token and a prompt under way the rest of the token budget; if KV
 blocks run out the request admitted last is preempted: its blocks are freed and it returns to the
 front of the queue, to recompute its prompt and the tokens it has. Then waiting requests are
-admitted in order while budget, sequence cap and blocks allow. At the step's end every request
-whose known tokens are all computed gets one more. Source: ``vllm/v1/core/sched/scheduler.py``.
+admitted in order while budget, sequence cap and blocks allow: blocks for the next chunk, or with
+``whole_prompt`` for all known tokens. At the step's end every request whose known tokens are all
+computed gets one more. Source: ``vllm/v1/core/sched/scheduler.py``, admission by whole prompt:
+``scheduler_reserve_full_isl`` there.
+
+A request is seen by the step that starts when it has reached the engine, ``frontend_s`` after it
+was sent. With ``lag`` a step is planned when the one before it starts, so it has to be there by
+then; a replica that runs nothing takes it at once. Only the queue is seen late: blocks and places
+in the batch that a step frees are free in the next one.
 
 A step that prefills is simulated by itself. Between such steps the batch is constant: a *run* of
 decode steps is planned up to the next event (a sequence finishes, blocks run out) and takes
 ``start + k * first + growth * k (k - 1) / 2`` for its first k steps, exact where the step cost is
-affine in the context. An arrival cuts the run at the end of the step under way. Between events a
-decoding sequence stores nothing: it finishes when the replica's step count reaches its slot's
-``finish_step``.
+affine in the context and host or GPU is the slower one throughout. A request cuts the run where a
+step may admit it. Between events a decoding sequence stores nothing: it finishes when the replica's
+step count reaches its slot's ``finish_step``.
 """
 
 from __future__ import annotations
@@ -21,27 +28,27 @@ import math
 
 from ..core.compile import kernel
 from ..core.units import unit
-from .costs import decode_step_s, mixed_attention_s, prefill_attention_s
-from .kvcache import EVICTED, allocate, cached_units, hold, idle_units, register, release
-from .runs import (
-    LONGEST_RUN,
+from .costs import host_step_s, mixed_attention_s, prefill_attention_s
+from .growth import (
     NEVER,
     blocks_needed,
-    ceil_div,
+    blocks_of,
+    computed_at,
+    count_growth,
+    fill_windows,
     floor_div,
-    phase_of,
-    run_blocks,
-    run_s,
-    steps_done,
+    next_blocks,
 )
+from .kvcache import EVICTED, allocate, cached_units, hold, idle_units, register, release
+from .runs import plan_run, run_blocks, run_s, stop_for, stop_for_head
 
 
 @kernel
-def store_progress(request, finish_step, step_count, block_size):
+def store_progress(request, finish_step, step_count, spec):
     """Write down where a decoding request stands between steps."""
-    request.generated = request.output_tokens - int(finish_step - step_count)
-    request.computed = request.prompt_tokens + request.generated - 1
-    request.blocks = ceil_div(request.computed, block_size)
+    request.computed = computed_at(request, finish_step, step_count)
+    request.generated = request.computed + 1 - request.prompt_tokens
+    request.blocks = blocks_of(request.computed, spec)
 
 
 @kernel
@@ -56,8 +63,8 @@ def preempt_last(w, e, r, replica, spec, router):
         replica.prefilling -= 1
         replica.queued_tokens += request.computed
     else:
-        store_progress(request, finish_step, replica.step_count, spec.block_size)
-        w.decode_phases[e, r, phase_of(request.computed, replica.step_count, spec.block_size)] -= 1
+        store_progress(request, finish_step, replica.step_count, spec)
+        count_growth(w, e, r, request.computed, -1, replica, spec)
         replica.context_tokens -= request.computed
         replica.queued_tokens += request.prompt_tokens + request.generated
     release(w, e, r, request, replica, spec)
@@ -74,7 +81,7 @@ def preempt_last(w, e, r, replica, spec, router):
 @kernel
 def give_blocks(w, e, r, request, tokens, replica, spec):
     """Let ``request`` hold blocks for ``tokens`` computed tokens."""
-    blocks = ceil_div(tokens, spec.block_size)
+    blocks = blocks_of(tokens, spec)
     allocate(w, e, r, blocks - request.blocks, replica, spec)
     request.blocks = blocks
 
@@ -85,7 +92,6 @@ def grow_or_preempt(w, e, r, replica, spec, router):
 
     Returns the decoding sequences that go on. Only called when blocks do not suffice for all.
     """
-    size = spec.block_size
     at = 0
     while at < replica.running:
         request = w.requests[e, w.slots[e, r, at].request]
@@ -94,11 +100,11 @@ def grow_or_preempt(w, e, r, replica, spec, router):
             budget = spec.max_num_batched_tokens - at
             known = request.prompt_tokens + request.generated
             tokens = request.computed + min(known - request.computed, budget)
-            need = ceil_div(tokens, size) - request.blocks
+            need = blocks_of(tokens, spec) - request.blocks
         else:
             tokens = 0
-            generated = request.output_tokens - int(finish_step - replica.step_count)
-            need = 1 if (request.prompt_tokens + generated - 1) % size == 0 else 0
+            computed = computed_at(request, finish_step, replica.step_count)
+            need = next_blocks(computed, spec) if computed % spec.block_size == 0 else 0
         while need > replica.free_blocks and at < replica.running:
             preempt_last(w, e, r, replica, spec, router)
         if at == replica.running:
@@ -114,22 +120,24 @@ def grow_or_preempt(w, e, r, replica, spec, router):
 def admit_head(w, e, r, budget, replica, spec):
     """Admit the head of the queue if its blocks fit.
 
-    Returns the prompt tokens it computes in this step; 0 if it was not admitted, -1 if in addition
-    it has cached nodes, so that an eviction might still change the answer.
+    Returns the prompt tokens it computes in this step; 0 if it was not admitted, -1 if an eviction
+    among its cached nodes might still change the answer: a shorter hit makes the chunk end sooner.
+    All its tokens need the same whatever is evicted.
     """
     index = replica.head
     request = w.requests[e, index]
     known = request.prompt_tokens + request.generated
     units = 0
-    if request.prefix_count > 0:
+    if request.prefix_count > 0 and spec.unit_tokens > 0:
         most = floor_div(known - 1, spec.unit_tokens)
         units = cached_units(w, e, r, request, most, math.inf)
     hit = units * spec.unit_tokens
     chunk = min(known - hit, budget)
-    need = ceil_div(hit + chunk, spec.block_size) - units * spec.unit_blocks
+    must_fit = known if spec.whole_prompt == 1 else hit + chunk
+    need = blocks_of(must_fit, spec) - units * spec.unit_blocks
     idle = idle_units(w, e, r, request, units) * spec.unit_blocks
     if need > replica.free_blocks - idle:
-        return -1 if units > 0 else 0
+        return -1 if units > 0 and spec.whole_prompt == 0 else 0
     hold(w, e, r, request, units, replica, spec)
     request.blocks = units * spec.unit_blocks
     request.computed = hit
@@ -153,17 +161,24 @@ def compute_prompt(w, e, r, now_s, chunk, request, replica, spec):
     request.computed += chunk
     replica.queued_tokens -= chunk
     give_blocks(w, e, r, request, request.computed, replica, spec)
-    if request.prefix_count > 0:
+    if request.prefix_count > 0 and spec.unit_tokens > 0:
         units = floor_div(min(request.computed, request.prompt_tokens), spec.unit_tokens)
         register(w, e, r, request, units, now_s)
 
 
 @kernel
-def begin_step(w, e, r, now_s, replica, spec, router, cost):
-    """Schedule the step that starts at ``now_s``, or a run of steps that only decode."""
-    if replica.running == 0 and replica.waiting == 0:
+def begin_step(w, e, r, now_s, seen_s, replica, spec, router, cost):
+    """Schedule the step that starts at ``now_s``, or a run of steps that only decode.
+
+    It sees the requests that have reached the engine by ``seen_s``.
+    """
+    if replica.running == 0:
         replica.busy = 0
-        return
+        if replica.waiting == 0:
+            return
+        replica.start_s = w.requests[e, replica.head].queued_s
+        if replica.start_s > now_s:
+            return
     # sequences that already run; at most one, the last, still has prompt tokens to compute
     decoding = replica.running - replica.prefilling
     need = blocks_needed(w, e, r, replica.step_count, 1, spec.block_size)
@@ -174,7 +189,7 @@ def begin_step(w, e, r, now_s, replica, spec, router, cost):
         remaining = request.prompt_tokens + request.generated - request.computed
         chunk = min(remaining, spec.max_num_batched_tokens - decoding)
         tokens = request.computed + chunk
-        partial_need = ceil_div(tokens, spec.block_size) - request.blocks
+        partial_need = blocks_of(tokens, spec) - request.blocks
     preempted = need + partial_need > replica.free_blocks
     if preempted:
         decoding = grow_or_preempt(w, e, r, replica, spec, router)
@@ -193,6 +208,8 @@ def begin_step(w, e, r, now_s, replica, spec, router, cost):
     blocked_by_hits = False
     if not preempted:
         while replica.waiting > 0 and budget > 0 and replica.running < spec.max_num_seqs:
+            if w.requests[e, replica.head].queued_s > seen_s:
+                break
             chunk = admit_head(w, e, r, budget, replica, spec)
             if chunk <= 0:
                 blocked_by_hits = chunk < 0
@@ -216,38 +233,13 @@ def begin_step(w, e, r, now_s, replica, spec, router, cost):
         seconds += mixed_attention_s(
             cost, decoding, replica.context_tokens, replica.tokens - decoding
         )
-        replica.first_step_s = seconds + cost.pre_fixed_s + prompt_s
+        seconds += cost.pre_fixed_s + prompt_s
+        replica.first_step_s = max(seconds, host_step_s(cost, sampling))
     else:
         plan_run(w, e, r, replica, spec, cost, preempted or blocked_by_hits)
+        if replica.steps > 1 and replica.waiting > 0:
+            stop_for_head(w, e, seen_s, replica, spec)
     replica.end_s = now_s + run_s(replica, replica.steps)
-
-
-@kernel
-def plan_run(w, e, r, replica, spec, cost, single):
-    """Plan a run of decode steps; the blocks of its first step are allocated already."""
-    sequences = replica.running
-    context = replica.context_tokens
-    first_s = decode_step_s(cost, w.linear_s, w.head_s, spec.kind, sequences, context)
-    replica.first_step_s = first_s
-    steps = min(replica.next_finish - replica.step_count, LONGEST_RUN)
-    if single or steps <= 1:
-        return
-    free = replica.free_blocks
-    after = replica.step_count + 1
-    if blocks_needed(w, e, r, after, steps - 1, spec.block_size) > free:
-        steps = 1
-        while True:
-            need = blocks_needed(w, e, r, replica.step_count + steps, 1, spec.block_size)
-            if need > free:
-                break
-            free -= need
-            steps += 1
-        if steps == 1:
-            return
-    last = context + (steps - 1) * sequences
-    last_s = decode_step_s(cost, w.linear_s, w.head_s, spec.kind, sequences, last)
-    replica.steps = steps
-    replica.step_growth_s = (last_s - first_s) / (steps - 1)
 
 
 @kernel
@@ -257,8 +249,8 @@ def finish_request(w, e, r, end_s, index, replica, spec, router):
     request.finish_s = end_s
     request.generated = request.output_tokens
     request.computed = request.prompt_tokens + request.output_tokens - 1
-    request.blocks = ceil_div(request.computed, spec.block_size)
-    if request.prefix_count > 0:
+    request.blocks = blocks_of(request.computed, spec)
+    if request.prefix_count > 0 and spec.unit_tokens > 0:
         units = floor_div(request.computed, spec.unit_tokens)
         register(w, e, r, request, units, end_s)
     release(w, e, r, request, replica, spec)
@@ -294,7 +286,7 @@ def remove_finished(w, e, r, end_s, replica, spec, router):
         if finish_step == step:
             request = w.requests[e, index]
             computed = request.prompt_tokens + request.output_tokens - 1
-            w.decode_phases[e, r, phase_of(computed, step, spec.block_size)] -= 1
+            count_growth(w, e, r, computed, -1, replica, spec)
             replica.context_tokens -= computed
             finish_request(w, e, r, end_s, index, replica, spec, router)
         else:
@@ -317,9 +309,12 @@ def end_prefill(w, e, r, end_s, at, replica, spec, router):
         router.ttft_s += end_s - request.arrival_s
         router.awaiting_arrival_s -= request.arrival_s
     w.slots[e, r, at].finish_step = replica.step_count + request.output_tokens - request.generated
-    w.decode_phases[e, r, phase_of(request.computed, replica.step_count, spec.block_size)] += 1
+    count_growth(w, e, r, request.computed, 1, replica, spec)
     replica.context_tokens += request.computed
     replica.next_finish = min(replica.next_finish, w.slots[e, r, at].finish_step)
+    to_fill = spec.window_blocks * spec.block_size - request.computed
+    if to_fill > 0:
+        replica.next_window = min(replica.next_window, replica.step_count + to_fill)
 
 
 @kernel
@@ -330,6 +325,8 @@ def end_run(w, e, r, end_s, replica, spec, router):
     decoding = replica.running - replica.prefilling
     replica.step_count += steps
     replica.context_tokens += steps * decoding
+    if replica.next_window == replica.step_count:
+        fill_windows(w, e, r, replica, spec)
     if replica.prefilling > 0:
         last = w.requests[e, w.slots[e, r, replica.running - 1].request]
         partial = 1 if last.computed < last.prompt_tokens + last.generated else 0
@@ -356,12 +353,15 @@ def advance_replica(w, e, r, until_s):
     """
     replica, spec, router = w.replicas[e, r], w.replica_specs[r], w.router[e]
     while is_due(replica, until_s):
+        start_s = seen_s = replica.start_s
         if replica.busy == 1:
-            start_s = replica.end_s
+            start_s = seen_s = replica.end_s
+            if spec.lag == 1:  # planned when the step before started
+                seen_s = replica.start_s + run_s(replica, replica.steps - 1)
             end_run(w, e, r, start_s, replica, spec, router)
-        else:
-            start_s = replica.start_s
-        begin_step(w, e, r, start_s, replica, spec, router, w.costs[spec.kind])
+            if replica.running == 0:
+                seen_s = start_s
+        begin_step(w, e, r, start_s, seen_s, replica, spec, router, w.costs[spec.kind])
 
 
 @kernel
@@ -369,6 +369,7 @@ def submit(w, e, r, index, now_s, replica, spec, router):
     """Queue request ``index`` at a replica that has been advanced to ``now_s``."""
     request = w.requests[e, index]
     request.replica = r
+    request.queued_s = now_s + spec.frontend_s
     request.next = -1
     if replica.tail >= 0:
         w.requests[e, replica.tail].next = index
@@ -384,8 +385,10 @@ def submit(w, e, r, index, now_s, replica, spec, router):
     for place in range(request.prefix_count):
         node = w.prefix_ids[e, request.prefix_begin + place]
         w.prefix_holders[e, node, r] = max(w.prefix_holders[e, node, r], EVICTED)
+    if replica.waiting > 1:
+        return  # those before it come first
     if replica.busy == 0:
-        replica.start_s = now_s
-    elif replica.steps > 1 and replica.waiting == 1 and replica.running < spec.max_num_seqs:
-        replica.steps = min(replica.steps, steps_done(replica, now_s) + 1)
+        replica.start_s = request.queued_s
+    elif replica.steps > 1 and replica.running < spec.max_num_seqs:
+        stop_for(request.queued_s, replica, spec)
         replica.end_s = replica.start_s + run_s(replica, replica.steps)

@@ -2,8 +2,7 @@
 
 Between two events the batch of a replica is constant. A run of its decode steps is planned up to
 the next event and takes ``start + k * first + growth * k (k - 1) / 2`` for its first k steps, exact
-where the step cost is affine in the context and a chord of it otherwise. Integer divisions are done
-in floats: the operands are far below 2**52, and a 64-bit integer division takes four times as long.
+where the step cost is affine in the context and a chord of it otherwise.
 """
 
 from __future__ import annotations
@@ -11,33 +10,11 @@ from __future__ import annotations
 import math
 
 from ..core.compile import kernel
+from .costs import decode_gpu_s, host_step_s
+from .growth import blocks_needed
 from .kvcache import allocate
 
-NEVER = (1 << 31) - 1
 LONGEST_RUN = 1024  # steps: bounds the error of the run's chord where the cost is not affine
-
-
-@kernel
-def floor_div(a, b):
-    """Return a / b rounded down, for 0 <= a < 2**52 and b > 0.
-
-    The quotient of two such integers as floats never rounds up to the next integer, and a float
-    division takes a quarter of the time of a 64-bit integer one.
-    """
-    return int(a / b)
-
-
-@kernel
-def ceil_div(a, b):
-    """Return a / b rounded up, for 0 <= a < 2**52 and b > 0."""
-    return int((a + b - 1) / b)
-
-
-@kernel
-def phase_of(computed, step_count, size):
-    """Return when a sequence takes its next block: at steps that are 0 modulo ``size`` with it."""
-    offset = computed - step_count
-    return int(offset - size * math.floor(offset / size))
 
 
 @kernel
@@ -64,22 +41,15 @@ def steps_done(replica, now_s):
 
 
 @kernel
-def blocks_needed(w, e, r, first_step, steps, size):
-    """Return the blocks that the decoding sequences take in ``steps`` steps from ``first_step``.
+def steps_until(replica, moment_s):
+    """Return after how many steps of the current run it is ``moment_s`` or later, at least 0.
 
-    A sequence takes one every ``size`` steps; ``phases`` counts the sequences by when they do.
+    More than the steps of the run if it ends before that.
     """
-    if steps <= 0:
+    if moment_s <= replica.start_s:
         return 0
-    cycles = floor_div(steps, size)
-    rest = steps - cycles * size
-    first = phase_of(0, first_step, size)
-    count = 0
-    for phase in range(size):
-        ahead = first - phase  # steps until the sequences of this phase take a block
-        ahead += size if ahead < 0 else 0
-        count += w.decode_phases[e, r, phase] * (cycles + (1 if ahead < rest else 0))
-    return count
+    steps = steps_done(replica, moment_s)
+    return steps if replica.start_s + run_s(replica, steps) >= moment_s else steps + 1
 
 
 @kernel
@@ -91,3 +61,55 @@ def run_blocks(w, e, r, steps, replica, spec):
         need = blocks_needed(w, e, r, first_step, more, spec.block_size)
         allocate(w, e, r, need, replica, spec)
         replica.steps_with_blocks = steps
+
+
+@kernel
+def plan_run(w, e, r, replica, spec, cost, single):
+    """Plan a run of decode steps; the blocks of its first step are allocated already."""
+    sequences = replica.running
+    context = replica.context_tokens
+    first_s = decode_gpu_s(cost, w.linear_s, w.head_s, spec.kind, sequences, context)
+    host_s = host_step_s(cost, sequences)
+    replica.first_step_s = max(first_s, host_s)
+    steps = min(replica.next_finish, replica.next_window) - replica.step_count
+    steps = min(steps, LONGEST_RUN)
+    if single or steps <= 1:
+        return
+    free = replica.free_blocks
+    after = replica.step_count + 1
+    if blocks_needed(w, e, r, after, steps - 1, spec.block_size) > free:
+        steps = 1
+        while True:
+            need = blocks_needed(w, e, r, replica.step_count + steps, 1, spec.block_size)
+            if need > free:
+                break
+            free -= need
+            steps += 1
+        if steps == 1:
+            return
+    last = context + (steps - 1) * sequences
+    last_s = decode_gpu_s(cost, w.linear_s, w.head_s, spec.kind, sequences, last)
+    growth_s = (last_s - first_s) / (steps - 1)
+    if first_s >= host_s:
+        replica.step_growth_s = growth_s
+    elif last_s > host_s:  # the run ends where the GPU overtakes the host
+        steps = min(steps, int((host_s - first_s) / growth_s) + 1)
+    replica.steps = steps
+
+
+@kernel
+def stop_for(queued_s, replica, spec):
+    """Cut the run before the step that may admit a request which reaches the engine then.
+
+    The step under way ends as planned, and so does one whose blocks are taken.
+    """
+    steps = steps_until(replica, queued_s) + spec.lag
+    replica.steps = min(replica.steps, max(steps, replica.steps_with_blocks))
+
+
+@kernel
+def stop_for_head(w, e, seen_s, replica, spec):
+    """Cut a new run for the head of the queue, unless it was seen and has to wait for a finish."""
+    queued_s = w.requests[e, replica.head].queued_s
+    if queued_s > seen_s and replica.running < spec.max_num_seqs:
+        stop_for(queued_s, replica, spec)

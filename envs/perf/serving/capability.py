@@ -16,6 +16,7 @@ import numpy as np
 from .deployment import Deployment
 from .iteration import step_s
 from .kv_capacity import kv_blocks
+from .kv_groups import KVGroups, kv_groups
 from .tabulate import tabulate
 
 
@@ -24,12 +25,14 @@ class Capability:
     """Linear model of one replica.
 
     ``prefill = a0 + a1 X + a2 sum x^2`` seconds for prompts of X tokens in all, ``decode = b0 +
-    b1 B + b2 C`` seconds for B sequences with C cached tokens in all, ``kv_tokens`` the capacity.
+    b1 B + b2 C`` seconds for B sequences with C cached tokens in all, ``kv_blocks`` the capacity
+    and ``groups`` what a sequence holds of it.
     """
 
     prefill: tuple[float, float, float]
     decode: tuple[float, float, float]
-    kv_tokens: int
+    kv_blocks: int
+    groups: KVGroups
     max_num_seqs: int
 
     def prefill_s(self, prompt_tokens: float) -> float:
@@ -44,7 +47,7 @@ class Capability:
 
     def max_batch(self, prompt_tokens: float, output_tokens: float) -> int:
         """Return how many requests of these mean lengths run at once (at least 1)."""
-        by_memory = int(self.kv_tokens // (prompt_tokens + output_tokens))
+        by_memory = self.kv_blocks // self.groups.blocks_of(prompt_tokens + output_tokens)
         return max(1, min(by_memory, self.max_num_seqs))
 
     def throughput(self, prompt_tokens: float, output_tokens: float) -> float:
@@ -66,15 +69,15 @@ def capability(deployment: Deployment) -> Capability:
     table = tabulate(deployment)
     budget = deployment.max_num_batched_tokens
     prompts = [x for x in (64, 128, 256, 512, 1024, 2048, 4096, 8192) if x <= budget] or [budget]
-    kv_tokens = kv_blocks(deployment) * deployment.block_size
+    blocks, groups = kv_blocks(deployment), kv_groups(deployment)
     prefill = [((1, x, x * x), step_s(table, 0, 0, [(x, 0)])) for x in prompts]
     decode = [
         ((1, b, b * context), step_s(table, b, b * context))
         for b in (1, 2, 4, 8, 16, 32, 64, 128, 256)
         for context in (256, 1024, 4096)
-        if b <= deployment.max_num_seqs and (b == 1 or b * context <= kv_tokens)
+        if b <= deployment.max_num_seqs and (b == 1 or b * groups.blocks_of(context) <= blocks)
     ]
-    return Capability(_fit(prefill), _fit(decode), kv_tokens, deployment.max_num_seqs)
+    return Capability(_fit(prefill), _fit(decode), blocks, groups, deployment.max_num_seqs)
 
 
 def _fit(samples: Sequence[tuple[tuple[float, ...], float]]) -> tuple[float, float, float]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ...hardware.dtypes import DTYPES
 from .deployment import Deployment
+from .kv_groups import block_bytes, kv_groups
 
 CONTEXT_BYTES = 0.66 * 2**30
 """CUDA context and library workspaces of one process: what a vLLM 0.19 server on an RTX 4090 had
@@ -34,7 +35,7 @@ def kv_blocks(deployment: Deployment) -> int:
     budget = d.gpu_memory_utilization * d.gpu.memory_bytes
     weights = rank_weight_bytes(d)
     other = activation_bytes(d) + buffer_bytes(d)
-    blocks = int((budget - weights - other) // (rank_kv_bytes_per_token(d) * d.block_size))
+    blocks = int((budget - weights - other) // block_bytes(d))
     if blocks < 1:
         raise ValueError(
             f"{d.model.name} in {d.dtype} does not fit on {d.gpus} x {d.gpu.name}: per GPU "
@@ -44,6 +45,12 @@ def kv_blocks(deployment: Deployment) -> int:
             f"or a GPU with more memory"
         )
     return blocks * d.dp
+
+
+def kv_tokens(deployment: Deployment) -> int:
+    """Return the KV-cache size in tokens as vLLM logs it: blocks shared out among the groups."""
+    groups = kv_groups(deployment)
+    return kv_blocks(deployment) // (1 + groups.window_groups) * deployment.block_size
 
 
 def rank_weight_bytes(deployment: Deployment) -> float:
@@ -64,13 +71,6 @@ def rank_weight_bytes(deployment: Deployment) -> float:
         folded = 2.0 * model.layers * d.rank_heads * 2 * model.head_dim * model.kv_lora_rank
     shared = model.weight_bytes(d.dtype) - routed - copied * dense_bytes
     return shared / d.tp + copied * dense_bytes + folded + routed * _padding(d) / d.gpus
-
-
-def rank_kv_bytes_per_token(deployment: Deployment) -> float:
-    """Return KV bytes of one token on one GPU: split over KV heads, an MLA cache is copied."""
-    d = deployment
-    whole = d.model.kv_bytes_per_token(d.kv_dtype)
-    return whole if d.model.mla else whole * d.rank_kv_heads / d.model.kv_heads
 
 
 def activation_bytes(deployment: Deployment) -> float:

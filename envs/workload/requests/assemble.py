@@ -42,6 +42,7 @@ def assemble(
     session: Sequence[Any] | None = None,
     priority: NDArray[np.float64] | None = None,
     blocks: Blocks | None = None,
+    bound: str | None = None,
 ) -> RequestStream:
     """Build the stream of a table whose columns ``arrival``, ``prompt`` and ``output`` are named.
 
@@ -55,6 +56,8 @@ def assemble(
         session: (N,) labels; None or "" = unknown.
         priority: (N,), in [0, 1]; 0 by default.
         blocks: block ids, if the trace has them.
+        bound: column of ``max_tokens``; without one the longest output of the trace is the bound
+            for all, or what a prompt leaves of the longest prompt and output together.
 
     Raises:
         TraceError: a value is out of its range, or the file is not in order of arrival.
@@ -63,6 +66,7 @@ def assemble(
     if arrival_s is None:
         arrival_s = table.numbers(arrival)
     order = _order(table, arrival, arrival_s, sort)
+    max_tokens = _bounds(table, output, prompt_tokens, output_tokens, bound)
     covered = prompt_tokens.astype(np.int64)
     if blocks is not None and blocks.cover_output:
         covered += output_tokens
@@ -73,12 +77,34 @@ def assemble(
         arrival_s=arrival_s[order],
         prompt_tokens=prompt_tokens[order],
         output_tokens=output_tokens[order],
+        max_tokens=max_tokens[order],
         session=_numbered(session, order),
         prefix_offsets=offsets,
         prefix_ids=ids,
         prefix_block_tokens=blocks.tokens if blocks else 0,
         priority=priority[order].astype(np.float32),
     )
+
+
+def _bounds(
+    table: Table,
+    output: str,
+    prompt_tokens: NDArray[np.int32],
+    output_tokens: NDArray[np.int32],
+    bound: str | None,
+) -> NDArray[np.int32]:
+    """Return what each request states as the most tokens of its output."""
+    if bound is None:
+        prompt = prompt_tokens.astype(np.int64)
+        longest = (prompt + output_tokens).max()
+        return np.minimum(output_tokens.max(), longest - prompt).astype(np.int32)
+    bounds = table.tokens(bound)
+    short = np.flatnonzero(bounds < output_tokens)
+    if len(short):
+        row = int(short[0])
+        problem = f"is below the {output_tokens[row]} tokens of {output}"
+        table.fail(row, bound, bounds[row], problem, "correct it or leave the column out")
+    return bounds
 
 
 def _order(

@@ -74,7 +74,9 @@ class Generator:
         """Draw a stream of ``num_requests`` >= 1 from one 64-bit seed that ``rng`` gives.
 
         The stream is cut out of a process in its steady state: conversations may be under way when
-        it begins. Prefix ids are those that two or more of its requests share.
+        it begins. Prefix ids are those that two or more of its requests share. Every request states
+        the same ``max_tokens``, the longest output that there is, or what its prompt leaves of the
+        cap.
         """
         if num_requests < 1:
             raise ValueError(f"num_requests = {num_requests} must be at least 1")
@@ -87,8 +89,18 @@ class Generator:
             clients.copy(),
             *constants,
         )
+        longest = min(math.ceil(self.output[-1]), self.max_tokens)
+        bound = np.minimum(longest, self.max_tokens - prompt)
         return RequestStream(
-            arrival_s, prompt, output, session, offsets, ids, self._block_tokens, priority
+            arrival_s=arrival_s,
+            prompt_tokens=prompt,
+            output_tokens=output,
+            max_tokens=np.maximum(bound, output),
+            session=session,
+            prefix_offsets=offsets,
+            prefix_ids=ids,
+            prefix_block_tokens=self._block_tokens,
+            priority=priority,
         )
 
     def max_prefix_ids(self, num_requests: int) -> int:

@@ -16,6 +16,7 @@ class RequestStream:
         arrival_s: float64 (N,), seconds, non-decreasing, first >= 0.
         prompt_tokens: int32 (N,), >= 1.
         output_tokens: int32 (N,), >= 1.
+        max_tokens: int32 (N,), >= output_tokens: the bound on the output that the request states.
         session: int32 (N,), id of the conversation, -1 where unknown.
         prefix_offsets: int64 (N + 1,); request i owns ``prefix_ids[offsets[i]:offsets[i + 1]]``.
         prefix_ids: int32 (M,); the j-th id of a request stands for its first
@@ -28,6 +29,7 @@ class RequestStream:
     arrival_s: NDArray[np.float64]
     prompt_tokens: NDArray[np.int32]
     output_tokens: NDArray[np.int32]
+    max_tokens: NDArray[np.int32]
     session: NDArray[np.int32]
     prefix_offsets: NDArray[np.int64]
     prefix_ids: NDArray[np.int32]

@@ -31,6 +31,7 @@ def window(stream: RequestStream, start: int, n: int) -> RequestStream:
         arrival_s=stream.arrival_s[cut] - stream.arrival_s[start],
         prompt_tokens=stream.prompt_tokens[cut],
         output_tokens=stream.output_tokens[cut],
+        max_tokens=stream.max_tokens[cut],
         session=stream.session[cut],
         prefix_offsets=offsets - offsets[0],
         prefix_ids=densify(stream.prefix_ids[offsets[0] : offsets[-1]]),

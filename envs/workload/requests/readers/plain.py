@@ -5,6 +5,7 @@
 | `arrival_s` | `arrived_at` | seconds, kept as they are |
 | `prompt_tokens` | `num_prefill_tokens`, `input_tokens` | >= 1 |
 | `output_tokens` | `num_decode_tokens` | >= 1 |
+| `max_tokens` | | bound on the output that the request states, optional |
 | `session` | | any label, optional |
 | `priority` | | in [0, 1], optional |
 | `prefix_ids` | `block16_chain_ids` | space-separated block ids of prompt, then output; optional |
@@ -48,6 +49,7 @@ def read(path: Path, *, sort: bool = False, drop_failed: bool = False) -> Reques
         session=table.columns.get("session"),
         priority=_priority(table),
         blocks=_blocks(table),
+        bound="max_tokens" if "max_tokens" in table.columns else None,
     )
 
 
