@@ -162,7 +162,9 @@ def capacity(data: Path) -> pd.DataFrame:
             tp=row.tp,
             dtype="fp16",
             gpu_memory_utilization=0.95,
+            max_num_seqs=256,
             max_num_batched_tokens=8192,
+            engine="vllm-0.12",
         )
         try:
             tokens = kv_blocks(d) * d.block_size
