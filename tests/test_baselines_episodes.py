@@ -13,6 +13,7 @@ from gpuyard import baselines
 from gpuyard.envs.scenario import Scenario, from_dict
 
 EIGHT_B = {"model": "Llama-3-8B", "gpu": "A100-80"}
+VIDURS_ENGINE = {"engine": "vllm-0.12", "frontend_ms": 0.0}  # synchronous, admits by chunks
 UNEQUAL = [
     {**EIGHT_B, "gpu": "H100-SXM"},
     {**EIGHT_B},
@@ -121,7 +122,7 @@ def test_time_per_token_agrees_with_vidur(data_dir, name, vidur_policy, toleranc
     assert len(rows) == 1
     world = from_dict(
         {
-            "replicas": [{**EIGHT_B, "count": 4}],
+            "replicas": [{**EIGHT_B, "count": 4, **VIDURS_ENGINE}],
             "workload": {"trace": str(folder / "W8_10k_r24.csv.gz"), "num_requests": 0},
         }
     )

@@ -6,6 +6,8 @@ import os
 import subprocess
 import sys
 
+from engine_worlds import WINDOWED
+
 EPISODES = """
 import hashlib
 from dataclasses import replace
@@ -17,7 +19,12 @@ from gpuyard.envs.scenario import Router, from_dict
 replica = {"gpu": "A100-80", "model": "Llama-3-8B", "max_num_seqs": 6, "kv_blocks": 128}
 scenario = from_dict(
     {
-        "replicas": [replica, {**replica, "gpu": "L40S", "max_num_batched_tokens": 512}],
+        "replicas": [
+            {**replica, "engine": "vllm-0.12"},
+            {**replica, "gpu": "L40S", "max_num_batched_tokens": 512},
+            {**replica, "model": "Windowed"},
+        ],
+        "models": {"Windowed": WINDOWED},
         "workload": {"num_requests": 12, "rate_per_s": 60.0, "max_tokens": 1024},
     }
 )
@@ -38,7 +45,7 @@ for router in (Router(), Router(signal_interval_s=0.1, hold_s=0.02)):
 
 def run(**environment: str) -> str:
     return subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", EPISODES],
+        [sys.executable, "-W", "ignore", "-c", f"WINDOWED = {WINDOWED}\n{EPISODES}"],
         capture_output=True,
         text=True,
         check=True,

@@ -3,7 +3,8 @@
 Every array of records has a leading environment axis; what all environments share
 (``REPLICA_SPEC``, cost tables) has none. Records copy and pickle as bytes, which is what
 ``get_state`` does. Indices are -1 where there is nothing to point at; times are NaN until they are
-known.
+known. Those that the engine reads most are aligned, so that no number lies on two lines of the
+processor's cache.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ REQUEST = np.dtype(
         ("first_token_s", "f8"),
         ("finish_s", "f8"),
     ],
-    align=True,  # 128 bytes, two lines of the processor's cache
+    align=True,
 )
 
 REPLICA_SPEC = np.dtype(  # one replica's fixed properties
@@ -68,7 +69,8 @@ REPLICA_SPEC = np.dtype(  # one replica's fixed properties
         ("token_s", "f8"),  # estimated compute seconds per output token at full batch
         ("price_per_h", "f8"),
         ("ring_key", "u8"),  # place on the consistent-hashing ring
-    ]
+    ],
+    align=True,
 )
 
 REPLICA = np.dtype(
@@ -112,7 +114,8 @@ REPLICA = np.dtype(
         ("report_context", "i4"),
         ("report_load", "f8"),
         ("report_link_load", "f8"),
-    ]
+    ],
+    align=True,
 )
 
 SLOT = np.dtype([("request", "i4"), ("finish_step", "i4")])  # one sequence of a running batch

@@ -90,12 +90,11 @@ class Generator:
             *constants,
         )
         longest = min(math.ceil(self.output[-1]), self.max_tokens)
-        bound = np.minimum(longest, self.max_tokens - prompt)
         return RequestStream(
             arrival_s=arrival_s,
             prompt_tokens=prompt,
             output_tokens=output,
-            max_tokens=np.maximum(bound, output),
+            max_tokens=np.minimum(longest, self.max_tokens - prompt),
             session=session,
             prefix_offsets=offsets,
             prefix_ids=ids,
