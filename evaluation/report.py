@@ -120,9 +120,9 @@ def report(
         for title, table in parts:
             printed.append(f"{title}\n\n{tables.text(table)}\n")
             written.append(f"## {title}\n\n{tables.markdown(table)}\n")
-    for scenario in scenarios:
-        title = f"{scenario.name}: what it is computed from"
-        written.append(f"## {title}\n\n{tables.markdown(_sources(scenario))}\n")
+    for world in scenarios:
+        title = f"{world.name}: what it is computed from"
+        written.append(f"## {title}\n\n{tables.markdown(_sources(world))}\n")
     (folder / "results.md").write_text("\n".join(written))
     plots = _plots(rollouts, learned, folder, curve)
     return "\n".join([*printed, plots])

@@ -12,9 +12,9 @@ left unexplained (2,588 blocks of Llama-3.1-8B, benchmarked in docs/accuracy.md)
 NCCL_BYTES = {1: 0.0, 2: 342 * 2.0**20}
 NCCL_BYTES_MORE = 392 * 2.0**20
 """NCCL buffers by number of ranks. Source: aiconfigurator-core 0.12.0, system files."""
-GRAPH_BYTES = 16 * 2.0**20
+GRAPH_BYTES = 24 * 2.0**20
 """CUDA graphs of one layer at the 51 batch sizes that are captured, where the engine counts them:
-0.8 GiB of 48 layers in a log of vLLM 0.21."""
+0.8 GiB and more of 48 layers in a log of vLLM 0.21, 0.36 GiB of 16 sizes in another."""
 EXPERT_TILE = {"mxfp4": (256, 128)}
 """Hidden and expert width that a kernel's tile rounds up to: 2,880 becomes 3,072 and 2,944 in
 gpt-oss, 65.97 instead of 60.7 GiB (vLLM issue 23278: Marlin)."""

@@ -26,6 +26,8 @@ _GRID = (np.arange(2000) + 0.5) / 2000  # midpoints, for means over a distributi
 _NORMAL = np.array([NormalDist().inv_cdf(p) for p in _GRID])
 _GOLDEN = (math.sqrt(5.0) - 1.0) / 2.0
 _SNAPSHOTS = 32_768
+LEAST_RATE_PER_S = 1e-6
+"""One request in eleven days; at lower rates drawing a stream would take minutes and more."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,7 @@ class Generator:
     def __post_init__(self) -> None:
         check_knots(self, "prompt")
         check_knots(self, "output")
-        check(self, "rate_per_s", 1e-9)
+        check(self, "rate_per_s", LEAST_RATE_PER_S)
         check(self, "max_tokens", 16, 2**30)
         check(self, "urgent_share", 0.0, 1.0)
         check(self, "prefix_block_tokens", 1)
