@@ -28,6 +28,7 @@ def deployment(version: str, device: str = "H100-SXM", name: str = "Llama-3.1-8B
         ("vllm-0.14", "vllm-0.15"),
         ("vllm-0.11.2", "vllm-0.12"),
         ("vllm-0.10", "vllm-0.10"),
+        ("vllm-0.9.2", "vllm-0.8"),
         ("sglang", "sglang"),
     ],
 )
@@ -35,9 +36,9 @@ def test_a_version_stands_for_all_up_to_the_next(name: str, stands_for: str) -> 
     assert engine(name).name == stands_for
 
 
-@pytest.mark.parametrize("name", ["vllm-0.9", "vllm-0.6.3", "vllm-", "vllm-0.1x", "tgi", ""])
+@pytest.mark.parametrize("name", ["vllm-0.7", "vllm-0.6.3", "vllm-", "vllm-0.1x", "tgi", ""])
 def test_what_is_not_modelled_is_refused(name: str) -> None:
-    with pytest.raises(ValueError, match=r"use one of vllm-0\.10, .*trtllm, or a vllm-X\.Y"):
+    with pytest.raises(ValueError, match=r"use one of vllm-0\.8, .*trtllm, or a vllm-X\.Y"):
         engine(name)
 
 

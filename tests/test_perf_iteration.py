@@ -19,6 +19,7 @@ from gpuyard.envs.perf.serving.iteration import (
     step_s,
 )
 from gpuyard.envs.perf.serving.kv_capacity import (
+    activation_bytes,
     expert_workspace_bytes,
     rank_weight_bytes,
 )
@@ -164,10 +165,21 @@ def test_layers_that_keep_less_form_groups(name, groups):
 
 
 def test_windows_are_kept_whole_before_groups():
-    # vLLM forms groups from 0.10 on; sequences of a million tokens need twice the blocks without
+    # vLLM forms groups from 0.10 on: 12 of 24 layers in a block instead of all
     oss = Deployment(gpu("B200-SXM"), model("gpt-oss-20b"), dtype="mxfp4")
-    assert block_bytes(oss) == 16 * 12 * 2 * 8 * 64 * 2
+    old = dataclasses.replace(oss, engine="vllm-0.9")
+    assert block_bytes(oss) == block_bytes(old) / 2 == 16 * 12 * 2 * 8 * 64 * 2
     assert kv_tokens(oss) == kv_blocks(oss) // 2 * 16
+    assert kv_tokens(old) == kv_blocks(old) * 16
+
+
+def test_early_versions_take_more_to_sample():
+    # 1,024 sequences of 151,936 words: 178,880 tokens in a vLLM 0.9 log (issue 21348)
+    qwen = model("Qwen3-235B-A22B")
+    d = Deployment(gpu("H100-SXM"), qwen, tp=4, dtype="fp8", engine="vllm-0.9")
+    new = dataclasses.replace(d, engine="vllm-0.12")
+    assert activation_bytes(d) - activation_bytes(new) == 16 * 1024 * 151_936
+    assert kv_tokens(d) == pytest.approx(178_880, rel=0.2)
 
 
 def test_mxfp4_experts_are_padded_to_the_tile():
@@ -212,7 +224,7 @@ def test_model_that_does_not_fit_says_what_to_do():
         ({"dtype": "nvfp4"}, "has no nvfp4; use one of bf16"),
         ({"dtype": "bf17"}, "dtype 'bf17' is unknown"),
         ({"kv_dtype": "int2"}, "kv_dtype = 'int2'"),
-        ({"engine": "hf"}, "engine = 'hf': use one of vllm-0.10"),
+        ({"engine": "hf"}, "engine = 'hf': use one of vllm-0.8"),
         ({"frontend_ms": -2.0}, "frontend_ms = -2.0: give 0 to"),
         ({"max_num_seqs": -1}, "max_num_seqs = -1"),
         ({"block_size": 2.5}, "block_size = 2.5"),

@@ -78,12 +78,15 @@ def activation_bytes(deployment: Deployment) -> float:
 
     The larger of a full token budget in the feed-forward block (two residual streams, gate, up and
     their product, 16 bits) and of sampling max_num_seqs sequences (logits, sorted logits in 32
-    and their indices in 64 bits); and the experts' workspace, which stays.
+    and their indices in 64 bits; twice that in early versions, whose logs of gpt-oss-120b leave
+    7.4 GiB beside the weights); and the experts' workspace, which stays.
     """
     d, model = deployment, deployment.model
     width = model.ffn or model.shared_ffn or model.active_experts * model.expert_ffn
     forward = d.max_num_batched_tokens * 2 * (2 * model.hidden + 3 * width / d.tp) / d.dp
-    return max(forward, d.max_num_seqs / d.dp * model.vocab * 16) + expert_workspace_bytes(d)
+    return max(
+        forward, d.max_num_seqs / d.dp * model.vocab * d.rules.logit_bytes
+    ) + expert_workspace_bytes(d)
 
 
 def expert_workspace_bytes(deployment: Deployment) -> float:
