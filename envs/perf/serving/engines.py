@@ -71,7 +71,6 @@ ENGINES = (
     Engine("trtllm", "trtllm"),
 )
 NEWEST = "vllm-0.21"
-STACKS = tuple(dict.fromkeys(engine.stack for engine in ENGINES))
 
 
 @cache
