@@ -12,12 +12,14 @@ from numpy.typing import NDArray
 
 from gpuyard.ids import check_decisions
 
+from .actions import whole
 from .batch import Batch
 from .cluster_view import ClusterView, Plan
 from .engine.core.records import START, STEP
 from .observation import Layout
 from .scenario import Scenario, load
 from .scenario.provenance import Fact, provenance, warn_of_analogies
+from .world import check_keys
 
 Observation = dict[str, NDArray]
 _STEP, _START = np.array([STEP]), np.array([START])
@@ -211,9 +213,14 @@ class ClusterEnv(gym.Env[Observation, np.int64]):
     ) -> tuple[Observation, SupportsFloat, bool, bool, dict[str, Any]]:
         """Take candidate ``action`` and return the next decision.
 
-        After the last decision the world runs until every request is finished.
+        After the last decision the world runs until everything has ended.
+
+        Raises:
+            InvalidAction: the action is no whole number; see :mod:`.actions`.
+            ResetNeeded: no episode has begun.
         """
-        self._action[0] = action
+        self._world.check_loaded()
+        self._action[0] = whole(action)
         observation, info = self._run(_STEP)
         done = bool(self._world.done[0])
         return observation, float(self._outputs.numbers[0, 0]), done, False, info
@@ -252,15 +259,22 @@ class ClusterEnv(gym.Env[Observation, np.int64]):
 
         The generator of future episodes is part of it.
         """
-        state: dict[str, Any] = self._world.get_state(0)
-        state["np_random"] = self.np_random.bit_generator.state
-        state["outputs"] = self._outputs.copy()
-        return state
+        return {
+            "world": self._world.get_state(0),
+            "np_random": self.np_random.bit_generator.state,
+            "outputs": self._outputs.copy(),
+        }
 
     def set_state(self, state: dict[str, Any]) -> tuple[Observation, dict[str, Any]]:
-        """Put the world into ``state`` and return its observation and info."""
-        self._world.set_state(0, state)
+        """Put the world into ``state`` and return its observation and info.
+
+        Raises:
+            ValueError: the state is of another scenario; this world is left as it is.
+        """
+        check_keys(state, ("world", "np_random", "outputs"))
+        self._world.check_state(state["world"], state["outputs"])
         self.np_random.bit_generator.state = state["np_random"]
+        self._world.set_state(0, state["world"])
         self._outputs = state["outputs"].copy()
         return self._world.first_observation(self._outputs), self._info()
 

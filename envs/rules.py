@@ -23,6 +23,10 @@ def rule(default: Any, meaning: str, **checks: Any) -> Any:
     return field(default=default, metadata={"meaning": meaning, **checks})
 
 
+SHORTEST_HOLD_S = 1e-3
+"""Least ``router.hold_s``: a request that is held for a day is decided some 10^8 times at most."""
+
+
 @dataclass(frozen=True)
 class Router:
     """What the router knows and may do."""
@@ -33,18 +37,27 @@ class Router:
         at_least=0,
     )
     hold_s: float = rule(
-        0.0, "seconds that a request is held back for; 0: it cannot be", at_least=0
+        0.0,
+        "seconds that a request is held back for, 0.001 or more; 0: it cannot be",
+        at_least=0,
     )
     hold_limit_s: float = rule(
-        1.0, "seconds that a request may have waited and still be held", at_least=0
+        1.0,
+        "seconds that a request may have waited and still be held",
+        range=(0, 86_400),
     )
 
     def __post_init__(self) -> None:
-        """Refuse a hold that no request could be given.
+        """Refuse a hold that no request could be given, or that hardly moves time.
 
         Raises:
-            ValueError: naming both fields and the remedy.
+            ValueError: naming the fields, their values and the remedy.
         """
+        if 0 < self.hold_s < SHORTEST_HOLD_S:
+            raise ValueError(
+                f"router.hold_s = {self.hold_s!r} must be {SHORTEST_HOLD_S:g} seconds or more, or "
+                "0, which turns holding off: a shorter hold would hardly move time"
+            )
         if self.hold_s > self.hold_limit_s:
             raise ValueError(
                 f"router.hold_s = {self.hold_s} must not be above router.hold_limit_s = "
