@@ -222,8 +222,9 @@ class ClusterEnv(gym.Env[Observation, np.int64]):
         self._world.check_loaded()
         self._action[0] = whole(action)
         observation, info = self._run(_STEP)
-        done = bool(self._world.done[0])
-        return observation, float(self._outputs.numbers[0, 0]), done, False, info
+        terminated = bool(self._world.terminated[0])
+        truncated = bool(self._world.done[0]) and not terminated
+        return observation, float(self._outputs.numbers[0, 0]), terminated, truncated, info
 
     def action_masks(self) -> NDArray[np.bool_]:
         """Return which candidates are feasible, bool (C,)."""

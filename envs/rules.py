@@ -66,6 +66,26 @@ class Router:
 
 
 @dataclass(frozen=True)
+class Limits:
+    """When an episode is cut short; see :data:`TRUNCATED`."""
+
+    max_time_s: float = rule(
+        0.0, "an episode is truncated at this time, seconds; 0: it never is", at_least=0
+    )
+    max_decisions: int = rule(
+        0,
+        "after so many decisions rules of the engine's own take the rest, and the episode is "
+        "truncated; 0: it never is",
+        whole=0,
+    )
+
+
+TRUNCATED = ("", "max_time_s", "max_decisions", "stalled")
+"""Why an episode was truncated, by ``info["truncated_reason"]``; 0: it was not. Stalled: work is
+left, but nobody runs, nothing is to come, and nothing that is pending can start."""
+
+
+@dataclass(frozen=True)
 class SLO:
     """Objectives per request."""
 

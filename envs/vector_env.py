@@ -129,11 +129,11 @@ class ClusterVectorEnv(VectorEnv[Observation, NDArray[np.int64], NDArray[Any]]):
             self._repeat(waiting, outputs)
         orders = np.where(waiting, IDLE, STEP) if some_wait else self._step_all
         self._world.run(orders, actions, outputs)
-        terminated = self._world.done & ~waiting
-        truncated = np.zeros(self.num_envs, np.bool_)
+        terminated = self._world.terminated & ~waiting
+        truncated = self._world.done & ~terminated & ~waiting
         if self.max_episode_steps is not None:
-            truncated = self._world.decisions >= self.max_episode_steps
-            truncated &= ~terminated & ~waiting
+            too_long = self._world.decisions >= self.max_episode_steps
+            truncated |= too_long & ~terminated & ~waiting
         rewards = outputs.numbers[:, 0].copy()
         infos: dict[str, Any] = {}
         if self.autoreset_mode is AutoresetMode.NEXT_STEP:
@@ -142,8 +142,8 @@ class ClusterVectorEnv(VectorEnv[Observation, NDArray[np.int64], NDArray[Any]]):
             self._ended = terminated | truncated
         elif self.autoreset_mode is AutoresetMode.DISABLED:
             self._ended = waiting | terminated | truncated
-            terminated |= waiting & self._world.done
-            truncated |= waiting & ~self._world.done
+            terminated |= waiting & self._world.terminated
+            truncated |= waiting & ~self._world.terminated
         elif np.count_nonzero(terminated) or np.count_nonzero(truncated):
             infos = self._reset_at_once(terminated | truncated, outputs)
         self._outputs = outputs

@@ -18,11 +18,12 @@ from numpy.typing import NDArray
 from .engine import clock
 from .engine.core import units
 from .engine.core.compile import is_warm
-from .engine.core.records import CLOCK, IDLE, NOTHING, record_of, records
+from .engine.core.records import CLOCK, GO_ON, IDLE, IN_FULL, NOTHING, record_of, records
 from .engine.decide.columns import info_keys, layout_record
 from .engine.state import STATE
 from .observation import Layout
 from .parts.part import Part
+from .scenario import Limits
 
 
 class Outputs(NamedTuple):
@@ -49,6 +50,7 @@ class World:
     Args:
         parts: their arrays, one :class:`.parts.part.Part` for each kind of decision at most.
         num_envs: E.
+        limits: when an episode is cut short.
 
     Attributes:
         layout: where each column of the observations stands.
@@ -59,12 +61,13 @@ class World:
         state: what changes, by name, each array with a leading axis E.
     """
 
-    def __init__(self, parts: Sequence[Part], num_envs: int) -> None:
+    def __init__(self, parts: Sequence[Part], num_envs: int, limits: Limits | None = None) -> None:
         self.num_envs = num_envs
         self.layout = Layout(part.kind for part in parts)
         self.info_keys = info_keys(self.layout)
         self.num_candidates = max(part.sizes.candidates for part in parts)
         self.clock = records(num_envs, CLOCK)
+        self._new_clock = _new_clock(limits or Limits())
         self.state: dict[str, NDArray[Any]] = {"clock": self.clock}
         self.shared: dict[str, NDArray[Any]] = {"layout": layout_record(self.layout)}
         for part in parts:
@@ -91,7 +94,7 @@ class World:
 
     def begin(self, e: int) -> None:
         """Set the clock of environment ``e`` to the start of an episode, whose parts are loaded."""
-        self.clock[e] = _NEW_CLOCK
+        self.clock[e] = self._new_clock
         self._load(e, True)
 
     def check_loaded(self) -> None:
@@ -105,8 +108,13 @@ class World:
 
     @property
     def done(self) -> NDArray[np.bool_]:
-        """Which environments have finished their episode, bool (E,)."""
+        """In which environments the episode has ended, bool (E,)."""
         return self._done != 0
+
+    @property
+    def terminated(self) -> NDArray[np.bool_]:
+        """In which it has because everything has ended, bool (E,); elsewhere it is truncated."""
+        return self.done & (self._truncated == IN_FULL)
 
     @property
     def decisions(self) -> NDArray[np.int64]:
@@ -157,12 +165,14 @@ class World:
     def run(self, orders: NDArray[np.int64], actions: NDArray[np.int64], outputs: Outputs) -> None:
         """Do in each environment what ``orders`` says (IDLE, STEP or START), and observe it.
 
-        The rows of idle environments are left as they are in ``outputs``.
+        The rows of idle environments are left as they are in ``outputs``. The engine comes back
+        now and then, so that a signal (Ctrl-C) is heard however long a decision takes to come; a
+        step that was cut off so goes on with the next one, whose action is not looked at.
         """
         floats, numbers, mask = outputs
-        clock.run_batch(
-            orders, actions, self._table, self._slots, self._offsets, floats, mask, numbers
-        )
+        fixed = self._table, self._slots, self._offsets, floats, mask, numbers
+        while clock.run_batch(orders, actions, *fixed) > 0:
+            orders = np.where(self.clock["paused"] == 1, GO_ON, IDLE)
 
     def get_state(self, e: int) -> dict[str, Any]:
         """Return a copy of environment ``e``'s state, and of which world it is."""
@@ -203,7 +213,7 @@ class World:
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave the addresses out: a copy has arrays of its own."""
-        left_out = ("_table", "_done")
+        left_out = ("_table", "_done", "_truncated")
         return {name: value for name, value in self.__dict__.items() if name not in left_out}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -218,7 +228,7 @@ class World:
 
     def _digest(self) -> str:
         """Return what tells this world's states from others': all constants, shapes and types."""
-        digest = hashlib.blake2b(digest_size=8)
+        digest = hashlib.blake2b(self._new_clock.tobytes(), digest_size=8)
         for name, array in sorted(self.shared.items()):
             digest.update(f"{name} {array.shape} {array.dtype}".encode() + array.tobytes())
         for name, array in sorted(self.state.items()):
@@ -240,7 +250,7 @@ class World:
 
     def _connect(self) -> None:
         """Write down where all arrays and compiled functions lie."""
-        self._done = self.clock["done"]
+        self._done, self._truncated = self.clock["done"], self.clock["truncated"]
         self.shared["units"] = units.addresses(self._units, STATE)
         outputs = self.outputs()
         written = self.observation(outputs) | {"numbers": outputs.numbers}
@@ -278,4 +288,11 @@ def telling(warm: bool) -> Iterator[None]:
         print(f"gpuyard: compiled in {seconds:.0f} s", file=sys.stderr, flush=True)
 
 
-_NEW_CLOCK = record_of(CLOCK, due=NOTHING)
+def _new_clock(limits: Limits) -> NDArray[np.void]:
+    """Return the CLOCK record of an episode that is about to begin."""
+    return record_of(
+        CLOCK,
+        due=NOTHING,
+        limit_s=limits.max_time_s or math.inf,
+        most_decisions=limits.max_decisions or 2**63 - 1,
+    )

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from .. import reward
 from ..hardware import catalogue
 from ..hardware.catalogue import GPU, Model
-from ..rules import SLO, Faults, Router, SchedulerRules
+from ..rules import SLO, Faults, Limits, Router, SchedulerRules
 from .checks import ScenarioError, check_type, checked_table, refuse_unknown, section
 from .cluster import read_cluster
 from .deployments import own_entries, read_replicas
@@ -50,6 +50,7 @@ TABLES = {
     "faults": Table("place", Faults),
     "estimates": Table("common", Estimates),
     "reward": Table("common"),
+    "limits": Table("common", Limits),
     "observation": Table("common", ObservationSize),
 }
 """Every table of a scenario file and what else stands at its top level."""

@@ -258,6 +258,28 @@ def see_route(w, e):
 
 
 @kernel
+def waiting_s(router, now_s):
+    """Return the seconds that requests have waited for their first token, summed over requests."""
+    awaiting = router.arrived - router.first_tokens
+    return router.ttft_s + awaiting * now_s - router.awaiting_arrival_s
+
+
+@kernel
+def in_system_s(router, now_s):
+    """Return the seconds that requests have been in the system, summed over requests."""
+    unfinished = router.arrived - router.finished
+    return router.e2e_s + unfinished * now_s - router.unfinished_arrival_s
+
+
+@kernel
+def count_unfinished(row, router, now_s):
+    """Count the requests that a truncated episode leaves, as far as they came."""
+    row[INFO.ttft_mean_s] = ratio(waiting_s(router, now_s), router.arrived)
+    row[INFO.e2e_mean_s] = ratio(in_system_s(router, now_s), router.arrived)
+    row[INFO.slo_attainment] = ratio(router.slo_met, router.arrived)
+
+
+@kernel
 def write_info(w, e, router):
     """Fill the metrics so far."""
     row = w.numbers[e, w.layout[0].info_route :]
@@ -274,3 +296,6 @@ def write_info(w, e, router):
     row[INFO.goodput] = ratio(router.slo_met, now_s)
     row[INFO.output_tokens_per_s] = ratio(router.output_tokens, now_s)
     row[INFO.prefix_hit_rate] = ratio(router.cached_tokens, router.prompt_tokens)
+    row[INFO.truncated_reason] = w.clock[e].truncated
+    if w.clock[e].done == 1 and finished < router.arrived:
+        count_unfinished(row, router, now_s)
