@@ -49,7 +49,8 @@ class ClusterEnv(gym.Env[Observation, np.int64]):
     seconds if that is above 0. `action_masks()` and the observation's `action_mask` say which are
     feasible: replicas whose KV cache can hold the request; holding, while the request has waited
     less than `router.hold_limit_s`. An infeasible action is counted in `info["invalid_actions"]`
-    and replaced by the feasible replica with the fewest requests in flight.
+    and replaced by the feasible replica with the fewest requests in flight. What is no whole number
+    is refused (:mod:`.actions`).
 
     ## Observation Space
 
@@ -68,7 +69,7 @@ class ClusterEnv(gym.Env[Observation, np.int64]):
     | `device_load` | (D,) | share of each device's peak FLOP/s in use by the step under way (reported) |
     | `link_load` | (R,) | utilisation of each replica's scale-up links by tensor parallelism (reported) |
     | `queue` | (Q, 8) | the request under decision, then those held back, oldest first |
-    | `candidates` | (C, 20) | what taking each candidate would mean |
+    | `candidates` | (C, 21) | what taking each candidate would mean |
     | `action_mask` | (C,) | 1 = feasible |
 
     `cluster`:
@@ -99,7 +100,10 @@ class ClusterEnv(gym.Env[Observation, np.int64]):
     | 6 | `ttft_slo_s` | s | x / (x + 1) | objective for the time to first token |
     | 7 | `tpot_slo_s` | s | x / (x + 0.05) | objective for the time per output token |
 
-    `candidates`, the row of holding back is 0:
+    Holding back is shown as the feasible replica of the least `wait_s` + `prefill_s`, with
+    `router.hold_s` more of `wait_s`: no better than that replica in any column.
+
+    `candidates`:
 
     | # | Column | Unit | Stored as | Meaning |
     |---|--------|------|-----------|---------|
@@ -123,6 +127,7 @@ class ClusterEnv(gym.Env[Observation, np.int64]):
     | 17 | `capacity` | share | x | expected output throughput, the fastest replica = 1 |
     | 18 | `load` | share | x | in flight over the sequence cap |
     | 19 | `price` | $/h | x / (x + 10) | price of the replica's devices |
+    | 20 | `is_hold` | flag | x | holds the request back; the row is what it costs |
 
     ## Rewards
 
@@ -138,14 +143,17 @@ class ClusterEnv(gym.Env[Observation, np.int64]):
     ## Episode End
 
     Terminated when all `workload.num_requests` requests are finished: after the last decision the
-    world runs on until then. Never truncated by itself.
+    world runs on until then. Truncated only by `[limits]` of the scenario: at `max_time_s`, or when
+    all is finished after `max_decisions`, beyond which the engine decides itself. What a truncated
+    episode leaves is counted up to its end, by reward and metrics. `info["truncated_reason"]` is 0,
+    or an index into `gpuyard.envs.rules.TRUNCATED`. After the end the candidates are 0.
 
     ## Information
 
     `reset` and `step` return the same keys, floats, as they stand: `time_s`, `arrived`,
     `finished`, `invalid_actions`, `preemptions`, `ttft_mean_s`, `tpot_mean_s`, `e2e_mean_s`,
     `slo_attainment`, `goodput` (requests within both objectives per second),
-    `output_tokens_per_s`, `prefix_hit_rate`. `results()["requests"]` is the table of all requests.
+    `output_tokens_per_s`, `prefix_hit_rate`, `truncated_reason`. `results()["requests"]` is the table of all requests.
 
     ## Arguments
 

@@ -19,6 +19,7 @@ from .fit import fitted
 from .jobs import read_jobs
 from .requests import read_workload
 from .schema import Estimates, NetworkRules, ObservationSize, Scenario
+from .survival import check_survival
 
 FOLDER = Path(__file__).parents[1] / "scenarios"
 
@@ -122,6 +123,8 @@ def from_dict(table: dict[str, Any], name: str = "custom", folder: Path | None =
     for key, (_, kind) in mine.items():
         if kind is not None:
             parts[key] = section(kind, table.get(key, {}), key, decisions)
+    if "place" in decisions:
+        check_survival(parts["faults"], parts["scheduler"], parts["jobs"], parts["cluster"])
     if "route" in decisions:  # last of all: it takes time
         parts["replicas"] = fitted(parts["replicas"], parts["workload"])
     return Scenario(name=name, **parts)

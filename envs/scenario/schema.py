@@ -51,6 +51,7 @@ from .deployments import Replica
 from .fit import fitted
 from .jobs import read_jobs
 from .requests import read_workload
+from .survival import check_survival
 
 BELIEFS = ("noisy", "mean", "oracle")
 MAX_ESTIMATE_TOKENS = 2**24
@@ -208,4 +209,5 @@ class Scenario:
         assert self.jobs is not None and self.cluster is not None
         table["num_jobs"] = self.jobs.num_jobs
         jobs = read_jobs(table, Path.cwd(), self.cluster, self.jobs.models)
+        check_survival(self.faults, self.scheduler, jobs, self.cluster)
         return replace(self, jobs=jobs)
