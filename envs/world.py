@@ -197,7 +197,8 @@ class World:
             )
         mine = {name: array[:1] for name, array in self.state.items()}
         pairs = [(name, state["arrays"].get(name), array) for name, array in mine.items()]
-        pairs += zip(Outputs._fields, outputs, self.outputs(), strict=True)
+        for name, like in self.outputs()._asdict().items():
+            pairs.append((name, getattr(outputs, name, None), like))
         for name, array, like in pairs:
             if np.shape(array) != like.shape or array.dtype != like.dtype:
                 raise ValueError(
