@@ -39,7 +39,8 @@ class Batch:
             from .parts.gangs import Gangs
 
             self.contents["place"] = self._gangs = Gangs(scenario, num_envs)
-        self.world = World([content.part for content in self.contents.values()], num_envs)
+        parts = [content.part for content in self.contents.values()]
+        self.world = World(parts, num_envs, scenario.limits)
         for content in self.contents.values():
             with telling(content.is_warm()):
                 content.warm_up()

@@ -12,12 +12,14 @@ from numpy.typing import NDArray
 
 from gpuyard.ids import check_decisions
 
+from .actions import whole
 from .batch import Batch
 from .cluster_view import ClusterView, Plan
 from .engine.core.records import START, STEP
 from .observation import Layout
 from .scenario import Scenario, load
 from .scenario.provenance import Fact, provenance, warn_of_analogies
+from .world import check_keys
 
 Observation = dict[str, NDArray]
 _STEP, _START = np.array([STEP]), np.array([START])
@@ -47,7 +49,8 @@ class ClusterEnv(gym.Env[Observation, np.int64]):
     seconds if that is above 0. `action_masks()` and the observation's `action_mask` say which are
     feasible: replicas whose KV cache can hold the request; holding, while the request has waited
     less than `router.hold_limit_s`. An infeasible action is counted in `info["invalid_actions"]`
-    and replaced by the feasible replica with the fewest requests in flight.
+    and replaced by the feasible replica with the fewest requests in flight. What is no whole number
+    is refused (:mod:`.actions`).
 
     ## Observation Space
 
@@ -66,7 +69,7 @@ class ClusterEnv(gym.Env[Observation, np.int64]):
     | `device_load` | (D,) | share of each device's peak FLOP/s in use by the step under way (reported) |
     | `link_load` | (R,) | utilisation of each replica's scale-up links by tensor parallelism (reported) |
     | `queue` | (Q, 8) | the request under decision, then those held back, oldest first |
-    | `candidates` | (C, 20) | what taking each candidate would mean |
+    | `candidates` | (C, 21) | what taking each candidate would mean |
     | `action_mask` | (C,) | 1 = feasible |
 
     `cluster`:
@@ -97,7 +100,10 @@ class ClusterEnv(gym.Env[Observation, np.int64]):
     | 6 | `ttft_slo_s` | s | x / (x + 1) | objective for the time to first token |
     | 7 | `tpot_slo_s` | s | x / (x + 0.05) | objective for the time per output token |
 
-    `candidates`, the row of holding back is 0:
+    Holding back is shown as the feasible replica of the least `wait_s` + `prefill_s`, with
+    `router.hold_s` more of `wait_s`: no better than that replica in any column.
+
+    `candidates`:
 
     | # | Column | Unit | Stored as | Meaning |
     |---|--------|------|-----------|---------|
@@ -121,6 +127,7 @@ class ClusterEnv(gym.Env[Observation, np.int64]):
     | 17 | `capacity` | share | x | expected output throughput, the fastest replica = 1 |
     | 18 | `load` | share | x | in flight over the sequence cap |
     | 19 | `price` | $/h | x / (x + 10) | price of the replica's devices |
+    | 20 | `is_hold` | flag | x | holds the request back; the row is what it costs |
 
     ## Rewards
 
@@ -136,14 +143,17 @@ class ClusterEnv(gym.Env[Observation, np.int64]):
     ## Episode End
 
     Terminated when all `workload.num_requests` requests are finished: after the last decision the
-    world runs on until then. Never truncated by itself.
+    world runs on until then. Truncated only by `[limits]` of the scenario: at `max_time_s`, or when
+    all is finished after `max_decisions`, beyond which the engine decides itself. What a truncated
+    episode leaves is counted up to its end, by reward and metrics. `info["truncated_reason"]` is 0,
+    or an index into `gpuyard.envs.rules.TRUNCATED`. After the end the candidates are 0.
 
     ## Information
 
     `reset` and `step` return the same keys, floats, as they stand: `time_s`, `arrived`,
     `finished`, `invalid_actions`, `preemptions`, `ttft_mean_s`, `tpot_mean_s`, `e2e_mean_s`,
     `slo_attainment`, `goodput` (requests within both objectives per second),
-    `output_tokens_per_s`, `prefix_hit_rate`. `results()["requests"]` is the table of all requests.
+    `output_tokens_per_s`, `prefix_hit_rate`, `truncated_reason`. `results()["requests"]` is the table of all requests.
 
     ## Arguments
 
@@ -211,12 +221,18 @@ class ClusterEnv(gym.Env[Observation, np.int64]):
     ) -> tuple[Observation, SupportsFloat, bool, bool, dict[str, Any]]:
         """Take candidate ``action`` and return the next decision.
 
-        After the last decision the world runs until every request is finished.
+        After the last decision the world runs until everything has ended.
+
+        Raises:
+            InvalidAction: the action is no whole number; see :mod:`.actions`.
+            ResetNeeded: no episode has begun.
         """
-        self._action[0] = action
+        self._world.check_loaded()
+        self._action[0] = whole(action)
         observation, info = self._run(_STEP)
-        done = bool(self._world.done[0])
-        return observation, float(self._outputs.numbers[0, 0]), done, False, info
+        terminated = bool(self._world.terminated[0])
+        truncated = bool(self._world.done[0]) and not terminated
+        return observation, float(self._outputs.numbers[0, 0]), terminated, truncated, info
 
     def action_masks(self) -> NDArray[np.bool_]:
         """Return which candidates are feasible, bool (C,)."""
@@ -252,15 +268,22 @@ class ClusterEnv(gym.Env[Observation, np.int64]):
 
         The generator of future episodes is part of it.
         """
-        state: dict[str, Any] = self._world.get_state(0)
-        state["np_random"] = self.np_random.bit_generator.state
-        state["outputs"] = self._outputs.copy()
-        return state
+        return {
+            "world": self._world.get_state(0),
+            "np_random": self.np_random.bit_generator.state,
+            "outputs": self._outputs.copy(),
+        }
 
     def set_state(self, state: dict[str, Any]) -> tuple[Observation, dict[str, Any]]:
-        """Put the world into ``state`` and return its observation and info."""
-        self._world.set_state(0, state)
+        """Put the world into ``state`` and return its observation and info.
+
+        Raises:
+            ValueError: the state is of another scenario; this world is left as it is.
+        """
+        check_keys(state, ("world", "np_random", "outputs"))
+        self._world.check_state(state["world"], state["outputs"])
         self.np_random.bit_generator.state = state["np_random"]
+        self._world.set_state(0, state["world"])
         self._outputs = state["outputs"].copy()
         return self._world.first_observation(self._outputs), self._info()
 

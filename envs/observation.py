@@ -121,6 +121,7 @@ CANDIDATES: dict[str, Columns] = {
         Column("capacity", "share", None, "expected output throughput, the fastest replica = 1"),
         Column("load", "share", None, "in flight over the sequence cap"),
         Column("price", "$/h", 10.0, "price of the replica's devices"),
+        Column("is_hold", "flag", None, "holds the request back; the row is what it costs"),
     ),
     "place": (
         Column("is_place", "flag", None, "starts a gang"),

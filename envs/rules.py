@@ -23,6 +23,10 @@ def rule(default: Any, meaning: str, **checks: Any) -> Any:
     return field(default=default, metadata={"meaning": meaning, **checks})
 
 
+SHORTEST_HOLD_S = 1e-3
+"""Least ``router.hold_s``: a request that is held for a day is decided some 10^8 times at most."""
+
+
 @dataclass(frozen=True)
 class Router:
     """What the router knows and may do."""
@@ -33,23 +37,52 @@ class Router:
         at_least=0,
     )
     hold_s: float = rule(
-        0.0, "seconds that a request is held back for; 0: it cannot be", at_least=0
+        0.0,
+        "seconds that a request is held back for, 0.001 or more; 0: it cannot be",
+        at_least=0,
     )
     hold_limit_s: float = rule(
-        1.0, "seconds that a request may have waited and still be held", at_least=0
+        1.0,
+        "seconds that a request may have waited and still be held",
+        range=(0, 86_400),
     )
 
     def __post_init__(self) -> None:
-        """Refuse a hold that no request could be given.
+        """Refuse a hold that no request could be given, or that hardly moves time.
 
         Raises:
-            ValueError: naming both fields and the remedy.
+            ValueError: naming the fields, their values and the remedy.
         """
+        if 0 < self.hold_s < SHORTEST_HOLD_S:
+            raise ValueError(
+                f"router.hold_s = {self.hold_s!r} must be {SHORTEST_HOLD_S:g} seconds or more, or "
+                "0, which turns holding off: a shorter hold would hardly move time"
+            )
         if self.hold_s > self.hold_limit_s:
             raise ValueError(
                 f"router.hold_s = {self.hold_s} must not be above router.hold_limit_s = "
                 f"{self.hold_limit_s}: no request could ever be held; 0 turns holding off"
             )
+
+
+@dataclass(frozen=True)
+class Limits:
+    """When an episode is cut short; see :data:`TRUNCATED`."""
+
+    max_time_s: float = rule(
+        0.0, "an episode is truncated at this time, seconds; 0: it never is", at_least=0
+    )
+    max_decisions: int = rule(
+        0,
+        "after so many decisions rules of the engine's own take the rest, and the episode is "
+        "truncated; 0: it never is",
+        whole=0,
+    )
+
+
+TRUNCATED = ("", "max_time_s", "max_decisions", "stalled")
+"""Why an episode was truncated, by ``info["truncated_reason"]``; 0: it was not. Stalled: work is
+left, but nobody runs, nothing is to come, and nothing that is pending can start."""
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from gpuyard.ids import check_decisions
 
+from .actions import wholes
 from .batch import Batch
 from .cluster_env import ClusterEnv
 from .cluster_view import ClusterView, Plan
@@ -20,7 +21,7 @@ from .engine.core.records import IDLE, START, STEP
 from .observation import Layout
 from .scenario import Scenario, load
 from .scenario.provenance import Fact, provenance, warn_of_analogies
-from .world import Outputs
+from .world import Outputs, check_keys
 
 Observation = dict[str, NDArray]
 
@@ -113,10 +114,14 @@ class ClusterVectorEnv(VectorEnv[Observation, NDArray[np.int64], NDArray[Any]]):
     ) -> tuple[
         Observation, NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]
     ]:
-        """Take one candidate per environment; see the class for the autoreset modes."""
-        actions = np.asarray(actions, np.int64)
-        if actions.shape != (self.num_envs,):
-            raise ValueError(f"actions have shape {actions.shape}, expected ({self.num_envs},)")
+        """Take one candidate per environment; see the class for the autoreset modes.
+
+        Raises:
+            InvalidAction: the actions are no whole numbers, or not one each; see :mod:`.actions`.
+            ResetNeeded: some environment has no episode yet.
+        """
+        self._world.check_loaded()
+        actions = wholes(actions, self.num_envs)
         outputs = self._world.outputs()
         waiting = self._ended
         some_wait = np.count_nonzero(waiting)  # a tenth of what any() takes
@@ -124,11 +129,11 @@ class ClusterVectorEnv(VectorEnv[Observation, NDArray[np.int64], NDArray[Any]]):
             self._repeat(waiting, outputs)
         orders = np.where(waiting, IDLE, STEP) if some_wait else self._step_all
         self._world.run(orders, actions, outputs)
-        terminated = self._world.done & ~waiting
-        truncated = np.zeros(self.num_envs, np.bool_)
+        terminated = self._world.terminated & ~waiting
+        truncated = self._world.done & ~terminated & ~waiting
         if self.max_episode_steps is not None:
-            truncated = self._world.decisions >= self.max_episode_steps
-            truncated &= ~terminated & ~waiting
+            too_long = self._world.decisions >= self.max_episode_steps
+            truncated |= too_long & ~terminated & ~waiting
         rewards = outputs.numbers[:, 0].copy()
         infos: dict[str, Any] = {}
         if self.autoreset_mode is AutoresetMode.NEXT_STEP:
@@ -137,8 +142,8 @@ class ClusterVectorEnv(VectorEnv[Observation, NDArray[np.int64], NDArray[Any]]):
             self._ended = terminated | truncated
         elif self.autoreset_mode is AutoresetMode.DISABLED:
             self._ended = waiting | terminated | truncated
-            terminated |= waiting & self._world.done
-            truncated |= waiting & ~self._world.done
+            terminated |= waiting & self._world.terminated
+            truncated |= waiting & ~self._world.terminated
         elif np.count_nonzero(terminated) or np.count_nonzero(truncated):
             infos = self._reset_at_once(terminated | truncated, outputs)
         self._outputs = outputs
@@ -187,13 +192,24 @@ class ClusterVectorEnv(VectorEnv[Observation, NDArray[np.int64], NDArray[Any]]):
         }
 
     def set_state(self, state: dict[str, Any]) -> tuple[Observation, dict[str, Any]]:
-        """Put all worlds into ``state`` and return their observations and infos."""
-        self._generators = [np.random.default_rng() for _ in range(self.num_envs)]
-        for index, (world, generator) in enumerate(
-            zip(state["worlds"], state["generators"], strict=True)
-        ):
+        """Put all worlds into ``state`` and return their observations and infos.
+
+        Raises:
+            ValueError: the state is of another scenario or number of environments; these worlds
+                are left as they are.
+        """
+        check_keys(state, ("worlds", "generators", "ended", "outputs"))
+        worlds = state["worlds"]
+        if len(worlds) != self.num_envs:
+            raise ValueError(f"state of {len(worlds)} environments, but there are {self.num_envs}")
+        for world in worlds:
+            self._world.check_state(world, state["outputs"])
+        generators = [np.random.default_rng() for _ in state["generators"]]
+        for generator, saved in zip(generators, state["generators"], strict=True):
+            generator.bit_generator.state = saved
+        self._generators = generators
+        for index, world in enumerate(worlds):
             self._world.set_state(index, world)
-            self._generators[index].bit_generator.state = generator
         self._ended = state["ended"].copy()
         self._outputs = state["outputs"].copy()
         return self._world.observation(self._outputs), self._infos(self._outputs.numbers)

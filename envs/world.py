@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
 from gymnasium import spaces
+from gymnasium.error import ResetNeeded
 from numpy.typing import NDArray
 
 from .engine import clock
 from .engine.core import units
 from .engine.core.compile import is_warm
-from .engine.core.records import CLOCK, IDLE, NOTHING, record_of, records
+from .engine.core.records import CLOCK, GO_ON, IDLE, IN_FULL, NOTHING, record_of, records
 from .engine.decide.columns import info_keys, layout_record
 from .engine.state import STATE
 from .observation import Layout
 from .parts.part import Part
+from .scenario import Limits
 
 
 class Outputs(NamedTuple):
@@ -47,21 +50,24 @@ class World:
     Args:
         parts: their arrays, one :class:`.parts.part.Part` for each kind of decision at most.
         num_envs: E.
+        limits: when an episode is cut short.
 
     Attributes:
         layout: where each column of the observations stands.
         num_candidates: C.
         clock: CLOCK (E,).
         info_keys: names of the numbers behind the reward.
+        is_loaded: whether every environment has had an episode loaded.
         state: what changes, by name, each array with a leading axis E.
     """
 
-    def __init__(self, parts: Sequence[Part], num_envs: int) -> None:
+    def __init__(self, parts: Sequence[Part], num_envs: int, limits: Limits | None = None) -> None:
         self.num_envs = num_envs
         self.layout = Layout(part.kind for part in parts)
         self.info_keys = info_keys(self.layout)
         self.num_candidates = max(part.sizes.candidates for part in parts)
         self.clock = records(num_envs, CLOCK)
+        self._new_clock = _new_clock(limits or Limits())
         self.state: dict[str, NDArray[Any]] = {"clock": self.clock}
         self.shared: dict[str, NDArray[Any]] = {"layout": layout_record(self.layout)}
         for part in parts:
@@ -69,6 +75,7 @@ class World:
             self.shared |= part.shared
         self._units = tuple(dict.fromkeys(name for part in parts for name in part.units))
         self._loaded = np.zeros(num_envs, np.bool_)
+        self.is_loaded = False
         sizes = [part.sizes for part in parts]
         devices, links = sum(size.devices for size in sizes), sum(size.links for size in sizes)
         self.shapes: dict[str, tuple[int, ...]] = {
@@ -79,6 +86,7 @@ class World:
             "queue": (max(size.queue for size in sizes), len(self.layout.columns("queue"))),
             "candidates": (self.num_candidates, len(self.layout.columns("candidates"))),
         }
+        self._identity = self._digest()
         self._lay_out()
         with telling(is_warm(clock.run_batch) and not units.missing(self._units, STATE)):
             self._connect()
@@ -86,18 +94,27 @@ class World:
 
     def begin(self, e: int) -> None:
         """Set the clock of environment ``e`` to the start of an episode, whose parts are loaded."""
-        self.clock[e] = _NEW_CLOCK
-        self._loaded[e] = True
+        self.clock[e] = self._new_clock
+        self._load(e, True)
 
-    @property
-    def is_loaded(self) -> bool:
-        """Whether every environment has had an episode loaded."""
-        return bool(self._loaded.all())
+    def check_loaded(self) -> None:
+        """Make sure that every environment has an episode to step in.
+
+        Raises:
+            ResetNeeded: one has none, also after a state of a world that was never reset.
+        """
+        if not self.is_loaded:
+            raise ResetNeeded("no episode has begun: call reset before step")
 
     @property
     def done(self) -> NDArray[np.bool_]:
-        """Which environments have finished their episode, bool (E,)."""
+        """In which environments the episode has ended, bool (E,)."""
         return self._done != 0
+
+    @property
+    def terminated(self) -> NDArray[np.bool_]:
+        """In which it has because everything has ended, bool (E,); elsewhere it is truncated."""
+        return self.done & (self._truncated == IN_FULL)
 
     @property
     def decisions(self) -> NDArray[np.int64]:
@@ -119,11 +136,11 @@ class World:
         return spaces.Dict(boxes)
 
     def outputs(self) -> Outputs:
-        """Return fresh arrays for what the engine writes."""
+        """Return fresh arrays for what the engine writes: what it leaves out is 0."""
         return Outputs(
-            np.empty(self._num_floats, np.float32),
-            np.empty((self.num_envs, 1 + len(self.info_keys)), np.float64),
-            np.empty((self.num_envs, self.num_candidates), np.int8),
+            np.zeros(self._num_floats, np.float32),
+            np.zeros((self.num_envs, 1 + len(self.info_keys)), np.float64),
+            np.zeros((self.num_envs, self.num_candidates), np.int8),
         )
 
     def observation(self, outputs: Outputs) -> dict[str, NDArray]:
@@ -148,32 +165,76 @@ class World:
     def run(self, orders: NDArray[np.int64], actions: NDArray[np.int64], outputs: Outputs) -> None:
         """Do in each environment what ``orders`` says (IDLE, STEP or START), and observe it.
 
-        The rows of idle environments are left as they are in ``outputs``.
+        The rows of idle environments are left as they are in ``outputs``. The engine comes back
+        now and then, so that a signal (Ctrl-C) is heard however long a decision takes to come; a
+        step that was cut off so goes on with the next one, whose action is not looked at.
         """
         floats, numbers, mask = outputs
-        clock.run_batch(
-            orders, actions, self._table, self._slots, self._offsets, floats, mask, numbers
-        )
+        fixed = self._table, self._slots, self._offsets, floats, mask, numbers
+        while clock.run_batch(orders, actions, *fixed) > 0:
+            orders = np.where(self.clock["paused"] == 1, GO_ON, IDLE)
 
-    def get_state(self, e: int) -> dict[str, NDArray]:
-        """Return a copy of environment ``e``'s state."""
-        return {name: array[e : e + 1].copy() for name, array in self.state.items()}
+    def get_state(self, e: int) -> dict[str, Any]:
+        """Return a copy of environment ``e``'s state, and of which world it is."""
+        arrays = {name: array[e : e + 1].copy() for name, array in self.state.items()}
+        return {"world": self._identity, "loaded": bool(self._loaded[e]), "arrays": arrays}
 
-    def set_state(self, e: int, state: dict[str, NDArray]) -> None:
-        """Put environment ``e`` into a state that :meth:`get_state` returned."""
+    def check_state(self, state: Any, outputs: Any) -> None:
+        """Refuse what :meth:`get_state` of a world like this one did not return.
+
+        Args:
+            state: of one environment.
+            outputs: arrays that :meth:`outputs` returned.
+
+        Raises:
+            ValueError: it is the state of another scenario, or none at all.
+        """
+        check_keys(state, ("world", "loaded", "arrays"))
+        if state["world"] != self._identity:
+            raise ValueError(
+                f"state of world {state['world']}, but this one is {self._identity}: it belongs to "
+                "another scenario or version; make the environment with the scenario it is from"
+            )
+        mine = {name: array[:1] for name, array in self.state.items()}
+        pairs = [(name, state["arrays"].get(name), array) for name, array in mine.items()]
+        for name, like in self.outputs()._asdict().items():
+            pairs.append((name, getattr(outputs, name, None), like))
+        for name, array, like in pairs:
+            if np.shape(array) != like.shape or array.dtype != like.dtype:
+                raise ValueError(
+                    f"state: {name} has shape {np.shape(array)}, must have {like.shape} of "
+                    f"{like.dtype}: it is damaged, or of another number of environments"
+                )
+
+    def set_state(self, e: int, state: dict[str, Any]) -> None:
+        """Put environment ``e`` into a state that :meth:`check_state` accepts."""
         for name, array in self.state.items():
-            array[e : e + 1] = state[name]
-        self._loaded[e] = True
+            array[e : e + 1] = state["arrays"][name]
+        self._load(e, state["loaded"])
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave the addresses out: a copy has arrays of its own."""
-        left_out = ("_table", "_done")
+        left_out = ("_table", "_done", "_truncated")
         return {name: value for name, value in self.__dict__.items() if name not in left_out}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self.clock = self.state["clock"]
         self._connect()
+
+    def _load(self, e: int, is_loaded: bool) -> None:
+        """Note whether environment ``e`` has an episode."""
+        self._loaded[e] = is_loaded
+        self.is_loaded = bool(self._loaded.all())
+
+    def _digest(self) -> str:
+        """Return what tells this world's states from others': all constants, shapes and types."""
+        digest = hashlib.blake2b(self._new_clock.tobytes(), digest_size=8)
+        for name, array in sorted(self.shared.items()):
+            digest.update(f"{name} {array.shape} {array.dtype}".encode() + array.tobytes())
+        for name, array in sorted(self.state.items()):
+            digest.update(f"{name} {array.shape[1:]} {array.dtype}".encode())
+        return digest.hexdigest()
 
     def _lay_out(self) -> None:
         """Fix where each observation lies in the outputs."""
@@ -190,7 +251,7 @@ class World:
 
     def _connect(self) -> None:
         """Write down where all arrays and compiled functions lie."""
-        self._done = self.clock["done"]
+        self._done, self._truncated = self.clock["done"], self.clock["truncated"]
         self.shared["units"] = units.addresses(self._units, STATE)
         outputs = self.outputs()
         written = self.observation(outputs) | {"numbers": outputs.numbers}
@@ -200,6 +261,20 @@ class World:
         """Have the clock compiled, or loaded, without touching the state."""
         nobody = np.full(self.num_envs, IDLE)
         self.run(nobody, np.zeros(self.num_envs, np.int64), self.outputs())
+
+
+def check_keys(state: Any, keys: Collection[str]) -> None:
+    """Refuse what is not a dict with these keys, as ``get_state`` returns.
+
+    Raises:
+        ValueError: saying so.
+    """
+    if not isinstance(state, dict) or set(state) != set(keys):
+        got = sorted(state, key=str) if isinstance(state, dict) else type(state).__name__
+        raise ValueError(
+            f"a state has the keys {', '.join(keys)}, this has {got}: give what get_state of such "
+            "an environment returned"
+        )
 
 
 @contextmanager
@@ -214,4 +289,11 @@ def telling(warm: bool) -> Iterator[None]:
         print(f"gpuyard: compiled in {seconds:.0f} s", file=sys.stderr, flush=True)
 
 
-_NEW_CLOCK = record_of(CLOCK, due=NOTHING)
+def _new_clock(limits: Limits) -> NDArray[np.void]:
+    """Return the CLOCK record of an episode that is about to begin."""
+    return record_of(
+        CLOCK,
+        due=NOTHING,
+        limit_s=limits.max_time_s or math.inf,
+        most_decisions=limits.max_decisions or 2**63 - 1,
+    )

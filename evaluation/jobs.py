@@ -71,6 +71,20 @@ def job_metrics(jobs: Table, num_gpus: int) -> dict[str, float]:
     }
 
 
+def to_the_end(jobs: Table, end_s: float) -> Table:
+    """Return the table with the jobs that a truncated episode leaves counted up to its end.
+
+    They have waited for all that time, as nothing came of it.
+    """
+    left = ~np.isfinite(jobs["finish_s"]) & (jobs["arrival_s"] <= end_s)
+    counted = {
+        "finish_s": np.full(len(left), end_s),
+        "waited_s": end_s - jobs["arrival_s"],
+        "ran_s": np.zeros(len(left)),
+    }
+    return jobs | {name: np.where(left, column, jobs[name]) for name, column in counted.items()}
+
+
 def completion(finished: Table) -> dict[str, NDArray[np.float64]]:
     """Return ``jct``, ``jrt`` and ``jwt`` of finished jobs, seconds."""
     return {

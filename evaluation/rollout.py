@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from gpuyard.baselines import Policy
 from gpuyard.ids import id_for
 
-from .jobs import completion, job_metrics
+from .jobs import completion, job_metrics, to_the_end
 from .metrics import latency_metrics, request_latencies
 
 if TYPE_CHECKING:
@@ -125,7 +125,8 @@ def _of_requests(table: Table, env: Any, i: int) -> Measured:
 
 
 def _of_jobs(table: Table, env: Any, i: int) -> Measured:
-    num_gpus = env.unwrapped.view(i).cluster.num_gpus
+    view = env.unwrapped.view(i)
+    num_gpus, table = view.cluster.num_gpus, to_the_end(table, view.now_s)
     times_s = completion({k: v[np.isfinite(table["finish_s"])] for k, v in table.items()})
     return job_metrics(table, num_gpus), {"jct": times_s["jct"]}
 

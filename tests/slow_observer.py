@@ -330,8 +330,30 @@ class Observer:
             "capacity": replica.capacity / max(x.capacity for x in self.scenario.replicas),
             "load": min(1.0, len(flying) / spec.max_num_seqs),
             "price": replica.price_per_h,
+            "is_hold": 0.0,
         }
         return squash(LAYOUT.columns("candidates"), row)
+
+    def hold(self, at: Decision) -> list[float]:
+        """The row of holding back: the quickest feasible replica's, ``hold_s`` later."""
+        columns = LAYOUT.columns("candidates")
+        names = [column.name for column in columns]
+        fits = self.mask(at)[: len(self.specs)]
+        rows = [self.candidate(at, r) for r, fit in enumerate(fits) if fit]
+
+        def seconds(row: list[float], name: str) -> float:
+            share, scale = row[names.index(name)], columns[names.index(name)].scale
+            assert scale is not None
+            return share * scale / (1 - share)
+
+        best = min(rows, key=lambda row: seconds(row, "wait_s") + seconds(row, "prefill_s"))
+        wait_s = seconds(best, "wait_s") + self.scenario.router.hold_s
+        wait = columns[names.index("wait_s")]
+        assert wait.scale is not None
+        best = list(best)
+        best[names.index("wait_s")] = wait_s / (wait_s + wait.scale)
+        best[names.index("is_hold")] = 1.0
+        return best
 
     def devices(self, at: Decision, r: int) -> tuple[float, float, float]:
         """Memory share and compute share of each device of replica ``r``, and its link's share."""

@@ -141,7 +141,9 @@ def test_every_column_is_what_a_slow_reading_finds(
                 device += 1
             same(obs["link_load"][r : r + 1], [link], ["link_load"], here)
         assert device == len(obs["device_memory"])
-        assert (obs["candidates"][len(scenario.replicas) :] == 0).all()  # the row of holding
+        for row in obs["candidates"][len(scenario.replicas) :]:
+            same(row, slow.hold(at), columns, f"{where}, holding")
+    assert (observations[-1]["candidates"] == 0).all()  # nothing is left to decide
 
 
 def test_the_worlds_of_this_file_reach_every_corner() -> None:

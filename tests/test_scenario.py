@@ -181,7 +181,7 @@ BAD = [
     (world(router={"hold_s": "x"}), "router.hold_s = 'x'", "must be a number"),
     (world(router={"hold_s": True}), "router.hold_s = True", "must be a number"),
     (world(router={"hold_s": 2.0}), "router.hold_s = 2.0", "router.hold_limit_s = 1.0"),
-    (world(router={"hold_limit_s": -1}), "router.hold_limit_s = -1", ">= 0"),
+    (world(router={"hold_limit_s": -1}), "router.hold_limit_s = -1", "from 0 to 86400"),
     (world(router={"signal_interval_s": -1}), "router.signal_interval_s = -1", ">= 0"),
     (world(router={"signal_interval_s": NAN}), "router.signal_interval_s = nan", "finite"),
     (world(router={"signal_interval_s": math.inf}), "signal_interval_s = inf", "finite"),

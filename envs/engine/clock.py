@@ -14,15 +14,36 @@ from __future__ import annotations
 import math
 
 from .core.compile import entry, kernel
-from .core.records import IDLE, NOTHING, PLACE, ROUTE, START
+from .core.records import (
+    IDLE,
+    MAX_DECISIONS,
+    MAX_TIME,
+    NOTHING,
+    PLACE,
+    ROUTE,
+    STALLED,
+    START,
+)
 from .decide.columns import COMMON
-from .decide.place import place_is_due, take_place
+from .decide.place import first_start, place_is_due, take_place
 from .decide.place_seen import see_place, survey
-from .decide.route import next_request_s, next_route, requests_value, take_route
+from .decide.route import (
+    choose_replica,
+    drain,
+    last_finish_s,
+    next_request_s,
+    next_route,
+    requests_value,
+    take_route,
+)
 from .decide.route_seen import see_route
-from .gangs.moments import begin_gangs, gangs_happen, gangs_value, next_moment_s
+from .gangs.lifecycle import count_unfinished
+from .gangs.moments import begin_gangs, gangs_happen, gangs_value, integrate, next_moment_s
 from .network.traffic import settle
 from .state import STATE
+
+LOOK_UP_MOMENTS = 2000  # well under a second, after which Python may hear a signal
+STALLED_MOMENTS = 100_000  # failures and repairs after which no gang will ever find its nodes
 
 state_at = STATE.at
 
@@ -58,37 +79,89 @@ def gangs_next_s(w, e):
 
 @kernel
 def run_until_decision(w, e):
-    """Run the world to its next decision, or to its end."""
+    """Run the world to the policy's next decision, to its end, or so far that it looks up."""
     clock = w.clock[e]
     if has_gangs(w):
         settle(w, e, clock.now_s)
-    while True:
+    clock.paused = 0
+    for _ in range(LOOK_UP_MOMENTS):
         clock.due = decision_due(w, e)
-        if clock.due != NOTHING:
+        if clock.due == NOTHING:
+            if not move_on(w, e, clock):
+                return
+        elif clock.decisions < clock.most_decisions:
             return
-        request_s = next_request_s(w, e) if has_requests(w) else math.inf
-        gangs_s = gangs_next_s(w, e) if has_gangs(w) else math.inf
-        moment_s = min(request_s, gangs_s)
-        if moment_s == math.inf:
-            end(w, e)
-            return
-        if gangs_s <= moment_s:
-            gangs_happen(w, e, moment_s)
-        if request_s <= moment_s:
-            next_route(w, e, 1)
+        else:
+            decide(w, e, clock)
+    clock.paused = 1
 
 
 @kernel
-def end(w, e):
-    """Let everything run to its end; nothing is left to decide."""
-    clock = w.clock[e]
+def move_on(w, e, clock):
+    """Let happen what comes next; False if that was the end."""
+    request_s = next_request_s(w, e) if has_requests(w) else math.inf
+    gangs_s = gangs_next_s(w, e) if has_gangs(w) else math.inf
+    moment_s = min(request_s, gangs_s)
+    if moment_s > clock.limit_s or moment_s == math.inf or is_stalled(w, e, clock):
+        if has_requests(w) and drain(w, e, clock.limit_s):
+            return True
+        end(w, e, clock, moment_s)
+        return False
+    if gangs_s <= moment_s:
+        gangs_happen(w, e, moment_s)
+    if request_s <= moment_s:
+        next_route(w, e)
+    return True
+
+
+@kernel
+def is_stalled(w, e, clock):
+    """Tell whether gangs have been pending for very long while none ran and none was to come."""
+    if not has_gangs(w):
+        return False
+    gangs = w.gangs[e]
+    if gangs.running > 0 or gangs.pending == 0 or gangs.arrived < gangs.num_jobs:
+        clock.idle_moments = 0
+    else:
+        clock.idle_moments += 1
+    return clock.idle_moments > STALLED_MOMENTS
+
+
+@kernel
+def decide(w, e, clock):
+    """Decide in place of the policy, which has had all decisions that it may take.
+
+    A request goes to the replica with the fewest in flight, the oldest gang that can starts.
+    """
+    clock.truncated = MAX_DECISIONS
+    if clock.due == ROUTE:
+        take_route(w, e, choose_replica(w, e))
+    else:
+        take_place(w, e, first_start(w, e))
+
+
+@kernel
+def end(w, e, clock, moment_s):
+    """End the episode: in full if nothing is left, otherwise truncated, and say why."""
     clock.done = 1
+    left = 0
     if has_requests(w):
-        next_route(w, e, 0)
+        left += w.router[e].num_requests - w.router[e].finished
     if has_gangs(w):
+        left += w.gangs[e].num_jobs - w.gangs[e].finished
+    is_late = left > 0 and (has_requests(w) or clock.limit_s < moment_s < math.inf)
+    if left > 0:
+        clock.truncated = MAX_TIME if is_late else STALLED
+    if has_gangs(w):
+        if is_late:
+            integrate(w, e, w.gangs[e], clock.limit_s)
         survey(w, e, 1)
-        if w.gangs[e].pending > 0:  # some gang can never start
-            clock.due = PLACE
+    if is_late:
+        clock.now_s = clock.limit_s
+    elif has_requests(w):
+        clock.now_s = last_finish_s(w, e)
+    if has_gangs(w) and left > 0:
+        count_unfinished(w, e, w.gangs[e])
 
 
 @kernel
@@ -135,7 +208,7 @@ def run_batch(orders, actions, table, slots, offsets, floats, mask, numbers):
     """Step or start environments as ``orders`` says, and observe their next decisions.
 
     Args:
-        orders: int64 (E,), IDLE, STEP or START.
+        orders: int64 (E,), IDLE, STEP, START or GO_ON.
         actions: int64 (E,), read where the order is STEP.
         table: of the bundle, int64; see :mod:`.core.bundle`.
         slots: places in the table of the observation keys, of the mask and of the numbers.
@@ -143,18 +216,22 @@ def run_batch(orders, actions, table, slots, offsets, floats, mask, numbers):
         floats: float32, written: the observation keys one behind the other.
         mask: int8 (E, C), written.
         numbers: float64 (E, 1 + info), written: the reward, then the info.
+
+    Returns:
+        How many environments have paused before their next decision; order them to GO_ON.
     """
     for key in range(len(offsets)):
         table[slots[key]] = floats.ctypes.data + offsets[key]
     table[slots[len(offsets)]] = mask.ctypes.data
     table[slots[len(offsets) + 1]] = numbers.ctypes.data
-    run_environments(table.ctypes.data, orders, actions, numbers)
+    return run_environments(table.ctypes.data, orders, actions, numbers)
 
 
 @kernel(inline=False)
 def run_environments(address, orders, actions, numbers):
     """Do for each environment what :func:`run_batch` says."""
     w = state_at(address)
+    paused = 0
     for e in range(len(w.clock)):
         if orders[e] == IDLE:
             continue
@@ -163,11 +240,15 @@ def run_environments(address, orders, actions, numbers):
             clock.due = NOTHING
             if has_gangs(w):
                 begin_gangs(w, e)
-        elif clock.done == 0:
+        elif clock.done == 0 and clock.paused == 0:
             act(w, e, actions[e])
         if clock.done == 0:
             run_until_decision(w, e)
+        if clock.paused == 1:
+            paused += 1
+            continue
         before = clock.reward_value
         clock.reward_value = value(w, e)
         numbers[e, 0] = clock.reward_value - before
         observe(w, e)
+    return paused

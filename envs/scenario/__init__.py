@@ -2,7 +2,7 @@
 
 from dataclasses import fields
 
-from ..rules import SLO, Faults, Router, SchedulerRules
+from ..rules import SLO, Faults, Limits, Router, SchedulerRules
 from ..workload.requests.source import Workload
 from . import schema
 from .checks import ScenarioError
@@ -18,6 +18,7 @@ __all__ = [
     "AnyScenario",
     "Estimates",
     "Faults",
+    "Limits",
     "NetworkRules",
     "ObservationSize",
     "Router",

@@ -18,6 +18,7 @@ from ..workload.jobs.stream import JobStream
 from .checks import ScenarioError
 from .job_settings import Settings, read_settings
 from .limits import check_gangs, level_gpus
+from .optical import check_circuits
 from .tenants import quotas
 
 
@@ -51,6 +52,7 @@ def read_jobs(
         gangs = replay.gangs(source)
     required, preferred = LEVELS.index(settings.required), LEVELS.index(settings.preferred)
     check_gangs(gangs, required, cluster, models)
+    check_circuits(gangs, required, cluster)
     most = tuple(int(most) for most in level_gpus(cluster).max(axis=0))
     workload = JobWorkload(source, count, (), required, preferred, most, models)
     allowed = quotas(settings.tenants, workload.tenants, cluster.num_gpus)

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from .. import reward
 from ..hardware import catalogue
 from ..hardware.catalogue import GPU, Model
-from ..rules import SLO, Faults, Router, SchedulerRules
+from ..rules import SLO, Faults, Limits, Router, SchedulerRules
 from .checks import ScenarioError, check_type, checked_table, refuse_unknown, section
 from .cluster import read_cluster
 from .deployments import own_entries, read_replicas
@@ -19,6 +19,7 @@ from .fit import fitted
 from .jobs import read_jobs
 from .requests import read_workload
 from .schema import Estimates, NetworkRules, ObservationSize, Scenario
+from .survival import check_survival
 
 FOLDER = Path(__file__).parents[1] / "scenarios"
 
@@ -50,6 +51,7 @@ TABLES = {
     "faults": Table("place", Faults),
     "estimates": Table("common", Estimates),
     "reward": Table("common"),
+    "limits": Table("common", Limits),
     "observation": Table("common", ObservationSize),
 }
 """Every table of a scenario file and what else stands at its top level."""
@@ -121,6 +123,8 @@ def from_dict(table: dict[str, Any], name: str = "custom", folder: Path | None =
     for key, (_, kind) in mine.items():
         if kind is not None:
             parts[key] = section(kind, table.get(key, {}), key, decisions)
+    if "place" in decisions:
+        check_survival(parts["faults"], parts["scheduler"], parts["jobs"], parts["cluster"])
     if "route" in decisions:  # last of all: it takes time
         parts["replicas"] = fitted(parts["replicas"], parts["workload"])
     return Scenario(name=name, **parts)

@@ -43,7 +43,7 @@ from .. import reward
 from ..engine.network.names import FIDELITIES, ROUTINGS
 from ..hardware.cluster import Cluster
 from ..observation import Layout
-from ..rules import SLO, Faults, Router, SchedulerRules, rule
+from ..rules import SLO, Faults, Limits, Router, SchedulerRules, rule
 from ..workload.jobs.source import JobWorkload
 from ..workload.jobs.stream import JobStream
 from ..workload.requests.source import Workload
@@ -51,6 +51,7 @@ from .deployments import Replica
 from .fit import fitted
 from .jobs import read_jobs
 from .requests import read_workload
+from .survival import check_survival
 
 BELIEFS = ("noisy", "mean", "oracle")
 MAX_ESTIMATE_TOKENS = 2**24
@@ -141,6 +142,7 @@ class Scenario:
         faults: of nodes.
         estimates: what is believed of lengths and run times.
         reward: weight of every term by its name, for each part: ``reward["route"]["waiting"]``.
+        limits: when an episode is cut short.
         observation: its sizes.
     """
 
@@ -157,6 +159,7 @@ class Scenario:
     faults: Faults = field(default_factory=Faults)
     estimates: Estimates = field(default_factory=Estimates)
     reward: Mapping[str, Mapping[str, float]] = field(default_factory=_default_reward)
+    limits: Limits = field(default_factory=Limits)
     observation: ObservationSize = field(default_factory=ObservationSize)
 
     @property
@@ -206,4 +209,5 @@ class Scenario:
         assert self.jobs is not None and self.cluster is not None
         table["num_jobs"] = self.jobs.num_jobs
         jobs = read_jobs(table, Path.cwd(), self.cluster, self.jobs.models)
+        check_survival(self.faults, self.scheduler, jobs, self.cluster)
         return replace(self, jobs=jobs)

@@ -9,9 +9,10 @@ from numpy.typing import NDArray
 
 from .compile import DISABLE_JIT
 
-IDLE, STEP, START = 0, 1, 2  # what an environment of a batch is to do
+IDLE, STEP, START, GO_ON = 0, 1, 2, 3  # what an environment of a batch is to do
 AVERAGED_ARRIVALS = 32.0  # of the moving averages of what arrives
 NOTHING, ROUTE, PLACE = -1, 0, 1  # the decision that is due
+IN_FULL, MAX_TIME, MAX_DECISIONS, STALLED = range(4)  # how an episode ends, see rules.TRUNCATED
 
 CLOCK = np.dtype(  # one record per environment
     [
@@ -21,6 +22,11 @@ CLOCK = np.dtype(  # one record per environment
         ("decisions", "i8"),
         ("invalid_actions", "i8"),
         ("reward_value", "f8"),  # weighted terms at the last decision
+        ("limit_s", "f8"),  # when the episode is truncated, inf: never
+        ("most_decisions", "i8"),  # that the policy takes
+        ("truncated", "i4"),  # how it ends: IN_FULL, or why not
+        ("paused", "i4"),  # 1: stopped between two decisions, to look up
+        ("idle_moments", "i8"),  # since a gang ran while some are pending and none is to come
     ]
 )
 

@@ -38,7 +38,7 @@ OF_GANGS = (
 )
 """What worlds with gangs need."""
 
-OF_SERVING = ("advance_replica", "take_route", "next_route", "see_route")
+OF_SERVING = ("advance_replica", "take_route", "next_route", "drain", "see_route")
 """What worlds with requests need."""
 
 NAMES = (*OF_GANGS, *OF_SERVING)

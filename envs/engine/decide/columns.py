@@ -21,12 +21,13 @@ INFO: dict[str, tuple[str, ...]] = {
     "route": (
         *("time_s", "arrived", "finished", "invalid_actions", "preemptions"),
         *("ttft_mean_s", "tpot_mean_s", "e2e_mean_s", "slo_attainment", "goodput"),
-        *("output_tokens_per_s", "prefix_hit_rate"),
+        *("output_tokens_per_s", "prefix_hit_rate", "truncated_reason"),
     ),
     "place": (
         *("time_s", "arrived", "finished", "invalid_actions", "preemptions", "failures"),
         *("jct_mean_s", "jrt_mean_s", "jwt_mean_s", "slowdown_mean", "contention_mean"),
         *("utilisation", "network_wait_share", "cost", "energy_kwh", "fragmentation"),
+        "truncated_reason",
     ),
 }
 """Names of the numbers in ``info``, by what they are about."""

@@ -66,7 +66,7 @@ def try_action(w, e, gangs, action):
         return preempt_row(w, e, gangs, action - places)
     if action == places + rules.running_rows:
         gangs.waited = 1
-        return next_moment_s(w, e, gangs) < math.inf
+        return w.feasible[e, action] == 1
     if action == places + rules.running_rows + 1:
         return carry_out(w, e)
     return False
@@ -87,6 +87,18 @@ def take_place(w, e, action):
     if next_moment_s(w, e, gangs) < math.inf:
         return
     for candidate in range(w.feasible.shape[1]):
+        gangs.waited = 0
         if w.feasible[e, candidate] == 1 and try_action(w, e, gangs, candidate):
-            gangs.waited = 0
             return
+    gangs.waited = 1
+
+
+@kernel
+def first_start(w, e):
+    """Return the candidate that starts the oldest gang that can, or else the one that waits."""
+    rules = w.gang_rules[0]
+    starts = rules.window * rules.plans * rules.pools
+    for candidate in range(starts):
+        if w.feasible[e, candidate] == 1:
+            return candidate
+    return starts + rules.running_rows

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..core.compile import kernel
-from ..core.records import ROUTE
+from ..core.records import NOTHING, ROUTE
 from ..core.units import unit
 from ..devices.nodes import node_in_leaf
 from ..gangs.moments import JOULES_PER_KWH
@@ -294,6 +294,15 @@ def observe_devices(w, e):
         w.link_load[e, link] = min(w.link_rate[e, link] / w.capacity[link], 1.0)
 
 
+@kernel
+def show_nothing(w, e):
+    """Offer nothing but to wait: the episode has ended."""
+    rules = w.gang_rules[0]
+    w.candidates[e, :, :] = 0.0
+    w.feasible[e, :] = 0
+    w.feasible[e, rules.window * rules.plans * rules.pools + rules.running_rows] = 1
+
+
 @unit
 def see_place(w, e):
     """Fill what is seen of gangs but the candidates, which ``survey`` has filled; and the info."""
@@ -304,6 +313,8 @@ def see_place(w, e):
     if w.clock[e].due == ROUTE:
         return
     observe_queue(w, e, gangs)
+    if w.clock[e].due == NOTHING:
+        show_nothing(w, e)
     for candidate in range(w.action_mask.shape[1]):
         w.action_mask[e, candidate] = w.feasible[e, candidate]
 
@@ -313,7 +324,7 @@ def write_info(w, e, gangs):
     """Fill the metrics so far."""
     row = w.numbers[e, w.layout[0].info_place :]
     clock, devices = w.clock[e], w.devices[e]
-    done = max(gangs.finished, 1)
+    done, counted = max(gangs.finished, 1), max(gangs.counted, 1)
     gpu_s = devices.total_gpus * clock.now_s
     row[INFO.time_s] = clock.now_s
     row[INFO.arrived] = gangs.arrived
@@ -321,10 +332,10 @@ def write_info(w, e, gangs):
     row[INFO.invalid_actions] = clock.invalid_actions
     row[INFO.preemptions] = gangs.preemptions
     row[INFO.failures] = gangs.failures
-    row[INFO.jct_mean_s] = gangs.jct_s / done
-    row[INFO.jrt_mean_s] = gangs.jrt_s / done
-    row[INFO.jwt_mean_s] = gangs.jwt_s / done
-    row[INFO.slowdown_mean] = gangs.slowdown / done
+    row[INFO.jct_mean_s] = gangs.jct_s / counted
+    row[INFO.jrt_mean_s] = gangs.jrt_s / counted
+    row[INFO.jwt_mean_s] = gangs.jwt_s / counted
+    row[INFO.slowdown_mean] = gangs.slowdown / counted
     row[INFO.contention_mean] = gangs.contention / done
     row[INFO.utilisation] = devices.busy_gpu_s / gpu_s if clock.now_s > 0.0 else 0.0
     waited_s = gangs.head_wait_s
@@ -332,3 +343,4 @@ def write_info(w, e, gangs):
     row[INFO.cost] = devices.cost
     row[INFO.energy_kwh] = devices.energy_j / JOULES_PER_KWH
     row[INFO.fragmentation] = devices.fragmented_gpu_s / gpu_s if clock.now_s > 0.0 else 0.0
+    row[INFO.truncated_reason] = clock.truncated

@@ -133,25 +133,25 @@ def reserve_circuits(w, e, j, spans, share):
     for rail in range(rails):
         spine = 0
         for index in range(share // rails):
-            while spine < w.fabric[0].spines and not reach(w, e, spans, rail, spine):
+            while not join(w, e, j, spans, share, rail, index, spine):
                 spine += 1
-            if spine == w.fabric[0].spines:
-                return False
-            for i in range(spans):
-                switch = w.switch_begin[w.chosen[e, i]] + rail
-                uplink = find_circuit(w, e, switch, spine)
-                if uplink < 0:  # two of these leafs wanted the same port
+                if spine == w.fabric[0].spines:
                     return False
-                reserve(w, e, j, gpu_of(w, e, i * share, switch, index), uplink, spine)
     return True
 
 
-@kernel
-def reach(w, e, spans, rail, spine):
-    """Tell whether every chosen leaf has an unused uplink that a circuit can join to ``spine``."""
+@kernel(inline=False)
+def join(w, e, j, spans, share, rail, index, spine):
+    """Give the ``index``-th GPU of a rail on every chosen leaf a circuit to ``spine``, or none."""
     for i in range(spans):
-        if find_circuit(w, e, w.switch_begin[w.chosen[e, i]] + rail, spine) < 0:
+        switch = w.switch_begin[w.chosen[e, i]] + rail
+        uplink = find_circuit(w, e, switch, spine)
+        if uplink < 0:
+            for before in range(i):
+                other = w.switch_begin[w.chosen[e, before]] + rail
+                release_uplink(w, e, gpu_of(w, e, before * share, other, index))
             return False
+        reserve(w, e, j, gpu_of(w, e, i * share, switch, index), uplink, spine)
     return True
 
 

@@ -11,7 +11,9 @@ from ..core.compile import kernel
 from ..core.records import AVERAGED_ARRIVALS
 from ..core.units import unit
 from ..serving.replica import advance_replica, is_due, submit
-from .route_seen import fits, may_hold, predict_prefill_s, report
+from .route_seen import fits, in_system_s, may_hold, predict_prefill_s, report, waiting_s
+
+STRETCH_S = 600.0  # milliseconds to simulate
 
 
 @kernel
@@ -22,15 +24,11 @@ def requests_value(w, e):
     the metrics behind the terms.
     """
     router, rules, now_s = w.router[e], w.serving_rules[0], w.clock[e].now_s
-    awaiting = router.arrived - router.first_tokens
-    unfinished = router.arrived - router.finished
-    waiting_s = router.ttft_s + awaiting * now_s - router.awaiting_arrival_s
-    in_system_s = router.e2e_s + unfinished * now_s - router.unfinished_arrival_s
     return (
         rules.w_slo * router.slo_met
         + rules.w_tokens * router.output_tokens
-        - rules.w_waiting * waiting_s
-        - rules.w_in_system * in_system_s
+        - rules.w_waiting * waiting_s(router, now_s)
+        - rules.w_in_system * in_system_s(router, now_s)
         - rules.w_preemptions * router.preemptions
         - rules.w_invalid * w.clock[e].invalid_actions
     )
@@ -131,17 +129,14 @@ def bring_up(w, e, router):
 
 
 @unit
-def next_route(w, e, more):
-    """Bring up the next request and the replicas to its moment; without ``more`` to their end."""
-    router, clock = w.router[e], w.clock[e]
-    until_s = math.inf
-    if more == 1:
-        bring_up(w, e, router)
-        until_s = clock.now_s
+def next_route(w, e):
+    """Bring up the next request, and the replicas to its moment."""
+    bring_up(w, e, w.router[e])
+    until_s = w.clock[e].now_s
     interval_s = w.serving_rules[0].signal_interval_s
     for r in range(len(w.replica_specs)):
         replica = w.replicas[e, r]
-        if interval_s > 0.0 and more == 1:
+        if interval_s > 0.0:
             report_s = math.floor(until_s / interval_s) * interval_s
             if report_s > replica.report_s:
                 spec = w.replica_specs[r]
@@ -149,6 +144,30 @@ def next_route(w, e, more):
                 report(w, e, r, report_s, replica, spec, w.costs[spec.kind])
         if is_due(replica, until_s):
             advance_replica(w, e, r, until_s)
-    if more == 0:
-        for index in range(router.num_requests):
-            clock.now_s = max(clock.now_s, w.requests[e, index].finish_s)
+
+
+@unit
+def drain(w, e, until_s) -> bool:
+    """Let one replica serve on for a stretch, at most to ``until_s``; False if none had to."""
+    for r in range(len(w.replica_specs)):
+        replica = w.replicas[e, r]
+        if is_due(replica, until_s):
+            due_s = replica.end_s if replica.busy == 1 else replica.start_s
+            advance_replica(w, e, r, min(due_s + STRETCH_S, until_s))
+            return True
+    return False
+
+
+@kernel
+def last_finish_s(w, e):
+    """Return when the last request of those that have finished did."""
+    moment_s = w.clock[e].now_s
+    for index in range(w.router[e].num_requests):
+        moment_s = max(moment_s, w.requests[e, index].finish_s)
+    return moment_s
+
+
+@kernel
+def choose_replica(w, e):
+    """Return the replica for the request under decision that an infeasible action stands for."""
+    return least_in_flight(w, e, w.requests[e, w.router[e].deciding])

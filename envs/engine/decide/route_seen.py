@@ -27,6 +27,7 @@ INFO = info_places("route")
 CLUSTER_OFFSET, CLUSTER_SLOPE = scaling("cluster", "route")
 QUEUE_OFFSET, QUEUE_SLOPE = scaling("queue", "route")
 CANDIDATE_OFFSET, CANDIDATE_SLOPE = scaling("candidates", "route")
+WAIT_SCALE_S = float(CANDIDATE_OFFSET[CANDIDATE.wait_s])
 
 
 @kernel
@@ -109,7 +110,11 @@ def observe_devices(w, e, r, replica, spec):
 
 @kernel
 def observe_candidate(w, e, r, home, hit, prefill_s, request, replica, spec, cost):
-    """Fill the row of sending ``request`` to the replica, which has ``hit`` tokens of it cached."""
+    """Fill the row of sending ``request`` to the replica, which has ``hit`` tokens of it cached.
+
+    Returns:
+        The predicted wait, seconds.
+    """
     prompt = request.prompt_tokens
     sent = 0
     if request.prefix_count > 0 and spec.unit_tokens > 0:
@@ -148,7 +153,24 @@ def observe_candidate(w, e, r, home, hit, prefill_s, request, replica, spec, cos
     row[CANDIDATE.capacity] = spec.capacity
     row[CANDIDATE.load] = min(replica.in_flight / spec.max_num_seqs, 1.0)
     row[CANDIDATE.price] = spec.price_per_h
+    row[CANDIDATE.is_hold] = 0.0
     squash(row, CANDIDATE_OFFSET, CANDIDATE_SLOPE)
+    return wait_s
+
+
+@kernel
+def observe_hold(w, e, hold, best, best_wait_s):
+    """Fill the row of holding the request back: the ``best`` replica's, but ``hold_s`` later.
+
+    No column is better than that replica's, so a rule that adds up costs does not hold by accident.
+    """
+    begin = w.layout[0].candidates_route
+    row = w.candidates[e, hold, begin:]
+    if best >= 0:
+        row[:] = w.candidates[e, best, begin:]
+        wait_s = best_wait_s + w.serving_rules[0].hold_s
+        row[CANDIDATE.wait_s] = wait_s / (WAIT_SCALE_S + wait_s)
+    row[CANDIDATE.is_hold] = 1.0
 
 
 @kernel
@@ -217,6 +239,7 @@ def observe_replicas(w, e, index):
     if index >= 0 and w.requests[e, index].session >= 0:
         home = session_home(w, w.requests[e, index].session)
     predicted_kind, predicted_hit, prefill_s = -1, -1, 0.0
+    best, best_s, best_wait_s = -1, math.inf, 0.0
     for r in range(len(w.replica_specs)):
         replica = w.replicas[e, r]
         spec = w.replica_specs[r]
@@ -237,8 +260,15 @@ def observe_replicas(w, e, index):
             predicted_kind, predicted_hit = spec.kind, hit
             tokens = request.prompt_tokens - hit
             prefill_s = predict_prefill_s(w, tokens, hit, spec, cost)
-        observe_candidate(w, e, r, home, hit, prefill_s, request, replica, spec, cost)
+        wait_s = observe_candidate(w, e, r, home, hit, prefill_s, request, replica, spec, cost)
         w.action_mask[e, r] = fits(request, spec)
+        if w.action_mask[e, r] == 1 and wait_s + prefill_s < best_s:
+            best, best_s, best_wait_s = r, wait_s + prefill_s, wait_s
+    for hold in range(len(w.replica_specs), w.action_mask.shape[1]):
+        w.candidates[e, hold, :] = 0.0
+        w.action_mask[e, hold] = index >= 0 and may_hold(w, w.requests[e, index], now_s)
+        if index >= 0:
+            observe_hold(w, e, hold, best, best_wait_s)
 
 
 @unit
@@ -251,10 +281,29 @@ def see_route(w, e):
         return
     observe_queue(w, e, router)
     index = router.deciding
-    for hold in range(len(w.replica_specs), w.action_mask.shape[1]):
-        w.candidates[e, hold, :] = 0.0
-        w.action_mask[e, hold] = index >= 0 and may_hold(w, w.requests[e, index], w.clock[e].now_s)
     observe_replicas(w, e, index)
+
+
+@kernel
+def waiting_s(router, now_s):
+    """Return the seconds that requests have waited for their first token, summed over requests."""
+    awaiting = router.arrived - router.first_tokens
+    return router.ttft_s + awaiting * now_s - router.awaiting_arrival_s
+
+
+@kernel
+def in_system_s(router, now_s):
+    """Return the seconds that requests have been in the system, summed over requests."""
+    unfinished = router.arrived - router.finished
+    return router.e2e_s + unfinished * now_s - router.unfinished_arrival_s
+
+
+@kernel
+def count_unfinished(row, router, now_s):
+    """Count the requests that a truncated episode leaves, as far as they came."""
+    row[INFO.ttft_mean_s] = ratio(waiting_s(router, now_s), router.arrived)
+    row[INFO.e2e_mean_s] = ratio(in_system_s(router, now_s), router.arrived)
+    row[INFO.slo_attainment] = ratio(router.slo_met, router.arrived)
 
 
 @kernel
@@ -274,3 +323,6 @@ def write_info(w, e, router):
     row[INFO.goodput] = ratio(router.slo_met, now_s)
     row[INFO.output_tokens_per_s] = ratio(router.output_tokens, now_s)
     row[INFO.prefix_hit_rate] = ratio(router.cached_tokens, router.prompt_tokens)
+    row[INFO.truncated_reason] = w.clock[e].truncated
+    if w.clock[e].done == 1 and finished < router.arrived:
+        count_unfinished(row, router, now_s)

@@ -156,7 +156,7 @@ def new_jobs(count: int) -> NDArray[np.void]:
     return jobs
 
 
-_NEW_GANGS = record_of(GANGS, queue_head=-1, queue_tail=-1, running_head=-1)
+_NEW_GANGS = record_of(GANGS, queue_head=-1, queue_tail=-1, running_head=-1, stopped_s=-np.inf)
 _NEW_DEVICES = record_of(DEVICES, next_failure_s=np.inf, next_repair_s=np.inf)
 _NEW_SENDER = record_of(network.SENDER, first_gpu=-1, heap_at=-1)
 _NEW_JOB = record_of(

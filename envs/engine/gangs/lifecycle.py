@@ -220,12 +220,31 @@ def finish(w, e, j):
     job.finish_s = w.clock[e].now_s
     job.waited_s = job.finish_s - job.arrival_s - job.ran_s
     gangs.finished += 1
-    jct_s = job.finish_s - job.arrival_s
-    gangs.jct_s += jct_s
-    gangs.jrt_s += job.ran_s
-    gangs.jwt_s += job.waited_s
-    gangs.slowdown += max(jct_s / max(nominal_run_s(w, job), SHORTEST_RUN_S), 1.0)
     gangs.contention += job.ran_s / job.ideal_run_s
+    count(w, gangs, job, job.ran_s, job.finish_s)
+
+
+@kernel
+def count(w, gangs, job, ran_s, until_s):
+    """Add a gang that ran for ``ran_s`` to the metrics, with its life up to ``until_s``."""
+    jct_s = until_s - job.arrival_s
+    gangs.counted += 1
+    gangs.jct_s += jct_s
+    gangs.jrt_s += ran_s
+    gangs.jwt_s += jct_s - ran_s
+    gangs.slowdown += max(jct_s / max(nominal_run_s(w, job), SHORTEST_RUN_S), 1.0)
+
+
+@kernel
+def count_unfinished(w, e, gangs):
+    """Count the gangs that a truncated episode leaves, as far as they came."""
+    now_s = w.clock[e].now_s
+    for j in range(gangs.arrived):
+        job = w.jobs[e, j]
+        if job.status == RUNNING:
+            count(w, gangs, job, job.ran_s + now_s - job.start_s, now_s)
+        elif job.status == PENDING:
+            count(w, gangs, job, job.ran_s, now_s)
 
 
 @kernel
@@ -250,6 +269,7 @@ def preempt(w, e, j):
     add_delay(w, e, j, w.gang_rules[0].preempt_s)
     w.jobs[e, j].preemptions += 1
     gangs.preemptions += 1
+    gangs.stopped_s = w.clock[e].now_s
 
 
 @kernel(inline=False)

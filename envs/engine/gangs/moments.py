@@ -13,6 +13,9 @@ from ..network.traffic import move_on, next_event_s, settle
 from .lifecycle import enqueue, fail_node, finish
 
 JOULES_PER_KWH = 3.6e6
+RESTART_S = 1.0
+"""A preempted gang can start again after so long at the latest; it is what time stands for where
+a policy has stopped all that ran and nothing else is to come."""
 
 
 @unit
@@ -59,12 +62,15 @@ def arrive(w, e, gangs):
 def next_moment_s(w, e, gangs):
     """Return when something happens next, inf if nothing ever will.
 
-    A failure counts only while something else is to come or runs.
+    A failure counts only while something else is to come or runs, and a preempted gang cannot start
+    again at the same moment.
     """
     devices = w.devices[e]
     moment_s = min(next_event_s(w, e), devices.next_repair_s)
     if gangs.arrived < gangs.num_jobs:
         moment_s = min(moment_s, w.jobs[e, gangs.arrived].arrival_s)
+    if moment_s == math.inf and gangs.stopped_s == w.clock[e].now_s:
+        moment_s = w.clock[e].now_s + RESTART_S
     return min(moment_s, devices.next_failure_s) if moment_s < math.inf else moment_s
 
 

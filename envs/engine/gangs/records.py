@@ -70,6 +70,8 @@ GANGS = np.dtype(  # one record per environment
         ("waited", "i4"),  # 1: the last decision was to wait, so time moves on
         ("preemptions", "i8"),
         ("failures", "i8"),
+        ("stopped_s", "f8"),  # when a gang was last preempted
+        ("counted", "i4"),  # gangs in the sums: finished, and at the end those that are not
         ("gap_s", "f8"),  # moving average of the time between arrivals
         # sums behind the metrics and the reward
         ("jct_s", "f8"),

@@ -55,7 +55,7 @@ def _chain(offsets, names):
                 nodes[slot] = known
                 known += 1
             ids[at] = nodes[slot]
-            parent = ids[at] + 1
+            parent = np.int64(ids[at]) + 1  # 64 bits without the compiler, too
     return ids
 
 
