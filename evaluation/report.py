@@ -113,6 +113,9 @@ def report(
         seeds = len(group[0].seeds)
         heading = f"{scenario}: mean over {seeds} held-out seeds ± 95 % confidence interval"
         parts = [(heading, tables.summary(group))]
+        classes = tables.by_class(group)
+        if len(classes) > 1:
+            parts.append((f"{scenario}: by class", classes))
         for name in learned:
             against = tables.comparison(group, name, keys)
             if len(against) > 1:
