@@ -68,6 +68,7 @@ METRICS = (
 )
 """The columns of the printed tables, in order; a scenario shows those that it measures."""
 
+
 def metric(key: str) -> Metric:
     """Return the description of ``key``, of all or of a class (:mod:`.classes`).
 

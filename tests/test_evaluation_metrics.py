@@ -187,7 +187,9 @@ def _all_gain(better: dict[str, float], worse: dict[str, float]) -> None:
 
 
 def test_comparison_refuses_what_has_no_direction() -> None:
-    pair = [Rollout(n, "w", np.arange(2), {"reward": np.zeros(2), "odd": np.zeros(2)}) for n in "ab"]
+    pair = [
+        Rollout(n, "w", np.arange(2), {"reward": np.zeros(2), "odd": np.zeros(2)}) for n in "ab"
+    ]
     with pytest.raises(ValueError, match="no better direction"):
         tables.comparison(pair, "a", ["odd"])
 

@@ -6,8 +6,8 @@ import pytest
 from agents_fake import SCENARIO, AnyServer, JoinShortest
 
 from gpuyard.evaluation import tables
-from gpuyard.evaluation.requests import request_latencies
 from gpuyard.evaluation.report import FIRST_SEED, compare, report
+from gpuyard.evaluation.requests import request_latencies
 from gpuyard.evaluation.rollout import Rollout, rollout
 
 ID = "gpuyard-tests/Queue-v0"
