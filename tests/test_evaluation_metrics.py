@@ -14,6 +14,7 @@ from gpuyard.envs.scenario import load
 from gpuyard.evaluation import classes, tables
 from gpuyard.evaluation.jobs import busy_gpu_s, job_metrics, slowdown
 from gpuyard.evaluation.metrics import METRICS, metric, summarise
+from gpuyard.evaluation.report import nothing_to_decide
 from gpuyard.evaluation.requests import attained, request_metrics
 from gpuyard.evaluation.rollout import Rollout, rollout
 from gpuyard.evaluation.window import Window, steady
@@ -201,6 +202,19 @@ def test_tables_by_class_and_with_gaps() -> None:
     plain = Rollout("p", "w", np.arange(2), {"reward": np.zeros(2)})
     assert len(tables.by_class([plain])) == 1
     assert tables.summary([plain], ["reward", "goodput"])[1][2] == "-"
+
+
+def test_a_world_without_a_decision_is_told() -> None:
+    def group(*rewards: float) -> list[Rollout]:
+        used = np.array([0.07, 0.05])
+        return [
+            Rollout("p", "idle", np.arange(2), {"reward": np.full(2, r), "utilisation": used})
+            for r in rewards
+        ]
+
+    assert "idle: all 2 policies" in nothing_to_decide(group(-100.0, -100.01))
+    assert "6%" in nothing_to_decide(group(-100.0, -100.01))
+    assert not nothing_to_decide(group(-100.0, -110.0)) and not nothing_to_decide(group(-100.0))
 
 
 # A metric does not move with the length of an episode ------------------------------------------
