@@ -4,11 +4,8 @@
 
 Work: ``make_vec`` with 32 environments of 512 GPUs and 256 jobs that contend on a leaf-spine fabric
 (`fluid`), random feasible candidates, resets included; then the 5,000-job workload of the vClos
-study on 8,192 GPUs with the engine's own best-fit plan in order of arrival. Peers, measured on such
-a machine: a gym without topology and contention (gpu-choochoo) makes 16,100 to 59,800 decisions a
-second, one with a static path cost (Proximity-DRL) 3,000, one with exclusive optical channels
-(ddls, 32 nodes) 1.6; RapidNetSim, the study's own simulator, gets through 0.67 jobs a second on 512
-GPUs.
+study on 8,192 GPUs with the engine's own best-fit plan in order of arrival; and what a decision
+costs in `flow` beside `fluid`, on the same short jobs. The yardstick is Gymnasium's CartPole.
 """
 
 from __future__ import annotations
@@ -19,20 +16,49 @@ import statistics
 import time
 
 import gymnasium as gym
-from stepping import random_steps_per_cpu_s, yardstick_per_cpu_s
+from stepping import random_steps_per_cpu_s, recorded, yardstick_per_cpu_s
 
 import gpuyard  # noqa: F401
 from gpuyard.baselines import make
 from gpuyard.envs.scenario import Scenario, from_dict, load
 
-PEER_STEPS_PER_S = 3_000.0  # Proximity-DRL: topology, but jobs never slow each other
-PEER_JOBS_PER_S = 0.67  # RapidNetSim, 512 GPUs
+PEERS = (
+    ("gpu-choochoo", "16,100 to 59,800 decisions per second", "no topology, no contention"),
+    ("Proximity-DRL", "3,000 decisions per second", "a static path cost, no contention"),
+    ("ddls", "1.6 decisions per second on 32 nodes", "exclusive optical channels"),
+    ("RapidNetSim", "0.67 jobs per second on 512 GPUs", "no interface to learn from"),
+)
+"""Recorded in 2026 on a 2-core Xeon VM."""
 
 
 def decisions_per_cpu_s(num_envs: int, steps: int) -> float:
     """Take random feasible candidates, resets included."""
     env = gym.make_vec("gpuyard/Placement-v0", num_envs=num_envs, autoreset_mode="SameStep")
     return random_steps_per_cpu_s(env, steps)
+
+
+def fidelity_ms(fidelity: str, jobs: int = 40, max_duration_s: float = 60.0) -> float:
+    """Return CPU milliseconds per decision on short jobs of the default cluster."""
+    tables = {
+        "cluster": {"preset": "default", "fabric": {"oversubscription": 4.0}},
+        "jobs": {
+            "preset": "mixed",
+            "num_jobs": jobs,
+            "load": 1.1,
+            "max_duration_s": max_duration_s,
+        },
+        "network": {"fidelity": fidelity},
+    }
+    scenario = from_dict(tables, fidelity)
+    env = gym.make_vec("gpuyard/Placement-v0", num_envs=1, scenario=scenario)
+    policy = make("gang/fifo-first-fit")
+    policy.reset(scenario, 1)
+    observation, _ = env.reset(seed=0)
+    began, decisions, done = time.process_time(), 0, False
+    while not done:
+        observation, _, terminated, _, _ = env.step(policy.act(observation))
+        decisions, done = decisions + 1, bool(terminated[0])
+    return 1e3 * (time.process_time() - began) / decisions
 
 
 def study(jobs: int) -> Scenario:
@@ -73,14 +99,20 @@ def main() -> None:
     yardstick = statistics.median(yardstick_per_cpu_s(32, 2048) for _ in range(args.runs))
     print(
         f"{gpus} GPUs, 32 environments: {rate:,.0f} decisions per CPU second ({1e6 / rate:.1f} us "
-        f"each), {rate / PEER_STEPS_PER_S:.1f} times Proximity-DRL; yardstick CartPole "
-        f"{yardstick:,.0f}, ratio {rate / yardstick:.3f}"
+        f"each); yardstick in this run: {yardstick:,.0f} steps of 32 numpy CartPoles; ratio "
+        f"{rate / yardstick:.3f}"
     )
     cpu_s = statistics.median(run_cpu_s(study(args.jobs)) for _ in range(min(args.runs, 3)))
     print(
         f"{args.jobs} jobs on 8,192 GPUs: {cpu_s:.1f} CPU seconds, {args.jobs / cpu_s:,.0f} jobs a "
-        f"second, {args.jobs / cpu_s / PEER_JOBS_PER_S:,.0f} times RapidNetSim on 512 GPUs"
+        f"second"
     )
+    fluid_ms, flow_ms = fidelity_ms("fluid"), fidelity_ms("flow")
+    print(
+        f"40 jobs of up to 60 s, ms a decision: fluid {fluid_ms:.2f}, flow {flow_ms:.1f}; ratio "
+        f"{flow_ms / fluid_ms:.0f}"
+    )
+    print(recorded(PEERS))
     figures = {"decisions_per_cpu_s": round(rate), "study_cpu_s": round(cpu_s, 2)}
     print(json.dumps({**figures, "yardstick_ratio": round(rate / yardstick, 4)}))
 

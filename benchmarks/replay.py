@@ -6,8 +6,7 @@ Work: 10,000 requests with lengths of the Azure 2023 conversation trace, Poisson
 on four replicas (Llama-3-8B on A100-80) with every feature of the engine on: chunked prefill,
 paged KV cache, prefix cache, preemption. Each request is one ``env.step`` with the action of the
 least-requests policy on the observation. Then 100,000 requests at 96/s on 16 replicas, for the
-memory. The peer is BLIS (Go), the fastest one measured on these workloads: 3,279 requests per
-CPU second and 3.05 GB.
+memory. The yardstick is Gymnasium's numpy CartPole, stepped beside it.
 
 The workload is `W8_10k_r24` of the data folder if that is there, else the same recipe over the
 package's own fit of that trace; the printed line says which.
@@ -29,6 +28,7 @@ from pathlib import Path
 import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
+from stepping import recorded, yardstick_per_cpu_s
 
 import gpuyard  # noqa: F401
 from gpuyard import baselines
@@ -36,8 +36,19 @@ from gpuyard.envs.scenario import Scenario, Workload, from_dict
 from gpuyard.envs.workload.requests import presets, readers
 from gpuyard.envs.workload.requests.stream import RequestStream
 
-PEER_REQUESTS_PER_CPU_S = 3279
-PEER_RSS_MB = 3050
+PEERS = (
+    (
+        "NVIDIA AISimulate 0.13",
+        "6,100 to 8,000 requests per CPU second, 177 MB; 100,000 requests on 16: 6,000, 410 MB",
+        "October 2026, 2-core Xeon VM; GPUYard 115,345 and 193 MB in that hour; it reads operator "
+        "tables and routes round robin only",
+    ),
+    (
+        "BLIS (Go)",
+        "3,279 requests per CPU second; 100,000 requests on 16: 2,664, 3,050 MB",
+        "2026, 2-core Xeon VM; regressed step times, no kernels",
+    ),
+)
 DATA = Path(os.environ.get("GPUYARD_DATA", Path(__file__).parents[2] / "shared" / "data"))
 
 
@@ -115,16 +126,18 @@ def main() -> None:
     ttft = table["first_token_s"] - table["arrival_s"]
     print(f"workload: {source}, {len(stream):,} requests on 4 replicas, least requests")
     print(f"mean TTFT {ttft.mean() * 1e3:.1f} ms, last finish {table['finish_s'].max():.1f} s")
+    yardstick = statistics.median(yardstick_per_cpu_s(1, 8192) for _ in range(args.runs))
     print(
-        f"{rate:,.0f} requests per CPU second (median of {args.runs}); the fastest peer, BLIS: "
-        f"{PEER_REQUESTS_PER_CPU_S:,}; ratio {rate / PEER_REQUESTS_PER_CPU_S:.1f}"
+        f"{rate:,.0f} requests per CPU second (median of {args.runs}); yardstick in this run: "
+        f"{yardstick:,.0f} steps of one numpy CartPole; ratio {rate / yardstick:.2f}"
     )
     seconds, _ = replay(pool(resample(stream, args.large, 96.0), 16))
     rss_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(
         f"{args.large:,} requests on 16 replicas: {args.large / seconds:,.0f} requests per CPU "
-        f"second, peak memory {rss_mb:.0f} MB; BLIS: {PEER_RSS_MB} MB"
+        f"second, peak memory {rss_mb:.0f} MB"
     )
+    print(recorded(PEERS))
     print(json.dumps({"requests_per_cpu_s": round(rate), "rss_mb": round(rss_mb)}))
 
 

@@ -1,4 +1,8 @@
-"""Stepping vector environments for the benchmarks: at random, and a yardstick of the machine."""
+"""Stepping vector environments for the benchmarks: at random, and a yardstick of the machine.
+
+A ratio is printed against what ran beside it only; peers' figures come from another hour or machine
+and stand as they were recorded.
+"""
 
 from __future__ import annotations
 
@@ -30,3 +34,9 @@ def yardstick_per_cpu_s(num_envs: int, steps: int) -> float:
     for _ in range(steps):
         env.step(actions)
     return num_envs * steps / (time.process_time() - began)
+
+
+def recorded(peers: tuple[tuple[str, str, str], ...]) -> str:
+    """Return recorded figures of peers, one a line: name, figure, what it leaves out."""
+    lines = [f"  {name}: {figure} ({without})" for name, figure, without in peers]
+    return "\n".join(["recorded figures of peers, not of this run, so without a ratio:", *lines])

@@ -16,44 +16,51 @@ rho                finish-time fairness (Themis: Mahajan et al., NSDI 2020): JCT
                    the job did not lose by sharing
 =================  =============================================================================
 
-Of the episode: makespan (last finish - first arrival); utilisation (GPU-seconds run over G times
-the makespan); Jain's index (Jain, Chiu and Hawe, DEC-TR-301, 1984) of the jobs' slowdowns and of
-the tenants' mean slowdowns; and the wait split by its cause: network (enough GPUs were free, but
-none of the allowed plans was possible: fragmentation) or GPUs (the rest).
+All are of the jobs that arrive in the steady window (:mod:`.window`), whenever they finish; jobs
+outside of it count as contenders for rho. Jain's index (Jain, Chiu and Hawe, DEC-TR-301, 1984) is
+of the jobs' slowdowns and of the tenants' mean slowdowns. The wait is split by its cause: network
+(enough GPUs were free, but none of the allowed plans was possible: fragmentation) or GPUs (the
+rest). Utilisation is GPU seconds run inside the window, by whatever job, over G times its length; a
+tenant's share is its part of them. Only the makespan is of the whole episode: last finish - first
+arrival.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gpuyard.envs.reward import SHORTEST_RUN_S
 
-from .metrics import summarise
-
-Table = dict[str, NDArray]
+from . import classes
+from .metrics import Table, summarise
+from .window import Window, steady
 
 PERCENTILES = (50, 95, 99)
 
 
-def job_metrics(jobs: Table, num_gpus: int) -> dict[str, float]:
+def job_metrics(jobs: Table, num_gpus: int, tenants: Sequence[str] = ()) -> dict[str, float]:
     """Return the metrics of an episode.
 
     Args:
         jobs: its per-job table; jobs that have not finished count only as contenders for rho.
         num_gpus: GPUs of the cluster, G.
+        tenants: their names; their numbers stand for those that have none.
 
     Returns:
         For JCT, JRT and JWT names like ``jct_p99_s``; for slowdown, run slowdown and rho names
-        like ``rho_p99``; and ``rho_max``, ``makespan_s``, ``utilisation``, ``jain_jobs``,
-        ``jain_tenants``, ``network_wait_mean_s``, ``gpu_wait_mean_s``, ``network_wait_share``.
-        Empty if no job has finished.
+        like ``rho_p99``; ``rho_max``, ``makespan_s``, ``utilisation``, ``jain_jobs``,
+        ``jain_tenants``, ``network_wait_mean_s``, ``gpu_wait_mean_s``, ``network_wait_share``; and
+        what :func:`of_classes` tells apart. Empty if no job of the window has finished.
     """
-    done = np.isfinite(jobs["finish_s"])
-    if not done.any():
+    window = steady(jobs["arrival_s"], jobs["finish_s"])
+    counted = window.holds(jobs["arrival_s"]) & np.isfinite(jobs["finish_s"])
+    if not counted.any():
         return {}
-    finished = {key: np.asarray(column)[done] for key, column in jobs.items()}
-    slow, fairness = slowdown(finished), finish_time_fairness(jobs, num_gpus)[done]
+    finished = {key: np.asarray(column)[counted] for key, column in jobs.items()}
+    slow, fairness = slowdown(finished), finish_time_fairness(jobs, num_gpus)[counted]
     metrics: dict[str, float] = {}
     for name, values in completion(finished).items():
         metrics |= summarise(name, values, PERCENTILES, "_s")
@@ -61,14 +68,57 @@ def job_metrics(jobs: Table, num_gpus: int) -> dict[str, float]:
     metrics |= summarise("run_slowdown", finished["ran_s"] / finished["duration_s"], PERCENTILES)
     metrics |= summarise("rho", fairness, PERCENTILES)
     metrics |= waits(finished)
-    makespan_s = float(finished["finish_s"].max() - jobs["arrival_s"].min())
-    return metrics | {
+    busy_s = busy_gpu_s(jobs, window)
+    metrics |= {
         "rho_max": float(fairness.max()),
-        "makespan_s": makespan_s,
-        "utilisation": float((finished["gpus"] * finished["ran_s"]).sum() / num_gpus / makespan_s),
+        "makespan_s": float(np.nanmax(jobs["finish_s"]) - jobs["arrival_s"].min()),
+        "utilisation": window.per_s(busy_s.sum()) / num_gpus,
         "jain_jobs": jain(slow),
         "jain_tenants": jain(tenant_means(slow, finished["tenant"])),
     }
+    return metrics | of_classes(jobs, finished, busy_s, tenants)
+
+
+def of_classes(
+    jobs: Table, finished: Table, busy_s: NDArray[np.float64], tenants: Sequence[str]
+) -> dict[str, float]:
+    """Return what differs by priority and tenant (:mod:`.classes`).
+
+    Args:
+        jobs: all of the episode.
+        finished: those that are measured.
+        busy_s: GPU seconds of each of ``jobs`` inside the window.
+        tenants: their names.
+
+    Returns:
+        Mean JCT and slowdown of each priority, with ``jct_weighted_s`` over all; the same and
+        ``gpu_share`` of each tenant. Nothing where all are of one class.
+    """
+    values = {"jct_mean_s": completion(finished)["jct"], "slowdown_mean": slowdown(finished)}
+    metrics = classes.means(values, "priority", classes.priorities(finished["priority"]))
+    if metrics:
+        weighted_s = classes.weighted_mean(values["jct_mean_s"], finished["priority"])
+        metrics["jct_weighted_s"] = weighted_s
+    metrics |= classes.means(values, "tenant", _names(finished["tenant"], tenants))
+    if busy_s.sum() > 0:
+        metrics |= classes.shares("gpu_share", busy_s, "tenant", _names(jobs["tenant"], tenants))
+    return metrics
+
+
+def _names(tenant: NDArray, names: Sequence[str]) -> list[str]:
+    """Return the name of each job's tenant."""
+    return [names[t] if t < len(names) else str(t) for t in tenant.tolist()]
+
+
+def busy_gpu_s(jobs: Table, window: Window) -> NDArray[np.float64]:
+    """Return the GPU seconds that each job ran inside the window.
+
+    The table does not say when a job was interrupted: what it ran is spread evenly from its first
+    start to its finish. A job that has not finished counts nothing.
+    """
+    inside_s = window.overlap_s(jobs["start_s"], jobs["finish_s"])
+    rate = jobs["gpus"] * jobs["ran_s"] / (jobs["finish_s"] - jobs["start_s"])
+    return np.nan_to_num(rate * inside_s)
 
 
 def to_the_end(jobs: Table, end_s: float) -> Table:

@@ -1,16 +1,7 @@
-"""What is measured in one episode, and how each number reads.
+"""How each number of an episode reads: its heading, unit, digits and direction.
 
-=====================  =============================================================
-TTFT                   time to first token: first token - arrival
-TPOT                   time per output token: (finish - first token) / (tokens - 1)
-E2E                    end to end: finish - arrival
-SLO attainment         share of requests that met both objectives
-goodput                such requests per second
-JCT, JRT, JWT, ...     of training jobs: see :mod:`.jobs`
-=====================  =============================================================
-
-The definitions of TTFT and TPOT are those of vLLM's ``benchmark_serving`` and of DistServe (Zhong
-et al., OSDI 2024), whose goodput this is.
+What the numbers are of stands in :mod:`.requests` and :mod:`.jobs`, over which part of an episode
+in :mod:`.window`.
 """
 
 from __future__ import annotations
@@ -20,6 +11,11 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+
+from .classes import parse
+
+Table = dict[str, NDArray]
+"""Columns of the requests or jobs of an episode."""
 
 
 @dataclass(frozen=True)
@@ -31,14 +27,14 @@ class Metric:
         label: its heading.
         scale: factor from the stored unit to the heading's.
         digits: decimals shown.
-        higher_is_better: the direction of improvement.
+        higher_is_better: the direction of improvement; None: it has none.
     """
 
     key: str
     label: str
     scale: float = 1.0
     digits: int = 3
-    higher_is_better: bool = False
+    higher_is_better: bool | None = False
 
 
 METRICS = (
@@ -51,9 +47,12 @@ METRICS = (
     Metric("e2e_p99_s", "E2E P99 s", digits=2),
     Metric("slo_attainment", "SLO %", scale=100.0, digits=1, higher_is_better=True),
     Metric("goodput", "goodput req/s", digits=2, higher_is_better=True),
+    Metric("output_tokens_per_s", "tokens/s", digits=0, higher_is_better=True),
+    Metric("ttft_weighted_s", "weighted TTFT s"),
     Metric("prefix_hit_rate", "prefix hits %", scale=100.0, digits=1, higher_is_better=True),
     Metric("jct_mean_s", "JCT s", digits=0),
     Metric("jct_p99_s", "JCT P99 s", digits=0),
+    Metric("jct_weighted_s", "weighted JCT s", digits=0),
     Metric("jrt_mean_s", "JRT s", digits=0),
     Metric("jwt_mean_s", "JWT s", digits=0),
     Metric("network_wait_share", "of it for network %", scale=100.0, digits=1),
@@ -62,45 +61,21 @@ METRICS = (
     Metric("contention_mean", "contention", digits=3),
     Metric("jain_jobs", "Jain", digits=3, higher_is_better=True),
     Metric("utilisation", "utilisation %", scale=100.0, digits=1, higher_is_better=True),
+    Metric("gpu_share", "GPU share %", scale=100.0, digits=1, higher_is_better=None),
     Metric("fragmentation", "fragmented %", scale=100.0, digits=1),
+    Metric("makespan_s", "makespan s", digits=0),
     Metric("preemptions", "preemptions", digits=1),
 )
 """The columns of the printed tables, in order; a scenario shows those that it measures."""
 
-PERCENTILES = (50, 90, 99)
-
 
 def metric(key: str) -> Metric:
-    """Return the description of ``key``; a key without one is shown as it is."""
-    return next((m for m in METRICS if m.key == key), Metric(key, key))
+    """Return the description of ``key``, of all or of a class (:mod:`.classes`).
 
-
-def request_latencies(requests: dict[str, NDArray]) -> dict[str, NDArray[np.float64]]:
-    """Return TTFT, TPOT and E2E per finished request, seconds.
-
-    Args:
-        requests: the per-request table of an episode (``results(i)`` of the environment).
-
-    Returns:
-        ``ttft``, ``tpot`` and ``e2e``; requests of one output token have no TPOT.
+    A key without one is shown as it is, and has no direction.
     """
-    finished = np.isfinite(requests["finish_s"])
-    table = {key: np.asarray(column)[finished] for key, column in requests.items()}
-    decoded = table["output_tokens"] > 1
-    decode_s = table["finish_s"] - table["first_token_s"]
-    return {
-        "ttft": table["first_token_s"] - table["arrival_s"],
-        "tpot": decode_s[decoded] / (table["output_tokens"][decoded] - 1),
-        "e2e": table["finish_s"] - table["arrival_s"],
-    }
-
-
-def latency_metrics(latencies: dict[str, NDArray[np.float64]]) -> dict[str, float]:
-    """Return mean and percentiles of each latency, named like ``ttft_p99_s``."""
-    metrics: dict[str, float] = {}
-    for name, values in latencies.items():
-        metrics |= summarise(name, values, PERCENTILES, "_s")
-    return metrics
+    name, _ = parse(key)
+    return next((m for m in METRICS if m.key == name), Metric(key, key, higher_is_better=None))
 
 
 def summarise(

@@ -78,7 +78,23 @@ def compare(
                 print(
                     f"{scenario.name}: {name}, {seeds} episodes, {seconds:.1f} s", file=sys.stderr
                 )
+    for group in by_scenario(rollouts).values():
+        if warning := nothing_to_decide(group):
+            print(warning, file=sys.stderr)
     return rollouts
+
+
+def nothing_to_decide(group: Sequence[Rollout]) -> str:
+    """Return a warning if all policies end alike on a scenario whose gangs hardly wait; else ""."""
+    rewards = np.array([rollout.metrics["reward"] for rollout in group])
+    used = group[0].metrics.get("utilisation")
+    if len(group) < 2 or used is None or not np.allclose(rewards, rewards[0], rtol=1e-3):
+        return ""
+    return (
+        f"{group[0].scenario}: all {len(group)} policies end within 0.1 % of each other, at a "
+        f"utilisation of {np.nanmean(used):.0%}: nobody waits, so there is nothing to compare; "
+        "raise jobs.load or rate_scale, or begin windows of a job list with jobs.warm = true"
+    )
 
 
 def by_scenario(rollouts: Sequence[Rollout]) -> dict[str, list[Rollout]]:
@@ -113,6 +129,9 @@ def report(
         seeds = len(group[0].seeds)
         heading = f"{scenario}: mean over {seeds} held-out seeds ± 95 % confidence interval"
         parts = [(heading, tables.summary(group))]
+        classes = tables.by_class(group)
+        if len(classes) > 1:
+            parts.append((f"{scenario}: by class", classes))
         for name in learned:
             against = tables.comparison(group, name, keys)
             if len(against) > 1:

@@ -13,14 +13,12 @@ from gpuyard.baselines import Policy
 from gpuyard.ids import id_for
 
 from .jobs import completion, job_metrics, to_the_end
-from .metrics import latency_metrics, request_latencies
+from .metrics import Table
+from .requests import request_latencies, request_metrics
+from .window import steady
 
 if TYPE_CHECKING:
     from gpuyard.envs.scenario import Scenario
-
-
-Table = dict[str, NDArray]
-"""Columns of the requests or jobs of an episode."""
 
 
 @dataclass(frozen=True)
@@ -31,9 +29,9 @@ class Rollout:
         policy: the policy's name.
         scenario: the scenario's name.
         seeds: int64 (n,), one episode each.
-        metrics: name to float64 (n,).
+        metrics: name to float64 (n,); NaN where an episode has no such number.
         times_s: what is shown as a distribution: float64 per name ("ttft" of requests, "jct" of
-            jobs), of every finished one of all episodes, in order of seeds.
+            jobs), of every finished one of the episodes' steady windows, in order of seeds.
         first: the tables of the first episode by name: all its ``requests``, all its ``jobs``.
     """
 
@@ -89,7 +87,7 @@ def rollout(
             continue
         for i in np.flatnonzero(done).tolist():
             if episode[i] < len(seeds):
-                measured[episode[i]] = _measure(env, info, i, total[i])
+                measured[episode[i]] = _measure(env, scenario, info, i, total[i])
             if episode[i] == 0:
                 first = env.results(i)
             episode[i], following = following, following + 1
@@ -99,7 +97,8 @@ def rollout(
         again = [int(seeds[min(e, len(seeds) - 1)]) for e in episode.tolist()]
         observation, _ = env.reset(seed=again, options={"reset_mask": done})
     env.close()
-    metrics = {k: np.array([m.get(k, np.nan) for m, _ in measured]) for k in measured[0][0]}
+    keys = dict.fromkeys(key for numbers, _ in measured for key in numbers)
+    metrics = {k: np.array([m.get(k, np.nan) for m, _ in measured]) for k in keys}
     times_s = {k: np.concatenate([t[k] for _, t in measured]) for k in measured[0][1]}
     return Rollout(name, scenario.name, np.asarray(seeds), metrics, times_s, first)
 
@@ -108,27 +107,40 @@ Measured = tuple[dict[str, float], dict[str, NDArray[np.float64]]]
 """Metrics and times of one episode."""
 
 
-def _measure(env: Any, info: dict[str, NDArray], i: int, reward: float) -> Measured:
+def _measure(
+    env: Any, scenario: Scenario, info: dict[str, NDArray], i: int, reward: float
+) -> Measured:
+    """Measure an episode that has ended: its reward, what ``info`` counts, and its tables.
+
+    Numbers of the steady window replace those of the same name in ``info``, which are of the whole
+    episode.
+    """
     metrics = {"reward": float(reward)}
     metrics |= {k: float(v[i]) for k, v in info.items() if not k.startswith("_")}
     times_s: dict[str, NDArray[np.float64]] = {}
     for name, table in env.results(i).items():
-        numbers, times = MEASURED[name](table, env, i)
+        numbers, times = MEASURED[name](table, scenario, metrics["time_s"])
         metrics |= numbers
         times_s |= times
     return metrics, times_s
 
 
-def _of_requests(table: Table, env: Any, i: int) -> Measured:
-    latencies = request_latencies(table)
-    return latency_metrics(latencies), {"ttft": latencies["ttft"]}
+def _of_requests(table: Table, scenario: Scenario, end_s: float) -> Measured:
+    ttft_s = request_latencies(table)["ttft"]
+    return request_metrics(table, scenario.slo), {"ttft": ttft_s[_shown(table)]}
 
 
-def _of_jobs(table: Table, env: Any, i: int) -> Measured:
-    view = env.unwrapped.view(i)
-    num_gpus, table = view.cluster.num_gpus, to_the_end(table, view.now_s)
-    times_s = completion({k: v[np.isfinite(table["finish_s"])] for k, v in table.items()})
-    return job_metrics(table, num_gpus), {"jct": times_s["jct"]}
+def _of_jobs(table: Table, scenario: Scenario, end_s: float) -> Measured:
+    assert scenario.cluster is not None and scenario.jobs is not None
+    table = to_the_end(table, end_s)
+    metrics = job_metrics(table, scenario.cluster.num_gpus, scenario.jobs.tenants)
+    return metrics, {"jct": completion(table)["jct"][_shown(table)]}
+
+
+def _shown(table: Table) -> NDArray[np.bool_]:
+    """Tell which rows of a table have finished and arrived in the steady window."""
+    window = steady(table["arrival_s"], table["finish_s"])
+    return window.holds(table["arrival_s"]) & np.isfinite(table["finish_s"])
 
 
 MEASURED = {"requests": _of_requests, "jobs": _of_jobs}

@@ -36,12 +36,14 @@ class Interval:
 def mean_interval(values: ArrayLike, level: float = 0.95) -> Interval:
     """Return the mean of independent values and its t interval.
 
-    The interval is infinite for a single value.
+    NaN counts as no value: not every episode has every number. The interval is infinite for a
+    single value.
 
     Raises:
         ValueError: if there is no value.
     """
     x = np.asarray(values, dtype=np.float64)
+    x = x[~np.isnan(x)]
     if x.size == 0:
         raise ValueError("no values to average")
     if x.size == 1:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from .classes import parse
 from .metrics import METRICS, metric
 from .rollout import Rollout
 from .statistics import mean_interval, paired_interval
@@ -28,7 +29,23 @@ def summary(rollouts: Sequence[Rollout], metrics: Sequence[str] = ()) -> Table:
     keys = metrics or [m.key for m in METRICS if m.key in rollouts[0].metrics]
     rows = [["policy", *(metric(key).label for key in keys)]]
     for rollout in sorted(rollouts, key=lambda r: -r.metrics["reward"].mean()):
-        rows.append([rollout.policy, *(_cell(rollout.metrics[key], key) for key in keys)])
+        rows.append([rollout.policy, *(_cell(rollout, key) for key in keys)])
+    return rows
+
+
+def by_class(rollouts: Sequence[Rollout]) -> Table:
+    """Return one row per policy and class (:mod:`.classes`), best reward first.
+
+    Only the heading where nothing is told apart.
+    """
+    parsed = [parse(key) for key in dict.fromkeys(k for r in rollouts for k in r.metrics)]
+    names = list(dict.fromkeys(name for name, which in parsed if which))
+    which_ones = list(dict.fromkeys(which for _, which in parsed if which))
+    rows = [["policy", "class", *(metric(name).label for name in names)]]
+    for rollout in sorted(rollouts, key=lambda r: -r.metrics["reward"].mean()):
+        for which in which_ones:
+            cells = (_cell(rollout, f"{name}/{which}") for name in names)
+            rows.append([rollout.policy, which, *cells])
     return rows
 
 
@@ -101,7 +118,10 @@ def read_csv(path: Path) -> list[Rollout]:
     ]
 
 
-def _cell(values: np.ndarray, key: str) -> str:
+def _cell(rollout: Rollout, key: str) -> str:
+    values = rollout.metrics.get(key, np.zeros(0))
+    if np.isnan(values).all():
+        return "-"
     shown, interval = metric(key), mean_interval(values)
     mean = f"{interval.mean * shown.scale:.{shown.digits}f}"
     if not np.isfinite(interval.half_width):
@@ -111,7 +131,12 @@ def _cell(values: np.ndarray, key: str) -> str:
 
 def _gain(ours: Rollout, theirs: Rollout, key: str) -> str:
     shown = metric(key)
+    if shown.higher_is_better is None:
+        raise ValueError(f"metric {key!r} has no better direction; compare others")
     sign = shown.scale * (1.0 if shown.higher_is_better else -1.0)
-    gain = paired_interval(sign * ours.metrics[key], sign * theirs.metrics[key])
+    a, b = (r.metrics.get(key, np.full(len(r.seeds), np.nan)) for r in (ours, theirs))
+    if np.isnan(a - b).all():
+        return "-"
+    gain = paired_interval(sign * a, sign * b)
     star = "*" if gain.excludes_zero else " "
     return f"{gain.mean:+.{shown.digits}f} ± {gain.half_width:.{shown.digits}f}{star}"

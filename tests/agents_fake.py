@@ -16,7 +16,8 @@ from gpuyard.baselines import Policy, ScorePolicy
 from gpuyard.envs.observation import Layout
 
 LAYOUT = Layout({"route"})
-SCENARIO = SimpleNamespace(name="queues", decisions=frozenset({"route"}), layout=LAYOUT)
+SLO = SimpleNamespace(ttft_s=0.5, tpot_s=0.2)
+SCENARIO = SimpleNamespace(name="queues", decisions=frozenset({"route"}), layout=LAYOUT, slo=SLO)
 COLUMNS = {key: len(LAYOUT.columns(key)) for key in ("cluster", "queue", "candidates")}
 BACKLOG, SPEED = (LAYOUT.index("candidates", name) for name in ("wait_s", "capacity"))
 SIZE, PROGRESS = LAYOUT.index("queue", "size"), LAYOUT.index("cluster", "progress")
@@ -102,6 +103,9 @@ class QueueVectorEnv(VectorEnv):
             "first_token_s": first,
             "finish_s": first + 1.0,
             "output_tokens": np.full(n, 11),
+            "prompt_tokens": np.full(n, 100),
+            "cached_tokens": np.zeros(n, int),
+            "priority": np.zeros(n),
         }
         return {"requests": requests}
 

@@ -144,13 +144,13 @@ def vector(scenario: Any, env_id: str, steps: int) -> Digest:
 
 
 def played(scenario: Any, env_id: str, policy: str) -> Digest:
-    """Let a baseline play two episodes."""
+    """Let a baseline play two episodes; what evaluation makes of them is not the engine's."""
     from gpuyard.baselines import make
     from gpuyard.evaluation.rollout import rollout
 
     digest = Digest()
     outcome = rollout(policy, make(policy), scenario, np.arange(2), env_id)
-    digest.arrays(outcome.metrics)
+    digest.arrays({"reward": outcome.metrics["reward"], **outcome.first})
     return digest
 
 

@@ -22,8 +22,14 @@ from gpuyard.envs.cluster_view import Plan
 from gpuyard.envs.observation import Layout
 
 LAYOUT = Layout({"place"})
-SCENARIO = SimpleNamespace(name="yard", decisions=frozenset({"place"}), layout=LAYOUT)
 NODES, PER_NODE, WINDOW, PLANS = 3, 4, 4, ("pack", "spread")
+SCENARIO = SimpleNamespace(
+    name="yard",
+    decisions=frozenset({"place"}),
+    layout=LAYOUT,
+    cluster=SimpleNamespace(num_gpus=NODES * PER_NODE),
+    jobs=SimpleNamespace(tenants=("all",)),
+)
 ROWS = WINDOW * len(PLANS) + 2
 
 
@@ -189,6 +195,7 @@ class YardVectorEnv(VectorEnv):
         jobs |= {"ran_s": jobs["finish_s"] - jobs["start_s"]}
         jobs |= {"waited_s": jobs["start_s"] - jobs["arrival_s"], "network_wait_s": zeros}
         jobs |= dict.fromkeys(("tenant", "preemptions", "failures"), zeros.astype(int))
+        jobs |= {"priority": zeros}
         return {"jobs": jobs}
 
     def get_state(self):

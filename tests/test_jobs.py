@@ -12,10 +12,11 @@ from gpuyard.envs.hardware.clusters import cluster
 from gpuyard.envs.perf.training.vclos import PANGU, SHARES
 from gpuyard.envs.scenario.checks import ScenarioError
 from gpuyard.envs.scenario.jobs import read_jobs
-from gpuyard.envs.workload.jobs import vclos
+from gpuyard.envs.workload.jobs import replay, vclos
 from gpuyard.envs.workload.jobs.arrivals import Arrivals
 from gpuyard.envs.workload.jobs.durations import from_quantiles, lognormal_mixture
 from gpuyard.envs.workload.jobs.presets import PRESETS, preset
+from gpuyard.envs.workload.jobs.stream import JobStream
 
 HERE = Path(".")
 
@@ -398,3 +399,25 @@ def test_a_sample_takes_well_below_a_millisecond_per_512_jobs(small):
         workload.sample(rng)
         best = min(best, process_time() - start)
     assert best < 1e-3
+
+
+def test_a_warm_window_begins_with_what_runs() -> None:
+    """Jobs 0 and 2 of 3 earlier ones still run when job 3 arrives at 100; 1 has ended at 60."""
+    stream = JobStream(
+        arrival_s=np.array([0.0, 10.0, 40.0, 100.0, 110.0, 120.0, 130.0]),
+        gpus=np.array([4, 2, 3, 1, 1, 1, 1], np.int32),
+        duration_s=np.array([150.0, 50.0, 90.0, 5.0, 5.0, 5.0, 5.0]),
+        profile=np.zeros(7, np.int16),
+        comm_scale=np.ones(7, np.float32),
+        priority=np.zeros(7, np.float32),
+        tenant=np.zeros(7, np.int16),
+        pool=np.full(7, -1, np.int16),
+        profiles=("BERT-large-512",),
+    )
+    warm = replay.window(stream, 3, 4, warm_gpus=8)
+    assert warm.arrival_s.tolist() == [0, 0, 0, 10] and warm.gpus.tolist() == [4, 3, 1, 1]
+    assert warm.duration_s.tolist() == [50, 30, 5, 5]
+    assert replay.window(stream, 3, 4, warm_gpus=5).gpus.tolist() == [4, 1, 1, 1]  # 4 + 3 > 5
+    assert replay.window(stream, 3, 3, warm_gpus=8).gpus.tolist() == [4, 1, 1]  # half at most
+    cold = replay.window(stream, 3, 4)
+    assert cold.arrival_s.tolist() == [0, 10, 20, 30] and cold.duration_s.tolist() == [5] * 4

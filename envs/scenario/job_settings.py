@@ -7,6 +7,7 @@
 | `format` (auto)           | of the job list |
 | `durations`               | a second file, of philly-gavel's format |
 | `num_jobs` (512)          | jobs per episode; 0: the whole job list |
+| `warm` (false)            | windows of a job list begin with the jobs that run then, which arrive first with the run time they have left: up to the cluster's GPUs and half of `num_jobs` |
 | `rate_per_h`              | jobs per hour; the preset's or the list's own if nothing is given |
 | `interarrival_s`          | instead: mean seconds between jobs |
 | `load`                    | instead: GPUs x run time offered per second and GPU of the cluster |
@@ -50,6 +51,7 @@ class Settings:
     format: str = "auto"
     durations: str | None = field(default=None, metadata={"example": "times.csv"})
     num_jobs: int = field(default=512, metadata={"example": None, "whole": 0})
+    warm: bool = field(default=False, metadata={"example": None})
     rate_per_h: float | None = field(default=None, metadata={"example": 10.0, "above": 0})
     interarrival_s: float | None = field(default=None, metadata={"example": 240.0, "above": 0})
     load: float | None = field(default=None, metadata={"example": 0.8, "above": 0})
@@ -92,7 +94,7 @@ def _check_exclusive(table: dict[str, Any]) -> None:
     if len(rates) > 1:
         raise ScenarioError(f"jobs: {' and '.join(rates)} all set the rate; keep one of them")
     if "trace" not in table:
-        for key in ("format", "durations"):
+        for key in ("format", "durations", "warm"):
             if key in table:
                 raise ScenarioError(f"jobs.{key} belongs to a job list; set jobs.trace, too")
         return

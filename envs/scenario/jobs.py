@@ -54,7 +54,8 @@ def read_jobs(
     check_gangs(gangs, required, cluster, models)
     check_circuits(gangs, required, cluster)
     most = tuple(int(most) for most in level_gpus(cluster).max(axis=0))
-    workload = JobWorkload(source, count, (), required, preferred, most, models)
+    warm_gpus = cluster.num_gpus if settings.warm else 0
+    workload = JobWorkload(source, count, (), required, preferred, most, models, warm_gpus)
     allowed = quotas(settings.tenants, workload.tenants, cluster.num_gpus)
     workload = replace(workload, quotas=allowed)
     _check_quotas(workload)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .build import UNKNOWN
 from .generator import Kind
@@ -46,20 +47,41 @@ def capped(stream: JobStream, max_gpus: int | None, max_duration_s: float | None
     return stream
 
 
-def window(stream: JobStream, start: int, n: int) -> JobStream:
-    """Return jobs ``start`` to ``start + n``, the first arriving at 0."""
-    cut = slice(start, start + n)
+def window(stream: JobStream, start: int, n: int, warm_gpus: int = 0) -> JobStream:
+    """Return ``n`` jobs from job ``start`` on, which arrives at 0.
+
+    Args:
+        stream: the list.
+        start: the first job of the window.
+        n: jobs to return.
+        warm_gpus: GPUs that jobs which run at the window's start may hold: those come first, with
+            the run time that they have left, at most n / 2 of them; 0: the cluster is empty.
+    """
+    now_s = stream.arrival_s[start]
+    running = _running(stream, start, warm_gpus)[: n // 2]
+    rows = np.concatenate([running, np.arange(start, start + n - len(running))])
+    begun_s = np.maximum(now_s - stream.arrival_s[rows], 0.0)
     return replace(
         stream,
-        arrival_s=stream.arrival_s[cut] - stream.arrival_s[start],
-        gpus=stream.gpus[cut],
-        duration_s=stream.duration_s[cut],
-        profile=stream.profile[cut],
-        comm_scale=stream.comm_scale[cut],
-        priority=stream.priority[cut],
-        tenant=stream.tenant[cut],
-        pool=stream.pool[cut],
+        arrival_s=np.maximum(stream.arrival_s[rows] - now_s, 0.0),
+        gpus=stream.gpus[rows],
+        duration_s=stream.duration_s[rows] - begun_s,
+        profile=stream.profile[rows],
+        comm_scale=stream.comm_scale[rows],
+        priority=stream.priority[rows],
+        tenant=stream.tenant[rows],
+        pool=stream.pool[rows],
     )
+
+
+def _running(stream: JobStream, start: int, num_gpus: int) -> NDArray[np.int64]:
+    """Return the jobs before ``start`` that run when it arrives, if each started on arrival.
+
+    Oldest first, until the next one would not fit on ``num_gpus``.
+    """
+    end_s = stream.arrival_s[:start] + stream.duration_s[:start]
+    rows = np.flatnonzero(end_s > stream.arrival_s[start])
+    return rows[np.cumsum(stream.gpus[rows], dtype=np.int64) <= num_gpus]
 
 
 def rate_per_h(stream: JobStream) -> float:

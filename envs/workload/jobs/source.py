@@ -26,6 +26,7 @@ class JobWorkload:
         preferred: level wished for.
         level_gpus: GPUs of the largest domain of each level.
         models: the scenario's own by name; a profile of such a name trains it.
+        warm_gpus: GPUs that jobs which run when a window of a list begins may hold; 0: none.
     """
 
     source: JobGenerator | JobStream
@@ -35,6 +36,7 @@ class JobWorkload:
     preferred: int
     level_gpus: tuple[int, ...]
     models: Mapping[str, Model] = field(default_factory=dict)
+    warm_gpus: int = 0
 
     @property
     def profiles(self) -> tuple[str, ...]:
@@ -60,7 +62,7 @@ class JobWorkload:
         if isinstance(self.source, JobGenerator):
             return self.source.sample(rng, self.num_jobs)
         start = int(rng.integers(len(self.source) - self.num_jobs + 1))
-        return replay.window(self.source, start, self.num_jobs)
+        return replay.window(self.source, start, self.num_jobs, self.warm_gpus)
 
     def levels(self, gpus: NDArray[np.int32]) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
         """Return the required and preferred level of gangs of these sizes, int32 (J,) each.
