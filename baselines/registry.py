@@ -1,18 +1,29 @@
-"""Names of the baselines: ``make("routing/least-requests")``.
+"""Names of policies: ``make("routing/least-requests")``.
 
-The folders of the families hold their names; a name is the family's, a slash and its own.
+===================================  ==============================================================
+name                                 policy
+===================================  ==============================================================
+``routing/llm-d``                    a baseline: its family, a slash and its own name
+``routing/llm-d?prefix=3&kv=0``      the same with options, see :mod:`.options`
+``compose:routing/dynamo+gang/sjf``  several, each for decisions of its own
+``my.module:MyPolicy``               a class of one's own, options as above
+``linear?weights=route.wait_s:-1``   a weighted sum of candidate columns, see :mod:`.linear`
+``tuned.json``                       a name and options in a file, see :mod:`.saved`
+===================================  ==============================================================
 """
 
 from __future__ import annotations
 
 import difflib
-import inspect
+import importlib
+import re
 from collections.abc import Collection
 from functools import partial
 from typing import Any
 
-from . import gang, isolation, routing, topology
+from . import gang, isolation, options, routing, saved, topology
 from .composite import Composite
+from .linear import linear
 from .policy import Factory, Policy
 
 _FAMILIES = {
@@ -26,9 +37,13 @@ _BASELINES = {
     for family, baselines in _FAMILIES.items()
     for name, factory in baselines.items()
 }
+_UNLISTED: dict[str, Factory] = {"linear": linear}  # means nothing without weights
 
 COMPOSE = "compose:"
 """How the name of a composite begins: ``compose:routing/dynamo+gang/sjf``."""
+
+FILE = ".json"
+"""How the name of a saved policy ends."""
 
 
 def names(kind: str | None = None) -> list[str]:
@@ -43,59 +58,96 @@ def names(kind: str | None = None) -> list[str]:
     return [name for name in _BASELINES if kind is None or name.startswith(f"{kind}/")]
 
 
+def names_in(text: str) -> list[str]:
+    """Return the names of a list with commas; a comma before ``word:number`` belongs to options."""
+    return re.split(r",(?![\w.-]+:[-+.\d])", text)
+
+
 def decides(name: str) -> frozenset[str]:
-    """Return the kinds of decisions that a baseline takes, without creating it.
+    """Return the kinds of decisions that a policy takes.
 
     Raises:
         ValueError: unknown name.
     """
     if name.startswith(COMPOSE):
         return frozenset().union(*(decides(part) for part in _parts(name)))
-    factory = _factory(name)
+    factory = class_of(name)
     policy: Any = factory.func if isinstance(factory, partial) else factory
-    return policy.decides
+    return getattr(policy, "decides", None) or make(name).decides
 
 
-def make(name: str, **options: object) -> Policy:
-    """Create a baseline by name.
+def make(name: str, **given: object) -> Policy:
+    """Create a policy by name.
 
     Args:
-        name: one of :func:`names`, or several of them, each for decisions of its own:
-            ``compose:routing/dynamo+gang/sjf``.
-        **options: keyword arguments of its class, for example ``temperature=0.5``.
+        name: as in the table of this module.
+        **given: keyword arguments of its class, for example ``temperature=0.5``; they go before
+            those in the name.
 
     Raises:
+        FileNotFoundError: no such file of a saved policy.
         ValueError: unknown name, unknown option, or an option out of range; the message says
             what is accepted.
     """
     if name.startswith(COMPOSE):
-        return _compose(name, options)
-    factory = _factory(name)
-    accepted = list(inspect.signature(factory).parameters)
-    for option in options:
-        if option not in accepted:
-            raise ValueError(
-                f"baseline {name!r} has no option {option!r}; "
-                f"it accepts {', '.join(accepted) if accepted else 'none'}"
-            )
-    return factory(**options)
+        return _compose(name, given)
+    if name.endswith(FILE):
+        inside = saved.read(name)
+        return make(inside["policy"], **{**inside["options"], **given})
+    plain, texts = options.split(name)
+    factory = class_of(plain)
+    options.check(plain, factory, given)
+    policy = factory(**{**options.parse(plain, factory, texts), **given})
+    if not isinstance(policy, Policy):
+        raise ValueError(f"{plain!r} makes a {type(policy).__name__}, not a Policy")
+    return policy
 
 
-def _factory(name: str) -> Factory:
-    if name not in _BASELINES:
-        close = difflib.get_close_matches(name, _BASELINES, n=1)
-        hint = f"did you mean {close[0]!r}? " if close else ""
-        raise ValueError(f"no baseline {name!r}; {hint}Registered: {', '.join(_BASELINES)}")
-    return _BASELINES[name]
+def class_of(name: str) -> Factory:
+    """Return what makes the policy of a name: its class, or that with some options given.
+
+    Raises:
+        FileNotFoundError: no such file of a saved policy.
+        ValueError: there is no policy of that name.
+    """
+    if name.endswith(FILE):
+        name = saved.read(name)["policy"]
+    plain = options.split(name)[0]
+    known = _BASELINES | _UNLISTED
+    if plain in known:
+        return known[plain]
+    module, colon, member = plain.partition(":")
+    if colon:
+        return _imported(plain, module, member)
+    close = difflib.get_close_matches(plain, known, n=1)
+    hint = f"did you mean {close[0]!r}? " if close else ""
+    raise ValueError(f"no baseline {plain!r}; {hint}Registered: {', '.join(_BASELINES)}")
+
+
+def _imported(name: str, module: str, member: str) -> Factory:
+    """Return a class of the user's own; what goes wrong inside its module is raised as it is."""
+    try:
+        found = getattr(importlib.import_module(module), member)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{module}.".startswith(f"{error.name}."):
+            raise
+        raise ValueError(f"policy {name!r}: no module {error.name!r} to import") from None
+    except AttributeError:
+        raise ValueError(f"policy {name!r}: module {module!r} has no {member!r}") from None
+    if not callable(found):
+        raise ValueError(f"policy {name!r}: {member!r} is no class and no function")
+    return found
 
 
 def _parts(name: str) -> list[str]:
-    return name.removeprefix(COMPOSE).split("+")
+    return re.split(r"\+(?!\d)", name.removeprefix(COMPOSE))  # 1e+3 is a number
 
 
-def _compose(name: str, options: Collection[str]) -> Composite:
-    if options:
-        raise ValueError(f"{name!r} takes no options; give Composite policies with their own")
+def _compose(name: str, given: Collection[str]) -> Composite:
+    if given:
+        raise ValueError(
+            f"{name!r} takes no options; write those of its parts into the name, part?option=value"
+        )
     parts: dict[str, Policy] = {}
     for part in _parts(name):
         for kind in decides(part):

@@ -82,3 +82,12 @@ def test_llmd_options_read_their_columns():
     assert choice("llm-d", observation, 4, **off, tokens=1) == 0
     assert choice("llm-d", observation, 4, **off, session=1) == 3
     assert choice("llm-d", observation, 4, **off, load=1) == 0
+
+
+def test_weights_at_once_leave_out_what_they_do_not_name():
+    """Prefix 4, queue 3 (BLIS): 4*.9 + 0 = 3.6; 4*.5 + 3*.5 = 3.5; 0 + 3 = 3."""
+    columns = {"prefix_sent": [0.9, 0.5, 0.0], "waiting": [8, 4, 0], "kv_usage": [0.8, 0.4, 0.1]}
+    policy = router("llm-d?weights=prefix:4,queue:3", 3)
+    np.testing.assert_allclose(policy.score(observe(**columns)), [[3.6, 3.5, 3.0]], atol=1e-5)
+    with pytest.raises(ValueError, match="weights has no scorer 'cache'; it accepts prefix, queue"):
+        router("llm-d", 3, weights={"cache": 1.0})

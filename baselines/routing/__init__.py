@@ -3,12 +3,20 @@
 from functools import partial
 
 from ..policy import Factory
-from .affinity import PrefixAware, SessionAffinity
+from .affinity import (
+    CacheAware,
+    ConsistentHash,
+    KVAware,
+    PrefixAware,
+    SessionAffinity,
+    StickyLeastLoaded,
+)
 from .dynamo import Dynamo
 from .llmd import LLMD
 from .load import LeastQueued, LeastRequests, LeastTokens, PowerOfTwo
 from .oblivious import Random, RoundRobin, WeightedRoundRobin
 from .predictive import CapabilityAware, PredictedLatency
+from .ttft import PredictedTTFT, PredictedTTFTProduct, PrefillAndWork
 
 BASELINES: dict[str, Factory] = {
     "random": Random,
@@ -19,10 +27,17 @@ BASELINES: dict[str, Factory] = {
     "least-tokens": LeastTokens,
     "power-of-two": PowerOfTwo,
     "session-affinity": SessionAffinity,
+    "consistent-hash": ConsistentHash,
+    "sticky-least-loaded": StickyLeastLoaded,
     "prefix-aware": PrefixAware,
+    "cache-aware": CacheAware,
+    "kv-aware": KVAware,
     "llm-d": LLMD,
     "dynamo": Dynamo,
     "dynamo-lmetric": partial(Dynamo, policy="lmetric"),
     "capability-aware": CapabilityAware,
     "predicted-latency": PredictedLatency,
+    "predicted-ttft": PredictedTTFT,
+    "predicted-ttft-product": PredictedTTFTProduct,
+    "prefill-and-work": PrefillAndWork,
 }

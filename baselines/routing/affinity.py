@@ -1,4 +1,4 @@
-"""Routers that return to where the cache should be: session affinity, prefix matching."""
+"""Routers that return to where the cache should be: by session, by hash or by prefix."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..policy import Observation
-from .router import Router
+from .router import Router, check_at_least
 
 
 class SessionAffinity(Router):
@@ -54,3 +54,109 @@ class PrefixAware(Router):
         if self.ties == "random":
             return longest + self.rng.random(sent.shape)
         return longest - self.column(observation, "candidates", "route.in_flight")
+
+
+class ConsistentHash(Router):
+    """The replica that the session's hash falls to, whatever its load.
+
+    Source: vllm-router's ``consistent_hash``: a ring of 160 points per worker, asked for the key of
+    the request (header ``X-Session-ID``, then other headers and body fields). A request without a
+    key is hashed by its body, which spreads single requests evenly: here a replica at random. A
+    worker that cannot take the request is replaced by the first that can.
+
+    The environment hashes sessions by rendezvous (Thaler and Ravishankar, 1998). That gives a
+    session another home than the ring does, and moves as few sessions when a replica leaves.
+    """
+
+    def score(self, observation: Observation) -> NDArray[np.floating]:
+        """Return 1 for the home; where there is none, independent uniform numbers."""
+        home = self.column(observation, "candidates", "route.session_home")
+        known = home.any(axis=1, keepdims=True)
+        return np.where(known, home, self.rng.random(home.shape))
+
+
+class StickyLeastLoaded(Router):
+    """A session stays where its last request went; a new one goes to the lowest load.
+
+    Source: ``sticky_least_loaded`` of SkyRL (pull request 1791) and prime-rl (3563, its default),
+    proposed for vllm-router (235): a new session takes the worker with the fewest active sessions,
+    ties by rendezvous hash, and keeps it until it is released. Nothing tells a router here when a
+    session has ended, so load is requests in flight; ties go to the session's hash, then to the
+    lowest index.
+    """
+
+    def score(self, observation: Observation) -> NDArray[np.floating]:
+        """Rank by last replica, then by requests in flight (in [0, 1)), then by home."""
+        last = self.column(observation, "candidates", "route.session_last").astype(np.float64)
+        home = self.column(observation, "candidates", "route.session_home")
+        load = self.column(observation, "candidates", "route.in_flight")
+        return 2.0 * last - load + 1e-7 * home  # loads of up to 10,000 requests differ by more
+
+
+class CacheAware(Router):
+    """The longest match with what was sent there, unless load is uneven; else the lowest load.
+
+    Source: ``cache_aware`` of vllm-router and of SGLang's model gateway. Load, requests in flight
+    as the router counts them, is uneven where both
+
+        max - min > balance_abs_threshold   and   max > balance_rel_threshold * min.
+
+    Then the least loaded takes the request. Otherwise the one with the longest match with the
+    prompts it was sent takes it, if more than ``cache_threshold`` of the prompt matches; else the
+    least loaded again (SGLang's first versions: the smallest tree). Defaults are those of
+    vllm-router 0.1.17; NeMo-RL settles on 32 and 1.5, after 4 and 1.1 had cost it half its hits.
+
+    What differs: the source matches characters, and its trees are cut back to a size at intervals;
+    here blocks of the prompt are matched and nothing is forgotten. Of several longest matches the
+    source takes the one that its tree met last, here the least loaded. Load is compared over the
+    feasible replicas.
+
+    Args:
+        cache_threshold: share of the prompt, at most 1.
+        balance_abs_threshold: requests.
+        balance_rel_threshold: ratio.
+    """
+
+    def __init__(
+        self,
+        *,
+        cache_threshold: float = 0.3,
+        balance_abs_threshold: float = 64,
+        balance_rel_threshold: float = 1.5,
+    ):
+        owner = "cache-aware"
+        self.cache_threshold = check_at_least(owner, "cache_threshold", cache_threshold, 0.0)
+        if cache_threshold > 1:
+            raise ValueError(f"{owner}: cache_threshold = {cache_threshold!r} must be at most 1")
+        self.absolute = check_at_least(owner, "balance_abs_threshold", balance_abs_threshold, 0.0)
+        self.relative = check_at_least(owner, "balance_rel_threshold", balance_rel_threshold, 0.0)
+
+    def score(self, observation: Observation) -> NDArray[np.floating]:
+        """Rank by match where that decides, then by requests in flight."""
+        feasible = self.feasible(observation)
+        load = self.read(observation, "candidates", "route.in_flight").round()
+        sent = self.column(observation, "candidates", "route.prefix_sent")
+        most = np.where(feasible, load, 0.0).max(axis=1, keepdims=True)
+        least = np.where(feasible, load, np.inf).min(axis=1, keepdims=True)
+        uneven = (most - least > self.absolute) & (most > self.relative * least)
+        longest = np.where(feasible, sent, 0.0).max(axis=1, keepdims=True)
+        by_match = ~uneven & (longest > self.cache_threshold)
+        return 1e6 * (by_match & (sent == longest)) - load
+
+
+class KVAware(Router):
+    """The longest prefix that replicas report as cached; without any, the lowest load.
+
+    Source: ``kv_aware`` of vllm-router, which follows the KV events of its workers: the longest
+    run of cached blocks from the start of the prompt wins (blocks A, B, D of A B C D count 2);
+    where nobody has one, the fewest requests. It also counts for two seconds what it has just
+    sent, which here a report does not know. Equal matches go to the lower load, in the source to
+    the last of them.
+    """
+
+    def score(self, observation: Observation) -> NDArray[np.floating]:
+        """Rank by reported match, then by requests in flight."""
+        load = self.column(observation, "candidates", "route.in_flight")
+        match = self.column(observation, "candidates", "route.prefix_match")
+        longest = np.where(self.feasible(observation), match, 0.0).max(axis=1, keepdims=True)
+        return ((match == longest) & (longest > 0)) - load

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -72,8 +74,13 @@ class LLMD(Router):
     index has an LRU bound, ours (``prefix_sent``) has none. ``precise=True`` uses what the
     replica reports as cached instead, as the precise scorer does with KV events.
 
+    Other mixtures by name, for example prefix 4 to queue 3 as in BLIS, a simulator with the scorers
+    of llm-d (docs/guide/routing.md): ``routing/llm-d?weights=prefix:4,queue:3``. (BLIS adds
+    running and in-flight requests to its queue depth: ``active`` is the nearer of ours.)
+
     Args:
         prefix, queue, kv, running, active, tokens, load, session: weights, 0 or more.
+        weights: all weights at once, by scorer; what it does not name is left out.
         precise: match reported cache contents instead of prompts sent.
         queue_threshold: requests, for ``load``.
         token_threshold: tokens, for ``tokens``.
@@ -90,11 +97,12 @@ class LLMD(Router):
         tokens: float = 0.0,
         load: float = 0.0,
         session: float = 0.0,
+        weights: Mapping[str, float] | None = None,
         precise: bool = False,
         queue_threshold: float = 128,
         token_threshold: float = 4_194_304,
     ):
-        weights = {
+        single = {
             "prefix": prefix,
             "queue": queue,
             "kv": kv,
@@ -104,9 +112,13 @@ class LLMD(Router):
             "load": load,
             "session": session,
         }
-        for name, weight in weights.items():
+        chosen = single if weights is None else weights
+        for name, weight in chosen.items():
+            if name not in single:
+                known = ", ".join(single)
+                raise ValueError(f"llm-d: weights has no scorer {name!r}; it accepts {known}")
             check_at_least("llm-d", name, weight, 0.0)
-        self.weights = {name: weight for name, weight in weights.items() if weight > 0}
+        self.weights = {name: weight for name, weight in chosen.items() if weight > 0}
         self.prefix_column = "prefix_match" if precise else "prefix_sent"
         self.queue_threshold = check_at_least("llm-d", "queue_threshold", queue_threshold, 1)
         self.token_threshold = check_at_least("llm-d", "token_threshold", token_threshold, 1)
