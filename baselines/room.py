@@ -2,7 +2,7 @@
 
 A gang of n GPUs takes whole nodes' worth: ``per_node = min(n, GPUs of a node)`` free GPUs on each
 of its nodes, the remainder on the last. All of its nodes stand inside one domain of the level that
-it requires, and in one pool.
+it requires, and in one pool. Where only circuits join leafs, it fits if they can be set.
 """
 
 from __future__ import annotations
@@ -12,9 +12,12 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from gpuyard.envs.cluster_view import FREE, ClusterView
-from gpuyard.envs.hardware.cluster import Cluster
+from gpuyard.envs.cluster_view import FREE, ClusterView, Plan
+from gpuyard.envs.hardware.cluster import LEVELS, Cluster
 
+from .uplinks import Uplinks
+
+NODE, LEAF, POD, ZONE = range(len(LEVELS))
 GPUs = NDArray[np.int64]
 
 
@@ -25,10 +28,12 @@ class Room:
         cluster: the static cluster.
         free: bool (N, slots per node).
         node_free: int64 (N,), free GPUs of every node.
+        uplinks: which uplinks and circuits are unused.
     """
 
     def __init__(self, view: ClusterView) -> None:
         self.cluster: Cluster = view.cluster
+        self.uplinks = Uplinks.of(view)
         self.free = (view.gpu_job == FREE).reshape(view.cluster.num_nodes, -1)
         self.node_free = self.free.sum(axis=1)
 
@@ -37,6 +42,7 @@ class Room:
         twin = object.__new__(Room)
         twin.cluster = self.cluster
         twin.free, twin.node_free = self.free.copy(), self.node_free.copy()
+        twin.uplinks = self.uplinks.copy()
         return twin
 
     def take(self, gpus: GPUs) -> None:
@@ -48,6 +54,30 @@ class Room:
         """Free occupied GPUs."""
         self.free.reshape(-1)[gpus] = True
         np.add.at(self.node_free, gpus // self.free.shape[1], 1)
+
+    def vacate(self, view: ClusterView, gang: int) -> None:
+        """Free the GPUs and uplinks of a gang that runs in ``view``."""
+        self.release(gang_gpus(view, gang))
+        self.uplinks.vacate(view, gang)
+
+    def book(self, gpus: GPUs) -> None:
+        """Occupy free GPUs and the circuits that join them."""
+        self.take(gpus)
+        links = self.uplinks.join(gpus)
+        if links is not None:
+            self.uplinks.take(gpus, links)
+
+    def joins(self, gpus: GPUs) -> bool:
+        """Return whether GPUs can reach each other."""
+        return self.uplinks.join(gpus) is not None
+
+    def start(self, gang: np.void, gpus: GPUs, preempt: tuple[int, ...] = ()) -> Plan:
+        """Return the plan that starts a gang on GPUs that are free here and can be joined."""
+        name = int(gang["id"])
+        links = self.uplinks.join(gpus)
+        if links is None or (links.uplink < 0).all():
+            return Plan(name, gpus, preempt=preempt)
+        return Plan(name, gpus, links.uplink, links.spine, preempt)
 
     def limit(self, other: Room) -> None:
         """Keep only what is free in ``other`` too."""
@@ -101,39 +131,90 @@ def first_fit(room: Room, gang: np.void, pool: int) -> GPUs | None:
 
 
 def pack(room: Room, gang: np.void, pool: int) -> GPUs | None:
-    """Place a gang on the fullest nodes that hold it, in the fullest domain that does.
+    """Place a gang by levels: in the tightest domain that holds it, the fullest of that level.
 
-    Arguments and result as of :func:`first_fit`; ties go to the lowest number.
+    In it come the leafs with the most room, the last one as tight as possible, and the fullest
+    nodes. So the engine's plan ``pack`` does it, and KAI and Slurm's topology/tree (best fit by
+    levels). Arguments and result as of :func:`first_fit`; ties go to the fuller parent, then to the
+    lowest number.
     """
     return _place(room, gang, pool, tight=True)
 
 
 def _place(room: Room, gang: np.void, pool: int, tight: bool) -> GPUs | None:
-    size = int(gang["gpus"])
+    size, required = int(gang["gpus"]), int(gang["required"])
     per_node = min(size, room.cluster.pools[pool].gpus_per_node)
     whole, rest = divmod(size, per_node)
     free = np.where(room.cluster.node_pool == pool, room.node_free, 0)
-    domain = room.domains(int(gang["required"]))
+    for level in range(NODE if tight else required, required + 1):
+        domain = room.domains(level)
 
-    def count(least: int) -> NDArray[np.int64]:
-        return np.bincount(domain[free >= least], minlength=domain.max() + 1)
+        def count(least: int, domain: NDArray[np.int64] = domain) -> NDArray[np.int64]:
+            return np.bincount(domain[free >= least], minlength=domain.max() + 1)
 
-    fits = count(per_node) >= whole
-    if rest:
-        fits &= count(rest) > whole
-    if not fits.any():
+        fits = count(per_node) >= whole
+        if rest:
+            fits &= count(rest) > whole
+        if fits.any():
+            break
+    else:
         return None
-    # argmin and a stable sort leave ties to the lowest number
-    filled = np.bincount(domain, weights=free) if tight else np.zeros(len(fits))
-    inside = np.flatnonzero(domain == np.where(fits, filled, np.inf).argmin())
     if tight:
-        inside = inside[np.argsort(free[inside], kind="stable")]
-    nodes = inside[free[inside] >= per_node][:whole]
+        inside = np.flatnonzero(domain == _fullest(room, free, level, fits))
+        inside = _leaf_by_leaf(inside, free, room.cluster.node_leaf, per_node, whole)
+    else:
+        inside = np.flatnonzero(domain == fits.argmax())
+    nodes = np.sort(inside[free[inside] >= per_node][:whole])
     counts = np.full(whole, per_node)
     if rest:
-        last = inside[(free[inside] >= rest) & ~np.isin(inside, nodes)][:1]
-        nodes, counts = np.append(nodes, last), np.append(counts, rest)
+        nodes, counts = (
+            np.append(nodes, _last(room, inside, free, nodes, rest, tight)),
+            np.append(counts, rest),
+        )
     return room.gpus_on(nodes, counts)
+
+
+def _fullest(room: Room, free: GPUs, level: int, fits: NDArray[np.bool_]) -> int:
+    """Return the domain with the least room that fits; of equal ones that in the fullest parent."""
+    domain, parent = room.domains(level), room.domains(min(level + 1, ZONE))
+    filled, around = np.bincount(domain, free), np.bincount(parent, free)
+    within = np.zeros(len(filled))
+    within[domain] = around[parent]
+    found = np.flatnonzero(fits)
+    return int(found[np.lexsort((within[found], filled[found]))[0]])
+
+
+def _leaf_by_leaf(
+    inside: GPUs, free: GPUs, node_leaf: NDArray[np.integer], per_node: int, whole: int
+) -> GPUs:
+    """Return nodes in the order in which a gang takes them.
+
+    Leafs with the most room first, the last one as tight as possible; in a leaf fuller nodes first.
+    """
+    leaf = node_leaf[inside]
+    room = np.bincount(leaf[free[inside] >= per_node], minlength=leaf.max() + 1)
+    turn = np.full(len(room), len(room))
+    for number in range(len(room)):
+        left = np.where(turn == len(room), room, 0)
+        enough = left >= whole
+        best = int(
+            np.where(enough, left, left.max() + 1).argmin() if enough.any() else left.argmax()
+        )
+        turn[best] = number
+        whole -= int(left[best])
+        if whole <= 0:
+            break
+    return inside[np.lexsort((inside, free[inside], turn[leaf]))]
+
+
+def _last(room: Room, inside: GPUs, free: GPUs, nodes: GPUs, rest: int, tight: bool) -> GPUs:
+    """Return the node of the remainder: if tight, under a leaf that the gang has, the fullest."""
+    others = inside[(free[inside] >= rest) & ~np.isin(inside, nodes)]
+    if not tight:
+        return others[:1]
+    leaf = room.cluster.node_leaf
+    elsewhere = ~np.isin(leaf[others], leaf[nodes])
+    return others[np.lexsort((others, free[others], elsewhere))[:1]]
 
 
 def pool_of(view: ClusterView, gpus: GPUs) -> int:
@@ -145,6 +226,8 @@ def pool_of(view: ClusterView, gpus: GPUs) -> int:
 def place(room: Room, gang: np.void, speeds: NDArray[np.float64], fit: Fit = pack) -> GPUs | None:
     """Place a gang on the fastest pool that has room for it.
 
+    Where circuits for a placement on several leafs cannot be had, it is held to one.
+
     Args:
         room: free GPUs.
         gang: entry of ``ClusterView.pending`` or ``running``.
@@ -154,6 +237,15 @@ def place(room: Room, gang: np.void, speeds: NDArray[np.float64], fit: Fit = pac
     for pool in np.argsort(-speeds, kind="stable"):
         if speeds[pool] > 0:
             gpus = fit(room, gang, int(pool))
-            if gpus is not None:
+            if gpus is not None and not room.joins(gpus):
+                gpus = fit(room, under_a_leaf(gang), int(pool))
+            if gpus is not None and room.joins(gpus):
                 return gpus
     return None
+
+
+def under_a_leaf(gang: np.void) -> np.void:
+    """Return the same gang, held to one leaf at least."""
+    narrow = gang.copy()
+    narrow["required"] = min(int(gang["required"]), LEAF)
+    return narrow

@@ -312,7 +312,7 @@ def test_a_blocked_head_is_remembered_until_something_is_freed(monkeypatch):
     assert planner.plan(world.view()) is None and len(asked) == 1  # taken, not freed
     world.uplink_job[0, 0] = -1
     assert planner.plan(world.view()).gang == gang and len(asked) == 2
-    first_fit = baselines.make("isolation/vclos", order="first-fit")
+    first_fit = baselines.make("isolation/vclos", order="fifo-first-fit")
     world.uplink_job[0, 0] = 99
     assert first_fit.plan(world.view()).gang == later
 
@@ -367,7 +367,7 @@ def test_best_fit_fills_servers():
 @pytest.mark.parametrize("seed", range(3))
 def test_no_two_flows_share_a_link(name, fields, seed):
     world = World(leafs_and_spines(leafs=16, servers=4, g=2, **fields))
-    planner = baselines.make(name, order="first-fit", time_limit_s=5.0)
+    planner = baselines.make(name, order="fifo-first-fit", time_limit_s=5.0)
     rng = np.random.default_rng(seed)
     running, reserved = [], 0
     for _ in range(100):

@@ -1,14 +1,17 @@
 """Which gang starts next: queue orders, backfill, preemptive and fair scheduling."""
 
+from collections.abc import Callable
 from functools import partial
 
 from ..policy import Factory
+from . import keys
 from .conservative import ConservativeBackfill
 from .easy import EasyBackfill
 from .fifo import FIFO, FIFOFirstFit
 from .fitted import Fitted
 from .gavel import Gavel
 from .remaining import SRSF, SRTF
+from .scheduler import Ordered, Scheduler
 from .smallest import SJF, Dynamic, SmallestArea, SmallestFirst
 from .themis import Themis
 from .tiresias import Tiresias
@@ -39,3 +42,38 @@ BASELINES: dict[str, Factory] = {
     "gavel": Gavel,
     "volcano": Volcano,
 }
+
+ORDERS: dict[str, Callable[[], Scheduler]] = {
+    "fifo": partial(Ordered, keys.oldest, blocks=True),
+    "fifo-first-fit": partial(Ordered, keys.oldest),
+    "sjf": partial(Ordered, keys.shortest),
+    "smallest-first": partial(Ordered, keys.smallest),
+    "smallest-area": partial(Ordered, keys.least_area),
+    "dynamic": partial(Ordered, keys.dynamic),
+    "wfp3": partial(Ordered, keys.wfp3),
+    "unicep": partial(Ordered, keys.unicep),
+    "f1": partial(Fitted, function="f1"),
+    "f2": partial(Fitted, function="f2"),
+    "f3": partial(Fitted, function="f3"),
+    "f4": partial(Fitted, function="f4"),
+    "easy-backfill": EasyBackfill,
+    "conservative-backfill": ConservativeBackfill,
+    "srtf": SRTF,
+    "srsf": SRSF,
+    "tiresias": Tiresias,
+    "themis": Themis,
+    "gavel": Gavel,
+    "volcano": Volcano,
+}
+"""The queue half of each baseline, for placements of other families: ``order="srsf"``."""
+
+
+def make_order(name: str) -> Scheduler:
+    """Return who comes next, by the name that it has in this family.
+
+    Raises:
+        ValueError: unknown name.
+    """
+    if name not in ORDERS:
+        raise ValueError(f"order = {name!r} must be one of {', '.join(ORDERS)}")
+    return ORDERS[name]()

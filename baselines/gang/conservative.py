@@ -8,15 +8,15 @@ import numpy as np
 
 from gpuyard.envs.cluster_view import ClusterView, Plan
 
-from ..planner import Planner
-from ..room import GPUs, Room, gang_gpus, pack, place, startable
+from ..room import GPUs, Room, gang_gpus, pack, startable
 from ..routing.router import check_at_least
+from .scheduler import Scheduler
 from .starting import remaining_s
 
 OVERDUE_S = 1.0  # a gang that runs beyond its estimate is believed to end so soon
 
 
-class ConservativeBackfill(Planner):
+class ConservativeBackfill(Scheduler):
     """A gang starts if it delays no gang before it, each of which has a planned start.
 
     Source: A. Mu'alem and D. Feitelson, "Utilization, predictability, workloads, and user runtime
@@ -37,13 +37,15 @@ class ConservativeBackfill(Planner):
         rows = [row for row, gang in enumerate(view.pending) if startable(view, gang)]
         rows = rows[: self.depth]
         room = Room(view)
-        if all(place(room, view.pending[row], view.speeds[row]) is None for row in rows):
+        if all(
+            self.placement.place(room, view.pending[row], view.speeds[row]) is None for row in rows
+        ):
             return None
         timeline, left_s = Timeline(view), remaining_s(view.pending)
         for row in rows:
             found = timeline.reserve(view.pending[row], view.speeds[row], left_s[row])
             if found is not None and found[0] == view.now_s:
-                return Plan(int(view.pending[row]["id"]), found[1])
+                return room.start(view.pending[row], found[1])
         return None
 
 

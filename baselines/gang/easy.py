@@ -6,12 +6,13 @@ import numpy as np
 
 from gpuyard.envs.cluster_view import ClusterView, Plan
 
-from ..planner import Planner
-from ..room import GPUs, Room, gang_gpus, place, pool_of, startable
+from ..placement import Placement
+from ..room import GPUs, Room, pool_of, startable
+from .scheduler import Scheduler
 from .starting import remaining_s
 
 
-class EasyBackfill(Planner):
+class EasyBackfill(Scheduler):
     """Queue order; while the head does not fit, later gangs start if they do not delay it.
 
     Source: D. Lifka, "The ANL/IBM SP scheduling system", JSSPP 1995; A. Mu'alem and D. Feitelson,
@@ -29,14 +30,15 @@ class EasyBackfill(Planner):
         queue = [row for row, gang in enumerate(view.pending) if startable(view, gang)]
         if not queue:
             return None
-        gpus = place(room, view.pending[queue[0]], view.speeds[queue[0]])
+        head = view.pending[queue[0]]
+        gpus = self.placement.place(room, head, view.speeds[queue[0]])
         if gpus is not None:
-            return Plan(int(view.pending[queue[0]]["id"]), gpus)
-        shadow = Shadow(view, room, queue[0])
+            return self.placement.commit(room, head, gpus)
+        shadow = Shadow(view, room, queue[0], self.placement)
         for row in queue[1:]:
             gpus = shadow.passing(row)
             if gpus is not None:
-                return Plan(int(view.pending[row]["id"]), gpus)
+                return self.placement.commit(room, view.pending[row], gpus)
         return None
 
 
@@ -49,15 +51,17 @@ class Shadow:
         reserved: GPUs that it would take then.
     """
 
-    def __init__(self, view: ClusterView, room: Room, head: int) -> None:
-        self.view, self.head = view, head
+    def __init__(
+        self, view: ClusterView, room: Room, head: int, placement: Placement = Scheduler.placement
+    ) -> None:
+        self.view, self.head, self.placement = view, head, placement
         self.left_s = remaining_s(view.pending)
         self.time_s, self.reserved = np.inf, np.zeros(0, np.int64)
         self.projected = room.copy()
         end_s = np.maximum(view.running["end_s"], view.now_s)  # overdue: at any moment
         for time_s in np.unique(end_s):
             for gang in view.running["id"][end_s == time_s]:
-                self.projected.release(gang_gpus(view, gang))
+                self.projected.vacate(view, gang)
             reserved = self._head_in(self.projected)
             if reserved is not None:
                 self.time_s, self.reserved = float(time_s), reserved
@@ -70,7 +74,7 @@ class Shadow:
         """Return GPUs on which a later gang can start without delaying the head, or None."""
         gang, speeds = self.view.pending[row], self.view.speeds[row]
         for room in self.rooms:
-            gpus = place(room, gang, speeds)
+            gpus = self.placement.place(room, gang, speeds)
             if gpus is None:
                 return None
             run_s = self.left_s[row] / speeds[pool_of(self.view, gpus)]
@@ -80,8 +84,8 @@ class Shadow:
 
     def _head_fits_beside(self, gpus: GPUs) -> bool:
         trial = self.projected.copy()
-        trial.take(gpus)
+        trial.book(gpus)
         return self._head_in(trial) is not None
 
     def _head_in(self, room: Room) -> GPUs | None:
-        return place(room, self.view.pending[self.head], self.view.speeds[self.head])
+        return self.placement.place(room, self.view.pending[self.head], self.view.speeds[self.head])

@@ -16,10 +16,6 @@ class FIFOFirstFit(QueueOrder):
     learning environments compare with. A big gang may starve while small ones pass it by.
     """
 
-    def score(self, observation: Observation) -> NDArray[np.floating]:
-        """Return minus the place in the queue (squashed)."""
-        return -self.column(observation, "candidates", "place.position")
-
 
 class FIFO(FIFOFirstFit):
     """The oldest gang; while it does not fit, nobody starts.

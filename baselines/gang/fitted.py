@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from gpuyard.envs.cluster_view import ClusterView, Plan
 
-from ..planner import Planner
+from .scheduler import Scheduler
 from .starting import next_start
 
 Array = NDArray[np.float64]
@@ -23,7 +23,7 @@ FUNCTIONS: dict[str, Callable[[Array, Array, Array], Array]] = {
 }
 
 
-class Fitted(Planner):
+class Fitted(Scheduler):
     """The gang of the lowest fitted function of estimate, GPUs and time of arrival that fits.
 
     Source: D. Carastan-Santos and R. Y. de Camargo, "Obtaining dynamic scheduling policies with
@@ -43,4 +43,5 @@ class Fitted(Planner):
         """Start the gang of the lowest value that fits."""
         run = np.maximum(view.pending["estimate_s"], 0.1)
         arrival = np.maximum(view.pending["arrival_s"], 0.1)
-        return next_start(view, self.function(run, view.pending["gpus"].astype(float), arrival))
+        keys = self.function(run, view.pending["gpus"].astype(float), arrival)
+        return next_start(view, self.placement, keys)

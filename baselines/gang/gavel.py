@@ -81,6 +81,7 @@ class Gavel(Remembering[Round]):
         running_keys = -running[np.arange(len(pools)), np.array(pools, int)]
         return next_start(
             view,
+            self.placement,
             -waiting.max(axis=1),
             running_keys if view.now_s == memory.begun_s else None,
             # a gang may use every pool that it can run on, those of its share first

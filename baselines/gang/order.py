@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..policy import Observation, ScorePolicy
+from .keys import Array, Queue, oldest
 
 
 class Starter(ScorePolicy):
@@ -28,8 +29,22 @@ class QueueOrder(Starter):
 
     It chooses among the gangs of the observed window, places by plan "pack" (another one only if
     that is infeasible) on the fastest pool with room, never stops a running gang, and waits if
-    nothing fits. Most orders compare squashed columns directly: squashing is monotone.
+    nothing fits. Subclasses give :meth:`key`.
     """
+
+    def key(self, queue: Queue) -> Array:
+        """Return the order of the gangs, lowest first; one of :mod:`.keys`."""
+        return oldest(queue)
+
+    def score(self, observation: Observation) -> NDArray[np.floating]:
+        """Return minus the key of the gang that each row would start."""
+
+        def read(name: str) -> Array:
+            return self.read(observation, "candidates", f"place.{name}")
+
+        names = ("gpus", "estimate_s", "executed_s", "age_s", "position")
+        waiting = self.read(observation, "cluster", "place.pending")[:, None]
+        return -self.key(Queue(*(read(name) for name in names), waiting))
 
     def eligible(self, observation: Observation) -> NDArray[np.bool_]:
         """Return the rows that may be chosen, bool (n, C)."""

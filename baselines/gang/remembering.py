@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ..planner import Planner
+from .scheduler import Scheduler
 
 if TYPE_CHECKING:
     from gpuyard.envs.scenario import Scenario
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 Memory = TypeVar("Memory")
 
 
-class Remembering(Planner, Generic[Memory]):
+class Remembering(Scheduler, Generic[Memory]):
     """A planner with one memory per world; subclasses implement ``fresh`` and ``plan_for``.
 
     Attributes:

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import numpy as np
-from numpy.typing import NDArray
-
-from ..policy import Observation
 from ..routing.router import check_at_least
+from .keys import Array, Queue, dynamic, least_area, shortest, smallest
 from .order import QueueOrder
 
 
@@ -17,9 +14,9 @@ class SJF(QueueOrder):
     simulator.
     """
 
-    def score(self, observation: Observation) -> NDArray[np.floating]:
-        """Return minus the estimate (squashed)."""
-        return -self.column(observation, "candidates", "place.estimate_s")
+    def key(self, queue: Queue) -> Array:
+        """Return the estimate."""
+        return shortest(queue)
 
 
 class SmallestFirst(QueueOrder):
@@ -28,9 +25,9 @@ class SmallestFirst(QueueOrder):
     Source: ``few_GPU_first`` of the vClos simulator; smallest job first of the Tiresias simulator.
     """
 
-    def score(self, observation: Observation) -> NDArray[np.floating]:
-        """Return minus the GPUs (squashed)."""
-        return -self.column(observation, "candidates", "place.gpus")
+    def key(self, queue: Queue) -> Array:
+        """Return the GPUs."""
+        return smallest(queue)
 
 
 class SmallestArea(QueueOrder):
@@ -41,12 +38,9 @@ class SmallestArea(QueueOrder):
     have executed anything (e).
     """
 
-    def score(self, observation: Observation) -> NDArray[np.floating]:
-        """Return minus the GPU seconds that are left."""
-        estimate = self.read(observation, "candidates", "place.estimate_s")
-        executed = self.read(observation, "candidates", "place.executed_s")
-        left = np.maximum(estimate - executed, 0.0)
-        return -self.read(observation, "candidates", "place.gpus") * left
+    def key(self, queue: Queue) -> Array:
+        """Return the GPU seconds that are left."""
+        return least_area(queue)
 
 
 class Dynamic(QueueOrder):
@@ -62,9 +56,6 @@ class Dynamic(QueueOrder):
     def __init__(self, *, longest: int = 6):
         self.longest = check_at_least("dynamic", "longest", longest, 0)
 
-    def score(self, observation: Observation) -> NDArray[np.floating]:
-        """Return minus the GPUs or minus the place in the queue (squashed)."""
-        crowded = self.read(observation, "cluster", "place.pending") > self.longest + 0.5
-        gpus = self.column(observation, "candidates", "place.gpus")
-        position = self.column(observation, "candidates", "place.position")
-        return -np.where(crowded[:, None], gpus, position)
+    def key(self, queue: Queue) -> Array:
+        """Return the GPUs or the place in the queue."""
+        return dynamic(queue, self.longest)

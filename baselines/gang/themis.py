@@ -7,13 +7,13 @@ from numpy.typing import NDArray
 
 from gpuyard.envs.cluster_view import ClusterView, Plan
 
-from ..planner import Planner
 from ..room import gang_gpus, pool_of
 from ..routing.router import check_at_least
+from .scheduler import Scheduler
 from .starting import next_start, remaining_s
 
 
-class Themis(Planner):
+class Themis(Scheduler):
     """The gangs whose finish is delayed most, against an equal share of the cluster, go first.
 
     Source: K. Mahajan et al., "Themis: fair and efficient GPU cluster scheduling", NSDI 2020.
@@ -45,6 +45,7 @@ class Themis(Planner):
         leased = view.now_s - view.running["start_s"] < self.lease_s
         return next_start(
             view,
+            self.placement,
             -waiting,
             np.where(leased, -np.inf, -active),
             claims=np.where(waiting >= worst.min(initial=np.inf), -waiting, np.inf),

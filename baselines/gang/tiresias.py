@@ -58,6 +58,7 @@ class Tiresias(Remembering[Promotions]):
             self._promote(view, promotions)
         return next_start(
             view,
+            self.placement,
             self.queues(view.pending, promotions),
             self.queues(view.running, promotions),
         )

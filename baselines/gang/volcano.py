@@ -6,11 +6,21 @@ import numpy as np
 
 from gpuyard.envs.cluster_view import ClusterView, Plan
 
-from ..planner import Planner
-from ..room import GPUs, Room, startable
+from ..placement import Placement
+from ..room import GPUs, Room
+from .scheduler import Scheduler
+from .starting import next_start
 
 
-class Volcano(Planner):
+class TaskByTask(Placement):
+    """Bin packing of tasks, all or none."""
+
+    def fit(self, room: Room, gang: np.void, pool: int) -> GPUs | None:
+        """Return the GPUs of a statement that commits."""
+        return allocate(room, gang, pool)
+
+
+class Volcano(Scheduler):
     """Tasks of a gang are bound one by one, and kept only if all of them were bound.
 
     Source: Volcano 1.x, actions ``allocate`` with plugins ``priority``, ``gang`` and ``binpack``.
@@ -24,20 +34,12 @@ class Volcano(Planner):
     Domains of the level that a gang requires are tried in their order, as hard topology.
     """
 
+    placement = TaskByTask()
+
     def plan(self, view: ClusterView) -> Plan | None:
         """Start the first gang whose statement commits."""
-        room = Room(view)
         order = np.lexsort((view.pending["arrival_s"], -view.pending["priority"]))
-        for row in order:
-            gang = view.pending[row]
-            if not startable(view, gang):
-                continue
-            for pool in np.argsort(-view.speeds[row], kind="stable"):
-                if view.speeds[row, pool] > 0:
-                    gpus = allocate(room, gang, int(pool))
-                    if gpus is not None:
-                        return Plan(int(gang["id"]), gpus)
-        return None
+        return next_start(view, self.placement, np.argsort(order))
 
 
 class Statement:

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from gpuyard.envs.cluster_view import FREE, ClusterView
 from gpuyard.envs.hardware.cluster import Cluster
 
-from .queue import free_uplinks
+from ..room import Room
 
 
 @dataclass(frozen=True)
@@ -84,22 +83,17 @@ def parts(cluster: Cluster) -> list[Part]:
     return found
 
 
-def offer(view: ClusterView, part: Part) -> Offer:
-    """Return what is free in a part now."""
-    fabric = view.cluster.fabric
-    slots = view.gpu_job.reshape(view.cluster.num_nodes, -1)
-    unused = free_uplinks(view)
+def offer(room: Room, part: Part) -> Offer:
+    """Return what is free in a part."""
+    fabric, unused = room.cluster.fabric, room.uplinks.unused
     if fabric.optical:
-        lit = view.circuits[part.above]
-        switch, k = np.nonzero(~unused[part.above] & (lit >= 0))
-        ports = np.full((fabric.spines, fabric.uplinks), fabric.spine_ports // fabric.uplinks)
-        np.subtract.at(ports, (lit[switch, k], k), 1)
+        ports = room.uplinks.ports.copy()
         spine_free = ports.sum(axis=1)
     else:
         wired = _wired(fabric.spines, fabric.uplinks)
         ports = wired * len(part.switch)
         spine_free = wired @ unused[part.above].sum(axis=0)
-    return _offer(part, slots[part.nodes, : part.g] == FREE, unused[part.switch], ports, spine_free)
+    return _offer(part, room.free[part.nodes, : part.g], unused[part.switch], ports, spine_free)
 
 
 def whole(cluster: Cluster, part: Part) -> Offer:

@@ -25,7 +25,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from gpuyard.envs.cluster_view import ClusterView, Plan
+from gpuyard.envs.cluster_view import Plan
 from gpuyard.envs.hardware.cluster import Cluster
 
 from ..room import Room, place
@@ -50,10 +50,10 @@ class BestFit(QueuePlanner):
     of github.com/nothepeople/RapidNetSim, facts only.
     """
 
-    def start(self, view: ClusterView, gang: np.void, speeds: NDArray[np.float64]) -> Plan | str:
+    def start(self, room: Room, gang: np.void, speeds: NDArray[np.float64]) -> Plan | str:
         """Return the start of a gang, or the reason why it must wait."""
-        gpus = place(Room(view), gang, speeds)
-        return GPUS if gpus is None else Plan(int(gang["id"]), gpus)
+        gpus = place(room, gang, speeds)
+        return GPUS if gpus is None else room.start(gang, gpus)
 
 
 class VClos(QueuePlanner):
@@ -84,15 +84,15 @@ class VClos(QueuePlanner):
         self._parts: list[Part] = []
         self._isolable: dict[tuple[int, int], bool] = {}
 
-    def start(self, view: ClusterView, gang: np.void, speeds: NDArray[np.float64]) -> Plan | str:
+    def start(self, room: Room, gang: np.void, speeds: NDArray[np.float64]) -> Plan | str:
         """Return the start of a gang, or the reason why it must wait."""
-        self._learn(view.cluster)
+        self._learn(room.cluster)
         size, required = int(gang["gpus"]), int(gang["required"])
         if required == 0:
-            gpus = place(Room(view), gang, speeds)
-            return GPUS if gpus is None else Plan(int(gang["id"]), gpus)
+            gpus = place(room, gang, speeds)
+            return GPUS if gpus is None else room.start(gang, gpus)
         allowed = [part for part in self._parts if speeds[part.pool] > 0]
-        offers = [(part, offer(view, part)) for part in allowed]
+        offers = [(part, offer(room, part)) for part in allowed]
         offers.sort(key=lambda pair: (-speeds[pair[0].pool], pair[1].free.sum()))
         fitting = [
             (part, free)
@@ -101,7 +101,7 @@ class VClos(QueuePlanner):
         ]
         if not fitting:
             return GPUS
-        slots = view.cluster.gpus_per_node
+        slots = room.cluster.gpus_per_node
         for part, free in fitting:
             blocks = single_leaf(free.free, part.leaf, size)
             if blocks is not None:
@@ -114,8 +114,8 @@ class VClos(QueuePlanner):
                 return self._reserve(int(gang["id"]), part, free, layout, slots)
         if any(self._could_isolate(part, size) for part in allowed):
             return NETWORK
-        gpus = place(Room(view), gang, speeds)
-        return GPUS if gpus is None else Plan(int(gang["id"]), gpus)
+        gpus = place(room, gang, speeds)
+        return GPUS if gpus is None else room.start(gang, gpus)
 
     def _learn(self, cluster: Cluster) -> None:
         if cluster is self._cluster:

@@ -38,7 +38,7 @@ class BestFit(OneByOne):
     """
 
     def __init__(
-        self, *, ties: str = "first", order: str = "fifo", pod_gpus: int | None = None
+        self, *, ties: str = "first", order: str = "fifo-first-fit", pod_gpus: int | None = None
     ) -> None:
         super().__init__(ties=ties, order=order, pod_gpus=pod_gpus)
 

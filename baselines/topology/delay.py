@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from gpuyard.envs.cluster_view import ClusterView, Plan
 from gpuyard.envs.hardware.cluster import LEVELS
 
-from ..room import GPUs
+from ..room import GPUs, Room
 from .kai import node_order, tightest_domain
 from .planner import TopologyPlanner
 from .request import LEAF, NODE, POD, ZONE, Ints, Request, fill, totals
@@ -61,7 +61,7 @@ class Delay(TopologyPlanner):
         leaf_s: float = 600.0,
         pod_s: float = 600.0,
         memory: int = 32,
-        order: str = "fifo",
+        order: str = "fifo-first-fit",
         pod_gpus: int | None = None,
     ) -> None:
         super().__init__(order=order, pod_gpus=pod_gpus)
@@ -82,17 +82,20 @@ class Delay(TopologyPlanner):
 
     def restart(self, done: NDArray[np.bool_]) -> None:
         """Forget the waits of worlds that begin anew."""
+        super().restart(done)
         for key in [key for key in self.waits if done[key[0]]]:
             del self.waits[key], self.timers_s[key]
 
     def plan_for(self, index: int, view: ClusterView) -> Plan | None:
         """Return the plan of world ``index``, whose waits are remembered apart."""
         self.world = index
-        return self.plan(view)
+        return super().plan_for(index, view)
 
     def begin(self, view: ClusterView) -> None:
-        """Note the time."""
+        """Note the time, and where nodes stand."""
         self.now_s = view.now_s
+        room, self.node_gpus = Room(view), view.cluster.gpus_per_node
+        self.tree = np.stack([room.domains(level) for level in range(len(LEVELS))])
 
     def shape(self, gang: np.void) -> tuple:
         """Return what of a gang the rule looks at: also which levels it accepts by now."""
@@ -108,14 +111,15 @@ class Delay(TopologyPlanner):
         if found is None:
             return None
         level, domain = found
-        self.level = lowest + level
         inside = np.flatnonzero(tree[level] == domain)
-        order = node_order(inside, request.free, request.tree[max(self.level - 1, NODE)])
+        order = node_order(inside, request.free, request.tree[max(lowest + level - 1, NODE)])
         return fill(order, request.slots, request.pods)
 
     def started(self, gang: np.void, gpus: GPUs) -> None:
         """Remember how long the gang waited for a placement at its level."""
-        key = self.world, int(gang["gpus"]), self.level
+        domains = self.tree[:, gpus // self.node_gpus]
+        level = int((domains == domains[:, :1]).all(axis=1).argmax())
+        key = self.world, int(gang["gpus"]), level
         waits = self.waits.setdefault(key, deque(maxlen=self.memory))
         waits.append(self.now_s - float(gang["arrival_s"]))
         self.timers_s[key] = timer(waits)

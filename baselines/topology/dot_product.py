@@ -50,7 +50,7 @@ class DotProduct(OneByOne):
         *,
         prefer: str = "large",
         ties: str = "first",
-        order: str = "fifo",
+        order: str = "fifo-first-fit",
         pod_gpus: int | None = None,
     ) -> None:
         super().__init__(ties=ties, order=order, pod_gpus=pod_gpus)

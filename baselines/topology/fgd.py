@@ -104,7 +104,7 @@ class FGD(OneByOne):
         *,
         popularity: float = 0.95,
         ties: str = "first",
-        order: str = "fifo",
+        order: str = "fifo-first-fit",
         pod_gpus: int | None = None,
     ) -> None:
         super().__init__(ties=ties, order=order, pod_gpus=pod_gpus)

@@ -106,7 +106,7 @@ class KueueTAS(TopologyPlanner):
         *,
         balanced: bool = False,
         default: str = "zone",
-        order: str = "fifo",
+        order: str = "fifo-first-fit",
         pod_gpus: int | None = None,
     ) -> None:
         super().__init__(order=order, pod_gpus=pod_gpus)

@@ -60,7 +60,7 @@ class OneByOne(TopologyPlanner):
     """
 
     def __init__(
-        self, *, ties: str = "random", order: str = "fifo", pod_gpus: int | None = None
+        self, *, ties: str = "random", order: str = "fifo-first-fit", pod_gpus: int | None = None
     ) -> None:
         super().__init__(order=order, pod_gpus=pod_gpus)
         if ties not in TIES:

@@ -9,10 +9,11 @@ from numpy.typing import NDArray
 
 from gpuyard.envs.hardware.cluster import LEVELS
 
-from ..room import GPUs, Room
+from ..room import LEAF, NODE, POD, ZONE, GPUs, Room
 
 Ints = NDArray[np.int64]
-NODE, LEAF, POD, ZONE = range(len(LEVELS))
+
+__all__ = ["LEAF", "NODE", "POD", "ZONE"]
 
 
 @dataclass(frozen=True)
@@ -77,11 +78,7 @@ class Request:
 
 
 def make_request(room: Room, gang: np.void, pool: int, pod_gpus: int | None = None) -> Request:
-    """Return the request of a gang for nodes of one pool, in pods of ``pod_gpus`` GPUs at most.
-
-    Where leafs are joined by optical circuits only, which these planners do not set, it stays
-    under one leaf.
-    """
+    """Return the request of a gang for nodes of one pool, in pods of ``pod_gpus`` GPUs at most."""
     gpus, node_gpus = int(gang["gpus"]), room.cluster.pools[pool].gpus_per_node
     size = min(gpus, node_gpus, pod_gpus or node_gpus)
     sizes = np.full(-(-gpus // size), size)
@@ -89,8 +86,7 @@ def make_request(room: Room, gang: np.void, pool: int, pod_gpus: int | None = No
     in_pool = room.cluster.node_pool == pool
     free = np.where(in_pool, room.node_free, 0)
     tree = np.stack([room.domains(level) for level in range(len(LEVELS))])
-    required = min(int(gang["required"]), LEAF if room.cluster.fabric.optical else ZONE)
-    return Request(gang, sizes, free, in_pool, node_gpus, tree, required)
+    return Request(gang, sizes, free, in_pool, node_gpus, tree, int(gang["required"]))
 
 
 def level_index(option: str, name: str) -> int:

@@ -115,7 +115,7 @@ class SlurmBlock(TopologyPlanner):
         *,
         levels: tuple[int, ...] = (0,),
         segment_nodes: int = 0,
-        order: str = "fifo",
+        order: str = "fifo-first-fit",
         pod_gpus: int | None = None,
     ) -> None:
         super().__init__(order=order, pod_gpus=pod_gpus)

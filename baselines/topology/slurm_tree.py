@@ -87,7 +87,7 @@ class SlurmTree(TopologyPlanner):
         *,
         switches: int = 0,
         switches_wait_s: float = 300.0,
-        order: str = "fifo",
+        order: str = "fifo-first-fit",
         pod_gpus: int | None = None,
     ) -> None:
         super().__init__(order=order, pod_gpus=pod_gpus)

@@ -1,0 +1,145 @@
+"""Which uplinks of leaf switches are unused, and circuits for gangs on optical fabrics.
+
+Uplink k of every leaf switch ends at optical switch k, which joins it to a free port of any spine.
+A gang on several leafs needs, for each of its flows, an uplink of each leaf to one spine: as many
+such circuits as the leaf with the fewest of its GPUs has. Where fewer are to be had than an idle
+fabric would give, the gang does not fit.
+
+Circuits that follow one pattern (uplink k of switch s to spine k + s) never want the same port, so
+they are preferred. The engine's plan ``optical`` is greedy in the same way, for equal shares.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpuyard.envs.cluster_view import FREE, ClusterView
+from gpuyard.envs.hardware.cluster import Cluster
+
+Ints = NDArray[np.int64]
+
+
+class Links(NamedTuple):
+    """Uplink and spine of every rank, int64 (n,), -1: it sends through those of the others."""
+
+    uplink: Ints
+    spine: Ints
+
+
+class Uplinks:
+    """Unused uplinks and ports of spines, to be tried out without touching the world.
+
+    Attributes:
+        cluster: the static cluster.
+        unused: bool (S, U), uplinks of leaf switches that nobody reserved or sends over.
+        ports: int64 (spines, U), free ports of each spine at each optical switch.
+    """
+
+    def __init__(self, cluster: Cluster) -> None:
+        fabric = cluster.fabric
+        self.cluster = cluster
+        self.unused = np.ones((fabric.num_switches, fabric.uplinks), bool)
+        each = -(-fabric.spine_ports // max(fabric.uplinks, 1))
+        self.ports = np.full((fabric.spines, fabric.uplinks), each)
+
+    @classmethod
+    def of(cls, view: ClusterView) -> Uplinks:
+        """Return the uplinks as they stand."""
+        uplinks = cls(view.cluster)
+        uplinks._count(view, (view.uplink_job != FREE) | (view.uplink_flows > 0), -1)
+        return uplinks
+
+    def copy(self) -> Uplinks:
+        """Return an independent copy."""
+        twin = object.__new__(Uplinks)
+        twin.cluster, twin.unused, twin.ports = self.cluster, self.unused.copy(), self.ports.copy()
+        return twin
+
+    def vacate(self, view: ClusterView, gang: int) -> None:
+        """Give back the uplinks that a running gang owns."""
+        self._count(view, view.uplink_job == gang, 1)
+
+    def take(self, gpus: Ints, links: Links) -> None:
+        """Set the circuits of a gang."""
+        own = links.uplink >= 0
+        uplink = links.uplink[own]
+        self.unused[self.cluster.fabric.gpu_switch[gpus[own]], uplink] = False
+        np.subtract.at(self.ports, (links.spine[own], uplink), 1)
+
+    def join(self, gpus: Ints) -> Links | None:
+        """Return links that join the leafs of a gang, or None if there are too few.
+
+        None are needed under one leaf, nor on a fabric whose links are fixed.
+        """
+        cluster = self.cluster
+        leaf = cluster.node_leaf[gpus // cluster.gpus_per_node]
+        links = Links(np.full(len(gpus), -1), np.full(len(gpus), -1))
+        leafs = np.unique(leaf)
+        if len(leafs) == 1 or not cluster.fabric.optical:
+            return links
+        rail = self._rails()[cluster.fabric.gpu_switch[gpus]]
+        for number in np.unique(rail):
+            ranks = [np.flatnonzero((leaf == each) & (rail == number)) for each in leafs]
+            wanted = min(map(len, ranks))
+            if not wanted:
+                return None
+            switches = cluster.fabric.gpu_switch[gpus[[own[0] for own in ranks]]]
+            found = self._bundles(switches, wanted)
+            if len(found) < wanted and len(found) < len(
+                Uplinks(cluster)._bundles(switches, wanted)
+            ):
+                return None
+            for index, (spine, uplinks) in enumerate(found):
+                for own, uplink in zip(ranks, uplinks, strict=True):
+                    links.uplink[own[index]], links.spine[own[index]] = uplink, spine
+        return links if (links.uplink >= 0).any() else None
+
+    def _bundles(self, switches: NDArray[np.integer], wanted: int) -> list[tuple[int, list[int]]]:
+        """Return up to ``wanted`` spines, each with an uplink of every switch that reaches it."""
+        trial = self.copy()
+        bundles: list[tuple[int, list[int]]] = []
+        for spine in np.argsort(-self.ports.sum(axis=1), kind="stable").tolist():
+            while len(bundles) < wanted:
+                uplinks = trial._bundle(switches, spine)
+                if uplinks is None:
+                    break
+                bundles.append((spine, uplinks))
+        return bundles
+
+    def _bundle(self, switches: NDArray[np.integer], spine: int) -> list[int] | None:
+        """Take an uplink of every switch to one spine; None, and nothing taken, if one has none."""
+        spines, uplinks = self.ports.shape
+        taken: list[int] = []
+        for switch in switches.tolist():
+            usable = self.unused[switch] & (self.ports[spine] > 0)
+            pattern = usable & ((np.arange(uplinks) + switch) % spines == spine)
+            if not usable.any():
+                for given, uplink in zip(switches.tolist(), taken, strict=False):
+                    self.unused[given, uplink] = True
+                    self.ports[spine, uplink] += 1
+                return None
+            uplink = int((pattern if pattern.any() else usable).argmax())
+            self.unused[switch, uplink] = False
+            self.ports[spine, uplink] -= 1
+            taken.append(uplink)
+        return taken
+
+    def _rails(self) -> Ints:
+        """Return which of its leaf's switches each switch is."""
+        cluster = self.cluster
+        switch = cluster.fabric.gpu_switch
+        leaf = np.repeat(cluster.node_leaf, cluster.gpus_per_node)[switch >= 0]
+        first = np.full(cluster.fabric.num_switches, np.iinfo(np.int64).max)
+        np.minimum.at(first, leaf, switch[switch >= 0])
+        rails = np.zeros(cluster.fabric.num_switches, np.int64)
+        rails[switch[switch >= 0]] = switch[switch >= 0] - first[leaf]
+        return rails
+
+    def _count(self, view: ClusterView, uplinks: NDArray[np.bool_], sign: int) -> None:
+        self.unused[uplinks] = sign > 0
+        if self.cluster.fabric.optical:
+            switch, uplink = np.nonzero(uplinks & (view.circuits >= 0))
+            np.add.at(self.ports, (view.circuits[switch, uplink], uplink), sign)
