@@ -43,6 +43,9 @@ def capped(stream: JobStream, max_gpus: int | None, max_duration_s: float | None
         stream = replace(stream, gpus=np.minimum(stream.gpus, np.int32(max_gpus)))
     if max_duration_s is not None:
         stream = replace(stream, duration_s=np.minimum(stream.duration_s, max_duration_s))
+        if stream.estimate_s is not None:
+            estimate_s = np.minimum(stream.estimate_s, max_duration_s)
+            stream = replace(stream, estimate_s=estimate_s)
     return stream
 
 
@@ -59,6 +62,7 @@ def window(stream: JobStream, start: int, n: int) -> JobStream:
         priority=stream.priority[cut],
         tenant=stream.tenant[cut],
         pool=stream.pool[cut],
+        estimate_s=None if stream.estimate_s is None else stream.estimate_s[cut],
     )
 
 
