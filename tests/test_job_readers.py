@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gpuyard.envs.workload.jobs import replay
 from gpuyard.envs.workload.jobs.readers import FORMATS, TraceError, read
 from gpuyard.envs.workload.trace_file import TraceWarning
 
@@ -56,8 +57,34 @@ p3,8000,1024,1,1000,,BE,Pending,570,9000,
 3 140 -1 20 4 -1 -1 4 -1 -1 3 7 -1 -1 0 -1 -1 -1
 4 160 -1 5.5 -1 -1 -1 1 -1 -1 1 9 -1 -1 0 -1 -1 -1
 """,
+    "philly-log": """[
+{"status": "Pass", "vc": "b", "submitted_time": "2017-10-07 01:12:00", "attempts": [
+ {"start_time": "2017-10-07 01:12:10", "end_time": "2017-10-07 01:12:15.500",
+  "detail": [{"ip": "m1", "gpus": ["gpu0"]}]}]},
+{"status": "Killed", "vc": "b", "submitted_time": "2017-10-07 01:12:00", "attempts": []},
+{"status": "Failed", "vc": "a", "submitted_time": "2017-10-07 01:11:00", "attempts": [
+ {"start_time": "2017-10-07 02:00:00", "end_time": "2017-10-07 02:01:00",
+  "detail": [{"ip": "m1", "gpus": ["gpu0", "gpu1"]}, {"ip": "m2", "gpus": ["gpu0", "gpu1"]}]},
+ {"start_time": "2017-10-07 03:00:00", "end_time": "2017-10-07 03:00:40",
+  "detail": [{"ip": "m3", "gpus": ["gpu0", "gpu1", "gpu2"]}]},
+ {"start_time": "2017-10-07 04:00:00", "end_time": "None", "detail": []}]}
+]
+""",
+    "sacct": """JobID|Submit|Elapsed|AllocTRES|State|Account|Timelimit
+7|2024-05-01T10:00:00|00:01:40|cpu=64,gres/gpu:h100=4|COMPLETED|a|1-00:00:00
+7.batch|2024-05-01T10:00:00|00:01:40|cpu=64,gres/gpu=4|COMPLETED|a|
+8|2024-05-01T10:00:30|00:00:00||CANCELLED by 1001|b|01:00:00
+9|2024-05-01T10:01:00|00:00:05|gres/gpu:t4=1,gres/gpu=1|TIMEOUT|b|UNLIMITED
+""",
+    "shockwave": """ResNet-18 (batch size 32)\tpython3 main.py\tcifar10\t--steps\t1\t1434\t4\tgns\t1\t-1.0\t100\t5
+LM (batch size 10)\tpython3 main.py\twikitext2\t--steps\t1\t1345\t1\tstatic\t1\t-1.0\t5.5\t65
+""",
+    "elasticflow": """job_id,submit_time,real_iteration,model_name,ddl,batch_size,num_gpu,real_duration,duration,iteration
+0,10,1282877,vgg16,771220,256,4,100,100,1282877
+1,70,26446831,vgg16,2065619,64,1,5.5,5.5,26446831
+""",
 }
-SECOND_S = {"acme": 6.0}  # its stamps are whole seconds
+SECOND_S = {"acme": 6.0, "sacct": 5.0}  # their stamps are whole seconds
 
 
 def write(folder, text, name="jobs.csv"):
@@ -87,6 +114,8 @@ def test_two_jobs_in_every_format(format, tmp_path):
         "openb": ("LS", "BE"),
         "spot": ("13", "57"),
         "swf": ("7", "9"),
+        "philly-log": ("a", "b"),
+        "sacct": ("a", "b"),
     }
     assert jobs.tenants == tenants.get(format, ("all",))
     assert jobs.tenant.tolist() == ([0, 1] if format in tenants else [0, 0])
@@ -97,6 +126,40 @@ def test_two_jobs_in_every_format(format, tmp_path):
 
 def test_every_format_has_a_file():
     assert FORMATS.keys() == FILES.keys() | {"philly-gavel"}
+
+
+@pytest.mark.parametrize(
+    ("format", "stated"),
+    [("swf", [300.0, float("nan")]), ("sacct", [86_400.0, float("nan")])],
+)
+def test_user_estimates_are_read(format, stated, tmp_path):
+    text = FILES[format].replace("1 100 -1 100 4 -1 -1 -1 -1 -1", "1 100 -1 100 4 -1 -1 -1 300 -1")
+    jobs = quiet(write(tmp_path, text))
+    np.testing.assert_array_equal(jobs.estimate_s, stated)
+    np.testing.assert_array_equal(replay.window(jobs, 1, 1).estimate_s, stated[1:])
+    np.testing.assert_array_equal(replay.capped(jobs, None, 50.0).estimate_s, [50.0, np.nan])
+
+
+def test_gavel_lines_have_no_mode(tmp_path):
+    text = FILES["shockwave"].replace("\tgns", "").replace("\tstatic", "")
+    assert quiet(write(tmp_path, text)).duration_s.tolist() == [100.0, 5.5]
+
+
+def test_pai_without_its_header(tmp_path):
+    text = FILES["pai"].partition("\n")[2]
+    jobs = quiet(write(tmp_path, text))
+    assert (jobs.gpus.tolist(), jobs.duration_s.tolist()) == ([4, 1], [100.0, 5.5])
+
+
+def test_dates_with_slashes(tmp_path):
+    text = FILES["helios"].replace("2020-06-03 08:01:00,2020-06-03", "2020/6/3 8:01:00,2020-06-03")
+    assert quiet(write(tmp_path, text)).arrival_s.tolist() == [0, 60]
+
+
+def test_half_gpus_of_swf_are_rounded_up_and_said(tmp_path):
+    text = FILES["swf"].replace("100 4", "100 3.5")
+    with pytest.warns(TraceWarning, match="1 jobs hold parts of processors"):
+        assert read(write(tmp_path, text)).gpus.tolist() == [4, 1]
 
 
 def test_pai_rows_of_one_job_are_put_together(tmp_path):
@@ -134,13 +197,22 @@ def test_gavel_arrivals_take_run_times_of_their_size(tmp_path):
         ("arrival_s,gpus,duration_s\n0,1\n", "line 2: 2 values for 3 columns"),
         ("arrival_s,gpus,duration_s\n0,1,5\n3,0,5\n", "line 3: gpus = '0' .* whole number"),
         ("arrival_s,gpus,duration_s\n0,1.5,5\n", "line 2: gpus = '1.5'"),
-        ("arrival_s,gpus,duration_s\n0,1,0\n", "duration_s = '0' .* above 0"),
+        ("arrival_s,gpus,duration_s\n0,1,0\n", "duration_s = '0' is no run time"),
         ("arrival_s,gpus,duration_s\n0,1,nan\n", "line 2: duration_s = 'nan'"),
         ("arrival_s,gpus,duration_s\nnoon,1,5\n", "line 2: arrival_s = 'noon'"),
         ("arrival_s,gpus,duration_s,priority\n0,1,5,3\n", "priority = '3' .* from 0 to 1"),
         ("arrival_s,gpus,duration_s,pool\n0,1,5,-2\n", "pool = '-2'"),
         ("time,gpus\n0,1\n", "belong to no known job list"),
         ("time,submit_gpu_job,submit_gpu_num\n2020-04-01 00:00:00,6,6\n", "counts of jobs"),
+        ("arrival_s,gpus,duration_s\n0,1e10,5\n", "gpus = '1e10' is no number of GPUs"),
+        ("arrival_s,gpus,duration_s\n0,1,1e308\n", "duration_s = '1e308' is no run time"),
+        ("arrival_s,gpus,duration_s\n1e300,1,5\n", "arrival_s = '1e300' is no time"),
+        ("arrival_s,gpus,duration_s,gpus\n0,1,5,2\n", "line 1: column 'gpus' stands there twice"),
+        ("arrival_s,gpus,duration_s\n0,1," + "5" * 140_000, "line 2: is no line of CSV"),
+        (FILES["swf"].replace(" 4 -1", " 1e10 -1"), "allocated processors = '1e10'"),
+        (FILES["helios"].replace("a,4,", "a,0,").replace("b,1,", "b,0,"), "no job is left"),
+        (FILES["philly-log"].replace('"gpus": ["gpu0"]', '"gpus": 1'), "line 2: attempts = "),
+        (FILES["philly-log"].replace("}]}]},", "}]}]"), "is no JSON"),
         (FILES["philly"].replace("2017-10-03 00:00:00", "yesterday"), "submit_time = 'yesterday'"),
         (FILES["spot"].replace("Spot", "Dev"), "job_type = 'Dev'"),
         ("; SWF\n1 2 3\n", "line 2: 3 values, but SWF has 18"),

@@ -275,6 +275,39 @@ def test_bad_json_lines(write, row, message):
         read(write(json.dumps(mooncake(1, 600, [0, 1])) + "\n" + row), sort=True)
 
 
+@pytest.mark.parametrize("last", [2, 3])
+def test_a_chat_that_is_its_own_ancestor_is_refused(write, last):
+    """A cycle that the walk starts in, and one that it runs into."""
+    rows = [
+        bailian(1, 2, 0.0, 16, [7]),
+        bailian(2, 3, 1.0, 16, [7]),
+        bailian(3, last, 2.0, 16, [7]),
+    ]
+    with pytest.raises(TraceError, match=r"line \d: parent_chat_id = \d is its own ancestor"):
+        read(write(rows))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (gzip.compress((PLAIN + "0,10,5\n" * 50).encode())[:-12], "cut short or damaged"),
+        ((PLAIN + "0,10,5\n# caf\xe9,1,1\n").encode("latin1"), "line 3: .* is not UTF-8"),
+        ((PLAIN + "0,10," + "9" * 140_000).encode(), "line 2: is no line of CSV"),
+        (b"arrival_s,prompt_tokens,output_tokens,prompt_tokens\n0,1,1,2\n", "twice"),
+        ((PLAIN + "1e300,10,5\n").encode(), "line 2: arrival_s = '1e300' is no time"),
+        ((AZURE + "9999-11-16 18:15:46,374,44\n").encode(), "'9999-11-16 18:15:46' is not a UTC"),
+        (b'{"timestamp": 1, "timestamp": 2}\n', "'timestamp' stands there twice"),
+        (b'{"a": ' + b"[" * 100_000, "line 1: .* is not a JSON object"),
+    ],
+)
+def test_damaged_files_are_named_with_the_line(tmp_path, content, message):
+    path = tmp_path / "trace.txt"
+    path.write_bytes(content)
+    with pytest.raises(TraceError, match=message) as caught:
+        read(path)
+    assert str(path) in str(caught.value) and len(str(caught.value)) < 600
+
+
 def test_bounds_of_outputs_are_stated_or_follow_from_the_trace(write):
     header = "arrival_s,prompt_tokens,output_tokens"
     stated = read(write(header + ",max_tokens\n2,10,5,8\n1,20,7,7\n"), sort=True)

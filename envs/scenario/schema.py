@@ -92,8 +92,8 @@ class Estimates:
     )
     duration: str = rule(
         "noisy",
-        "what is believed of run times: noisy (the true one times a log-normal factor), mean (the "
-        "episode's, for all) or oracle (the true one)",
+        "what is believed of run times: noisy (what the user stated in a job list, else the true "
+        "one times a log-normal factor), mean (the episode's, for all) or oracle (the true one)",
         part="place",
         choices=BELIEFS,
     )
@@ -188,13 +188,19 @@ class Scenario:
         return np.clip(estimate, 1, MAX_ESTIMATE_TOKENS).astype(np.int32)
 
     def estimate_durations(self, rng: np.random.Generator, jobs: JobStream) -> NDArray[np.float64]:
-        """Return what is believed of the run times, seconds (J,)."""
+        """Return what is believed of the run times, seconds (J,).
+
+        A run time that its user stated is believed where estimates are noisy: it is the noise.
+        """
         belief = self.estimates.duration
         if belief == "oracle":
             return jobs.duration_s
         if belief == "mean":
             return np.full(len(jobs), jobs.duration_s.mean())
-        return jobs.duration_s * np.exp(self.estimates.sigma * rng.standard_normal(len(jobs)))
+        noisy = jobs.duration_s * np.exp(self.estimates.sigma * rng.standard_normal(len(jobs)))
+        if jobs.estimate_s is None:
+            return noisy
+        return np.where(np.isnan(jobs.estimate_s), noisy, jobs.estimate_s)
 
     def with_trace(self, path: str | Path, format: str = "auto") -> Scenario:
         """Return this scenario fed by a trace file, in windows of the same length.

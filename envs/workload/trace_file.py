@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import csv
 import gzip
-import io
 import json
 import warnings
+import zlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -18,7 +19,10 @@ from typing import Any, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
+MOST_S = 1e10
+"""Times and run times end here, at 300 years: whatever is larger is no time."""
 _MAX_TOKENS = 2**31 - 1
+_SHOWN = 160  # characters of a value in an error
 
 
 class TraceError(ValueError):
@@ -34,20 +38,57 @@ def warn(path: Path, message: str) -> None:
     warnings.warn(f"{path}: {message}", TraceWarning, stacklevel=4)
 
 
-def open_text(path: Path) -> io.TextIOWrapper:
-    """Open a text file, unpacked if it is gzip (by content, not by name).
+def text_lines(path: Path) -> Iterator[str]:
+    """Yield the lines of a UTF-8 text file, unpacked if it is gzip (by content, not by name).
 
     Raises:
-        TraceError: there is no such file.
+        TraceError: there is no such file, it is cut short or damaged, or it is not UTF-8.
     """
+    number = 0
     try:
-        with path.open("rb") as probe:
-            packed = probe.read(2) == b"\x1f\x8b"
+        with path.open("rb") as file:
+            packed = file.read(2) == b"\x1f\x8b"
+        with gzip.open(path) if packed else path.open("rb") as lines:
+            for number, line in enumerate(lines, start=1):
+                yield line.decode("utf-8-sig" if number == 1 else "utf-8")
+    except UnicodeDecodeError as error:
+        raise TraceError(
+            f"{path}, line {number}: {shown(error.object)} is not UTF-8 text; save the file as such"
+        ) from error
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise TraceError(
+            f"{path}: the gzip file is cut short or damaged behind line {number} ({error}); "
+            "fetch or pack it again"
+        ) from error
     except OSError as error:
         raise TraceError(f"{path}: cannot be opened ({error.strerror}); check the path") from error
-    if packed:
-        return io.TextIOWrapper(gzip.open(path), encoding="utf-8-sig", newline="")
-    return path.open(encoding="utf-8-sig", newline="")
+
+
+def read_text(path: Path) -> str:
+    """Return all of a text file; errors as of :func:`text_lines`."""
+    return "".join(text_lines(path))
+
+
+def first_line(path: Path, expected: str) -> str:
+    """Return the first line of a text file that is not blank.
+
+    Raises:
+        TraceError: there is none.
+    """
+    for line in text_lines(path):
+        if line.strip():
+            return line
+    raise TraceError(f"{path}: the file is empty; expected {expected}")
+
+
+def shown(value: object) -> str:
+    """Return a value as an error shows it: a long one by its beginning."""
+    return brief(repr(value))
+
+
+def brief(text: str) -> str:
+    """Return a text, or the beginning of a long one."""
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
 
 
 @dataclass(frozen=True)
@@ -70,7 +111,7 @@ class Table:
     def fail(self, row: int, field: str, value: object, problem: str, remedy: str) -> NoReturn:
         """Raise the error of one bad value."""
         line = self.lines[row]
-        raise TraceError(f"{self.path}, line {line}: {field} = {value!r} {problem}; {remedy}")
+        raise TraceError(f"{self.path}, line {line}: {field} = {shown(value)} {problem}; {remedy}")
 
     def column(self, name: str) -> list[Any]:
         """Return a column's values.
@@ -79,7 +120,7 @@ class Table:
             TraceError: the file has no such column.
         """
         if name not in self.columns:
-            found = ", ".join(self.columns)
+            found = brief(", ".join(self.columns))
             raise TraceError(
                 f"{self.path}: column {name!r} is missing (found: {found}); "
                 "add it or name the right format"
@@ -99,18 +140,35 @@ class Table:
         """
         return self.convert(name, np.float64, "is not a number", "write a finite decimal number")
 
+    def seconds(self, name: str) -> NDArray[np.float64]:
+        """Return a column of times as float64 (N,), none of them beyond :data:`MOST_S`.
+
+        Raises:
+            TraceError: a value is not a number of seconds.
+        """
+        times = self.numbers(name)
+        self.refuse(name, np.abs(times) > MOST_S, "is no time", f"write at most {MOST_S:g} s")
+        return times
+
     def convert(self, name: str, dtype: Any, problem: str, remedy: str) -> NDArray[Any]:
         """Return a column as an array of ``dtype``, finite throughout."""
         values = self.column(name)
         try:
             array = np.array(values, dtype=dtype)
+            good = array.ndim == 1 and not any(isinstance(value, bool) for value in values)
         except (ValueError, TypeError, OverflowError):
+            good = False
+        if not good:
             row = _first_bad(values, dtype)
             self.fail(row, name, values[row], problem, remedy)
-        bad = np.flatnonzero(~np.isfinite(array))
-        if len(bad):
-            self.fail(int(bad[0]), name, values[bad[0]], "is not finite", remedy)
+        self.refuse(name, ~np.isfinite(array), "is not finite", remedy)
         return array
+
+    def refuse(self, name: str, bad: NDArray[np.bool_], problem: str, remedy: str) -> None:
+        """Raise the error of the first value of a column that is ``bad``, (N,), if there is one."""
+        if bad.any():
+            row = int(bad.argmax())
+            self.fail(row, name, self.column(name)[row], problem, remedy)
 
     def tokens(self, name: str) -> NDArray[np.int32]:
         """Return a column of token counts as int32 (N,), all >= 1.
@@ -133,38 +191,99 @@ def _first_bad(values: list[Any], dtype: Any) -> int:
     """Return the row of the first value that does not convert alone."""
     for row, value in enumerate(values):
         try:
-            np.array(value, dtype=dtype)
+            if isinstance(value, bool) or np.array(value, dtype=dtype).ndim:
+                return row
         except (ValueError, TypeError, OverflowError):
             return row
     raise AssertionError("every value converts alone")
 
 
-def read_csv(path: Path) -> Table:
-    """Read a CSV file with a header line.
+def read_csv(path: Path, separator: str = ",", names: Sequence[str] = ()) -> Table:
+    """Read a CSV file.
+
+    Args:
+        path: the file.
+        separator: between two values.
+        names: of the columns, where the file has no header line.
 
     Raises:
-        TraceError: the file is empty, has no rows, or a row with too few or too many values.
+        TraceError: the file is empty, has no rows, a column twice, a row with too few or too many
+            values, or a value without end.
     """
-    with open_text(path) as file:
-        rows = csv.reader(file)
-        header = [name.strip() for name in next(rows, [])]
+    rows = csv.reader(text_lines(path), delimiter=separator)
+    records, lines = [], []
+    header = list(names)
+    try:
         if not header:
-            raise TraceError(f"{path}: the file is empty; expected a header line and one row each")
-        records, lines = [], []
+            header = [name.strip() for name in next(rows, [])]
+            _check_header(path, header)
         for record in rows:
             if not record:
                 continue
             if len(record) != len(header):
                 raise TraceError(
                     f"{path}, line {rows.line_num}: {len(record)} values for {len(header)} "
-                    f"columns ({','.join(record)!r}); correct or remove the line"
+                    f"columns ({shown(separator.join(record))}); correct or remove the line"
                 )
             records.append(record)
             lines.append(rows.line_num)
+    except csv.Error as error:
+        raise TraceError(
+            f"{path}, line {rows.line_num}: is no line of CSV ({error}); correct or remove it"
+        ) from error
     if not records:
-        raise TraceError(f"{path}: has a header but no rows; expected one row per request")
+        raise TraceError(f"{path}: has a header but no rows; expected one row each")
     columns = dict(zip(header, map(list, zip(*records, strict=True)), strict=True))
     return Table(path, columns, np.array(lines))
+
+
+def _check_header(path: Path, header: list[str]) -> None:
+    if not header:
+        raise TraceError(f"{path}: the file is empty; expected a header line and one row each")
+    twice = [name for name in header if header.count(name) > 1]
+    if twice:
+        raise TraceError(
+            f"{path}, line 1: column {shown(twice[0])} stands there twice; rename or remove one"
+        )
+
+
+def parsed(path: Path, number: int, text: str) -> dict[str, Any]:
+    """Return the JSON object of one line.
+
+    Raises:
+        TraceError: it is none, or has a field twice.
+    """
+    try:
+        record = json.loads(text, object_pairs_hook=_without_twins)
+        if not isinstance(record, dict):
+            raise ValueError("not an object")
+    except (ValueError, RecursionError) as error:
+        raise TraceError(
+            f"{path}, line {number}: {shown(text.strip())} is not a JSON object ({error}); "
+            "write one object per line"
+        ) from error
+    return record
+
+
+def cells(path: Path, line: str, separator: str = ",") -> list[str]:
+    """Return the values of one line of CSV.
+
+    Raises:
+        TraceError: it is none.
+    """
+    try:
+        return [cell.strip() for cell in next(csv.reader([line], delimiter=separator))]
+    except csv.Error as error:
+        raise TraceError(f"{path}, line 1: is no line of CSV ({error}); correct it") from error
+
+
+def _without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    record = dict(pairs)
+    if len(record) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"field {shown(twice)} stands there twice")
+    return record
 
 
 def whole_numbers(value: Any) -> Any:
@@ -196,29 +315,20 @@ def read_jsonl(
     """
     columns: dict[str, list[Any]] = {name: [] for name in (*fields, *optional)}
     lines = []
-    with open_text(path) as file:
-        for number, text in enumerate(file, start=1):
-            if not text.strip():
-                continue
-            try:
-                record = json.loads(text)
-                if not isinstance(record, dict):
-                    raise ValueError("not an object")
-            except ValueError as error:
-                raise TraceError(
-                    f"{path}, line {number}: {text.strip()[:60]!r} is not a JSON object ({error}); "
-                    "write one object per line"
-                ) from error
-            missing = next((name for name in fields if name not in record), None)
-            if missing:
-                raise TraceError(
-                    f"{path}, line {number}: field {missing!r} is missing "
-                    f"(found: {', '.join(record)}); add it or name the right format"
-                )
-            for name, values in columns.items():
-                value = record.get(name)
-                values.append(whole_numbers(value) if name == packed else value)
-            lines.append(number)
+    for number, text in enumerate(text_lines(path), start=1):
+        if not text.strip():
+            continue
+        record = parsed(path, number, text)
+        missing = next((name for name in fields if name not in record), None)
+        if missing:
+            raise TraceError(
+                f"{path}, line {number}: field {missing!r} is missing "
+                f"(found: {brief(', '.join(record))}); add it or name the right format"
+            )
+        for name, values in columns.items():
+            value = record.get(name)
+            values.append(whole_numbers(value) if name == packed else value)
+        lines.append(number)
     if not lines:
         raise TraceError(f"{path}: the file is empty; expected one JSON object per line")
     return Table(path, columns, np.array(lines))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,12 +10,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..trace_file import Table, TraceError, warn
+from ..trace_file import MOST_S, Table, TraceError, warn
 from .stream import JobStream
 
 UNKNOWN = -1  # profile of a job whose trace does not say what it trains
 _MAX_GPUS = 2**20
 _MAX_LABELS = 2**15 - 1
+_LEAST_S = 1e-3  # what runs shorter than this is no training job
+_SLASHED = re.compile(r"(\d{4})/(\d{1,2})/(\d{1,2})[ T](\d{1,2}):(\d{2}(?::\d{2})?)")
 
 
 def build(
@@ -27,6 +30,7 @@ def build(
     tenant: Sequence[Any] | None = None,
     priority: NDArray[np.float64] | float = 0.0,
     pool: NDArray[np.float64] | float = -1,
+    estimate_s: NDArray[np.float64] | None = None,
 ) -> JobStream:
     """Build a stream from one value per row of ``table``, in order of arrival from 0.
 
@@ -39,12 +43,8 @@ def build(
         tenant: labels, "" where there is none; one tenant "all" if nobody has one.
         priority: in [0, 1].
         pool: the only pool, -1: any.
-
-    Raises:
-        TraceError: no rows are left.
+        estimate_s: (N,), run times as the users stated them, nan where one did not.
     """
-    if not len(table):
-        raise TraceError(f"{table.path}: no job with GPUs and a run time is left to replay")
     order = np.argsort(arrival_s, kind="stable")
     kinds, profiles = _numbered(table.path, profile, order)
     if tenant is not None and any(tenant):
@@ -61,6 +61,7 @@ def build(
         pool=np.broadcast_to(pool, len(order))[order].astype(np.int16),
         profiles=profiles,
         tenants=tenants or ("all",),
+        estimate_s=None if estimate_s is None else estimate_s[order],
     )
 
 
@@ -88,10 +89,19 @@ def counts(table: Table, field: str) -> NDArray[np.int32]:
     Raises:
         TraceError: a value is not a whole number from 1 to 1,048,576.
     """
-    values = table.numbers(field)
-    bad = np.flatnonzero((values < 1) | (values > _MAX_GPUS) | (values != np.floor(values)))
-    if len(bad):
-        _fail(table, field, bad, "is no number of GPUs", "write a whole number >= 1")
+    return whole_gpus(table, field, table.numbers(field))
+
+
+def whole_gpus(table: Table, field: str, values: NDArray[np.float64]) -> NDArray[np.int32]:
+    """Return the GPU counts (N,) that come of a column.
+
+    Raises:
+        TraceError: a value is not a whole number from 1 to 1,048,576.
+    """
+    bad = (values < 1) | (values > _MAX_GPUS) | (values != np.floor(values))
+    table.refuse(
+        field, bad, "is no number of GPUs", f"write a whole number >= 1 and at most {_MAX_GPUS}"
+    )
     return values.astype(np.int32)
 
 
@@ -99,13 +109,35 @@ def seconds(table: Table, field: str) -> NDArray[np.float64]:
     """Return a column of run times.
 
     Raises:
-        TraceError: a value is not a finite number above 0.
+        TraceError: a value is not a finite number above 0 and at most :data:`MOST_S`.
     """
-    values = table.numbers(field)
-    bad = np.flatnonzero(values <= 0)
-    if len(bad):
-        _fail(table, field, bad, "is no run time", "write seconds above 0 or remove the row")
+    return run_times(table, field, table.numbers(field))
+
+
+def run_times(table: Table, field: str, values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the run times (N,) that come of a column.
+
+    Raises:
+        TraceError: a value is not above 0 and at most :data:`MOST_S`.
+    """
+    bad = ~((values >= _LEAST_S) & (values <= MOST_S))
+    remedy = f"write {_LEAST_S:g} to {MOST_S:g} seconds or remove the row"
+    table.refuse(field, bad, "is no run time", remedy)
     return values
+
+
+def stated(table: Table, field: str) -> NDArray[np.float64]:
+    """Return a column of run times that users stated, nan where a value is empty.
+
+    Raises:
+        TraceError: a value is not above 0 and at most :data:`MOST_S`.
+    """
+    given = np.array([text.strip() != "" for text in table.column(field)])
+    estimates = np.full(len(table), np.nan)
+    if given.any():
+        rows = np.flatnonzero(given)
+        estimates[rows] = seconds(table.take(rows), field)
+    return estimates
 
 
 def between(table: Table, field: str, low: float, high: float) -> NDArray[np.float64]:
@@ -115,9 +147,8 @@ def between(table: Table, field: str, low: float, high: float) -> NDArray[np.flo
         TraceError: a value lies outside.
     """
     values = table.numbers(field)
-    bad = np.flatnonzero((values < low) | (values > high))
-    if len(bad):
-        _fail(table, field, bad, "is out of range", f"write a number from {low:g} to {high:g}")
+    outside = (values < low) | (values > high)
+    table.refuse(field, outside, "is out of range", f"write a number from {low:g} to {high:g}")
     return values
 
 
@@ -129,22 +160,37 @@ def stamps(table: Table, field: str) -> NDArray[np.float64]:
     Raises:
         TraceError: a value is not ``YYYY-MM-DD HH:MM:SS``.
     """
-    texts = [text.strip()[:19] for text in table.column(field)]
+    remedy = "write YYYY-MM-DD HH:MM:SS, zone behind or none"
+    texts = [_iso(str(text)) for text in table.column(field)]
+    for row, text in enumerate(texts):
+        if not ("1970" <= text[:4] < "2200" and text[4:5] == "-"):
+            table.fail(row, field, table.column(field)[row], "is not a time", remedy)
     plain = Table(table.path, {field: texts}, table.lines)
-    times = plain.convert(
-        field, "datetime64[s]", "is not a time", "write YYYY-MM-DD HH:MM:SS, zone behind or none"
-    )
+    times = plain.convert(field, "datetime64[s]", "is not a time", remedy)
     return (times - times[0]) / np.timedelta64(1, "s")
 
 
+def _iso(text: str) -> str:
+    """Return a time as ``YYYY-MM-DD HH:MM:SS``, of one like ``2020/4/1 0:05:12``, too."""
+    found = _SLASHED.fullmatch(text.strip())
+    if not found:
+        return text.strip()[:19]
+    year, month, day, hour, rest = found.groups()
+    return f"{year}-{month:0>2}-{day:0>2} {hour:0>2}:{rest}"
+
+
 def keep(table: Table, wanted: NDArray[np.bool_], dropped: str) -> Table:
-    """Return the ``wanted`` rows, with a warning that counts the others."""
+    """Return the ``wanted`` rows, with a warning that counts the others.
+
+    Raises:
+        TraceError: no row is left.
+    """
     if wanted.all():
         return table
+    if not wanted.any():
+        raise TraceError(
+            f"{table.path}: no job is left to replay: all {len(table)} rows are {dropped}; "
+            "name a list of jobs that ran on GPUs"
+        )
     warn(table.path, f"left out {(~wanted).sum()} of {len(table)} rows: {dropped}")
     return table.take(np.flatnonzero(wanted))
-
-
-def _fail(table: Table, field: str, rows: NDArray[np.int64], problem: str, remedy: str) -> None:
-    row = int(rows[0])
-    table.fail(row, field, table.column(field)[row], problem, remedy)

@@ -44,7 +44,19 @@ def capped(stream: JobStream, max_gpus: int | None, max_duration_s: float | None
         stream = replace(stream, gpus=np.minimum(stream.gpus, np.int32(max_gpus)))
     if max_duration_s is not None:
         stream = replace(stream, duration_s=np.minimum(stream.duration_s, max_duration_s))
+        if stream.estimate_s is not None:
+            estimate_s = np.minimum(stream.estimate_s, max_duration_s)
+            stream = replace(stream, estimate_s=estimate_s)
     return stream
+
+
+def _left(
+    estimate_s: NDArray[np.float64] | None, rows: NDArray[np.intp], begun_s: NDArray[np.float64]
+) -> NDArray[np.float64] | None:
+    """Return what users' estimates leave of jobs that have run for a while, at least a second."""
+    if estimate_s is None:
+        return None
+    return np.maximum(estimate_s[rows] - begun_s, np.minimum(estimate_s[rows], 1.0))
 
 
 def window(stream: JobStream, start: int, n: int, warm_gpus: int = 0) -> JobStream:
@@ -71,6 +83,7 @@ def window(stream: JobStream, start: int, n: int, warm_gpus: int = 0) -> JobStre
         priority=stream.priority[rows],
         tenant=stream.tenant[rows],
         pool=stream.pool[rows],
+        estimate_s=_left(stream.estimate_s, rows, begun_s),
     )
 
 

@@ -24,6 +24,8 @@ class JobStream:
         pool: int16 (J,), the only pool it runs on, -1: any.
         profiles: names that :func:`gpuyard.envs.perf.training.gang_profile.profile` knows.
         tenants: names.
+        estimate_s: float64 (J,), the run time that its user stated, nan where none did; None: in
+            no job's case.
     """
 
     arrival_s: NDArray[np.float64]
@@ -36,6 +38,7 @@ class JobStream:
     pool: NDArray[np.int16]
     profiles: tuple[str, ...]
     tenants: tuple[str, ...] = ("all",)
+    estimate_s: NDArray[np.float64] | None = None
 
     def __len__(self) -> int:
         return len(self.arrival_s)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..trace_file import Table
+from ..trace_file import MOST_S, Table
 from .prefix import chain
 from .stream import RequestStream
 
@@ -112,10 +112,8 @@ def _order(
 ) -> NDArray[np.int64]:
     """Return the rows by arrival: as they stand, or sorted (stable) if ``sort``."""
     values = table.columns[field]
-    negative = np.flatnonzero(arrival_s < 0)
-    if len(negative):
-        row = int(negative[0])
-        table.fail(row, field, values[row], "is negative", "shift times to start at 0 or later")
+    table.refuse(field, arrival_s < 0, "is negative", "shift times to start at 0 or later")
+    table.refuse(field, ~(arrival_s <= MOST_S), "is no time", f"write at most {MOST_S:g} s")
     back = np.flatnonzero(np.diff(arrival_s) < 0)
     if len(back) and not sort:
         row = int(back[0]) + 1

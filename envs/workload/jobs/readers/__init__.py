@@ -1,26 +1,44 @@
 """Readers of public job lists: one file in, one :class:`JobStream` out.
 
-Each format lives in a module with ``detect(names)``, which tells by the column names of a file
-whether it is of that format, and ``read(path)``. Files may be gzip-compressed, rows in any order.
-Jobs without GPUs or without a run time are left out, with a warning that counts them. No public
-trace says what its jobs train: their profile is -1 until :mod:`..source` gives them one.
+Each format lives in a module with ``detect(names)``, which tells by the values of a file's first
+line, split at commas, whether it is of that format, and ``read(path)``. Files may be
+gzip-compressed, rows in any order. Jobs without GPUs or without a run time are left out, with a
+warning that counts them. No public trace says what its jobs train: their profile is -1 until
+:mod:`..source` gives them one.
 """
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
 from types import ModuleType
 
-from ...trace_file import TraceError, open_text
+from ...trace_file import TraceError, brief, cells, first_line
 from ..stream import JobStream
-from . import acme, helios, openb, pai, philly, philly_gavel, plain, spot, swf
+from . import (
+    acme,
+    elasticflow,
+    helios,
+    openb,
+    pai,
+    philly,
+    philly_gavel,
+    philly_log,
+    plain,
+    sacct,
+    shockwave,
+    spot,
+    swf,
+)
 
 __all__ = ["FORMATS", "TraceError", "detect", "read"]
 
 FORMATS: dict[str, ModuleType] = {
     "philly": philly,
     "philly-gavel": philly_gavel,
+    "philly-log": philly_log,
+    "sacct": sacct,
+    "shockwave": shockwave,
+    "elasticflow": elasticflow,
     "helios": helios,
     "acme": acme,
     "pai": pai,
@@ -65,15 +83,13 @@ def detect(path: Path) -> str:
     Raises:
         TraceError: the file is empty or no format has these columns.
     """
-    with open_text(path) as file:
-        first = next((line for line in file if line.strip()), "")
-    if not first:
-        raise TraceError(f"{path}: the file is empty; expected a header line and one row per job")
-    names = {name.strip() for name in next(csv.reader([first]))}
+    first = first_line(path, "a header line and one row per job")
+    names = set(cells(path, first))
     for name, module in FORMATS.items():
         if module.detect(names):
             return name
+    found = brief(", ".join(sorted(names)))
     raise TraceError(
-        f"{path}: columns {', '.join(sorted(names))} belong to no known job list; rename them to "
-        f"those of 'plain' ({', '.join(plain.COLUMNS)}) or pass format= one of {', '.join(FORMATS)}"
+        f"{path}: columns {found} belong to no known job list; rename them to those of 'plain' "
+        f"({', '.join(plain.COLUMNS)}) or pass format= one of {', '.join(FORMATS)}"
     )

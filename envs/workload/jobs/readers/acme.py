@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ...trace_file import Table, TraceError, read_csv
-from ..build import build, counts, keep, stamps
+from ...trace_file import Table, read_csv
+from ..build import build, counts, keep, run_times, stamps
 from ..stream import JobStream
 
 _GPUS, _SUBMIT = ("gpu_num", "submit_time")
@@ -35,15 +35,13 @@ def read(path: Path) -> JobStream:
     if _START in table.columns:
         ended = np.array([bool(a and b) for a, b in zip(*_ends(table), strict=True)])
         table = keep(table, ended, "not started or not ended")
-    if not len(table):
-        raise TraceError(f"{path}: no job with GPUs and a run time is left to replay")
     running = _run_s(table)
     table, running = keep(table, running > 0, "with a run time of 0"), running[running > 0]
     return build(
         table,
         stamps(table, _SUBMIT),
         counts(table, _GPUS),
-        running,
+        run_times(table, _SUBMIT if _TOTAL not in table.columns else _TOTAL, running),
         tenant=table.columns.get("user"),
     )
 

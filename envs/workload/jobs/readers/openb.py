@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ...trace_file import TraceError, read_csv
-from ..build import build, counts, keep
+from ...trace_file import read_csv
+from ..build import build, counts, keep, run_times
 from ..stream import JobStream
 
 _GPUS, _CREATED, _DELETED, _SCHEDULED, _QOS = _COLUMNS = (
@@ -36,14 +36,12 @@ def read(path: Path) -> JobStream:
     table = read_csv(path)
     placed = np.array(table.column(_SCHEDULED)) != ""
     table = keep(table, placed & (table.numbers(_GPUS) > 0), "without GPUs or never scheduled")
-    if not len(table):
-        raise TraceError(f"{path}: no pod with GPUs that ran is left to replay")
     running = table.numbers(_DELETED) - table.numbers(_SCHEDULED)
     table, running = keep(table, running > 0, "with a run time of 0"), running[running > 0]
     return build(
         table,
-        table.numbers(_CREATED),
+        table.seconds(_CREATED),
         counts(table, _GPUS),
-        running,
+        run_times(table, _DELETED, running),
         tenant=table.column(_QOS),
     )

@@ -43,7 +43,7 @@ def read(path: Path, durations: Path | None = None) -> JobStream:
     gpus = counts(table, _GPUS)
     return build(
         table,
-        table.numbers(_ARRIVAL),
+        table.seconds(_ARRIVAL),
         gpus,
         _drawn(gpus, durations),
         tenant=table.column(_TENANT),

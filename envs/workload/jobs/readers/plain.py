@@ -8,6 +8,7 @@
 | `profile` | what it trains, e.g. `ResNet-50` or `vclos/BERT-b16/ring`; optional |
 | `tenant` | any label, optional |
 | `priority` | in [0, 1], optional |
+| `estimate_s` | run time that the user stated, seconds above 0, or nothing; optional |
 | `pool` | number of the only pool it runs on, from 0; -1 or no column: any |
 
 Rows may stand in any order.
@@ -17,8 +18,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ...trace_file import read_csv
-from ..build import between, build, counts, seconds
+import numpy as np
+from numpy.typing import NDArray
+
+from ...trace_file import Table, read_csv
+from ..build import between, build, counts, seconds, stated
 from ..stream import JobStream
 
 COLUMNS = ("arrival_s", "gpus", "duration_s")
@@ -35,11 +39,18 @@ def read(path: Path) -> JobStream:
     arrival, gpus, duration = COLUMNS
     return build(
         table,
-        table.numbers(arrival),
+        table.seconds(arrival),
         counts(table, gpus),
         seconds(table, duration),
         profile=table.columns.get("profile"),
         tenant=table.columns.get("tenant"),
         priority=between(table, "priority", 0, 1) if "priority" in table.columns else 0.0,
-        pool=between(table, "pool", -1, 1000) if "pool" in table.columns else -1,
+        pool=_pools(table) if "pool" in table.columns else -1,
+        estimate_s=stated(table, "estimate_s") if "estimate_s" in table.columns else None,
     )
+
+
+def _pools(table: Table) -> NDArray[np.float64]:
+    pools = between(table, "pool", -1, 1000)
+    table.refuse("pool", pools != np.floor(pools), "is no pool", "write a whole number from -1 on")
+    return pools

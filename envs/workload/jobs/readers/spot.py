@@ -14,8 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ...trace_file import TraceError, read_csv
-from ..build import build, counts, keep, seconds
+from ...trace_file import read_csv
+from ..build import build, counts, keep, seconds, whole_gpus
 from ..stream import JobStream
 
 _REQUEST, _WORKERS, _SUBMIT, _DURATION, _TYPE, _TENANT = _COLUMNS = (
@@ -39,17 +39,15 @@ def read(path: Path) -> JobStream:
     table = read_csv(path)
     wanted = (table.numbers(_REQUEST) > 0) & (table.numbers(_DURATION) > 0)
     table = keep(table, wanted, "without GPUs or a run time")
-    if len(table):
-        table = keep(table, table.numbers(_SUBMIT) > 0, "submitted before the trace began")
-    if not len(table):
-        raise TraceError(f"{path}: no job with GPUs and a run time is left to replay")
+    table = keep(table, table.numbers(_SUBMIT) > 0, "submitted before the trace began")
     for row, kind in enumerate(table.column(_TYPE)):
         if kind not in PRIORITY:
             table.fail(row, _TYPE, kind, "is no type of job", "write HP or Spot")
+    gpus = np.ceil(table.numbers(_REQUEST)) * counts(table, _WORKERS)
     return build(
         table,
-        table.numbers(_SUBMIT),
-        (np.ceil(table.numbers(_REQUEST)) * counts(table, _WORKERS)).astype(np.int32),
+        table.seconds(_SUBMIT),
+        whole_gpus(table, _REQUEST, gpus),
         seconds(table, _DURATION),
         tenant=table.column(_TENANT),
         priority=np.array([PRIORITY[kind] for kind in table.column(_TYPE)]),

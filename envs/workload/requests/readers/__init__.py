@@ -6,13 +6,11 @@ whether it is of that format, and ``read(path, ...)``. Files may be gzip-compres
 
 from __future__ import annotations
 
-import csv
-import json
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from ...trace_file import TraceError, TraceWarning, open_text
+from ...trace_file import TraceError, TraceWarning, brief, cells, first_line, parsed
 from ..stream import RequestStream
 from . import azure, bailian, burstgpt, mooncake, plain, servegen
 
@@ -60,25 +58,17 @@ def detect(path: Path) -> str:
     for name, module in FORMATS.items():
         if module.detect(names):
             return name
+    found = brief(", ".join(sorted(names)))
     raise TraceError(
-        f"{path}: columns {', '.join(sorted(names))} belong to no known trace format; rename them "
-        f"to those of 'plain' (arrival_s, prompt_tokens, output_tokens) or pass format= one of "
+        f"{path}: columns {found} belong to no known trace format; rename them to those of 'plain' "
+        "(arrival_s, prompt_tokens, output_tokens) or pass format= one of "
         f"{', '.join(FORMATS)}"
     )
 
 
 def _names(path: Path) -> set[str]:
     """Return the column names of a CSV file, or the keys of the first object of a JSONL file."""
-    with open_text(path) as file:
-        first = next((line for line in file if line.strip()), "")
-    if not first:
-        raise TraceError(f"{path}: the file is empty; expected a header line or JSON objects")
+    first = first_line(path, "a header line or JSON objects")
     if first.lstrip().startswith("{"):
-        try:
-            return set(json.loads(first))
-        except ValueError as error:
-            raise TraceError(
-                f"{path}, line 1: {first.strip()[:60]!r} is not a JSON object ({error}); "
-                "write one object per line"
-            ) from error
-    return {name.strip() for name in next(csv.reader([first]))}
+        return set(parsed(path, 1, first))
+    return set(cells(path, first))

@@ -45,7 +45,11 @@ def _seconds(table: Table) -> NDArray[np.float64]:
     remedy = "write YYYY-MM-DD HH:MM:SS, up to 9 fractional digits, and +00:00, Z or nothing behind"
     stamps = [s.strip().removesuffix("Z").removesuffix("+00:00") for s in table.column(_STAMP)]
     for row, stamp in enumerate(stamps):
-        if "+" in stamp or "-" in stamp[10:]:
+        if (
+            "+" in stamp
+            or "-" in stamp[10:]
+            or not ("1970" <= stamp[:4] < "2200" and stamp[4:5] == "-")
+        ):
             table.fail(row, _STAMP, stamp, problem, remedy)
     times = replace(table, columns={_STAMP: stamps}).convert(
         _STAMP, "datetime64[ns]", problem, remedy

@@ -11,6 +11,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ...trace_file import Table, drop_zero_output, read_jsonl
 from ..assemble import Blocks, assemble
 from ..stream import RequestStream
@@ -39,15 +41,20 @@ def read(path: Path, *, sort: bool = False, drop_failed: bool = False) -> Reques
 
 def _roots(table: Table) -> dict[Any, Any]:
     """Return the first ancestor of every chat id that the file knows of."""
-    parents = dict(zip(table.column(_CHAT), table.column(_PARENT), strict=True))
+    chats, parent_of = (table.column(name) for name in (_CHAT, _PARENT))
+    for field, labels in ((_CHAT, chats), (_PARENT, parent_of)):
+        odd = [not isinstance(label, (int, str)) for label in labels]
+        table.refuse(field, np.array(odd), "is no id", "write a number or text")
+    parents = dict(zip(chats, parent_of, strict=True))
     roots: dict[Any, Any] = {}
     for chat in parents:
-        path = [chat]
-        while path[-1] in parents and path[-1] not in roots and parents[path[-1]] != -1:
-            path.append(parents[path[-1]])
-            if path[-1] == chat:
-                row = table.column(_CHAT).index(chat)
-                table.fail(row, _PARENT, parents[chat], "is its own ancestor", "break the cycle")
-        root = roots.get(path[-1], path[-1])
-        roots.update(dict.fromkeys(path, root))
+        path = {chat: None}  # in order
+        last = chat
+        while last in parents and last not in roots and parents[last] != -1:
+            last = parents[last]
+            if last in path:
+                row = chats.index(last)
+                table.fail(row, _PARENT, parents[last], "is its own ancestor", "break the cycle")
+            path[last] = None
+        roots |= dict.fromkeys(path, roots.get(last, last))
     return roots

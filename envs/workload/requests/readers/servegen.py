@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ...trace_file import Table, TraceError, read_csv, read_jsonl
+from ...trace_file import MOST_S, Table, TraceError, read_csv, read_jsonl
 from ..assemble import assemble
 from ..stream import RequestStream
 
@@ -21,6 +21,8 @@ WINDOW_S = 600.0
 PDF_WINDOW_S = 21_600.0
 _COLUMNS = ("t", "client", "rate", "pattern", "shape")
 _PROMPT_FIELDS = ("input_tokens", "text_tokens")
+_MOST_RATE, _MOST_SHAPE = 1e5, 1e6  # requests/s of one client; of its gaps
+_MOST_TOKENS, _MOST_MEDIA = 2**30, 1000  # of a request: tokens of each kind, images and the like
 _MEDIA = ("image", "audio", "video")
 _OPTIONAL = (*_PROMPT_FIELDS, *(f"{m}_tokens" for m in _MEDIA), *(f"{m}_count" for m in _MEDIA))
 
@@ -88,11 +90,10 @@ def _arrivals(
     """Return arrival times (N,) from ``start_s``, clients (N,) and window starts (N,)."""
     t, rate, shape = (windows.numbers(name) for name in ("t", "rate", "shape"))
     client, pattern = windows.numbers("client").astype(np.int64), windows.column("pattern")
-    for name, values in (("rate", rate), ("shape", shape)):
-        bad = np.flatnonzero(values <= 0)
-        if len(bad):
-            row = int(bad[0])
-            windows.fail(row, name, values[row], "is not above 0", "correct or remove the line")
+    for name, values, most in (("rate", rate, _MOST_RATE), ("shape", shape, _MOST_SHAPE)):
+        outside = (values < 1e-6) | (values > most)
+        windows.refuse(name, outside, "is out of range", f"write 1e-06 to {most:g}, or no line")
+    windows.refuse("t", np.abs(t) > MOST_S, "is no time", f"write at most {MOST_S:g} s")
     times, clients, begins = [], [], []
     for row in np.flatnonzero((t + WINDOW_S > start_s) & (t < start_s + duration_s)).tolist():
         arrival = (
@@ -158,6 +159,9 @@ def _prompt(pdfs: Table, row: int, n: int, rng: np.random.Generator) -> NDArray[
         if pdfs.columns[f"{medium}_count"][row] is None:
             continue
         count = _draw(pdfs, row, f"{medium}_count", n, rng).astype(np.int64)
+        if count.max() > _MOST_MEDIA:
+            problem = f"counts more than {_MOST_MEDIA}"
+            pdfs.fail(row, f"{medium}_count", int(count.max()), problem, "correct the values")
         each = _draw(pdfs, row, f"{medium}_tokens", int(count.sum()), rng)
         tokens += np.bincount(np.repeat(np.arange(n), count), each, minlength=n)
     return tokens
@@ -169,6 +173,8 @@ def _draw(
     """Draw n values of one ``[[values], [probabilities]]``; probabilities are normalised."""
     try:
         values, weights = (np.array(part, np.float64) for part in pdfs.columns[field][row])
+        if not (values.min() >= 0 and values.max() <= _MOST_TOKENS):
+            raise ValueError(f"values lie outside [0, {_MOST_TOKENS:g}]")
         return rng.choice(values, size=n, p=weights / weights.sum())
     except (ValueError, TypeError) as error:
         pdf = str(pdfs.columns[field][row])[:60]
