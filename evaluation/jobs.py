@@ -124,7 +124,7 @@ def busy_gpu_s(jobs: Table, window: Window) -> NDArray[np.float64]:
 def to_the_end(jobs: Table, end_s: float) -> Table:
     """Return the table with the jobs that a truncated episode leaves counted up to its end.
 
-    They have waited for all that time, as nothing came of it.
+    They have waited for all that time, as nothing came of it. An ``end_s`` of NaN counts none.
     """
     left = ~np.isfinite(jobs["finish_s"]) & (jobs["arrival_s"] <= end_s)
     counted = {

@@ -119,7 +119,7 @@ def _measure(
     metrics |= {k: float(v[i]) for k, v in info.items() if not k.startswith("_")}
     times_s: dict[str, NDArray[np.float64]] = {}
     for name, table in env.results(i).items():
-        numbers, times = MEASURED[name](table, scenario, metrics["time_s"])
+        numbers, times = MEASURED[name](table, scenario, metrics.get("time_s", np.nan))
         metrics |= numbers
         times_s |= times
     return metrics, times_s
