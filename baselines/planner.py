@@ -6,6 +6,8 @@ gang on as many nodes and leafs, or if there is none, all of them, share the cre
 
 from __future__ import annotations
 
+import warnings
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -16,6 +18,7 @@ from .policy import Observation, Policy
 if TYPE_CHECKING:
     from gpuyard.envs.cluster_view import ClusterView, Plan
     from gpuyard.envs.observation import Layout
+    from gpuyard.envs.scenario import Scenario
 
 
 class PlacementEnv(Protocol):
@@ -31,16 +34,52 @@ class PlacementEnv(Protocol):
         """Stop for a decision whenever a gang is pending, even if no candidate is feasible."""
 
 
+@dataclass(frozen=True)
+class Proposal:
+    """A plan, and how many actions the engine had refused when it was made."""
+
+    plan: Plan
+    refused: int
+
+    def same(self, plan: Plan) -> bool:
+        """Return whether a plan is this one again."""
+        mine, its = self.plan, plan
+        return (mine.gang, mine.preempt) == (its.gang, its.preempt) and all(
+            np.array_equal(a, b) if a is not None and b is not None else a is b
+            for a, b in (
+                (mine.gpus, its.gpus),
+                (mine.uplinks, its.uplinks),
+                (mine.circuits, its.circuits),
+            )
+        )
+
+
 class Planner(Policy):
     """A policy that plans on a :class:`~gpuyard.envs.cluster_view.ClusterView`.
 
     Subclasses implement :meth:`plan`; it is asked anew after every event and every start, and
     decides one gang at a time.
+
+    A plan that the engine refuses costs a wait. It is counted, warned of once, and not sent again
+    while it stays the same: the next gang has its turn.
+
+    Attributes:
+        strict: a refused plan is an error (so in the tests of this project).
+        refused: plans that the engine refused since the last reset.
     """
 
     decides = frozenset({"place"})
+    strict = False
+    refused = 0
 
     _env: PlacementEnv | None = None
+    _sent: dict[int, Proposal]
+    _vain: dict[int, Proposal]
+
+    def reset(self, scenario: Scenario, num_envs: int, seed: int = 0) -> None:
+        """Forget what was sent and refused."""
+        super().reset(scenario, num_envs, seed)
+        self.refused, self._sent, self._vain = 0, {}, {}
 
     def attach(self, env: Any) -> None:
         """Use the worlds of ``env``, a vector environment; call it before the first ``act``."""
@@ -72,11 +111,38 @@ class Planner(Policy):
         actions = np.where(mask[:, own - 1], own - 1, mask.argmax(axis=1)).astype(np.int64)
         for index in np.flatnonzero(self.asked(observation)).tolist():
             view = self._env.view(index)
-            plan = self.plan_for(index, view) if len(view.pending) else None
+            self._hear(index, view)
+            plan = self._next(index, view)
             if plan is not None:
                 self._env.propose(index, plan)
+                self._sent[index] = Proposal(plan, view.refused)
                 actions[index] = own
         return actions
+
+    def _hear(self, index: int, view: ClusterView) -> None:
+        """Take note of whether the last plan for a world was refused."""
+        sent = self._sent.pop(index, None)
+        if sent is None or view.refused <= sent.refused:
+            return
+        said = f"{type(self).__name__}: the engine refused {sent.plan} at {view.now_s} s"
+        if self.strict:
+            raise RuntimeError(said)
+        if not self.refused:
+            warnings.warn(f"{said}; such plans count as waiting", RuntimeWarning, stacklevel=3)
+        self.refused += 1
+        self._vain[index] = sent
+
+    def _next(self, index: int, view: ClusterView) -> Plan | None:
+        """Return the plan for a world; one that was refused gives the next gang its turn."""
+        plan = self.plan_for(index, view) if len(view.pending) else None
+        vain = self._vain.get(index)
+        of_before = vain is None or view.refused <= vain.refused  # another episode
+        if plan is None or of_before or not vain.same(plan):
+            return plan
+        pending = view.pending.copy()
+        pending["blocked"][pending["id"] == plan.gang] = 1
+        plan = self.plan_for(index, replace(view, pending=pending))
+        return None if plan is None or vain.same(plan) else plan
 
     def lessons(self, observation: Observation, env: Any) -> NDArray[np.bool_]:
         """Return the candidates that come closest to the plan for each world, bool (n, C).

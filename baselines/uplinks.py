@@ -1,9 +1,8 @@
 """Which uplinks of leaf switches are unused, and circuits for gangs on optical fabrics.
 
 Uplink k of every leaf switch ends at optical switch k, which joins it to a free port of any spine.
-A gang on several leafs needs, for each of its flows, an uplink of each leaf to one spine: as many
-such circuits as the leaf with the fewest of its GPUs has. Where fewer are to be had than an idle
-fabric would give, the gang does not fit.
+A gang on several leafs needs spines that all of them reach: as many as the leaf with the fewest of
+its GPUs has GPUs. Where fewer are to be had than an idle fabric would give, the gang does not fit.
 
 Circuits that follow one pattern (uplink k of switch s to spine k + s) never want the same port, so
 they are preferred. The engine's plan ``optical`` is greedy in the same way, for equal shares.
@@ -80,52 +79,71 @@ class Uplinks:
         leafs = np.unique(leaf)
         if len(leafs) == 1 or not cluster.fabric.optical:
             return links
-        rail = self._rails()[cluster.fabric.gpu_switch[gpus]]
+        trial, rail = self.copy(), self._rails()[cluster.fabric.gpu_switch[gpus]]
         for number in np.unique(rail):
             ranks = [np.flatnonzero((leaf == each) & (rail == number)) for each in leafs]
-            wanted = min(map(len, ranks))
-            if not wanted:
+            if not trial._join_rail(gpus, ranks, links):
                 return None
-            switches = cluster.fabric.gpu_switch[gpus[[own[0] for own in ranks]]]
-            found = self._bundles(switches, wanted)
-            if len(found) < wanted and len(found) < len(
-                Uplinks(cluster)._bundles(switches, wanted)
-            ):
-                return None
-            for index, (spine, uplinks) in enumerate(found):
-                for own, uplink in zip(ranks, uplinks, strict=True):
-                    links.uplink[own[index]], links.spine[own[index]] = uplink, spine
-        return links if (links.uplink >= 0).any() else None
+        return links
 
-    def _bundles(self, switches: NDArray[np.integer], wanted: int) -> list[tuple[int, list[int]]]:
-        """Return up to ``wanted`` spines, each with an uplink of every switch that reaches it."""
-        trial = self.copy()
+    def _join_rail(self, gpus: Ints, ranks: list[Ints], links: Links) -> bool:
+        """Give the ranks of each leaf uplinks; False if too few spines reach all leafs.
+
+        As many as the leaf with the fewest ranks has are needed. Further ranks of other leafs get
+        further uplinks to the same spines, as far as there are any.
+        """
+        needed = min(map(len, ranks))
+        if not needed:
+            return False
+        switches = self.cluster.fabric.gpu_switch[gpus[[own[0] for own in ranks]]].tolist()
+        idle = Uplinks(self.cluster)
+        common = self._bundles(switches, needed)
+        if len(common) < needed and len(common) < len(idle._bundles(switches, needed)):
+            return False
+        for place, (switch, own) in enumerate(zip(switches, ranks, strict=True)):
+            for index, rank in enumerate(own.tolist()):
+                spine, uplinks = common[index % len(common)]
+                uplink = uplinks[place] if index < len(common) else self._uplink(switch, spine)
+                if uplink >= 0:
+                    links.uplink[rank], links.spine[rank] = uplink, spine
+        return True
+
+    def _bundles(self, switches: list[int], wanted: int) -> list[tuple[int, list[int]]]:
+        """Take up to ``wanted`` spines in turn, each with an uplink of every switch to it."""
         bundles: list[tuple[int, list[int]]] = []
-        for spine in np.argsort(-self.ports.sum(axis=1), kind="stable").tolist():
-            while len(bundles) < wanted:
-                uplinks = trial._bundle(switches, spine)
-                if uplinks is None:
-                    break
+        spines = np.argsort(-self.ports.sum(axis=1), kind="stable").tolist()
+        while spines and len(bundles) < wanted:
+            spine = spines.pop(0)
+            uplinks = self._bundle(switches, spine)
+            if uplinks is not None:
                 bundles.append((spine, uplinks))
+                spines.append(spine)
         return bundles
 
-    def _bundle(self, switches: NDArray[np.integer], spine: int) -> list[int] | None:
+    def _bundle(self, switches: list[int], spine: int) -> list[int] | None:
         """Take an uplink of every switch to one spine; None, and nothing taken, if one has none."""
-        spines, uplinks = self.ports.shape
         taken: list[int] = []
-        for switch in switches.tolist():
-            usable = self.unused[switch] & (self.ports[spine] > 0)
-            pattern = usable & ((np.arange(uplinks) + switch) % spines == spine)
-            if not usable.any():
-                for given, uplink in zip(switches.tolist(), taken, strict=False):
-                    self.unused[given, uplink] = True
-                    self.ports[spine, uplink] += 1
+        for switch in switches:
+            uplink = self._uplink(switch, spine)
+            if uplink < 0:
+                for given, back in zip(switches, taken, strict=False):
+                    self.unused[given, back] = True
+                    self.ports[spine, back] += 1
                 return None
-            uplink = int((pattern if pattern.any() else usable).argmax())
-            self.unused[switch, uplink] = False
-            self.ports[spine, uplink] -= 1
             taken.append(uplink)
         return taken
+
+    def _uplink(self, switch: int, spine: int) -> int:
+        """Take an uplink of a switch to a spine, by the pattern if possible; -1: there is none."""
+        spines, uplinks = self.ports.shape
+        usable = self.unused[switch] & (self.ports[spine] > 0)
+        pattern = usable & ((np.arange(uplinks) + switch) % spines == spine)
+        if not usable.any():
+            return -1
+        uplink = int((pattern if pattern.any() else usable).argmax())
+        self.unused[switch, uplink] = False
+        self.ports[spine, uplink] -= 1
+        return uplink
 
     def _rails(self) -> Ints:
         """Return which of its leaf's switches each switch is."""

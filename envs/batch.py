@@ -65,7 +65,8 @@ class Batch:
 
     def view(self, e: int) -> ClusterView:
         """Return what a planner may read of environment ``e``."""
-        return self.gangs.view(e, float(self.world.clock["now_s"][e]))
+        clock = self.world.clock[e]
+        return self.gangs.view(e, float(clock["now_s"]), int(clock["invalid_actions"]))
 
     @property
     def gangs(self) -> Gangs:

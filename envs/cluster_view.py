@@ -59,6 +59,7 @@ class ClusterView:
         tenant_gpus: int32 (tenants,), GPUs held by each tenant.
         quotas: int32 (tenants,).
         preemption: whether plans may preempt.
+        refused: actions of this episode that the engine refused, plans among them.
     """
 
     now_s: float
@@ -75,6 +76,7 @@ class ClusterView:
     tenant_gpus: NDArray[np.int32]
     quotas: NDArray[np.int32]
     preemption: bool
+    refused: int = 0
 
     @property
     def node_free(self) -> NDArray[np.int64]:

@@ -14,3 +14,11 @@ def data_dir() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no measured data at {folder}: set GPUYARD_DATA to its folder")
     return folder
+
+
+@pytest.fixture(autouse=True)
+def refused_plans_are_errors(monkeypatch):
+    """A planner that sends a plan which the engine refuses fails its test."""
+    from gpuyard.baselines.planner import Planner
+
+    monkeypatch.setattr(Planner, "strict", True)

@@ -7,7 +7,7 @@ gangs of a job stream have one group each.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -86,8 +86,11 @@ def place_group(group: Group, slots: Ints, tree: Ints) -> dict[str, Ints] | None
 
     A group that requires a level takes, of the domains of that level with room for it, the
     tightest in which its children find their places too; with a preferred level the domains from
-    there up to the required one are tried, the deepest level first. Children are placed in the
-    order in which they stand; beyond ``min_sub_group`` they are left out.
+    there up to the required one are tried, the deepest level first. Nodes are bin-packed. Children
+    are placed in the order in which they stand; beyond ``min_sub_group`` they are left out.
+
+    Where a first choice leaves no place for those that follow, the next one is tried, so that every
+    gang that can be placed is.
 
     Args:
         group: the gang; all pods ask for the same.
@@ -97,12 +100,31 @@ def place_group(group: Group, slots: Ints, tree: Ints) -> dict[str, Ints] | None
     Returns:
         Nodes of the pods, int64, by name of the group without children that they belong to.
     """
+    return next(_placements(group, np.asarray(slots), tree, tree[_finest(group, len(tree))]), None)
+
+
+def _finest(group: Group, levels: int) -> int:
+    """Return the deepest level that any group requires: below it nodes are all alike."""
+    own = levels - 1 if group.required is None else group.required
+    return min([own, *(_finest(child, levels) for child in group.children)])
+
+
+def _placements(group: Group, slots: Ints, tree: Ints, cell: Ints) -> Iterator[dict[str, Ints]]:
+    """Yield all placements of a group that differ in the room they leave, the best first.
+
+    Args:
+        group: to be placed.
+        slots: int64 (N,), pods that each node has room for.
+        tree: int64 (levels, N), domain of each node at each level.
+        cell: int64 (N,), domains inside which it does not matter which nodes are taken.
+    """
     for inside in _domains(group, slots, tree):
         left = np.where(inside, slots, 0)
-        placed = _place_inside(group, left, tree)
-        if placed is not None:
-            return placed
-    return None
+        if group.children:
+            yield from _families(group.children, group.least, left, tree, cell)
+        else:
+            for nodes in _spreads(group, left, tree, cell):
+                yield {group.name: nodes}
 
 
 def _domains(group: Group, slots: Ints, tree: Ints) -> list[np.ndarray]:
@@ -112,28 +134,61 @@ def _domains(group: Group, slots: Ints, tree: Ints) -> list[np.ndarray]:
     masks = []
     for level in range(deepest, widest + 1):
         room = totals(tree[level], slots)
-        fits = np.flatnonzero(room >= max(minimum_pods(group), 1))
+        fits = np.flatnonzero(room >= minimum_pods(group))
         masks += [tree[level] == domain for domain in fits[np.argsort(room[fits], kind="stable")]]
     return masks
 
 
-def _place_inside(group: Group, slots: Ints, tree: Ints) -> dict[str, Ints] | None:
-    if not group.children:
-        near = tree[group.preferred or 0]
-        nodes = fill(node_order(np.arange(len(slots)), slots, near), slots, group.least)
-        return None if nodes is None else {group.name: nodes}
-    placed: dict[str, Ints] = {}
-    left, done = slots.copy(), 0
-    for child in group.children:
-        if done == group.least:
-            break
-        part = place_group(child, left, tree)
-        if part is not None:
-            placed |= part
-            for taken in part.values():
-                np.subtract.at(left, taken, 1)
-            done += 1
-    return placed if done == group.least else None
+def _families(
+    children: tuple[Group, ...], least: int, slots: Ints, tree: Ints, cell: Ints
+) -> Iterator[dict[str, Ints]]:
+    """Yield placements of ``least`` of the children, those that stand first if possible."""
+    if least == 0:
+        yield {}
+    if least == 0 or len(children) < least:
+        return
+    tried = set()
+    for first in _placements(children[0], slots, tree, cell):
+        left = slots.copy()
+        for nodes in first.values():
+            np.subtract.at(left, nodes, 1)
+        room = totals(cell, left).tobytes()
+        if room in tried:
+            continue
+        tried.add(room)
+        for rest in _families(children[1:], least - 1, left, tree, cell):
+            yield first | rest
+    yield from _families(children[1:], least, slots, tree, cell)
+
+
+def _spreads(group: Group, slots: Ints, tree: Ints, cell: Ints) -> Iterator[Ints]:
+    """Yield nodes for a group's own pods: bin-packed, then any other division over cells."""
+    part = tree[-1 if group.preferred is None else group.preferred]
+    order = node_order(np.arange(len(slots)), slots, part)
+    packed = fill(order, slots, group.least)
+    if packed is None:
+        return
+    yield packed
+    names = np.unique(cell[slots > 0])
+    room = [int(slots[cell == name].sum()) for name in names]
+    for given in divisions(group.least, room):
+        inside = [
+            fill(order[cell[order] == name], slots, count)
+            for name, count in zip(names, given, strict=True)
+        ]
+        yield np.concatenate([nodes for nodes in inside if nodes is not None])
+
+
+def divisions(pods: int, room: list[int]) -> Iterator[list[int]]:
+    """Yield all ways to divide pods over domains with so much room, the first ones fullest."""
+    if not room:
+        if pods == 0:
+            yield []
+        return
+    for first in range(min(pods, room[0]), -1, -1):
+        if pods - first <= sum(room[1:]):
+            for rest in divisions(pods - first, room[1:]):
+                yield [first, *rest]
 
 
 def segments(pods: int, size: int, min_member: int) -> list[tuple[int, int]]:

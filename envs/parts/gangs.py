@@ -101,7 +101,7 @@ class Gangs:
         table["duration_s"] = jobs["iterations"] * jobs["scale"] * nominal_s
         return {"jobs": table}
 
-    def view(self, e: int, now_s: float) -> ClusterView:
+    def view(self, e: int, now_s: float, refused: int = 0) -> ClusterView:
         """Return what a planner may read of environment ``e``."""
         state, static = self.part.state, self.static
         jobs, senders = state["jobs"][e], state["senders"][e]
@@ -124,6 +124,7 @@ class Gangs:
             tenant_gpus=state["tenant_gpus"][e].copy(),
             quotas=static.quotas.copy(),
             preemption=self.scenario.scheduler.preemption,
+            refused=refused,
         )
 
     def propose(self, e: int, plan: Plan) -> None:
