@@ -1,4 +1,4 @@
-"""The console command ``gpuyard``: train, evaluate, scenarios, show, warmup."""
+"""The console command ``gpuyard``: train, evaluate, tune, scenarios, show, warmup."""
 
 from __future__ import annotations
 
@@ -51,6 +51,7 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(dest="command", required=True)
     _add_train(commands)
     _add_evaluate(commands)
+    _add_tune(commands)
     scenarios = commands.add_parser("scenarios", help="list the scenarios of the package")
     scenarios.set_defaults(run=_scenarios)
     _add_show(commands)
@@ -99,7 +100,10 @@ def _add_evaluate(commands: argparse._SubParsersAction) -> None:
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     sub.add_argument(
-        "--policies", default="all", help="baseline names and model files, comma separated"
+        "--policies",
+        default="all",
+        help="names (perhaps with options: routing/dynamo?temperature=0.5), module:Class, tuned "
+        "policies (.json) and models (.zip), comma separated",
     )
     sub.add_argument(
         "--scenarios",
@@ -114,6 +118,27 @@ def _add_evaluate(commands: argparse._SubParsersAction) -> None:
     )
     sub.add_argument("--out", type=Path, default=Path("runs/evaluation"), help="folder of results")
     sub.set_defaults(run=_evaluate)
+
+
+def _add_tune(commands: argparse._SubParsersAction) -> None:
+    from dataclasses import asdict
+
+    from gpuyard.evaluation.tuning import Effort
+
+    sub = commands.add_parser(
+        "tune",
+        help="search the options of a policy, or the weights of a linear score",
+        description="Search the numeric options of a policy, or the weights of a linear score of "
+        "all candidate columns (linear), by their reward on training seeds.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    sub.add_argument("policy", help="a name; options written into it stay as they are; or linear")
+    sub.add_argument("--scenario", required=True, help="a scenario's name or file")
+    for name, value in asdict(Effort()).items():
+        sub.add_argument(f"--{name}", type=int, default=value)
+    sub.add_argument("--out", type=Path, help="file of the result (runs/POLICY-SCENARIO.json)")
+    sub.add_argument("--resume", action="store_true", help="go on from that file")
+    sub.set_defaults(run=_tune)
 
 
 def _add_show(commands: argparse._SubParsersAction) -> None:
@@ -167,6 +192,7 @@ def _compare_trained(folder: Path, seeds: int) -> None:
 
 
 def _evaluate(options: argparse.Namespace) -> int:
+    from gpuyard.baselines.registry import names_in
     from gpuyard.envs.scenario import load
     from gpuyard.evaluation.report import compare, report
 
@@ -174,7 +200,7 @@ def _evaluate(options: argparse.Namespace) -> int:
     scenarios = [load(name) for name in chosen.split(",")]
     if options.trace:
         scenarios = [_with_trace(scenario, options.trace, options.format) for scenario in scenarios]
-    given = options.policies.split(",")
+    given = names_in(options.policies)
     named = _policies([name for name in given if name != "all"], scenarios)
     policies = (_policies(_baselines(scenarios), scenarios) if "all" in given else {}) | named
     optional = policies.keys() - named.keys()
@@ -213,6 +239,26 @@ def _policy(name: str) -> Policy:
     from gpuyard.agents.policy import LearnedPolicy
 
     return LearnedPolicy.load(name)
+
+
+def _tune(options: argparse.Namespace) -> int:
+    from gpuyard.envs.scenario import load
+    from gpuyard.evaluation.tuning import Effort, tune
+
+    scenario = load(options.scenario)
+    effort = Effort(options.generations, options.samples, options.episodes, options.seed)
+    plain = options.policy.partition("?")[0].replace("/", "-")
+    path = options.out or Path("runs") / f"{plain}-{scenario.name}.json"
+    again = f"gpuyard tune '{options.policy}' --scenario {options.scenario} --resume --out {path}"
+    try:
+        for generation, mean, best in tune(options.policy, scenario, effort, path, options.resume):
+            shown = f"{generation}/{effort.generations}: reward {mean:.2f}, best sample {best:.2f}"
+            print(shown, file=sys.stderr, flush=True)
+    except KeyboardInterrupt:
+        print(f"interrupted; continue with the same settings: {again}", file=sys.stderr)
+        return 130
+    print(f"saved {path}; compare it: gpuyard evaluate --policies all,{path}")
+    return 0
 
 
 def _scenarios(options: argparse.Namespace) -> int:

@@ -33,7 +33,7 @@ def test_options_in_a_name_get_the_type_of_their_hints():
     assert policy.overlap_column == "route.prefix_sent"
     assert baselines.make("routing/power-of-two?choices=3").choices == 3
     assert baselines.make("gang/tiresias?thresholds_gpu_s=1,2").thresholds.tolist() == [1, 2]
-    assert baselines.make("topology/kueue-tas?order=srsf&pod_gpus=none").pod_gpus is None
+    assert baselines.make("topology/kueue-tas?order=sjf&pod_gpus=none").pod_gpus is None
     assert baselines.make("topology/kueue-balanced?pod_gpus=4").pod_gpus == 4
     assert baselines.make("routing/llm-d?weights=prefix:4,queue:3").weights == {
         "prefix": 4.0,
@@ -80,7 +80,7 @@ def test_a_class_of_ones_own_has_a_name():
 
 
 def test_parts_of_a_composite_have_options_of_their_own():
-    policy = baselines.make("compose:routing/dynamo?temperature=1e+0+topology/kueue-tas?order=srsf")
+    policy = baselines.make("compose:routing/dynamo?temperature=1e+0+topology/kueue-tas?order=sjf")
     assert policy.decides == {"route", "place"}
     assert policy.parts["route"].temperature == 1.0
     with pytest.raises(ValueError, match="write those of its parts into the name"):
