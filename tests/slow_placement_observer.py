@@ -348,9 +348,15 @@ class Observer:
             rows[at] = self.start_row(start)
         for at, stop in self.stops.items():
             rows[at] = self.stop_row(stop)
-        rows[-2] = stored("candidates", {"is_wait": 1.0})
-        rows[-1] = stored("candidates", {"is_own": 1.0})
+        if not self.is_over:
+            rows[-2] = stored("candidates", {"is_wait": 1.0})
+            rows[-1] = stored("candidates", {"is_own": 1.0})
         return rows
+
+    @property
+    def is_over(self) -> bool:
+        """Whether every job has finished."""
+        return len(self.arrived) == len(self.jobs) and not self.runs and not self.pending
 
     def mask(self) -> NDArray[np.int8]:
         """Starts and preemptions that are possible; waiting, if anything will happen or must."""

@@ -150,7 +150,7 @@ def test_used_up_decisions_lose_no_work(world: str) -> None:
 
 def test_a_storm_is_refused_or_ends() -> None:
     storm = {"node_mtbf_h": 0.02, "repair_h": 100.0}
-    with pytest.raises(ScenarioError, match="32 GPUs would never finish.*up together"):
+    with pytest.raises(ScenarioError, match=r"32 GPUs would never finish.*up together"):
         small(faults=storm)
     with pytest.raises(ScenarioError, match="without a failure"):
         small(faults={"node_mtbf_h": 0.1, "repair_h": 0.01})

@@ -55,3 +55,20 @@ def run(**environment: str) -> str:
 
 def test_plain_python_gives_the_same_bytes() -> None:
     assert run(NUMBA_DISABLE_JIT="1") == run()
+
+
+def test_prefix_ids_are_the_same_without_the_compiler() -> None:
+    code = (
+        "import numpy as np\n"
+        "from gpuyard.envs.workload.requests.prefix import chain\n"
+        "print(chain(np.array([0, 2, 5, 6, 7]), np.array([7, 8, 7, 8, 9, 8, 7])).tolist())\n"
+    )
+    for disable in "01":
+        ids = subprocess.run(
+            [sys.executable, "-W", "ignore", "-c", code],
+            capture_output=True,
+            text=True,
+            check=True,
+            env={**os.environ, "NUMBA_DISABLE_JIT": disable},
+        ).stdout
+        assert ids == "[0, 1, 0, 1, 2, 3, 0]\n"  # 8 alone shares nothing with 7, 8

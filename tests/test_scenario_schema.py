@@ -135,7 +135,7 @@ def test_a_scenario_of_both_kinds_is_yet_to_come() -> None:
         from_dict({"replicas": [REPLICA], "cluster": {}})
     assert str(caught.value) == (
         "scenario.replicas is unknown; use one of cluster, description, estimates, faults, gpus, "
-        "jobs, models, network, observation, reward, scheduler"
+        "jobs, limits, models, network, observation, reward, scheduler"
     )
 
 
