@@ -335,15 +335,8 @@ class Observer:
         }
         return stored("candidates", row)
 
-    @property
-    def is_over(self) -> bool:
-        """Every job has finished: nothing is left to choose."""
-        return bool(np.isfinite(self.raw.finish_s).all())
-
     def candidate_rows(self) -> NDArray[np.float64]:
         rows = np.zeros((self.num_rows, len(TABLES["candidates"])))
-        if self.is_over:
-            return rows
         for at, start in self.starts.items():
             rows[at] = self.start_row(start)
         for at, stop in self.stops.items():
