@@ -44,7 +44,7 @@ def _chain(offsets, names):
     ids = np.empty(len(names), np.int32)
     known = 0
     for request in range(len(offsets) - 1):
-        parent = 0
+        parent = np.int64(0)
         for at in range(offsets[request], offsets[request + 1]):
             key = (parent << 32) | names[at]
             slot = np.int64((np.uint64(key) * _MIX) >> _SHIFT) & (size - 1)
@@ -55,7 +55,7 @@ def _chain(offsets, names):
                 nodes[slot] = known
                 known += 1
             ids[at] = nodes[slot]
-            parent = np.int64(ids[at]) + 1  # 64 bits without the compiler, too
+            parent = np.int64(ids[at]) + np.int64(1)  # 64 bits without the compiler, too
     return ids
 
 
