@@ -55,7 +55,7 @@ def _chain(offsets, names):
                 nodes[slot] = known
                 known += 1
             ids[at] = nodes[slot]
-            parent = np.int64(ids[at]) + 1  # 64 bits without the compiler, too
+            parent = np.int64(ids[at]) + np.int64(1)  # 64 bits without the compiler, too
     return ids
 
 
