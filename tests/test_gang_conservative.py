@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from mini_world import Gang, counted, planner, simulate, starts
-from views import make_view
+from slow_conservative import SlowConservative
+from views import PLACING, make_view
 
 
 def test_conservative_moves_everybody_forward_when_a_gang_ends_early():
@@ -21,3 +25,39 @@ def test_conservative_plans_as_deep_as_told():
     assert planner("conservative-backfill", depth=1).plan(view) is None
     with pytest.raises(ValueError, match="depth = 0"):
         planner("conservative-backfill", depth=0)
+
+
+class Compared(SlowConservative):
+    """Asks both, and fails where they differ."""
+
+    def __init__(self, depth):
+        super().__init__(depth)
+        self.fast = planner("conservative-backfill", depth=depth)
+
+    def plan(self, view):
+        slow, fast = super().plan(view), self.fast.plan(view)
+        assert (slow is None) == (fast is None)
+        if slow is not None:
+            assert slow.gang == fast.gang and slow.gpus.tolist() == fast.gpus.tolist()
+        return slow
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), depth=st.sampled_from([3, 64]))
+def test_plans_are_those_of_the_definition(seed, depth):
+    rng = np.random.default_rng(seed)
+    jobs = [
+        Gang(
+            arrival_s=float(np.sort(rng.uniform(0, 2000, 30))[k]),
+            gpus=int(rng.choice([1, 2, 4, 5, 8, 12])),
+            run_s=float(rng.choice([50, 100, 400, rng.uniform(10, 900)])),
+            estimate_s=float(rng.choice([50, 100, 400, rng.uniform(10, 900)])),
+            required=int(rng.integers(2, 4)),
+            speeds=tuple(rng.choice([[1.0, 0.5], [0.4, 1.0], [1.0, 0.0]])),
+        )
+        for k in range(30)
+    ]
+    policy = Compared(depth)
+    policy.reset(PLACING, 1, 0)
+    pools = (("H100-SXM", 4), ("A100-80", 4))
+    simulate(policy, jobs, gpus_per_node=4, leafs_per_pod=2, pools=pools)
