@@ -40,6 +40,8 @@ from .checks import (
 )
 from .tenants import Tenant, read_tenants
 
+_MOST_JOBS = (10_000_000, "an episode of them takes gigabytes")
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -49,7 +51,9 @@ class Settings:
     trace: str | None = field(default=None, metadata={"example": "jobs.csv"})
     format: str = "auto"
     durations: str | None = field(default=None, metadata={"example": "times.csv"})
-    num_jobs: int = field(default=512, metadata={"example": None, "whole": 0})
+    num_jobs: int = field(
+        default=512, metadata={"example": None, "whole": 0, "at_most": _MOST_JOBS}
+    )
     rate_per_h: float | None = field(default=None, metadata={"example": 10.0, "above": 0})
     interarrival_s: float | None = field(default=None, metadata={"example": 240.0, "above": 0})
     load: float | None = field(default=None, metadata={"example": 0.8, "above": 0})

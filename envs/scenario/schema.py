@@ -109,7 +109,11 @@ class ObservationSize:
     """Sizes of the observation that are free to choose."""
 
     queue_rows: int = rule(
-        4, "requests shown: the one under decision, then the oldest held", part="route", above=0
+        4,
+        "requests shown: the one under decision, then the oldest held",
+        part="route",
+        above=0,
+        at_most=(65_536, "every row is part of every observation"),
     )
     aggregate: bool = rule(
         False, "devices and links are shown per leaf instead of each one", part="place"
