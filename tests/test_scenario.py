@@ -482,7 +482,7 @@ def test_estimates() -> None:
         ("[slo]\nttft_s = 1" + "0" * 5000, "ttft_s = 1000", "2147483647"),
         ("[slo]\nttft_s = " + "[" * 5000, "ttft_s = [[", "12 deep"),
         ("[slo]\nttft_s = " + "[" * 40 + "]" * 40, "slo.ttft_s[0]", "12 deep"),
-        ("[workload]\nnum_requests = 2000000000", "workload.num_requests", "134217728"),
+        ("[workload]\nnum_requests = 2000000000", "workload.num_requests", "33554432"),
         ("[workload]\nrate_per_s = 1e10", "rate_per_s = 1e+10", "at most 1e+06"),
         ("[[replicas]]\ncount = 65536\ngpu = 'A100-80'\nmodel = 'Llama-3-8B'", "count", "4096"),
         ("[cluster]\n[[cluster.pools]]\ngpu = 'A100-80'\nnodes = 32000000", "nodes", "1048576"),

@@ -18,7 +18,7 @@ MOST_WHOLE = 2**31 - 1
 SMALLEST, LARGEST = 1e-30, 1e30
 MOST_DEPTH = 12
 MOST_TEXT = 1000
-MOST_RECORDS = 2**27
+MOST_RECORDS = 2**25
 """Of one kind in a serving world: some GiB."""
 MOST_GPUS, MOST_PORTS = 2**20, 2**24
 """Of a cluster; ports are those of leaf switches, and those of spines."""

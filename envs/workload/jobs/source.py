@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +27,7 @@ class JobWorkload:
         preferred: level wished for.
         level_gpus: GPUs of the largest domain of each level.
         models: the scenario's own by name; a profile of such a name trains it.
+        table: the ``[jobs]`` table that it was read from.
     """
 
     source: JobGenerator | JobStream
@@ -35,6 +37,7 @@ class JobWorkload:
     preferred: int
     level_gpus: tuple[int, ...]
     models: Mapping[str, Model] = field(default_factory=dict)
+    table: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def profiles(self) -> tuple[str, ...]:
