@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from gpuyard.envs.hardware.clusters import cluster
 from gpuyard.envs.perf.training.vclos import PANGU, SHARES
+from gpuyard.envs.scenario import from_dict
 from gpuyard.envs.scenario.checks import ScenarioError
 from gpuyard.envs.scenario.jobs import read_jobs
 from gpuyard.envs.workload.jobs import vclos
@@ -423,6 +424,9 @@ def test_a_job_list_keeps_what_it_does_not_say(tmp_path):
     assert (fed.tenants, fed.quotas) == (("a", "b"), base.jobs.quotas)
     assert set(fed.source.tenant.tolist()) == {0, 1}
     assert (fed.preferred, fed.num_jobs) == (base.jobs.preferred, 2)
+    path.write_text("arrival_s,gpus,duration_s,profile\n0,1,5,VGG-16\n0,1,5,\n")
+    said = base.with_trace(path).jobs.source
+    assert [said.profiles[kind] for kind in said.profile] == ["VGG-16", "ResNet-50"]
     path.write_text("arrival_s,gpus,duration_s,tenant\n0,1,5,c\n")
     with pytest.raises(ScenarioError, match="name = 'a' owns no job; use one of c"):
         base.with_trace(path)

@@ -22,7 +22,11 @@ from .tenants import quotas
 
 
 def read_jobs(
-    table: dict[str, Any], folder: Path, cluster: Cluster, models: Mapping[str, Model] | None = None
+    table: dict[str, Any],
+    folder: Path,
+    cluster: Cluster,
+    models: Mapping[str, Model] | None = None,
+    keep_profiles: bool = False,
 ) -> JobWorkload:
     """Build the jobs of a ``[jobs]`` table.
 
@@ -31,6 +35,7 @@ def read_jobs(
         folder: where the relative path of a trace or a model's configuration starts.
         cluster: where the jobs run.
         models: the scenario's own by name, which jobs may train; they go before the catalogue's.
+        keep_profiles: whether what a job list says of its jobs goes before ``[jobs.profiles]``.
 
     Raises:
         ScenarioError: naming the field, value and remedy.
@@ -47,7 +52,7 @@ def read_jobs(
             raise ScenarioError("jobs.num_jobs = 0 means a whole job list; set it, e.g. 512")
         gangs = [(name, gpus, -1) for name, gpus in source.sizes]
     else:
-        source = _list(settings, folder, cluster)
+        source = _list(settings, folder, cluster, keep_profiles)
         count = min(settings.num_jobs, len(source)) or len(source)
         gangs = replay.gangs(source)
     required, preferred = LEVELS.index(settings.required), LEVELS.index(settings.preferred)
@@ -80,11 +85,11 @@ def fed_by(
     own = {"trace", "format", "durations", *OF_ARRIVALS}
     kept = {key: value for key, value in workload.table.items() if key not in own}
     table = kept | {"trace": path, "format": format, "num_jobs": workload.num_jobs}
-    return read_jobs(table, folder, cluster, workload.models)
+    return read_jobs(table, folder, cluster, workload.models, keep_profiles=True)
 
 
 def _configured(settings: Settings, folder: Path, known: Collection[str]) -> dict[str, Model]:
-    """Return the models of profiles that are paths of a ``config.json``, by path; those ``known`` are read."""
+    """Return the models of profiles that are paths of a ``config.json``, but those ``known``."""
     try:
         given = [kind.profile for kind in settings.profiles if kind.profile.endswith(".json")]
         names = [name for name in given if name not in known]
@@ -112,13 +117,13 @@ def _generator(settings: Settings, cluster: Cluster) -> JobGenerator:
     return replace(jobs, arrivals=arrivals)
 
 
-def _list(settings: Settings, folder: Path, cluster: Cluster) -> JobStream:
+def _list(settings: Settings, folder: Path, cluster: Cluster, keep_profiles: bool) -> JobStream:
     """Return the job list with everything that the settings change."""
     assert settings.trace is not None
     durations = None if settings.durations is None else folder / settings.durations
     jobs = readers.read(folder / settings.trace, settings.format, durations)
     jobs = replay.capped(jobs, settings.max_gpus, settings.max_duration_s)
-    jobs = replay.with_kinds(jobs, settings.profiles)
+    jobs = replay.with_kinds(jobs, settings.profiles, keep_profiles)
     jobs = replay.with_tenants(jobs, [(tenant.name, tenant.share) for tenant in settings.tenants])
     own = replay.rate_per_h(jobs)
     wanted = _rate_per_h(settings, own, replay.mean_gpu_s(jobs), cluster)

@@ -15,17 +15,19 @@ from .stream import UNNAMED, JobStream
 _SEED = 0  # what a job trains stays the same from episode to episode
 
 
-def with_kinds(stream: JobStream, chosen: tuple[Kind, ...] = ()) -> JobStream:
+def with_kinds(stream: JobStream, chosen: tuple[Kind, ...] = (), keep: bool = False) -> JobStream:
     """Return the stream with something to train for every job.
 
     Args:
         stream: jobs, some with an unknown profile.
-        chosen: what all jobs draw from; by default those without a profile draw by their size.
+        chosen: what jobs draw from; by default they draw by their size.
+        keep: leave jobs that have a profile as they are, also where something is ``chosen``.
     """
-    unknown = np.ones(len(stream), bool) if chosen else stream.profile == UNKNOWN
+    keep = keep or not chosen
+    unknown = stream.profile == UNKNOWN if keep else np.ones(len(stream), bool)
     if not unknown.any():
         return stream
-    names = list(() if chosen else stream.profiles)
+    names = list(stream.profiles if keep else ())
     profile = stream.profile.copy()
     rng = np.random.Generator(np.random.PCG64(_SEED))
     for gpus in np.unique(stream.gpus[unknown]):
