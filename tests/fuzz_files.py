@@ -203,7 +203,9 @@ def make_world(path: Path) -> None:
     from gpuyard.ids import id_for
 
     scenario = load(path)
-    gym.make_vec(id_for(scenario), num_envs=1, scenario=scenario).close()
+    world = gym.make_vec(id_for(scenario), num_envs=1, scenario=scenario)
+    world.reset(seed=0)
+    world.close()
 
 
 def read_trace(path: Path) -> None:
@@ -241,7 +243,7 @@ def outcome(case: Case, folder: Path, end: Callable[[Path], None]) -> tuple[str,
         return "read", ""
     except (ScenarioError, TraceError) as error:
         named = str(path) in str(error) or (folder.name in str(error))
-        short = len(str(error)) < 1500
+        short = len(str(error)) < 4000  # the longest names all models
         return ("refused" if named and short else "refused without its name"), str(error)[:300]
     except Slow:
         return "hang", ""

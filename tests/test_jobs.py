@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from gpuyard.envs.hardware.clusters import cluster
 from gpuyard.envs.perf.training.vclos import PANGU, SHARES
+from gpuyard.envs.scenario import from_dict
 from gpuyard.envs.scenario.checks import ScenarioError
 from gpuyard.envs.scenario.jobs import read_jobs
 from gpuyard.envs.workload.jobs import replay, vclos
@@ -421,3 +422,34 @@ def test_a_warm_window_begins_with_what_runs() -> None:
     assert replay.window(stream, 3, 3, warm_gpus=8).gpus.tolist() == [4, 1, 1]  # half at most
     cold = replay.window(stream, 3, 4)
     assert cold.arrival_s.tolist() == [0, 10, 20, 30] and cold.duration_s.tolist() == [5] * 4
+
+
+def test_a_job_list_keeps_what_it_does_not_say(tmp_path):
+    """Tenants, quotas, levels, profiles, limits and the factor on the rate are the scenario's."""
+    jobs = {
+        "load": 0.8,
+        "num_jobs": 2,
+        "max_gpus": 8,
+        "rate_scale": 2.0,
+        "preferred": "node",
+        "high_priority_share": 0.1,
+        "profiles": {"ResNet-50": 1.0},
+        "tenants": [{"name": "a", "quota": 64, "share": 0.5}, {"name": "b", "share": 0.5}],
+    }
+    base = from_dict({"cluster": {"preset": "default"}, "jobs": jobs})
+    rows = "".join(f"{60 * i},{16 if i else 4},100\n" for i in range(40))
+    path = tmp_path / "jobs.csv"
+    path.write_text("arrival_s,gpus,duration_s\n" + rows)
+    fed = base.with_trace(path).jobs
+    assert fed.source.gpus.tolist() == [4] + [8] * 39
+    assert fed.source.arrival_s.tolist() == [30.0 * i for i in range(40)]
+    assert fed.source.profiles == ("ResNet-50",)
+    assert (fed.tenants, fed.quotas) == (("a", "b"), base.jobs.quotas)
+    assert set(fed.source.tenant.tolist()) == {0, 1}
+    assert (fed.preferred, fed.num_jobs) == (base.jobs.preferred, 2)
+    path.write_text("arrival_s,gpus,duration_s,profile\n0,1,5,VGG-16\n0,1,5,\n")
+    said = base.with_trace(path).jobs.source
+    assert [said.profiles[kind] for kind in said.profile] == ["VGG-16", "ResNet-50"]
+    path.write_text("arrival_s,gpus,duration_s,tenant\n0,1,5,c\n")
+    with pytest.raises(ScenarioError, match="name = 'a' owns no job; use one of c"):
+        base.with_trace(path)

@@ -303,7 +303,7 @@ BAD_TRACES = [
     (TRACE.replace("1.5", "0.25"), "line 4: arrival_s = '0.25'", "sort the file by time"),
     (TRACE.replace("0.5", "nan"), "line 3: arrival_s = 'nan'", "finite"),
     (TRACE.replace("200,", ""), "line 3: 2 values for 3 columns", "correct or remove the line"),
-    (TRACE.splitlines()[0] + "\n", "no rows", "one row per request"),
+    (TRACE.splitlines()[0] + "\n", "no rows", "one row each"),
     ("", "the file is empty", "header line"),
 ]
 
@@ -471,3 +471,33 @@ def test_estimates() -> None:
     assert np.log(noisy[1::2] / 1000).mean() == pytest.approx(0.0, abs=0.01)
     wild = from_dict(world(estimates={"sigma": 5.0})).estimate_tokens(rng, truth)
     assert wild.min() == 1 and wild.max() <= 2**24
+
+
+@pytest.mark.parametrize(
+    ("text", "what", "remedy"),
+    [
+        ("[workload]\nnum_requests = 9223372036854775808", "workload.num_requests", "2147483647"),
+        ("[workload]\nrate_per_s = 1" + "0" * 400, "workload.rate_per_s", "2147483647"),
+        ("[slo]\nttft_s = 1e-320", "slo.ttft_s = 1e-320", "1e-30"),
+        ("[slo]\nttft_s = 1" + "0" * 5000, "ttft_s = 1000", "2147483647"),
+        ("[slo]\nttft_s = " + "[" * 5000, "ttft_s = [[", "12 deep"),
+        ("[slo]\nttft_s = " + "[" * 40 + "]" * 40, "slo.ttft_s[0]", "12 deep"),
+        ("[workload]\nnum_requests = 2000000000", "workload.num_requests", "33554432"),
+        ("[workload]\nrate_per_s = 1e10", "rate_per_s = 1e+10", "at most 1e+06"),
+        ("[[replicas]]\ncount = 65536\ngpu = 'A100-80'\nmodel = 'Llama-3-8B'", "count", "4096"),
+        ("[cluster]\n[[cluster.pools]]\ngpu = 'A100-80'\nnodes = 32000000", "nodes", "1048576"),
+        ("[cluster.fabric]\nuplinks = 2000000000\nspines = 1", "uplinks", "16777216"),
+        ("[cluster]\n[jobs]\nnum_jobs = 256000000", "jobs.num_jobs = 256000000", "1e+07"),
+    ],
+)
+def test_sizes_that_nothing_can_hold_are_refused(
+    tmp_path: Path, text: str, what: str, remedy: str
+) -> None:
+    if "cluster" not in text and "replicas" not in text:
+        text = "[[replicas]]\ngpu = 'A100-80'\nmodel = 'Llama-3-8B'\n" + text
+    path = write(tmp_path, text)
+    with pytest.raises(ScenarioError) as caught:
+        load(path)
+    message = str(caught.value)
+    assert str(path) in message and what in message and remedy in message, message
+    assert len(message) < 600

@@ -25,6 +25,7 @@ from ..hardware.clusters import Blueprint, blueprint
 from ..hardware.fabric import build, pool
 from ..hardware.fabric_plan import FabricPlan
 from .checks import ScenarioError, check_type, checked_table, refuse_unknown
+from .sizes import check_cluster
 
 POOL_FIELDS = {
     "gpu": "H100-SXM",
@@ -62,6 +63,7 @@ def _build(table: dict[str, Any], gpus: dict[str, GPU]) -> Cluster:
     found = _blueprint(table)
     pools = _read_pools(table["pools"], gpus) if "pools" in table else found.pools
     plan = replace(found.fabric, **_read_fabric(table.get("fabric", {})))
+    check_cluster(pools, plan)
     name = table.get("preset", "own" if "pools" in table else "default")
     return build(pools, plan, name, found.source)
 

@@ -19,6 +19,7 @@ from .checks import (
     refuse_unknown,
 )
 
+MOST_REPLICAS = 4096  # all of them are candidates of every decision
 MOST_SEQS = 2**15 - 1  # the engine counts the holders of a cached prefix in 16 bits
 
 
@@ -123,4 +124,6 @@ def _alike(
             f"{where}.max_num_batched_tokens = {deployment.max_num_batched_tokens} must be "
             f"above max_num_seqs = {deployment.max_num_seqs}"
         )
+    if row.get("count", 1) > MOST_REPLICAS:
+        raise ScenarioError(f"{where}.count = {row['count']} must be at most {MOST_REPLICAS}")
     return [Replica(deployment, row.get("kv_blocks", blocks))] * row.get("count", 1)

@@ -12,6 +12,7 @@ from ..workload.requests.generator import Generator
 from ..workload.requests.source import Workload
 from .checks import ScenarioError
 from .deployments import Replica
+from .sizes import check_serving
 
 
 def fitted(replicas: tuple[Replica, ...], workload: Workload) -> tuple[Replica, ...]:
@@ -20,9 +21,13 @@ def fitted(replicas: tuple[Replica, ...], workload: Workload) -> tuple[Replica, 
     Raises:
         ScenarioError: prefix units that blocks do not divide, or requests that fit nowhere.
     """
+    check_serving(replicas, workload)
     _check_blocks(replicas, workload)
     _check_room(replicas, workload)
-    lengths = workload.mean_lengths()
+    try:
+        lengths = workload.mean_lengths()
+    except ValueError as error:  # of a generator whose rate and times do not go together
+        raise ScenarioError(f"workload: {error}") from error
     capacities = {
         deployment: capability(deployment).throughput(*lengths)
         for deployment in {replica.deployment for replica in replicas}

@@ -19,7 +19,7 @@
 | `high_priority_share`     | share of a generator's jobs with priority 1, the others have 0 |
 | `[jobs.profiles]`         | what jobs train: `name = share`, instead of the generator's or list's own; a name of :mod:`gpuyard.envs.perf.training.gang_profile` or of `[models]`, or the path of a `config.json` |
 | `[jobs.arrivals]`         | fields of :class:`gpuyard.envs.workload.jobs.arrivals.Arrivals` to change, for a generator |
-| `[[jobs.tenants]]`        | `name`, `quota` (GPUs at a time; 0: no limit), `share` of a generator's jobs |
+| `[[jobs.tenants]]`        | `name`, `quota` (GPUs at a time; 0: no limit), `share` of the jobs where no list says whose they are |
 """  # noqa: E501
 
 from __future__ import annotations
@@ -41,6 +41,8 @@ from .checks import (
 )
 from .tenants import Tenant, read_tenants
 
+_MOST_JOBS = (10_000_000, "an episode of them takes gigabytes")
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -50,7 +52,9 @@ class Settings:
     trace: str | None = field(default=None, metadata={"example": "jobs.csv"})
     format: str = "auto"
     durations: str | None = field(default=None, metadata={"example": "times.csv"})
-    num_jobs: int = field(default=512, metadata={"example": None, "whole": 0})
+    num_jobs: int = field(
+        default=512, metadata={"example": None, "whole": 0, "at_most": _MOST_JOBS}
+    )
     warm: bool = field(default=False, metadata={"example": None})
     rate_per_h: float | None = field(default=None, metadata={"example": 10.0, "above": 0})
     interarrival_s: float | None = field(default=None, metadata={"example": 240.0, "above": 0})

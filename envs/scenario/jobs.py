@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,11 @@ from .tenants import quotas
 
 
 def read_jobs(
-    table: dict[str, Any], folder: Path, cluster: Cluster, models: Mapping[str, Model] | None = None
+    table: dict[str, Any],
+    folder: Path,
+    cluster: Cluster,
+    models: Mapping[str, Model] | None = None,
+    keep_profiles: bool = False,
 ) -> JobWorkload:
     """Build the jobs of a ``[jobs]`` table.
 
@@ -32,13 +36,15 @@ def read_jobs(
         folder: where the relative path of a trace or a model's configuration starts.
         cluster: where the jobs run.
         models: the scenario's own by name, which jobs may train; they go before the catalogue's.
+        keep_profiles: whether what a job list says of its jobs goes before ``[jobs.profiles]``.
 
     Raises:
         ScenarioError: naming the field, value and remedy.
         TraceError: naming the job list, line, field, value and remedy.
     """
     settings = read_settings(table)
-    models = {**(models or {}), **_configured(settings, folder)}
+    models = dict(models or {})
+    models |= _configured(settings, folder, models)
     source: JobGenerator | JobStream
     if settings.trace is None:
         source = _generator(settings, cluster)
@@ -47,7 +53,7 @@ def read_jobs(
             raise ScenarioError("jobs.num_jobs = 0 means a whole job list; set it, e.g. 512")
         gangs = [(name, gpus, -1) for name, gpus in source.sizes]
     else:
-        source = _list(settings, folder, cluster)
+        source = _list(settings, folder, cluster, keep_profiles)
         count = min(settings.num_jobs, len(source)) or len(source)
         gangs = replay.gangs(source)
     required, preferred = LEVELS.index(settings.required), LEVELS.index(settings.preferred)
@@ -55,17 +61,41 @@ def read_jobs(
     check_circuits(gangs, required, cluster)
     most = tuple(int(most) for most in level_gpus(cluster).max(axis=0))
     warm_gpus = cluster.num_gpus if settings.warm else 0
-    workload = JobWorkload(source, count, (), required, preferred, most, models, warm_gpus)
+    workload = JobWorkload(source, count, (), required, preferred, most, models, warm_gpus, table)
     allowed = quotas(settings.tenants, workload.tenants, cluster.num_gpus)
     workload = replace(workload, quotas=allowed)
     _check_quotas(workload)
     return workload
 
 
-def _configured(settings: Settings, folder: Path) -> dict[str, Model]:
-    """Return the models of profiles that are paths of a ``config.json``, by path."""
+OF_ARRIVALS = ("preset", "arrivals", "high_priority_share", "load", "rate_per_h", "interarrival_s")
+"""What a job list says itself: who comes, and when."""
+
+
+def fed_by(
+    workload: JobWorkload, path: str, format: str, folder: Path, cluster: Cluster
+) -> JobWorkload:
+    """Return the jobs of a job list under the rules of a workload.
+
+    What the list does not say stays: tenants (whose jobs are drawn by their shares where the list
+    names none), quotas, levels, profiles of jobs that have none, limits on sizes and run times, and
+    the factor on the rate.
+
+    Raises:
+        ScenarioError: the rules and the list do not go together.
+        TraceError: naming the job list, line, field, value and remedy.
+    """
+    own = {"trace", "format", "durations", *OF_ARRIVALS}
+    kept = {key: value for key, value in workload.table.items() if key not in own}
+    table = kept | {"trace": path, "format": format, "num_jobs": workload.num_jobs}
+    return read_jobs(table, folder, cluster, workload.models, keep_profiles=True)
+
+
+def _configured(settings: Settings, folder: Path, known: Collection[str]) -> dict[str, Model]:
+    """Return the models of profiles that are paths of a ``config.json``, but those ``known``."""
     try:
-        names = [kind.profile for kind in settings.profiles if kind.profile.endswith(".json")]
+        given = [kind.profile for kind in settings.profiles if kind.profile.endswith(".json")]
+        names = [name for name in given if name not in known]
         return {name: huggingface.read(folder / name) for name in names}
     except ValueError as error:
         raise ScenarioError(f"jobs.profiles: {error}") from error
@@ -90,13 +120,14 @@ def _generator(settings: Settings, cluster: Cluster) -> JobGenerator:
     return replace(jobs, arrivals=arrivals)
 
 
-def _list(settings: Settings, folder: Path, cluster: Cluster) -> JobStream:
+def _list(settings: Settings, folder: Path, cluster: Cluster, keep_profiles: bool) -> JobStream:
     """Return the job list with everything that the settings change."""
     assert settings.trace is not None
     durations = None if settings.durations is None else folder / settings.durations
     jobs = readers.read(folder / settings.trace, settings.format, durations)
     jobs = replay.capped(jobs, settings.max_gpus, settings.max_duration_s)
-    jobs = replay.with_kinds(jobs, settings.profiles)
+    jobs = replay.with_kinds(jobs, settings.profiles, keep_profiles)
+    jobs = replay.with_tenants(jobs, [(tenant.name, tenant.share) for tenant in settings.tenants])
     own = replay.rate_per_h(jobs)
     wanted = _rate_per_h(settings, own, replay.mean_gpu_s(jobs), cluster)
     if wanted != own and own == 0:

@@ -12,6 +12,7 @@ from .. import reward
 from ..hardware import catalogue
 from ..hardware.catalogue import GPU, Model
 from ..rules import SLO, Faults, Limits, Router, SchedulerRules
+from . import sizes
 from .checks import ScenarioError, check_type, checked_table, refuse_unknown, section
 from .cluster import read_cluster
 from .deployments import own_entries, read_replicas
@@ -81,7 +82,7 @@ def load(scenario: str | Path | Scenario) -> Scenario:
                 "give the path of a .toml file"
             )
     try:
-        table = tomllib.loads(path.read_text("utf-8"))
+        table = _parsed(path.read_text("utf-8"))
         return from_dict(table, name=path.stem, folder=path.parent)
     except OSError as error:
         problem = f"cannot be opened ({error.strerror}); check the path"
@@ -96,6 +97,29 @@ def load(scenario: str | Path | Scenario) -> Scenario:
         raise ScenarioError(f"{path}: {error}") from error
 
 
+def _parsed(text: str) -> dict[str, Any]:
+    """Return the tables of TOML text.
+
+    Raises:
+        ScenarioError: it nests without end, or has a number that Python does not read.
+        TOMLDecodeError: it is not valid.
+    """
+    try:
+        return tomllib.loads(text)
+    except RecursionError as error:
+        deep = max(text.splitlines(), key=lambda line: line.count("[") + line.count("{"))
+        raise ScenarioError(
+            f"{deep.strip()[:40]}...: tables and lists may go {sizes.MOST_DEPTH} deep"
+        ) from error
+    except tomllib.TOMLDecodeError:
+        raise
+    except ValueError as error:  # of a whole number with thousands of digits
+        line = max(text.splitlines(), key=lambda line: sum(map(str.isdigit, line)))
+        raise ScenarioError(
+            f"{line.strip()[:40]}... is too large: a whole number may be at most {sizes.MOST_WHOLE}"
+        ) from error
+
+
 def from_dict(table: dict[str, Any], name: str = "custom", folder: Path | None = None) -> Scenario:
     """Build a scenario from the parsed tables of a scenario file.
 
@@ -108,6 +132,7 @@ def from_dict(table: dict[str, Any], name: str = "custom", folder: Path | None =
         ScenarioError: naming the field, value and remedy.
         TraceError: naming the trace or job list, line, field, value and remedy.
     """
+    sizes.check_values(table)
     decisions = _decisions(table)
     mine = {key: known for key, known in TABLES.items() if known.part in ("common", *decisions)}
     refuse_unknown(table, mine, "scenario")
@@ -126,7 +151,13 @@ def from_dict(table: dict[str, Any], name: str = "custom", folder: Path | None =
     if "place" in decisions:
         check_survival(parts["faults"], parts["scheduler"], parts["jobs"], parts["cluster"])
     if "route" in decisions:  # last of all: it takes time
-        parts["replicas"] = fitted(parts["replicas"], parts["workload"])
+        try:
+            parts["replicas"] = fitted(parts["replicas"], parts["workload"])
+        except ArithmeticError as error:
+            raise ScenarioError(
+                f"replicas: their speed cannot be computed ({error}); give gpus, models and "
+                "workload figures of real machines"
+            ) from error
     return Scenario(name=name, **parts)
 
 

@@ -49,7 +49,7 @@ from ..workload.jobs.stream import JobStream
 from ..workload.requests.source import Workload
 from .deployments import Replica
 from .fit import fitted
-from .jobs import read_jobs
+from .jobs import fed_by
 from .requests import read_workload
 from .survival import check_survival
 
@@ -110,7 +110,11 @@ class ObservationSize:
     """Sizes of the observation that are free to choose."""
 
     queue_rows: int = rule(
-        4, "requests shown: the one under decision, then the oldest held", part="route", above=0
+        4,
+        "requests shown: the one under decision, then the oldest held",
+        part="route",
+        above=0,
+        at_most=(65_536, "every row is part of every observation"),
     )
     aggregate: bool = rule(
         False, "devices and links are shown per leaf instead of each one", part="place"
@@ -205,15 +209,15 @@ class Scenario:
     def with_trace(self, path: str | Path, format: str = "auto") -> Scenario:
         """Return this scenario fed by a trace file, in windows of the same length.
 
-        The file is a trace of requests if requests are routed, otherwise a job list.
+        The file is a trace of requests if requests are routed, otherwise a job list, under all rules
+        of the scenario that the list does not say itself (:func:`.jobs.fed_by`).
         """
-        table: dict[str, Any] = {"trace": str(path), "format": format}
         if self.workload is not None:
+            table: dict[str, Any] = {"trace": str(path), "format": format}
             table["num_requests"] = self.workload.num_requests
             workload = read_workload(table, Path.cwd())
             return replace(self, workload=workload, replicas=fitted(self.replicas, workload))
         assert self.jobs is not None and self.cluster is not None
-        table["num_jobs"] = self.jobs.num_jobs
-        jobs = read_jobs(table, Path.cwd(), self.cluster, self.jobs.models)
+        jobs = fed_by(self.jobs, str(path), format, Path.cwd(), self.cluster)
         check_survival(self.faults, self.scheduler, jobs, self.cluster)
         return replace(self, jobs=jobs)

@@ -15,7 +15,7 @@ class Tenant:
     Attributes:
         name: as in the job list, or free for a generator.
         quota: GPUs it may hold at a time; 0: no limit.
-        share: of a generator's jobs.
+        share: of the jobs of a generator, or of a list that names no tenants.
     """
 
     name: str = ""

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..trace_file import MOST_S, Table, TraceError, warn
-from .stream import JobStream
+from .stream import UNNAMED, JobStream
 
 UNKNOWN = -1  # profile of a job whose trace does not say what it trains
 _MAX_GPUS = 2**20
@@ -60,7 +60,7 @@ def build(
         tenant=np.maximum(owners, 0).astype(np.int16),
         pool=np.broadcast_to(pool, len(order))[order].astype(np.int16),
         profiles=profiles,
-        tenants=tenants or ("all",),
+        tenants=tenants or UNNAMED,
         estimate_s=None if estimate_s is None else estimate_s[order],
     )
 

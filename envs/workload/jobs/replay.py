@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -10,22 +11,24 @@ from numpy.typing import NDArray
 from .build import UNKNOWN
 from .generator import Kind
 from .presets import kinds_of
-from .stream import JobStream
+from .stream import UNNAMED, JobStream
 
 _SEED = 0  # what a job trains stays the same from episode to episode
 
 
-def with_kinds(stream: JobStream, chosen: tuple[Kind, ...] = ()) -> JobStream:
+def with_kinds(stream: JobStream, chosen: tuple[Kind, ...] = (), keep: bool = False) -> JobStream:
     """Return the stream with something to train for every job.
 
     Args:
         stream: jobs, some with an unknown profile.
-        chosen: what all jobs draw from; by default those without a profile draw by their size.
+        chosen: what jobs draw from; by default they draw by their size.
+        keep: leave jobs that have a profile as they are, also where something is ``chosen``.
     """
-    unknown = np.ones(len(stream), bool) if chosen else stream.profile == UNKNOWN
+    keep = keep or not chosen
+    unknown = stream.profile == UNKNOWN if keep else np.ones(len(stream), bool)
     if not unknown.any():
         return stream
-    names = list(() if chosen else stream.profiles)
+    names = list(stream.profiles if keep else ())
     profile = stream.profile.copy()
     rng = np.random.Generator(np.random.PCG64(_SEED))
     for gpus in np.unique(stream.gpus[unknown]):
@@ -36,6 +39,23 @@ def with_kinds(stream: JobStream, chosen: tuple[Kind, ...] = ()) -> JobStream:
         shares = np.array([kind.share for kind in kinds])
         profile[rows] = rng.choice(numbers, len(rows), p=shares / shares.sum())
     return replace(stream, profile=profile, profiles=tuple(names))
+
+
+def with_tenants(stream: JobStream, tenants: Sequence[tuple[str, float]]) -> JobStream:
+    """Return the stream with an owner for every job, where it names none.
+
+    Args:
+        stream: jobs; a list without tenants has one, "all".
+        tenants: name and share of the jobs of each; the same jobs are theirs in every episode.
+    """
+    if not tenants or stream.tenants != UNNAMED or UNNAMED[0] in dict(tenants):
+        return stream
+    shares = np.array([share for _, share in tenants])
+    rng = np.random.Generator(np.random.PCG64(_SEED))
+    owners = rng.choice(len(tenants), len(stream), p=shares / shares.sum())
+    return replace(
+        stream, tenant=owners.astype(np.int16), tenants=tuple(name for name, _ in tenants)
+    )
 
 
 def capped(stream: JobStream, max_gpus: int | None, max_duration_s: float | None) -> JobStream:

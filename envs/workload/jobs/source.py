@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +28,7 @@ class JobWorkload:
         level_gpus: GPUs of the largest domain of each level.
         models: the scenario's own by name; a profile of such a name trains it.
         warm_gpus: GPUs that jobs which run when a window of a list begins may hold; 0: none.
+        table: the ``[jobs]`` table that it was read from.
     """
 
     source: JobGenerator | JobStream
@@ -37,6 +39,7 @@ class JobWorkload:
     level_gpus: tuple[int, ...]
     models: Mapping[str, Model] = field(default_factory=dict)
     warm_gpus: int = 0
+    table: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def profiles(self) -> tuple[str, ...]:

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+UNNAMED = ("all",)
+"""Tenants of a stream that names none."""
+
 
 @dataclass(frozen=True)
 class JobStream:
@@ -37,7 +40,7 @@ class JobStream:
     tenant: NDArray[np.int16]
     pool: NDArray[np.int16]
     profiles: tuple[str, ...]
-    tenants: tuple[str, ...] = ("all",)
+    tenants: tuple[str, ...] = UNNAMED
     estimate_s: NDArray[np.float64] | None = None
 
     def __len__(self) -> int:

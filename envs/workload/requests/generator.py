@@ -26,6 +26,7 @@ _GRID = (np.arange(2000) + 0.5) / 2000  # midpoints, for means over a distributi
 _NORMAL = np.array([NormalDist().inv_cdf(p) for p in _GRID])
 _GOLDEN = (math.sqrt(5.0) - 1.0) / 2.0
 _SNAPSHOTS = 32_768
+MOST_UNDER_WAY = 1e6  # conversations at a time: drawing them takes a second
 LEAST_RATE_PER_S = 1e-6
 """One request in eleven days; at lower rates drawing a stream would take minutes and more."""
 
@@ -152,6 +153,11 @@ class Generator:
             go_on,
             snapshots,
         )
+        if not mean <= MOST_UNDER_WAY:
+            raise ValueError(
+                f"rate_per_s = {self.rate_per_s:g}: {mean:.3g} conversations would be under way at "
+                f"once, at most {MOST_UNDER_WAY:g} can; lower it, think_mu or reply_token_s"
+            )
         return int(mean + 6.0 * math.sqrt(mean)), clients, constants
 
 

@@ -23,8 +23,8 @@ _JOB, _SUBMIT, _TRES = ("JobID", "Submit", "AllocTRES")
 _ELAPSED = ("ElapsedRaw", "Elapsed")
 _LIMIT = ("TimelimitRaw", "Timelimit")
 _TENANT = ("Account", "User")
-_GPUS = re.compile(r"(?:^|,)gres/gpu=(\d+)")
-_TYPED = re.compile(r"(?:^|,)gres/gpu:[^=,]+=(\d+)")
+_GPUS = re.compile(r"(?:^|,)gres/gpu=(\d{1,9})")
+_TYPED = re.compile(r"(?:^|,)gres/gpu:[^=,]+=(\d{1,9})")
 _CLOCK = re.compile(r"(?:(\d+)-)?(?:(\d+):)?(\d+):(\d+)")
 
 

@@ -43,7 +43,8 @@ def read(path: Path) -> JobStream:
     for row, kind in enumerate(table.column(_TYPE)):
         if kind not in PRIORITY:
             table.fail(row, _TYPE, kind, "is no type of job", "write HP or Spot")
-    gpus = np.ceil(table.numbers(_REQUEST)) * counts(table, _WORKERS).astype(np.float64)
+    workers = counts(table, _WORKERS).astype(np.float64)
+    gpus = np.ceil(table.numbers(_REQUEST)) * workers
     return build(
         table,
         table.seconds(_SUBMIT),
