@@ -39,6 +39,8 @@ _BASELINES = {
 }
 _UNLISTED: dict[str, Factory] = {"linear": linear}  # means nothing without weights
 
+_NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?"
+
 COMPOSE = "compose:"
 """How the name of a composite begins: ``compose:routing/dynamo+gang/sjf``."""
 
@@ -59,8 +61,8 @@ def names(kind: str | None = None) -> list[str]:
 
 
 def names_in(text: str) -> list[str]:
-    """Return the names of a list with commas; a comma before ``word:number`` belongs to options."""
-    return re.split(r",(?![\w.-]+:[-+.\d])", text)
+    """Return the names of a list with commas; before a number or ``word:number`` one is no end."""
+    return re.split(rf",(?!(?:[\w.-]+:)*{_NUMBER}(?:[,&+]|$))", text)
 
 
 def decides(name: str) -> frozenset[str]:

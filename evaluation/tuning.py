@@ -25,42 +25,13 @@ from gpuyard.baselines.saved import FORMAT, read
 
 from .report import FIRST_SEED
 from .rollout import rollout
-from .search import CrossEntropy
+from .search import CrossEntropy, Effort
 
 if TYPE_CHECKING:
     from gpuyard.envs.scenario import Scenario
 
 LINEAR = "linear"
 """The name under which the weights of a linear score are tuned."""
-
-
-@dataclass(frozen=True)
-class Effort:
-    """How much to search.
-
-    Attributes:
-        generations: in all, those of an earlier run included.
-        samples: policies per generation.
-        episodes: per policy and generation.
-        seed: of the samples; training episodes count up from it.
-    """
-
-    generations: int = 60
-    samples: int = 40
-    episodes: int = 8
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        """Refuse an effort that is no search, or that reaches the held-out seeds."""
-        for field, low in (("generations", 1), ("samples", 4), ("episodes", 1), ("seed", 0)):
-            if getattr(self, field) < low:
-                raise ValueError(f"{field} = {getattr(self, field)} must be at least {low}")
-        last = self.seed + self.generations * self.episodes
-        if last > FIRST_SEED:
-            raise ValueError(
-                f"seed + generations * episodes = {last} must be at most {FIRST_SEED}: "
-                "seeds from there up are held out for evaluation"
-            )
 
 
 @dataclass(frozen=True)
@@ -138,9 +109,16 @@ def tune(
         best sample.
 
     Raises:
-        ValueError: the policy cannot be tuned, or the file is of another search.
+        ValueError: the policy cannot be tuned, the file is of another search, or episodes would
+            reach the held-out seeds.
         FileExistsError: there is such a file, and it is not to be resumed.
     """
+    last = effort.seed + effort.generations * effort.episodes
+    if last > FIRST_SEED:
+        raise ValueError(
+            f"seed + generations * episodes = {last} must be at most {FIRST_SEED}: "
+            "seeds from there up are held out for evaluation"
+        )
     space = space_of(policy, scenario)
     make(policy, **space.options(np.array(space.start))).check(scenario)
     if resume:

@@ -123,7 +123,7 @@ def _add_evaluate(commands: argparse._SubParsersAction) -> None:
 def _add_tune(commands: argparse._SubParsersAction) -> None:
     from dataclasses import asdict
 
-    from gpuyard.evaluation.tuning import Effort
+    from gpuyard.evaluation.search import Effort
 
     sub = commands.add_parser(
         "tune",
@@ -243,7 +243,8 @@ def _policy(name: str) -> Policy:
 
 def _tune(options: argparse.Namespace) -> int:
     from gpuyard.envs.scenario import load
-    from gpuyard.evaluation.tuning import Effort, tune
+    from gpuyard.evaluation.search import Effort
+    from gpuyard.evaluation.tuning import tune
 
     scenario = load(options.scenario)
     effort = Effort(options.generations, options.samples, options.episodes, options.seed)

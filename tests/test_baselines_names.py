@@ -88,12 +88,15 @@ def test_parts_of_a_composite_have_options_of_their_own():
 
 
 def test_commas_between_names_and_inside_options():
-    assert names_in("all,routing/llm-d?weights=prefix:4,queue:3,my.mod:Policy,model.zip") == [
+    names = [
         "all",
         "routing/llm-d?weights=prefix:4,queue:3",
+        "linear?weights=route.wait_s:-1,route.work_s:log-odds:-.5,route.price:1e-3",
+        "gang/tiresias?thresholds_gpu_s=10,20&starvation=4",
         "my.mod:Policy",
-        "model.zip",
+        "2026-model.zip",
     ]
+    assert names_in(",".join(names)) == names
 
 
 def save(path, **fields):
