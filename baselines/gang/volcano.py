@@ -71,7 +71,7 @@ def allocate(room: Room, gang: np.void, pool: int) -> GPUs | None:
     size = int(gang["gpus"])
     whole, rest = divmod(size, min(size, per_node))
     tasks = [min(size, per_node)] * whole + [rest] * (rest > 0)
-    domain = room.domains(int(gang["required"]))
+    domain = room.tree[int(gang["required"])]
     in_pool = room.cluster.node_pool == pool
     for name in np.unique(domain[in_pool & (room.node_free >= tasks[0])]):
         nodes = np.flatnonzero(in_pool & (domain == name))
