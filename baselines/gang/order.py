@@ -42,9 +42,15 @@ class QueueOrder(Starter):
         def read(name: str) -> Array:
             return self.read(observation, "candidates", f"place.{name}")
 
-        names = ("gpus", "estimate_s", "executed_s", "age_s", "position")
-        waiting = self.read(observation, "cluster", "place.pending")[:, None]
-        return -self.key(Queue(*(read(name) for name in names), waiting))
+        queue = Queue(
+            gpus=read("gpus"),
+            estimate_s=read("estimate_s"),
+            executed_s=read("executed_s"),
+            age_s=read("age_s"),
+            position=read("position"),
+            waiting=self.read(observation, "cluster", "place.pending")[:, None],
+        )
+        return -self.key(queue)
 
     def eligible(self, observation: Observation) -> NDArray[np.bool_]:
         """Return the rows that may be chosen, bool (n, C)."""

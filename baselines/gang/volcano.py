@@ -39,7 +39,7 @@ class Volcano(Scheduler):
     def plan(self, view: ClusterView) -> Plan | None:
         """Start the first gang whose statement commits."""
         order = np.lexsort((view.pending["arrival_s"], -view.pending["priority"]))
-        return next_start(view, self.placement, np.argsort(order))
+        return next_start(view, self.placement, np.argsort(order).astype(float))
 
 
 class Statement:
