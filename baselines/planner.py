@@ -136,9 +136,9 @@ class Planner(Policy):
         """Return the plan for a world; one that was refused gives the next gang its turn."""
         plan = self.plan_for(index, view) if len(view.pending) else None
         vain = self._vain.get(index)
-        if plan is None or vain is None or view.refused <= vain.refused:  # of another episode
+        if plan is None or vain is None or not vain.same(plan):
             return plan
-        if not vain.same(plan):
+        if view.refused <= vain.refused:  # that was in another episode
             return plan
         pending = view.pending.copy()
         pending["blocked"][pending["id"] == plan.gang] = 1

@@ -29,18 +29,22 @@ class Room:
         free: bool (N, slots per node).
         node_free: int64 (N,), free GPUs of every node.
         uplinks: which uplinks and circuits are unused.
+        tree: int64 (4, N), domain of every node at each level, node, leaf, pod and zone.
     """
 
     def __init__(self, view: ClusterView) -> None:
         self.cluster: Cluster = view.cluster
         self.uplinks = Uplinks.of(view)
+        leaf = self.cluster.node_leaf
+        here = (np.arange(len(leaf)), leaf, self.cluster.leaf_pod[leaf], np.zeros(len(leaf)))
+        self.tree = np.stack(here).astype(np.int64)
         self.free = (view.gpu_job == FREE).reshape(view.cluster.num_nodes, -1)
         self.node_free = self.free.sum(axis=1)
 
     def copy(self) -> Room:
         """Return an independent copy."""
         twin = object.__new__(Room)
-        twin.cluster = self.cluster
+        twin.cluster, twin.tree = self.cluster, self.tree
         twin.free, twin.node_free = self.free.copy(), self.node_free.copy()
         twin.uplinks = self.uplinks.copy()
         return twin
@@ -89,12 +93,6 @@ class Room:
         free = self.free[nodes]
         row, slot = np.nonzero(free & (free.cumsum(axis=1) <= np.asarray(counts)[:, None]))
         return np.asarray(nodes)[row] * self.free.shape[1] + slot
-
-    def domains(self, level: int) -> NDArray[np.int64]:
-        """Return the domain of every node at a level of the tree, int64 (N,)."""
-        leaf = self.cluster.node_leaf
-        per_level = (np.arange(len(leaf)), leaf, self.cluster.leaf_pod[leaf], np.zeros(len(leaf)))
-        return per_level[level].astype(np.int64)
 
 
 Fit = Callable[[Room, np.void, int], GPUs | None]
@@ -146,37 +144,51 @@ def _place(room: Room, gang: np.void, pool: int, tight: bool) -> GPUs | None:
     per_node = min(size, room.cluster.pools[pool].gpus_per_node)
     whole, rest = divmod(size, per_node)
     free = np.where(room.cluster.node_pool == pool, room.node_free, 0)
-    for level in range(NODE if tight else required, required + 1):
-        domain = room.domains(level)
-
-        def count(least: int, domain: NDArray[np.int64] = domain) -> NDArray[np.int64]:
-            return np.bincount(domain[free >= least], minlength=domain.max() + 1)
-
-        fits = count(per_node) >= whole
+    if free.sum() < size:
+        return None
+    if size == per_node and tight:
+        return _on_one_node(room, free, size)
+    for level in range(LEAF if tight else required, required + 1):
+        domain = room.tree[level]
+        fits = _count(domain, free, per_node) >= whole
         if rest:
-            fits &= count(rest) > whole
+            fits &= _count(domain, free, rest) > whole
         if fits.any():
             break
     else:
         return None
     if tight:
         inside = np.flatnonzero(domain == _fullest(room, free, level, fits))
-        inside = _leaf_by_leaf(inside, free, room.cluster.node_leaf, per_node, whole)
+        inside = _leaf_by_leaf(inside, free, room.tree[LEAF], per_node, whole)
     else:
         inside = np.flatnonzero(domain == fits.argmax())
     nodes = np.sort(inside[free[inside] >= per_node][:whole])
     counts = np.full(whole, per_node)
     if rest:
-        nodes, counts = (
-            np.append(nodes, _last(room, inside, free, nodes, rest, tight)),
-            np.append(counts, rest),
-        )
+        last = _last(room, inside, free, nodes, rest, tight)
+        nodes, counts = np.append(nodes, last), np.append(counts, rest)
     return room.gpus_on(nodes, counts)
+
+
+def _count(domain: GPUs, free: GPUs, least: int) -> NDArray[np.int64]:
+    """Return how many nodes with so many free GPUs each domain has."""
+    return np.bincount(domain[free >= least], minlength=int(domain.max()) + 1)
+
+
+def _on_one_node(room: Room, free: GPUs, size: int) -> GPUs | None:
+    """Return GPUs of the fullest node that has enough, of equal ones that of the fullest leaf."""
+    nodes = np.flatnonzero(free >= size)
+    if not len(nodes):
+        return None
+    leaf = room.tree[LEAF]
+    around = np.bincount(leaf, free)
+    best = nodes[(free[nodes] * (around.max() + 1) + around[leaf[nodes]]).argmin()]
+    return room.gpus_on(np.array([best]), np.array([size]))
 
 
 def _fullest(room: Room, free: GPUs, level: int, fits: NDArray[np.bool_]) -> int:
     """Return the domain with the least room that fits; of equal ones that in the fullest parent."""
-    domain, parent = room.domains(level), room.domains(min(level + 1, ZONE))
+    domain, parent = room.tree[level], room.tree[min(level + 1, ZONE)]
     filled, around = np.bincount(domain, free), np.bincount(parent, free)
     within = np.zeros(len(filled))
     within[domain] = around[parent]
@@ -212,7 +224,7 @@ def _last(room: Room, inside: GPUs, free: GPUs, nodes: GPUs, rest: int, tight: b
     others = inside[(free[inside] >= rest) & ~np.isin(inside, nodes)]
     if not tight:
         return others[:1]
-    leaf = room.cluster.node_leaf
+    leaf = room.tree[LEAF]
     elsewhere = ~np.isin(leaf[others], leaf[nodes])
     return others[np.lexsort((others, free[others], elsewhere))[:1]]
 

@@ -39,7 +39,7 @@ class Volcano(Scheduler):
     def plan(self, view: ClusterView) -> Plan | None:
         """Start the first gang whose statement commits."""
         order = np.lexsort((view.pending["arrival_s"], -view.pending["priority"]))
-        return next_start(view, self.placement, np.argsort(order).astype(np.float64))
+        return next_start(view, self.placement, np.argsort(order).astype(float))
 
 
 class Statement:
@@ -71,7 +71,7 @@ def allocate(room: Room, gang: np.void, pool: int) -> GPUs | None:
     size = int(gang["gpus"])
     whole, rest = divmod(size, min(size, per_node))
     tasks = [min(size, per_node)] * whole + [rest] * (rest > 0)
-    domain = room.domains(int(gang["required"]))
+    domain = room.tree[int(gang["required"])]
     in_pool = room.cluster.node_pool == pool
     for name in np.unique(domain[in_pool & (room.node_free >= tasks[0])]):
         nodes = np.flatnonzero(in_pool & (domain == name))

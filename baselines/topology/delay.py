@@ -95,7 +95,7 @@ class Delay(TopologyPlanner):
         """Note the time, and where nodes stand."""
         self.now_s = view.now_s
         room, self.node_gpus = Room(view), view.cluster.gpus_per_node
-        self.tree = np.stack([room.domains(level) for level in range(len(LEVELS))])
+        self.tree = room.tree
 
     def shape(self, gang: np.void) -> tuple:
         """Return what of a gang the rule looks at: also which levels it accepts by now."""

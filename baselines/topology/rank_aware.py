@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from gpuyard.envs.hardware.cluster import LEVELS
-
 from ..room import GPUs, Room
 from .kubernetes import Binpack
 from .request import Ints
@@ -41,5 +39,5 @@ class RankAware(Binpack):
         gpus = super().fit(room, gang, pool)
         if gpus is None:
             return None
-        tree = np.stack([room.domains(level) for level in range(len(LEVELS))])
+        tree = room.tree
         return gpus[tree_order(gpus // room.free.shape[1], tree)]

@@ -85,7 +85,7 @@ def make_request(room: Room, gang: np.void, pool: int, pod_gpus: int | None = No
     sizes[-1] = gpus - size * (len(sizes) - 1)
     in_pool = room.cluster.node_pool == pool
     free = np.where(in_pool, room.node_free, 0)
-    tree = np.stack([room.domains(level) for level in range(len(LEVELS))])
+    tree = room.tree
     return Request(gang, sizes, free, in_pool, node_gpus, tree, int(gang["required"]))
 
 
