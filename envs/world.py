@@ -14,7 +14,7 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from .engine import clock
-from .engine.core import units
+from .engine.core import store, units
 from .engine.core.compile import is_warm
 from .engine.core.records import CLOCK, IDLE, NOTHING, record_of, records
 from .engine.decide.columns import info_keys, layout_record
@@ -206,7 +206,12 @@ class World:
 def telling(warm: bool) -> Iterator[None]:
     """Say on stderr that something is compiled, and how long it took, unless it is ``warm``."""
     if not warm:
-        print("gpuyard: compiling the engine, once per machine ...", file=sys.stderr, flush=True)
+        kept = "once for this version of it and of numba"
+        if store.folder() is None:
+            kept = (
+                "in every process: no folder to keep it can be written, set NUMBA_CACHE_DIR to one"
+            )
+        print(f"gpuyard: compiling the engine, {kept} ...", file=sys.stderr, flush=True)
     began = time.perf_counter()
     yield
     if not warm:
