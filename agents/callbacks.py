@@ -6,6 +6,7 @@ import csv
 import signal
 import sys
 import threading
+import time
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -15,7 +16,10 @@ from stable_baselines3.common.callbacks import BaseCallback
 from tqdm import tqdm
 
 from . import checkpoint
+from .disk import replacing, rows_of
 
+APART_S = 60.0
+"""Most seconds of training that a crash costs."""
 NOT_METRICS = ("terminal_observation", "TimeLimit.truncated", "episode")
 
 
@@ -39,9 +43,10 @@ class MetricsCallback(BaseCallback):
     def _on_training_start(self) -> None:
         at = self.model.num_timesteps
         kept = [entry for entry in read_curve(self.curve) if entry["decisions"] <= at]
-        self.curve.unlink(missing_ok=True)
-        for entry in kept:
-            self._append(entry)
+        with replacing(self.curve) as unfinished:
+            unfinished.write_text("", encoding="utf-8")
+            for entry in kept:
+                _append(unfinished, entry)
 
     def _on_step(self) -> bool:
         for i in np.flatnonzero(self.locals["dones"]):
@@ -60,23 +65,21 @@ class MetricsCallback(BaseCallback):
         self._finished = []
         for key, value in self.latest.items():
             self.logger.record(f"episode/{key}", value)
-        self._append({"decisions": float(self.num_timesteps), **self.latest})
+        _append(self.curve, {"decisions": float(self.num_timesteps), **self.latest})
 
-    def _append(self, entry: dict[str, float]) -> None:
-        new = not self.curve.exists()
-        with self.curve.open("a", newline="") as file:
-            writer = csv.DictWriter(file, fieldnames=list(entry))
-            if new:
-                writer.writeheader()
-            writer.writerow(entry)
+
+def _append(curve: Path, entry: dict[str, float]) -> None:
+    """Add a row to a learning curve, which begins with their names."""
+    with curve.open("a", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, fieldnames=list(entry))
+        if file.tell() == 0:
+            writer.writeheader()
+        writer.writerow(entry)
 
 
 def read_curve(path: Path) -> list[dict[str, float]]:
     """Return the rows of a learning curve, oldest first; none if no episode has ended yet."""
-    if not path.exists():
-        return []
-    with path.open(newline="") as file:
-        return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
+    return [{key: float(value) for key, value in row.items()} for row in rows_of(path)]
 
 
 SHOWN = {
@@ -124,7 +127,8 @@ class CheckpointCallback(BaseCallback):
 
     Args:
         folder: where checkpoints go.
-        every: decisions between two; 0 for none but that of Ctrl-C.
+        every: decisions between two, which are :data:`APART_S` apart at most; 0 for none but that
+            of Ctrl-C.
     """
 
     def __init__(self, folder: Path, every: int):
@@ -132,17 +136,19 @@ class CheckpointCallback(BaseCallback):
         self.folder, self.every = folder, every
         self.interrupted = False
         self.stopped_at: Path | None = None
-        self._last = 0
+        self._last, self._saved_at = 0, time.monotonic()
 
     def _on_training_start(self) -> None:
-        self._last = self.model.num_timesteps
+        self._last, self._saved_at = self.model.num_timesteps, time.monotonic()
 
     def _on_rollout_start(self) -> None:
-        due = self.every and self.model.num_timesteps - self._last >= self.every
+        many = self.model.num_timesteps - self._last >= self.every
+        long = time.monotonic() - self._saved_at >= APART_S
+        due = self.every and self.model.num_timesteps > self._last and (many or long)
         if not (due or self.interrupted):
             return
         path = checkpoint.save(self.model, self.folder)
-        self._last = self.model.num_timesteps
+        self._last, self._saved_at = self.model.num_timesteps, time.monotonic()
         self.stopped_at = path if self.interrupted else None
 
     def _on_step(self) -> bool:

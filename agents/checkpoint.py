@@ -1,14 +1,18 @@
 """Checkpoints that continue a run exactly: weights, optimizer, environments and generators.
 
-A checkpoint is a folder with ``model.zip`` (SB3's own format: weights, Adam's moments, decision
-count, last observation) and ``state.pt`` (environments and random generators). It is taken
+A checkpoint is a zip file with ``weights.pt`` (weights, Adam's moments, torch's generator), which
+torch reads as tensors and nothing else, and plain values and arrays (decision count, last
+observation, environments, generators). Reading one runs no code of whoever made it. It is taken
 between two updates, where nothing else is in flight.
 """
 
 from __future__ import annotations
 
+import io
+import pickle
 import random
-import shutil
+import warnings
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -18,63 +22,102 @@ from sb3_contrib import MaskablePPO
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecNormalize
 
+from .disk import load_tree, replacing, save_tree
+
 KEEP = 2
 """Newest checkpoints that stay on disk."""
+DAMAGED = (OSError, ValueError, KeyError, TypeError, EOFError, RuntimeError, zipfile.BadZipFile)
+"""What reading a damaged file raises."""
+_WEIGHTS = "weights.pt"
+_OF_MODEL = ("num_timesteps", "_n_updates", "_last_obs", "_last_episode_starts")
 
 
 def save(model: BaseAlgorithm, folder: Path) -> Path:
     """Write a checkpoint below ``folder`` and return its path; older ones are removed."""
-    path = folder / f"{model.num_timesteps:012d}"
-    unfinished = folder / f"unfinished-{path.name}"
-    shutil.rmtree(unfinished, ignore_errors=True)
-    unfinished.mkdir(parents=True)
-    model.save(unfinished / "model.zip")
-    torch.save(_state(model.get_vec_normalize_env()), unfinished / "state.pt")
-    shutil.rmtree(path, ignore_errors=True)
-    unfinished.rename(path)  # atomic: a killed run leaves no half checkpoint
-    for old in _all(folder)[:-KEEP]:
-        shutil.rmtree(old)
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{model.num_timesteps:012d}.zip"
+    tensors = io.BytesIO()
+    torch.save(_tensors(model), tensors)
+    with replacing(path) as unfinished, zipfile.ZipFile(unfinished, "w") as file:
+        file.writestr(_WEIGHTS, tensors.getvalue())
+        save_tree(file, _state(model))
+    for old in found(folder)[:-KEEP]:
+        old.unlink()
     return path
 
 
-def latest(folder: Path) -> Path:
-    """Return the newest checkpoint below ``folder``.
+def found(folder: Path) -> list[Path]:
+    """Return the checkpoints below ``folder``, the newest last."""
+    return sorted(folder.glob("[0-9]*.zip"))
 
-    Raises:
-        FileNotFoundError: if there is none.
+
+def restore_latest(folder: Path, model: MaskablePPO, env: VecNormalize) -> bool:
+    """Bring a new model and ``env`` to where the newest sound checkpoint left them.
+
+    A damaged one is passed over with a warning. Returns whether there was one.
     """
-    found = _all(folder)
-    if not found:
-        raise FileNotFoundError(f"{folder}: no checkpoint to resume from")
-    return found[-1]
+    for path in reversed(found(folder)):
+        try:
+            restore(path, model, env)
+            return True
+        except DAMAGED as error:
+            warnings.warn(
+                f"{path}: damaged ({type(error).__name__}: {error}); going on from an older one",
+                stacklevel=2,
+            )
+    return False
 
 
-def load(path: Path, env: VecNormalize, device: str) -> MaskablePPO:
-    """Return the model of a checkpoint, with ``env`` and all generators as they were."""
-    model = MaskablePPO.load(path / "model.zip", env=env, device=device, force_reset=False)
-    state = torch.load(path / "state.pt", weights_only=False)
+def restore(path: Path, model: MaskablePPO, env: VecNormalize) -> None:
+    """Bring a new model, ``env`` and all generators to where a checkpoint left them."""
+    with zipfile.ZipFile(path) as file:
+        tensors = read_tensors(file, _WEIGHTS)
+        state = load_tree(file)
+    model.policy.load_state_dict(tensors["policy"])
+    model.policy.optimizer.load_state_dict(tensors["optimizer"])
+    for name in _OF_MODEL:
+        setattr(model, name, state["model"][name])
     monitor: Any = env.venv
     monitor.venv.env.set_state(state["env"])
     monitor.episode_returns, monitor.episode_lengths = state["episode"]
-    env.ret_rms, env.returns = state["returns"]
+    env.ret_rms.mean, env.ret_rms.var, env.ret_rms.count, env.returns = state["returns"]
     random.setstate(state["python"])
     np.random.set_state(state["numpy"])
-    torch.set_rng_state(state["torch"])
-    return model
+    torch.set_rng_state(tensors["generator"])
 
 
-def _state(env: VecNormalize | None) -> dict[str, Any]:
-    assert env is not None  # training.make_env wraps it last
-    monitor: Any = env.venv
+def read_tensors(file: zipfile.ZipFile, name: str) -> Any:
+    """Return tensors of a zip file that ``torch.save`` wrote; no other code is loaded or run.
+
+    Raises:
+        ValueError: it holds something else than tensors.
+    """
+    try:
+        return torch.load(io.BytesIO(file.read(name)), map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise ValueError(
+            f"{name} holds something else than weights, which is not loaded"
+        ) from error
+
+
+def _tensors(model: BaseAlgorithm) -> dict[str, Any]:
     return {
-        "env": monitor.venv.env.get_state(),
-        "episode": (monitor.episode_returns, monitor.episode_lengths),
-        "returns": (env.ret_rms, env.returns),
-        "python": random.getstate(),
-        "numpy": np.random.get_state(),
-        "torch": torch.get_rng_state(),
+        "policy": model.policy.state_dict(),
+        "optimizer": model.policy.optimizer.state_dict(),
+        "generator": torch.get_rng_state(),
     }
 
 
-def _all(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.glob("[0-9]*") if path.is_dir())
+def _state(model: BaseAlgorithm) -> dict[str, Any]:
+    env = model.get_vec_normalize_env()
+    assert env is not None  # training.make_env wraps it last
+    monitor: Any = env.venv
+    rms = env.ret_rms
+    return {
+        "model": {name: getattr(model, name) for name in _OF_MODEL},
+        "env": monitor.venv.env.get_state(),
+        "episode": (monitor.episode_returns, monitor.episode_lengths),
+        "returns": (np.asarray(rms.mean), np.asarray(rms.var), rms.count, env.returns),
+        "python": random.getstate(),
+        "numpy": np.random.get_state(),
+    }

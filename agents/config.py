@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from gpuyard.ids import DEFAULT, IDS, default_scenario, id_for
 
+from .disk import write_text
+
 if TYPE_CHECKING:
     from gpuyard.envs.scenario import Scenario
 
@@ -47,7 +49,9 @@ class TrainConfig:
     width: int = setting(64, "neurons per layer of the network")
     teacher: str = setting("", "baseline to imitate first; empty: none")
     teacher_steps: int = setting(100_000, "decisions of that imitation")
-    checkpoint_every: int = setting(200_000, "decisions between checkpoints; 0: only at the end")
+    checkpoint_every: int = setting(
+        200_000, "decisions between checkpoints, which are a minute apart at most; 0: none"
+    )
     threads: int = setting(1, "torch threads; more than 1 pays only on an idle machine")
     device: str = setting("cpu", "torch device; a network this small is fastest on the CPU")
 
@@ -82,7 +86,7 @@ class TrainConfig:
 
     def save(self, path: Path) -> None:
         """Write the settings as JSON."""
-        path.write_text(json.dumps(asdict(self), indent=2) + "\n")
+        write_text(path, json.dumps(asdict(self), indent=2) + "\n")
 
     @classmethod
     def load(cls, path: Path) -> TrainConfig:
@@ -91,7 +95,7 @@ class TrainConfig:
         Raises:
             ValueError: if the file has a field that does not exist.
         """
-        data = json.loads(path.read_text())
+        data = json.loads(path.read_text(encoding="utf-8"))
         unknown = sorted(set(data) - {f.name for f in fields(cls)})
         if unknown:
             raise ValueError(f"{path}: unknown setting {', '.join(unknown)}")

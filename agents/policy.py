@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import json
+import re
 import zipfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from gymnasium import spaces
 from numpy.typing import NDArray
-from stable_baselines3.common.save_util import load_from_zip_file
 
 from gpuyard.baselines import Observation, ScorePolicy
 from gpuyard.envs.observation import TABLES
 
+from .checkpoint import DAMAGED, read_tensors
 from .network import CandidatePolicy
 
 if TYPE_CHECKING:
@@ -46,7 +49,8 @@ class LearnedPolicy(ScorePolicy):
     def load(cls, path: str | Path, greedy: bool | None = None) -> LearnedPolicy:
         """Load a model that training saved (``MaskablePPO.save``).
 
-        Such files hold Python pickles: open only those that you trust.
+        Reading one runs no code of whoever made it: weights are read as tensors, all else as JSON;
+        the pickles that such a file also holds are not touched.
 
         Raises:
             FileNotFoundError: if there is no such file.
@@ -57,8 +61,7 @@ class LearnedPolicy(ScorePolicy):
             raise FileNotFoundError(f"{path}: no such model file")
         if not zipfile.is_zipfile(path):
             raise ValueError(f"{path}: not a zip file that MaskablePPO.save wrote")
-        network = network_from(*load_from_zip_file(path, device="cpu")[:2], path=path)
-        return cls(network, greedy)
+        return cls(network_from(path), greedy)
 
     def reset(self, scenario: Scenario, num_envs: int, seed: int = 0) -> None:
         """Find the columns; seed the draws.
@@ -106,21 +109,35 @@ class LearnedPolicy(ScorePolicy):
         return slice(None) if names == here else [here.index(name) for name in names]
 
 
-def network_from(
-    data: dict[str, Any] | None, parameters: dict[str, Any], path: Path
-) -> CandidatePolicy:
-    """Build the network from the two parts of an SB3 model file.
+def network_from(path: Path) -> CandidatePolicy:
+    """Build the network of an SB3 model file, from its JSON and its tensors alone.
 
     Raises:
-        ValueError: if they belong to another kind of model.
+        ValueError: it is another kind of model, or damaged.
     """
-    if not data or data.get("policy_class") is not CandidatePolicy:
-        raise ValueError(f"{path}: not a model of the candidate-scoring network")
-    network = CandidatePolicy(
-        data["observation_space"],
-        data["action_space"],
-        lr_schedule=lambda _: 0.0,
-        **data["policy_kwargs"],
-    )
-    network.load_state_dict(parameters["policy"])
+    try:
+        with zipfile.ZipFile(path) as file:
+            data = json.loads(file.read("data"))
+            if data["policy_class"]["__module__"] != CandidatePolicy.__module__:
+                raise ValueError("not a model of the candidate-scoring network")
+            kwargs = {key: data["policy_kwargs"].get(key) for key in ("width", "decides", "names")}
+            network = CandidatePolicy(
+                _observations(data["observation_space"]["spaces"]),
+                spaces.Discrete(1),  # it scores any number of candidates
+                lr_schedule=lambda _: 0.0,
+                **{key: value for key, value in kwargs.items() if value is not None},
+            )
+            network.load_state_dict(read_tensors(file, "policy.pth"))
+    except DAMAGED as error:
+        problem = str(error) if type(error) is ValueError else "not a whole model"
+        raise ValueError(f"{path}: {problem}; name a model.zip of gpuyard train") from error
     return network
+
+
+_BOX = re.compile(r"'(\w+)': Box\([^()]*\(([\d, ]+)\), \w+\)")
+
+
+def _observations(text: str) -> spaces.Dict:
+    """Return the observation space that a model file describes in words."""
+    shapes = {key: tuple(map(int, re.findall(r"\d+", shape))) for key, shape in _BOX.findall(text)}
+    return spaces.Dict({key: spaces.Box(0.0, 1.0, shapes[key]) for key in TABLES})

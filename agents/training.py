@@ -13,12 +13,13 @@ from sb3_contrib import MaskablePPO
 from stable_baselines3.common.logger import TensorBoardOutputFormat, configure
 from stable_baselines3.common.vec_env import VecMonitor, VecNormalize
 
-from gpuyard.baselines import make
+from gpuyard.baselines import Policy, make
 
 from . import checkpoint
 from .buffer import ProgressRolloutBuffer
 from .callbacks import CheckpointCallback, MetricsCallback, ProgressCallback
 from .config import TrainConfig
+from .disk import replacing
 from .imitation import imitate
 from .network import KEYS, CandidatePolicy, trained_for
 from .sb3 import SB3VecEnv
@@ -50,15 +51,59 @@ def train(config: TrainConfig, progress: bool = True) -> Trained:
     """
     torch.set_num_threads(config.threads)
     env = make_env(config)
-    worlds = cast(SB3VecEnv, env.unwrapped).env
-    scenario = worlds.unwrapped.scenario
+    scenario = cast(SB3VecEnv, env.unwrapped).env.unwrapped.scenario
     teacher = make(config.teacher) if config.teacher else None
     if teacher is not None:
         teacher.check(scenario)  # before there is a folder
     folder = _new_folder(config)
     config = replace(config, name=folder.name)
     config.save(folder / "config.json")
-    model = MaskablePPO(
+    return _begin(config, env, teacher, folder, progress)
+
+
+def resume(folder: Path, progress: bool = True) -> Trained:
+    """Continue an interrupted run from its newest sound checkpoint, as if it had never stopped.
+
+    One that was stopped before its first checkpoint begins again: it comes to the same weights.
+
+    Raises:
+        FileNotFoundError: the folder holds no run.
+        FileExistsError: the run is finished; its model is never overwritten.
+    """
+    if not (folder / "config.json").is_file():
+        raise FileNotFoundError(f"{folder}: no config.json, so no run to resume")
+    if (folder / "model.zip").exists():
+        raise FileExistsError(
+            f"{folder}: the run is finished ({folder / 'model.zip'}); train a new one, "
+            "with --steps for as long as you want"
+        )
+    config = TrainConfig.load(folder / "config.json")
+    torch.set_num_threads(config.threads)
+    env = make_env(config)
+    model = _model(config, env)
+    if checkpoint.restore_latest(folder / "checkpoints", model, env):
+        return _learn(model, env, config, folder, progress)
+    env.close()
+    teacher = make(config.teacher) if config.teacher else None
+    return _begin(config, make_env(config), teacher, folder, progress)
+
+
+def _begin(
+    config: TrainConfig, env: VecNormalize, teacher: Policy | None, folder: Path, progress: bool
+) -> Trained:
+    """Train from the start in a folder that is there."""
+    model = _model(config, env)
+    if teacher is not None:
+        network = cast(CandidatePolicy, model.policy)
+        worlds = cast(SB3VecEnv, env.unwrapped).env
+        imitate(network, teacher, worlds, config.teacher_steps, config.seed, progress=progress)
+    return _learn(model, env, config, folder, progress)
+
+
+def _model(config: TrainConfig, env: VecNormalize) -> MaskablePPO:
+    """Return a new model; it sets all generators by the seed of the settings."""
+    scenario = cast(SB3VecEnv, env.unwrapped).env.unwrapped.scenario
+    return MaskablePPO(
         CandidatePolicy,
         env,
         learning_rate=partial(linear, config.learning_rate),
@@ -75,25 +120,6 @@ def train(config: TrainConfig, progress: bool = True) -> Trained:
         seed=config.seed,
         device=config.device,
     )
-    if teacher is not None:
-        network = cast(CandidatePolicy, model.policy)
-        imitate(network, teacher, worlds, config.teacher_steps, config.seed, progress=progress)
-    return _learn(model, env, config, folder, progress)
-
-
-def resume(folder: Path, progress: bool = True) -> Trained:
-    """Continue an interrupted run from its newest checkpoint, as if it had never stopped.
-
-    Raises:
-        FileNotFoundError: if the folder holds no run or no checkpoint.
-    """
-    if not (folder / "config.json").is_file():
-        raise FileNotFoundError(f"{folder}: no config.json, so no run to resume")
-    config = TrainConfig.load(folder / "config.json")
-    torch.set_num_threads(config.threads)
-    env = make_env(config)
-    model = checkpoint.load(checkpoint.latest(folder / "checkpoints"), env, config.device)
-    return _learn(model, env, config, folder, progress)
 
 
 def make_env(config: TrainConfig) -> VecNormalize:
@@ -132,24 +158,25 @@ def _learn(
     env.close()
     if saver.stopped_at:
         return Trained(folder, None)
-    model.save(folder / "model.zip")
+    with replacing(folder / "model.zip") as unfinished:
+        model.save(unfinished)
     return Trained(folder, folder / "model.zip")
 
 
 def _new_folder(config: TrainConfig) -> Path:
-    """Create the run's folder; a given name must be free, a default one gets a number.
+    """Create the run's folder; a given name must be free (or empty), a default one gets a number.
 
     Raises:
         FileExistsError: if the given name is taken.
     """
     base = config.name or Path(config.scenario).stem
     number, folder = 1, Path(config.out) / base
-    while folder.exists():
+    while folder.exists() and any(folder.iterdir()):
         if config.name:
             raise FileExistsError(
                 f"{folder} exists; continue it with --resume {folder} or choose another --name"
             )
         number += 1
         folder = Path(config.out) / f"{base}-{number}"
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     return folder

@@ -211,7 +211,7 @@ class ClusterVectorEnv(VectorEnv[Observation, NDArray[np.int64], NDArray[Any]]):
         for index, world in enumerate(worlds):
             self._world.set_state(index, world)
         self._ended = state["ended"].copy()
-        self._outputs = state["outputs"].copy()
+        self._outputs = Outputs(*state["outputs"]).copy()
         return self._world.observation(self._outputs), self._infos(self._outputs.numbers)
 
     def render(self) -> tuple[Any, ...] | None:

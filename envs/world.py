@@ -16,7 +16,7 @@ from gymnasium.error import ResetNeeded
 from numpy.typing import NDArray
 
 from .engine import clock
-from .engine.core import units
+from .engine.core import store, units
 from .engine.core.compile import is_warm
 from .engine.core.records import CLOCK, GO_ON, IDLE, IN_FULL, NOTHING, record_of, records
 from .engine.decide.columns import info_keys, layout_record
@@ -281,7 +281,12 @@ def check_keys(state: Any, keys: Collection[str]) -> None:
 def telling(warm: bool) -> Iterator[None]:
     """Say on stderr that something is compiled, and how long it took, unless it is ``warm``."""
     if not warm:
-        print("gpuyard: compiling the engine, once per machine ...", file=sys.stderr, flush=True)
+        kept = "once for this version of it and of numba"
+        if store.folder() is None:
+            kept = (
+                "in every process: no folder to keep it can be written, set NUMBA_CACHE_DIR to one"
+            )
+        print(f"gpuyard: compiling the engine, {kept} ...", file=sys.stderr, flush=True)
     began = time.perf_counter()
     yield
     if not warm:

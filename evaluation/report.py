@@ -142,7 +142,7 @@ def report(
     for world in scenarios:
         title = f"{world.name}: what it is computed from"
         written.append(f"## {title}\n\n{tables.markdown(_sources(world))}\n")
-    (folder / "results.md").write_text("\n".join(written))
+    (folder / "results.md").write_text("\n".join(written), encoding="utf-8")
     plots = _plots(rollouts, learned, folder, curve)
     return "\n".join([*printed, plots])
 

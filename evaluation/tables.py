@@ -86,7 +86,7 @@ def markdown(table: Table) -> str:
 def write_csv(rollouts: Sequence[Rollout], path: Path) -> None:
     """Write one row per scenario, policy and seed, with every metric."""
     keys = list(dict.fromkeys(key for rollout in rollouts for key in rollout.metrics))
-    with path.open("w", newline="") as file:
+    with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow([*CSV_HEAD, *keys])
         for rollout in rollouts:
@@ -100,7 +100,7 @@ def write_csv(rollouts: Sequence[Rollout], path: Path) -> None:
 def read_csv(path: Path) -> list[Rollout]:
     """Read back what :func:`write_csv` wrote; times of single requests and jobs are not in it."""
     groups: dict[tuple[str, str], list[dict[str, str]]] = {}
-    with path.open(newline="") as file:
+    with path.open(newline="", encoding="utf-8") as file:
         for row in csv.DictReader(file):
             groups.setdefault((row["scenario"], row["policy"]), []).append(row)
     return [

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import codecs
+import io
 import os
 import sys
 import time
 from collections.abc import Sequence
 from dataclasses import Field, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 from gymnasium.error import Error as GymnasiumError
 
@@ -29,6 +31,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Bad input ends with one line on stderr. With ``GPUYARD_DEBUG=1`` it raises instead.
     """
+    _degrade(sys.stdout)
+    _degrade(sys.stderr)
     options = parser().parse_args(arguments)
     try:
         return options.run(options)
@@ -43,6 +47,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
             message = f"{error}; pip install 'gpuyard[train]'"
         print(f"gpuyard {options.command}: error: {message}", file=sys.stderr)
         return 2
+
+
+def _degrade(stream: TextIO) -> None:
+    """Have a terminal that lacks a sign show a plain one instead of failing."""
+    if isinstance(stream, io.TextIOWrapper):
+        stream.reconfigure(errors="gpuyard.plain")
+
+
+def _plain(error: UnicodeError) -> tuple[str, int]:
+    """Stand in for signs that an encoding lacks."""
+    assert isinstance(error, UnicodeEncodeError)
+    text = error.object[error.start : error.end]
+    return "".join(PLAIN.get(sign, "?") for sign in text), error.end
+
+
+PLAIN = {"±": "+-", "×": "x", "–": "-", "—": "-", "µ": "u", "…": "..."}
+codecs.register_error("gpuyard.plain", _plain)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -103,7 +124,8 @@ def _add_evaluate(commands: argparse._SubParsersAction) -> None:
         "--policies",
         default="all",
         help="names (perhaps with options: routing/dynamo?temperature=0.5), module:Class, tuned "
-        "policies (.json) and models (.zip), comma separated",
+        "policies (.json) and models (.zip), comma separated; a model file is read as weights and "
+        "JSON, so that one from elsewhere runs no code",
     )
     sub.add_argument(
         "--scenarios",
@@ -165,9 +187,17 @@ def _train(options: argparse.Namespace) -> int:
     from gpuyard.agents import training
 
     given = {f.name: getattr(options, f.name) for f in fields(TrainConfig) if f.name in options}
-    config = TrainConfig.of(**given)
+    if options.resume and given:
+        raise ValueError(
+            f"--resume goes on with the settings of {options.resume}: leave out "
+            f"{', '.join('--' + name.replace('_', '-') for name in given)}, or train a new run"
+        )
     start = time.perf_counter()
-    trained = training.resume(options.resume) if options.resume else training.train(config)
+    trained = (
+        training.resume(options.resume)
+        if options.resume
+        else training.train(TrainConfig.of(**given))
+    )
     if trained.model is None:
         print(f"interrupted; continue with: gpuyard train --resume {trained.folder}")
         return 130
@@ -197,7 +227,7 @@ def _evaluate(options: argparse.Namespace) -> int:
     from gpuyard.evaluation.report import compare, report
 
     chosen = options.scenarios or default_scenario(options.env or DEFAULT)
-    scenarios = [load(name) for name in chosen.split(",")]
+    scenarios = told_apart([load(name) for name in chosen.split(",")], chosen.split(","))
     if options.trace:
         scenarios = [_with_trace(scenario, options.trace, options.format) for scenario in scenarios]
     given = names_in(options.policies)
@@ -208,6 +238,26 @@ def _evaluate(options: argparse.Namespace) -> int:
     learned = [name for name in given if name.endswith(".zip")]
     print(report(rollouts, learned, options.out, scenarios=scenarios))
     return 0
+
+
+def told_apart(scenarios: Sequence[Scenario], given: Sequence[str]) -> list[Scenario]:
+    """Return scenarios under names of their own: those of one name get their folder's in front.
+
+    Raises:
+        ValueError: one is given twice.
+    """
+    names = [scenario.name for scenario in scenarios]
+    for depth in range(1, max(len(Path(name).resolve().parts) for name in given)):
+        if len(set(names)) == len(names):
+            return [replace(s, name=name) for s, name in zip(scenarios, names, strict=True)]
+        twins = {name for name in names if names.count(name) > 1}
+        names = [
+            "-".join([*Path(path).resolve().parts[-depth - 1 : -1], scenario.name])
+            if name in twins
+            else name
+            for name, path, scenario in zip(names, given, scenarios, strict=True)
+        ]
+    raise ValueError(f"--scenarios: {', '.join(given)} names one scenario twice; name it once")
 
 
 def _with_trace(scenario: Scenario, trace: Path, trace_format: str) -> Scenario:

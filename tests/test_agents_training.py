@@ -1,17 +1,24 @@
 """Training: reproducible, resumable to the bit, and it learns."""
 
+import base64
+import io
+import json
 import os
+import pickle
 import signal
+import zipfile
 from dataclasses import replace
 
 import agents_fake  # noqa: F401  (registers the queue world)
 import numpy as np
 import pytest
+import torch
 from sb3_contrib import MaskablePPO
 
-from gpuyard.agents import training
+from gpuyard.agents import callbacks, checkpoint, training
 from gpuyard.agents.callbacks import CheckpointCallback, read_curve
 from gpuyard.agents.config import TrainConfig
+from gpuyard.agents.policy import LearnedPolicy
 
 TINY = TrainConfig(
     env="gpuyard-tests/Queue-v0", scenario="queues", teacher="", steps=2048, num_envs=8,
@@ -43,7 +50,7 @@ def test_same_seed_same_weights(tmp_path):
 
 def test_resume_equals_an_uninterrupted_run(tmp_path):
     whole = run(tmp_path, name="whole", checkpoint_every=1024)
-    assert [p.name for p in (whole.folder / "checkpoints").iterdir()] == ["000000001024"]
+    assert [p.name for p in (whole.folder / "checkpoints").iterdir()] == ["000000001024.zip"]
     expected = weights(whole.model)
     curve = read_curve(whole.folder / "learning_curve.csv")
     whole.model.unlink()
@@ -67,7 +74,7 @@ def test_ctrl_c_saves_a_checkpoint_that_continues_exactly(tmp_path, monkeypatch)
     cut = run(tmp_path, name="cut")
     assert signal.getsignal(signal.SIGINT) is before
     assert cut.model is None
-    assert [p.name for p in (cut.folder / "checkpoints").iterdir()] == ["000000001024"]
+    assert [p.name for p in (cut.folder / "checkpoints").iterdir()] == ["000000001024.zip"]
     monkeypatch.undo()
     assert_same(weights(training.resume(cut.folder, progress=False).model), expected)
 
@@ -100,8 +107,81 @@ def test_nothing_to_resume(tmp_path):
     with pytest.raises(FileNotFoundError, match="no run to resume"):
         training.resume(tmp_path)
     finished = run(tmp_path, steps=1)
-    with pytest.raises(FileNotFoundError, match="no checkpoint to resume from"):
+    before = finished.model.read_bytes()
+    with pytest.raises(FileExistsError, match="the run is finished"):
         training.resume(finished.folder)
+    assert finished.model.read_bytes() == before
+
+
+def test_a_checkpoint_cut_short_is_passed_over(tmp_path):
+    whole = run(tmp_path, name="whole", checkpoint_every=512)
+    expected = weights(whole.model)
+    whole.model.unlink()
+    _, newest = checkpoint.found(whole.folder / "checkpoints")
+    newest.write_bytes(newest.read_bytes()[:-2000])
+    with pytest.warns(UserWarning, match=f"{newest.name}: damaged .* an older one"):
+        resumed = training.resume(whole.folder, progress=False)
+    assert_same(weights(resumed.model), expected)
+
+
+def test_a_run_stopped_before_its_first_checkpoint_begins_again(tmp_path):
+    expected = weights(run(tmp_path, name="whole").model)
+    again = run(tmp_path, name="stopped")
+    again.model.unlink()
+    assert_same(weights(training.resume(again.folder, progress=False).model), expected)
+
+
+def test_an_empty_folder_is_used_and_time_makes_checkpoints(tmp_path, monkeypatch):
+    monkeypatch.setattr(callbacks, "APART_S", 0.0)
+    (tmp_path / "mine").mkdir()
+    trained = run(tmp_path, name="mine", checkpoint_every=1_000_000)
+    assert [p.name for p in checkpoint.found(trained.folder / "checkpoints")] == [
+        "000000001024.zip",
+        "000000001536.zip",
+    ]
+    assert not list(trained.folder.rglob("unfinished*"))
+
+
+class Evil:
+    def __reduce__(self):
+        return (os.mkdir, (os.environ["EVIL"],))
+
+
+@pytest.mark.parametrize("where", ["data", "policy.pth", "checkpoint"])
+def test_code_in_a_model_or_checkpoint_does_not_run(tmp_path, monkeypatch, where):
+    monkeypatch.setenv("EVIL", str(tmp_path / "evil"))
+    trained = run(tmp_path, name="mine", checkpoint_every=1024)
+    attack = pickle.dumps(Evil())
+    tensors = io.BytesIO()
+    torch.save(Evil(), tensors)
+    victim = (
+        trained.model
+        if where != "checkpoint"
+        else checkpoint.found(trained.folder / "checkpoints")[-1]
+    )
+    with zipfile.ZipFile(victim) as file:
+        entries = {name: file.read(name) for name in file.namelist()}
+    if where == "data":
+        data = json.loads(entries["data"])
+        for value in data.values():
+            if isinstance(value, dict) and ":serialized:" in value:
+                value[":serialized:"] = base64.b64encode(attack).decode()
+        entries["data"] = json.dumps(data).encode()
+    else:
+        entries["policy.pth" if where == "policy.pth" else "weights.pt"] = tensors.getvalue()
+    with zipfile.ZipFile(victim, "w") as file:
+        for name, content in entries.items():
+            file.writestr(name, content)
+    if where == "data":
+        LearnedPolicy.load(victim)
+    elif where == "policy.pth":
+        with pytest.raises(ValueError, match="something else than weights"):
+            LearnedPolicy.load(victim)
+    else:
+        trained.model.unlink()
+        with pytest.warns(UserWarning, match="something else than weights"):
+            training.resume(trained.folder, progress=False)
+    assert not (tmp_path / "evil").exists()
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """The console command: what a newcomer types, and what a typing error answers."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ from gpuyard.cli import main
 from gpuyard.evaluation.tables import read_csv
 
 ROOT = Path(__file__).parents[1]
+FOLDER = ROOT / "envs" / "scenarios"
 TINY = "--steps 8192 --num-envs 8 --n-steps 256 --batch-size 512 --width 8 --eval-seeds 2".split()
 
 
@@ -186,6 +188,44 @@ def test_errors_are_one_line(tmp_path, capsys):
     assert "gamma = 2.0: must lie in" in fails(capsys, "train", "--gamma", "2")
     assert "no baseline 'x'" in fails(capsys, "train", "--teacher", "x", "--out", str(tmp_path))
     assert not [path for path in tmp_path.iterdir() if path.is_dir()]  # no half-made runs
+
+
+def test_a_resumed_run_keeps_its_settings(tmp_path, capsys):
+    said = fails(capsys, "train", "--resume", str(tmp_path), "--steps", "5", "--num-envs", "2")
+    assert f"settings of {tmp_path}: leave out --steps, --num-envs" in said
+
+
+def test_scenarios_of_one_name_are_told_apart(tmp_path, capsys):
+    text = (FOLDER / "routing-default.toml").read_text("utf-8").replace("512", "24")
+    paths = [tmp_path / where / "mine.toml" for where in ("a", "b")]
+    for path in paths:
+        path.parent.mkdir()
+        path.write_text(text)
+    out, policies = tmp_path / "out", ("--policies", "routing/random", "--seeds", "1")
+    both = ",".join(map(str, paths))
+    assert main(["evaluate", "--scenarios", both, *policies, "--out", str(out)]) == 0
+    assert [r.scenario for r in read_csv(out / "results.csv")] == ["a-mine", "b-mine"]
+    assert {"metrics-a-mine.png", "metrics-b-mine.png"} <= {path.name for path in out.iterdir()}
+    twice = f"{paths[0]},{paths[0]}"
+    assert "names one scenario twice" in fails(capsys, "evaluate", "--scenarios", twice)
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_terminals_that_lack_signs_show_plain_ones(tmp_path, encoding):
+    """Files are UTF-8 whatever the locale."""
+    scenario = tmp_path / "mine.toml"
+    text = (FOLDER / "routing-default.toml").read_text("utf-8").replace("512", "24")
+    scenario.write_text(text, "utf-8")
+    code = "import sys; from gpuyard.cli import main; sys.exit(main())"
+    arguments = ["evaluate", "--scenarios", str(scenario), "--policies", "routing/random"]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments, "--seeds", "2", "--out", str(tmp_path)],
+        env={**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONIOENCODING": encoding},
+        capture_output=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert ("+-" if encoding == "ascii" else "±") in done.stdout.decode(encoding)
+    assert "±" in (tmp_path / "results.md").read_text("utf-8")
 
 
 def test_policies_and_ids_for_other_decisions_are_errors_of_one_line(tmp_path, capsys):

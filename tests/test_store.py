@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -133,15 +135,31 @@ def test_a_second_process_finds_what_the_first_compiled(own_folder: Path) -> Non
 
 
 @pytest.mark.parametrize("damage", [lambda raw: raw[:-7], lambda raw: raw[:99] + b"?" + raw[100:]])
-def test_a_damaged_file_is_thrown_away_and_made_again(own_folder: Path, damage: Any) -> None:
+def test_a_damaged_file_is_thrown_away_and_made_again(
+    own_folder: Path, damage: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert fresh()(4) == 8
     (file,) = own_folder.iterdir()
     whole = file.read_bytes()
     file.write_bytes(damage(whole))
     second = fresh()
     assert not is_warm(second) and not file.exists()
+    assert capsys.readouterr().err == f"gpuyard: {file} is damaged; it is compiled again\n"
     assert second(4) == 8
     assert is_warm(fresh())
+
+
+@pytest.mark.parametrize("content", [b"", b"garbage", pickle.dumps(("another", "making"))])
+def test_a_file_of_another_making_is_compiled_again(
+    own_folder: Path, content: bytes, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert fresh()(4) == 8
+    (file,) = own_folder.iterdir()
+    file.write_bytes(hashlib.sha256(content).digest() + content)
+    assert fresh()(4) == 8
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"gpuyard: {file} cannot be loaded")
+    assert fresh()(4) == 8 and not capsys.readouterr().err
 
 
 def test_nothing_is_kept_where_nothing_can_be_written(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -174,7 +192,10 @@ def test_compiling_is_told_when_it_happens_only(
     assert capsys.readouterr().err == ""
     monkeypatch.setattr(world.units, "missing", lambda names, bundle: ["take_route"])
     gym.make("gpuyard/Routing-v0")
-    assert "compiling the engine" in capsys.readouterr().err
+    assert "compiling the engine, once for this version" in capsys.readouterr().err
+    monkeypatch.setattr(world.store, "folder", lambda: None)
+    gym.make("gpuyard/Routing-v0")
+    assert "compiling the engine, in every process: no folder" in capsys.readouterr().err
 
 
 def test_a_copy_of_the_package_finds_the_same_files(tmp_path: Path) -> None:

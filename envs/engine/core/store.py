@@ -11,6 +11,7 @@ Where nothing can be written functions are compiled in memory, for this process 
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import os
@@ -90,7 +91,11 @@ class Store:
         if data is None:
             return None
         context.refresh()
-        return compiler.CompileResult._rebuild(context, *pickle.loads(data))
+        try:
+            return compiler.CompileResult._rebuild(context, *pickle.loads(data))
+        except Exception as error:  # whatever a file of another making holds
+            _throw_away(path, f"cannot be loaded ({type(error).__name__})")
+            return None
 
     def save_overload(self, signature: Any, result: Any) -> None:
         """Keep a compiled version, if a folder can be written."""
@@ -101,6 +106,8 @@ class Store:
         try:
             with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
                 file.write(hashlib.sha256(data).digest() + data)
+                file.flush()
+                os.fsync(file.fileno())
             os.replace(file.name, path)  # whole or not at all, whoever else writes it
         except OSError:
             return
@@ -115,8 +122,16 @@ def _read(path: Path) -> bytes | None:
     data = raw[_CHECKSUM:]
     if hashlib.sha256(data).digest() == raw[:_CHECKSUM]:
         return data
-    path.unlink(missing_ok=True)
+    _throw_away(path, "is damaged")
     return None
+
+
+def _throw_away(path: Path | None, problem: str) -> None:
+    """Remove a file that is of no use, and say so."""
+    assert path is not None
+    print(f"gpuyard: {path} {problem}; it is compiled again", file=sys.stderr, flush=True)
+    with contextlib.suppress(OSError):
+        path.unlink()
 
 
 def digest_of(function: Callable[..., Any]) -> str:
