@@ -136,7 +136,7 @@ def test_a_model_without_names_is_refused_where_there_are_other_columns(tmp_path
     policy.reset(agents_fake.SCENARIO, 6)
     assert policy.act(batch(4)).shape == (6,)
     fewer = Columns(candidates=LAYOUT.names("candidates")[:-1])
-    with pytest.raises(ValueError, match=r"trained with 20 'candidates' columns.*has 19"):
+    with pytest.raises(ValueError, match=r"trained with 21 'candidates' columns.*has 20"):
         policy.reset(scenario_with(fewer), 6)
 
 

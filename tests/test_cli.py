@@ -207,6 +207,7 @@ def test_scenarios_of_one_name_are_told_apart(tmp_path, capsys):
     assert [r.scenario for r in read_csv(out / "results.csv")] == ["a-mine", "b-mine"]
     assert {"metrics-a-mine.png", "metrics-b-mine.png"} <= {path.name for path in out.iterdir()}
     twice = f"{paths[0]},{paths[0]}"
+    capsys.readouterr()
     assert "names one scenario twice" in fails(capsys, "evaluate", "--scenarios", twice)
 
 

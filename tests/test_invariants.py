@@ -50,7 +50,10 @@ worlds = st.fixed_dictionaries(
             }
         ),
         "estimates": st.fixed_dictionaries(
-            {"output": st.sampled_from(["noisy", "mean", "oracle"]), "sigma": st.floats(0.0, 3.0)}
+            {
+                "output": st.sampled_from(["noisy", "mean", "oracle"]),
+                "sigma": st.sampled_from([0.0, 0.1, 0.5, 1.3, 3.0]),
+            }
         ),
         "observation": st.fixed_dictionaries({"queue_rows": st.integers(1, 5)}),
         "reward": st.fixed_dictionaries(

@@ -13,6 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+FEWEST_PER_WINDOW = 1e-4
+"""Jobs per window, in the mean: fewer would take minutes and gigabytes to draw."""
+
 
 @dataclass(frozen=True)
 class Arrivals:
@@ -39,6 +42,12 @@ class Arrivals:
         for field, value in (("rate_per_h", self.rate_per_h), ("window_s", self.window_s)):
             if not (math.isfinite(value) and value > 0):
                 raise ValueError(f"{field} = {value!r} must be a finite number above 0")
+        if self.rate_per_h / 3600.0 * self.window_s < FEWEST_PER_WINDOW:
+            least = FEWEST_PER_WINDOW * 3600.0 / self.window_s
+            raise ValueError(
+                f"rate_per_h = {self.rate_per_h!r} is too low: at least {least:g} in windows of "
+                f"{self.window_s:g} s; raise the rate, or the load that it follows from"
+            )
         if not self.burst_shape > 0:
             raise ValueError(f"burst_shape = {self.burst_shape!r} must be above 0; inf: no bursts")
         if self.hours and (len(self.hours) != 24 or min(self.hours) < 0 or not sum(self.hours)):
