@@ -1,5 +1,6 @@
 """The agent in a placement world: planners as teachers, training, rollouts, without the engine."""
 
+import shutil
 from dataclasses import replace
 
 import gymnasium as gym
@@ -132,9 +133,11 @@ def test_a_trained_model_acts(run):
     assert (learned.metrics["finished"] == 24).all()
 
 
-def test_resume_ends_with_the_same_weights(run):
+def test_resume_ends_with_the_same_weights(run, tmp_path):
     expected = LearnedPolicy.load(run.model).network.state_dict()
-    resumed = LearnedPolicy.load(training.resume(run.folder, progress=False).model)
+    folder = shutil.copytree(run.folder, tmp_path / "run")
+    (folder / "model.zip").unlink()  # as if it had been stopped after its last checkpoint
+    resumed = LearnedPolicy.load(training.resume(folder, progress=False).model)
     for name, value in resumed.network.state_dict().items():
         np.testing.assert_array_equal(value.numpy(), expected[name].numpy(), err_msg=name)
 

@@ -1,5 +1,6 @@
 """The agent in the routing world: exact resumption, and scenarios of other sizes."""
 
+import shutil
 from dataclasses import replace
 
 import gymnasium as gym
@@ -33,9 +34,11 @@ def weights(path):
     return MaskablePPO.load(path, device="cpu").policy.state_dict()
 
 
-def test_resume_restores_the_worlds_in_mid_episode(run):
+def test_resume_restores_the_worlds_in_mid_episode(run, tmp_path):
     expected = weights(run.model)
-    resumed = training.resume(run.folder, progress=False)
+    folder = shutil.copytree(run.folder, tmp_path / "run")
+    (folder / "model.zip").unlink()  # as if it had been stopped after its last checkpoint
+    resumed = training.resume(folder, progress=False)
     for name, value in weights(resumed.model).items():
         np.testing.assert_array_equal(value.numpy(), expected[name].numpy(), err_msg=name)
 
