@@ -4,7 +4,7 @@ It has the spaces, columns, info and results of the real one, so that the tests 
 training and planners need no compiled engine. Shortest-first beats first-come there.
 """
 
-from copy import deepcopy
+import pickle
 from types import SimpleNamespace
 
 import gymnasium as gym
@@ -199,10 +199,11 @@ class YardVectorEnv(VectorEnv):
         return {"jobs": jobs}
 
     def get_state(self):
-        return deepcopy((self.worlds, self.rngs))
+        """One array of bytes: a checkpoint keeps plain values and arrays, not Python objects."""
+        return {"worlds": np.frombuffer(pickle.dumps((self.worlds, self.rngs)), np.uint8)}
 
     def set_state(self, state):
-        self.worlds, self.rngs = deepcopy(state)
+        self.worlds, self.rngs = pickle.loads(state["worlds"].tobytes())
 
     def _info(self):
         finish = np.array([world.jobs["finish_s"] for world in self.worlds])

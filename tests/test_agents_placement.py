@@ -20,6 +20,7 @@ from gpuyard.agents.policy import LearnedPolicy
 from gpuyard.baselines import make
 from gpuyard.baselines.planner import rows_like
 from gpuyard.envs.cluster_view import Plan
+from gpuyard.envs.observation import TABLES
 from gpuyard.evaluation.report import compare, report
 from gpuyard.evaluation.rollout import rollout
 from gpuyard.evaluation.statistics import paired_interval
@@ -127,7 +128,7 @@ def test_a_trained_model_acts(run):
     curve = read_curve(run.folder / "learning_curve.csv")
     assert "jct_mean_s" in curve[-1]
     policy = LearnedPolicy.load(run.model)
-    assert set(policy.network.columns) == set(KEYS)
+    assert set(policy.network.columns) == set(TABLES)
     learned = rollout("learned", policy, SCENARIO, SEEDS, ID)
     assert (learned.metrics["invalid_actions"] == 0).all()
     assert (learned.metrics["finished"] == 24).all()
