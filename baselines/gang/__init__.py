@@ -19,16 +19,7 @@ from .uniform import Random
 from .volcano import Volcano
 from .wait_weighted import UNICEP, WFP3
 
-BASELINES: dict[str, Factory] = {
-    "random": Random,
-    "fifo": FIFO,
-    "fifo-first-fit": FIFOFirstFit,
-    "sjf": SJF,
-    "smallest-first": SmallestFirst,
-    "smallest-area": SmallestArea,
-    "dynamic": Dynamic,
-    "wfp3": WFP3,
-    "unicep": UNICEP,
+_BOTH: dict[str, Callable[[], Scheduler]] = {
     "f1": partial(Fitted, function="f1"),
     "f2": partial(Fitted, function="f2"),
     "f3": partial(Fitted, function="f3"),
@@ -42,6 +33,20 @@ BASELINES: dict[str, Factory] = {
     "gavel": Gavel,
     "volcano": Volcano,
 }
+"""Whole planners that other families can take as an order too."""
+
+BASELINES: dict[str, Factory] = {
+    "random": Random,
+    "fifo": FIFO,
+    "fifo-first-fit": FIFOFirstFit,
+    "sjf": SJF,
+    "smallest-first": SmallestFirst,
+    "smallest-area": SmallestArea,
+    "dynamic": Dynamic,
+    "wfp3": WFP3,
+    "unicep": UNICEP,
+    **_BOTH,
+}
 
 ORDERS: dict[str, Callable[[], Scheduler]] = {
     "fifo": partial(Ordered, keys.oldest, blocks=True),
@@ -52,18 +57,7 @@ ORDERS: dict[str, Callable[[], Scheduler]] = {
     "dynamic": partial(Ordered, keys.dynamic),
     "wfp3": partial(Ordered, keys.wfp3),
     "unicep": partial(Ordered, keys.unicep),
-    "f1": partial(Fitted, function="f1"),
-    "f2": partial(Fitted, function="f2"),
-    "f3": partial(Fitted, function="f3"),
-    "f4": partial(Fitted, function="f4"),
-    "easy-backfill": EasyBackfill,
-    "conservative-backfill": ConservativeBackfill,
-    "srtf": SRTF,
-    "srsf": SRSF,
-    "tiresias": Tiresias,
-    "themis": Themis,
-    "gavel": Gavel,
-    "volcano": Volcano,
+    **_BOTH,
 }
 """The queue half of each baseline, for placements of other families: ``order="srsf"``."""
 
