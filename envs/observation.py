@@ -68,6 +68,13 @@ CLUSTER: dict[str, Columns] = {
         Column("link_max", "share", None, "highest load of them"),
         Column("contention", "share", None, "speed that running gangs lose to contention, mean"),
     ),
+    "scale": (
+        Column("serving", "replica", 8.0, "replicas that take requests"),
+        Column("starting", "replica", 8.0, "replicas that wait for devices or load"),
+        Column("draining", "replica", 8.0, "replicas that take no more requests"),
+        Column("parked", "request", 8.0, "requests that no replica can take now"),
+        Column("changes", "replica", 4.0, "replicas added and taken away in this round"),
+    ),
 }
 
 QUEUE: dict[str, Columns] = {
@@ -156,6 +163,33 @@ CANDIDATES: dict[str, Columns] = {
         Column("comm_share", "share", None, "share of an iteration that it communicates, alone"),
         Column("free_after", "share", None, "free GPUs afterwards"),
         Column("tenant_share", "share", None, "its tenant's quota in use afterwards"),
+    ),
+    "scale": (
+        Column("is_keep", "flag", None, "keeps things as they are and ends the round"),
+        Column("is_add", "flag", None, "adds a replica to a role"),
+        Column("is_take", "flag", None, "takes a replica from a role"),
+        Column("serving", "replica", 4.0, "replicas of the role that take requests"),
+        Column("queued", "replica", 4.0, "its replicas that wait for devices"),
+        Column("starting", "replica", 4.0, "its replicas that load"),
+        Column("draining", "replica", 4.0, "its replicas that take no more requests"),
+        Column("least", "replica", 4.0, "replicas that it must have"),
+        Column("most", "replica", 4.0, "replicas that it may have"),
+        Column("gpus", "GPU", 8.0, "devices of one replica"),
+        Column("price", "$/h", 10.0, "price of one replica"),
+        Column("startup_s", "s", 60.0, "from its devices to its first request"),
+        Column("free", "share", None, "free GPUs of the cluster, of a replica's at most"),
+        Column("in_flight", "request", 32.0, "sent to a replica of the role, mean"),
+        Column("waiting", "request", 8.0, "queued at a replica, mean"),
+        Column("running", "request", 32.0, "sequences in the batch of a replica, mean"),
+        Column("queued_tokens", "token", 8192.0, "prompt tokens not yet computed, mean"),
+        Column("kv_usage", "share", None, "KV blocks held by running requests, mean"),
+        Column("load", "share", None, "peak FLOP/s in use, mean"),
+        Column("rate_per_s", "request/s", 4.0, "the service's arrivals in the last interval"),
+        Column("prompt_tokens", "token", 2048.0, "their prompts, mean"),
+        Column("output_tokens", "token", 512.0, "outputs of requests that finished in it, mean"),
+        Column("ttft_s", "s", 0.5, "time to first token of those that had it in it, mean"),
+        Column("tpot_s", "s", 0.05, "time per output token of those that finished in it, mean"),
+        Column("slo", "share", None, "of those, the ones that met both objectives"),
     ),
 }
 

@@ -113,6 +113,34 @@ class SchedulerRules:
 
 
 @dataclass(frozen=True)
+class Scaler:
+    """When replicas of services are added and removed."""
+
+    interval_s: float = rule(
+        30.0, "seconds between two rounds of decisions; 0: there are none", range=(0, 86_400)
+    )
+    max_changes: int = rule(
+        8, "replicas that a round may add and remove, after which it is over", range=(1, 1024)
+    )
+
+    def __post_init__(self) -> None:
+        """Refuse an interval that hardly moves time.
+
+        Raises:
+            ValueError: naming the field, its value and the remedy.
+        """
+        if 0 < self.interval_s < SHORTEST_INTERVAL_S:
+            raise ValueError(
+                f"scaler.interval_s = {self.interval_s!r} must be {SHORTEST_INTERVAL_S:g} seconds "
+                "or more, or 0, which turns scaling off"
+            )
+
+
+SHORTEST_INTERVAL_S = 0.1
+"""Least ``scaler.interval_s``: a replica takes a minute to start."""
+
+
+@dataclass(frozen=True)
 class Faults:
     """Failures of nodes, and slow nodes."""
 

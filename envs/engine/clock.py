@@ -1,12 +1,13 @@
 """The one clock: it runs a world until someone must decide, then stops.
 
 Each part is asked for its next moment; what is due then happens in a fixed order: ends of runs,
-failures, repairs, arrivals of gangs, then the next request. Rates are settled once per moment. A
-route decision comes before a place decision of the same moment. Parts that a scenario lacks have
+failures, repairs, arrivals of gangs, replicas that come up, drain or end, then the next request.
+Rates are settled once per moment. At one moment requests are routed first, then gangs placed, then
+replicas decided about. Parts that a scenario lacks have
 arrays without items and cost a look at their length.
 
 Parts that nobody else must see stay lazy: a replica is advanced only when a request is to be
-routed.
+routed, when it drains, or when replicas are decided about.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from .core.records import (
     NOTHING,
     PLACE,
     ROUTE,
+    SCALE,
     STALLED,
     START,
 )
@@ -37,9 +39,12 @@ from .decide.route import (
     take_route,
 )
 from .decide.route_seen import see_route
+from .decide.scale import KEEP, services_happen, take_scale
+from .decide.scale_seen import see_scale
 from .gangs.lifecycle import count_unfinished
 from .gangs.moments import begin_gangs, gangs_happen, gangs_value, integrate, next_moment_s
 from .network.traffic import settle
+from .services.moments import begin_services, next_service_s
 from .state import STATE
 
 LOOK_UP_MOMENTS = 2000  # well under a second, after which Python may hear a signal
@@ -61,20 +66,29 @@ def has_gangs(w):
 
 
 @kernel
+def has_services(w):
+    """Tell whether replicas stand on the cluster of this world."""
+    return len(w.roles) > 0
+
+
+@kernel
 def decision_due(w, e):
     """Return the decision that is due at this moment."""
     if has_requests(w) and w.router[e].deciding >= 0:
         return ROUTE
     if has_gangs(w) and place_is_due(w, e):
         return PLACE
+    if has_services(w) and w.fleet[e].deciding == 1:
+        return SCALE
     return NOTHING
 
 
 @kernel
 def gangs_next_s(w, e):
-    """Return when something happens to gangs next; inf if all have finished."""
+    """Return when something happens to gangs next; inf if all jobs have finished."""
     gangs = w.gangs[e]
-    return next_moment_s(w, e, gangs) if gangs.finished < gangs.num_jobs else math.inf
+    waits = gangs.finished < gangs.num_jobs - gangs.services or gangs.pending > 0
+    return next_moment_s(w, e, gangs) if waits else math.inf
 
 
 @kernel
@@ -101,7 +115,10 @@ def move_on(w, e, clock):
     """Let happen what comes next; False if that was the end."""
     request_s = next_request_s(w, e) if has_requests(w) else math.inf
     gangs_s = gangs_next_s(w, e) if has_gangs(w) else math.inf
-    moment_s = min(request_s, gangs_s)
+    services_s = next_service_s(w, e) if has_services(w) else math.inf
+    moment_s = min(request_s, gangs_s, services_s)
+    if request_s < math.inf:
+        clock.idle_moments = 0
     if moment_s > clock.limit_s or moment_s == math.inf or is_stalled(w, e, clock):
         if has_requests(w) and drain(w, e, clock.limit_s):
             return True
@@ -109,6 +126,8 @@ def move_on(w, e, clock):
         return False
     if gangs_s <= moment_s:
         gangs_happen(w, e, moment_s)
+    if has_services(w) and min(gangs_s, services_s) <= moment_s:
+        services_happen(w, e, moment_s)
     if request_s <= moment_s:
         next_route(w, e)
     return True
@@ -131,11 +150,14 @@ def is_stalled(w, e, clock):
 def decide(w, e, clock):
     """Decide in place of the policy, which has had all decisions that it may take.
 
-    A request goes to the replica with the fewest in flight, the oldest gang that can starts.
+    A request goes to the replica with the fewest in flight, the oldest gang that can starts, and
+    there are as many replicas as before.
     """
     clock.truncated = MAX_DECISIONS
     if clock.due == ROUTE:
         take_route(w, e, choose_replica(w, e))
+    elif clock.due == SCALE:
+        take_scale(w, e, KEEP)
     else:
         take_place(w, e, first_start(w, e))
 
@@ -148,7 +170,7 @@ def end(w, e, clock, moment_s):
     if has_requests(w):
         left += w.router[e].num_requests - w.router[e].finished
     if has_gangs(w):
-        left += w.gangs[e].num_jobs - w.gangs[e].finished
+        left += w.gangs[e].num_jobs - w.gangs[e].services - w.gangs[e].finished
     is_late = left > 0 and (has_requests(w) or clock.limit_s < moment_s < math.inf)
     if left > 0:
         clock.truncated = MAX_TIME if is_late else STALLED
@@ -170,14 +192,20 @@ def observe(w, e):
     row, clock = w.cluster[e], w.clock[e]
     row[COMMON.kind_route] = clock.due == ROUTE
     row[COMMON.kind_place] = clock.due == PLACE
-    row[COMMON.kind_scale] = 0.0
+    row[COMMON.kind_scale] = clock.due == SCALE
+    if has_requests(w) and has_gangs(w) and clock.due != PLACE:
+        w.candidates[e, :, :] = 0.0  # a survey before this decision may have left some
+        w.action_mask[e, :] = 0
     moved, total = 0, 0
     if has_requests(w):
         moved, total = moved + w.router[e].arrived, total + w.router[e].num_requests
         see_route(w, e)
     if has_gangs(w):
-        moved, total = moved + w.gangs[e].finished, total + w.gangs[e].num_jobs
+        moved += w.gangs[e].finished
+        total += w.gangs[e].num_jobs - w.gangs[e].services
         see_place(w, e)
+    if has_services(w):
+        see_scale(w, e)
     row[COMMON.progress] = moved / total
 
 
@@ -201,6 +229,10 @@ def act(w, e, action):
         take_route(w, e, action)
     elif clock.due == PLACE:
         take_place(w, e, action)
+        if has_services(w):
+            services_happen(w, e, clock.now_s)
+    elif clock.due == SCALE:
+        take_scale(w, e, action)
 
 
 @entry
@@ -240,6 +272,8 @@ def run_environments(address, orders, actions, numbers):
             clock.due = NOTHING
             if has_gangs(w):
                 begin_gangs(w, e)
+            if has_services(w):
+                begin_services(w, e)
         elif clock.done == 0 and clock.paused == 0:
             act(w, e, actions[e])
         if clock.done == 0:
@@ -247,6 +281,8 @@ def run_environments(address, orders, actions, numbers):
         if clock.paused == 1:
             paused += 1
             continue
+        if has_gangs(w):
+            integrate(w, e, w.gangs[e], clock.now_s)
         before = clock.reward_value
         clock.reward_value = value(w, e)
         numbers[e, 0] = clock.reward_value - before

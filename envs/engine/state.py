@@ -25,6 +25,13 @@ Requests and replicas:
     prefix_holders: int16 (E, H, R), running requests that hold the node, or EVICTED or NEVER_SENT.
     prefix_ids: int32 (E, M), prefix ids of all requests.
 
+Services, whose replicas are gangs; V services, G roles:
+
+    roles: ROLE (G,).
+    service_states: SERVICE_STATE (E, V).
+    fleet: FLEET (E,).
+    scaler_rules: SCALER_RULES (1,).
+
 Devices and the tree that they stand in:
 
     devices: DEVICES (E,).
@@ -135,6 +142,7 @@ from .serving.records import (
     SERVING_RULES,
     SLOT,
 )
+from .services.records import FLEET, ROLE, SCALER_RULES, SERVICE_STATE
 
 FIELDS = (
     ("units", UNITS, 1),
@@ -154,6 +162,11 @@ FIELDS = (
     ("prefix_nodes", PREFIX_NODE, 3),
     ("prefix_holders", np.int16, 3),
     ("prefix_ids", np.int32, 2),
+    # services
+    ("roles", ROLE, 1),
+    ("service_states", SERVICE_STATE, 2),
+    ("fleet", FLEET, 1),
+    ("scaler_rules", SCALER_RULES, 1),
     # devices
     ("devices", DEVICES, 1),
     ("fault_rules", FAULT_RULES, 1),

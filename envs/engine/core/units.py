@@ -41,7 +41,10 @@ OF_GANGS = (
 OF_SERVING = ("advance_replica", "take_route", "next_route", "drain", "see_route")
 """What worlds with requests need."""
 
-NAMES = (*OF_GANGS, *OF_SERVING)
+OF_SERVICES = ("services_happen", "take_scale", "see_scale")
+"""What worlds need whose replicas stand on a cluster."""
+
+NAMES = (*OF_GANGS, *OF_SERVING, *OF_SERVICES)
 """All units, in the order of their addresses in ``w.units``."""
 
 UNITS = np.dtype([(name, "i8") for name in NAMES])

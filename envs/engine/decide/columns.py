@@ -29,6 +29,10 @@ INFO: dict[str, tuple[str, ...]] = {
         *("utilisation", "network_wait_share", "cost", "energy_kwh", "fragmentation"),
         "truncated_reason",
     ),
+    "scale": (
+        *("serving", "starting", "draining", "parked"),
+        *("starts", "drains", "handed_back"),
+    ),
 }
 """Names of the numbers in ``info``, by what they are about."""
 
@@ -49,9 +53,20 @@ def layout_record(layout: Layout) -> NDArray[np.void]:
     return record
 
 
+SAME = {"time_s", "invalid_actions", "truncated_reason"}
+"""Numbers that several blocks of the info have, all of the same value."""
+
+
 def info_keys(layout: Layout) -> tuple[str, ...]:
-    """Return the names of the numbers behind the reward, in order."""
-    return tuple(key for kind in layout.decisions for key in INFO[kind])
+    """Return the names of the numbers behind the reward, in order.
+
+    A number that several kinds of decisions have, each of its own, is named ``"place.finished"``.
+    """
+    named = [(kind, key) for kind in layout.decisions for key in INFO[kind]]
+    keys = [key for _, key in named]
+    return tuple(
+        f"{kind}.{key}" if keys.count(key) > 1 and key not in SAME else key for kind, key in named
+    )
 
 
 def places(key: str, block: str) -> Any:

@@ -17,15 +17,15 @@ from .proposals import carry_out
 def place_is_due(w, e) -> bool:
     """Tell whether someone must decide now, after filling the candidates and their mask."""
     gangs = w.gangs[e]
-    if gangs.waited == 1:  # the last decision was to let time pass
-        gangs.waited = 0
-        return False
-    if gangs.pending == 0:
+    if gangs.waited == 1 or gangs.pending == 0:
         return False
     feasible = survey(w, e, next_moment_s(w, e, gangs) < math.inf)
+    due = feasible > 0
     if w.gang_rules[0].planner == 1:
-        return w.devices[e].free_gpus > 0 or w.gang_rules[0].preemption == 1
-    return feasible > 0
+        due = w.devices[e].free_gpus > 0 or w.gang_rules[0].preemption == 1
+    if not due:
+        gangs.waited = 1  # the same holds until something happens to gangs
+    return due
 
 
 @kernel

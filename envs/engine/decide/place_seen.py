@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..core.compile import kernel
-from ..core.records import NOTHING, ROUTE
+from ..core.records import NOTHING, ROUTE, SCALE
 from ..core.units import unit
 from ..devices.nodes import node_in_leaf
 from ..gangs.moments import JOULES_PER_KWH
@@ -310,7 +310,7 @@ def see_place(w, e):
     observe_cluster(w, e, gangs)
     observe_devices(w, e)
     write_info(w, e, gangs)
-    if w.clock[e].due == ROUTE:
+    if w.clock[e].due == ROUTE or w.clock[e].due == SCALE:
         return
     observe_queue(w, e, gangs)
     if w.clock[e].due == NOTHING:
@@ -327,7 +327,7 @@ def write_info(w, e, gangs):
     done, counted = max(gangs.finished, 1), max(gangs.counted, 1)
     gpu_s = devices.total_gpus * clock.now_s
     row[INFO.time_s] = clock.now_s
-    row[INFO.arrived] = gangs.arrived
+    row[INFO.arrived] = gangs.arrived - gangs.services
     row[INFO.finished] = gangs.finished
     row[INFO.invalid_actions] = clock.invalid_actions
     row[INFO.preemptions] = gangs.preemptions

@@ -30,9 +30,12 @@ def may_start(w, e, job):
 
 @kernel
 def may_stop(w, e, job):
-    """Tell whether a running gang may be preempted now: not at the moment of its start."""
+    """Tell whether a running gang may be preempted now: no service, not at the moment of its start."""
     return (
-        w.gang_rules[0].preemption == 1 and job.status == RUNNING and job.start_s < w.clock[e].now_s
+        w.gang_rules[0].preemption == 1
+        and job.service < 0
+        and job.status == RUNNING
+        and job.start_s < w.clock[e].now_s
     )
 
 

@@ -10,8 +10,17 @@ import math
 from ..core.compile import kernel
 from ..core.records import AVERAGED_ARRIVALS
 from ..core.units import unit
+from ..serving.parking import park, unpark
 from ..serving.replica import advance_replica, is_due, submit
-from .route_seen import fits, in_system_s, may_hold, predict_prefill_s, report, waiting_s
+from .route_seen import (
+    fits,
+    in_system_s,
+    may_hold,
+    predict_prefill_s,
+    report,
+    serves,
+    waiting_s,
+)
 
 STRETCH_S = 600.0  # milliseconds to simulate
 
@@ -35,11 +44,21 @@ def requests_value(w, e):
 
 
 @kernel
+def takes(w, e, r, request):
+    """Tell whether a replica can take the request now."""
+    spec = w.replica_specs[r]
+    return serves(request, w.replicas[e, r], spec) and fits(request, spec)
+
+
+@kernel
 def least_in_flight(w, e, request):
-    """Return the replica with the fewest requests in flight of those that can hold the request."""
+    """Return the replica with the fewest requests in flight of those that can take the request.
+
+    -1 if there is none, which is so only where replicas start and end.
+    """
     best = -1
     for r in range(len(w.replica_specs)):
-        if fits(request, w.replica_specs[r]):
+        if takes(w, e, r, request):
             if best < 0 or w.replicas[e, r].in_flight < w.replicas[e, best].in_flight:
                 best = r
     return best
@@ -73,7 +92,7 @@ def take_route(w, e, action):
     if action == len(w.replica_specs) and may_hold(w, request, clock.now_s):
         hold_back(w, e, index, router)
         return
-    if action < 0 or action >= len(w.replica_specs) or not fits(request, w.replica_specs[action]):
+    if action < 0 or action >= len(w.replica_specs) or not takes(w, e, action, request):
         clock.invalid_actions += 1
         action = least_in_flight(w, e, request)
     spec = w.replica_specs[action]
@@ -87,6 +106,8 @@ def take_route(w, e, action):
 def next_request_s(w, e):
     """Return when the next request needs a replica, inf if none is left."""
     router = w.router[e]
+    if router.parked_due > 0:
+        return w.clock[e].now_s
     moment_s = math.inf
     if router.arrived < router.num_requests:
         moment_s = w.requests[e, router.arrived].arrival_s
@@ -99,9 +120,13 @@ def next_request_s(w, e):
 def bring_up(w, e, router):
     """Take the next request under decision, and move time to it.
 
-    A held request whose time has come goes before a request that arrives at the same moment.
+    A held request whose time has come goes before a request that arrives at the same moment, and
+    parked ones before both.
     """
     clock = w.clock[e]
+    if router.parked_due > 0:
+        router.deciding = unpark(w, e, router)
+        return
     arrival_s = math.inf
     if router.arrived < router.num_requests:
         arrival_s = w.requests[e, router.arrived].arrival_s
@@ -126,6 +151,10 @@ def bring_up(w, e, router):
     router.arrived += 1
     router.awaiting_arrival_s += arrival_s
     router.unfinished_arrival_s += arrival_s
+    if w.service_states.shape[1] > 0:
+        service = w.service_states[e, request.service]
+        service.arrived += 1
+        service.prompt_tokens += request.prompt_tokens
 
 
 @unit
@@ -144,6 +173,10 @@ def next_route(w, e):
                 report(w, e, r, report_s, replica, spec, w.costs[spec.kind])
         if is_due(replica, until_s):
             advance_replica(w, e, r, until_s)
+    index = int(w.router[e].deciding)
+    if len(w.roles) > 0 and least_in_flight(w, e, w.requests[e, index]) < 0:
+        park(w, e, w.router[e], index)
+        w.router[e].deciding = -1
 
 
 @unit

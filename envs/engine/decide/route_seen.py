@@ -12,11 +12,12 @@ import numpy as np
 
 from ..core.compile import kernel
 from ..core.random import hash64
-from ..core.records import PLACE
+from ..core.records import PLACE, SCALE
 from ..core.units import unit
 from ..serving.costs import decode_step_s, host_step_s, prefill_attention_s
 from ..serving.growth import blocks_of, floor_div
 from ..serving.kvcache import cached_units, sent_units
+from ..serving.records import SERVING
 from ..serving.runs import run_blocks, steps_done
 from .columns import QUEUED, info_places, places, scaling, squash
 
@@ -70,14 +71,16 @@ def predict_prefill_s(w, tokens, cached, spec, cost):
 
 
 @kernel
-def session_home(w, session):
-    """Return the replica that rendezvous hashing gives ``session``: the highest weight wins.
+def session_home(w, e, request):
+    """Return the replica that rendezvous hashing gives a session: the highest weight wins.
 
     Source: Thaler and Ravishankar, "Using name-based mappings to increase hit rates", 1998.
     """
     best, best_weight = -1, w.replica_specs[0].ring_key
     for r in range(len(w.replica_specs)):
-        weight = hash64(w.replica_specs[r].ring_key + np.uint64(session))
+        if not serves(request, w.replicas[e, r], w.replica_specs[r]):
+            continue
+        weight = hash64(w.replica_specs[r].ring_key + np.uint64(request.session))
         if best < 0 or weight > best_weight:
             best, best_weight = r, weight
     return best
@@ -87,6 +90,12 @@ def session_home(w, session):
 def fits(request, spec):
     """Tell whether the replica's KV cache holds the request however long its output may be."""
     return blocks_of(request.prompt_tokens + request.max_tokens, spec) <= spec.kv_blocks
+
+
+@kernel
+def serves(request, replica, spec):
+    """Tell whether the replica takes requests, and this one's service is its own."""
+    return replica.phase == SERVING and request.service == spec.service
 
 
 @kernel
@@ -105,7 +114,8 @@ def observe_devices(w, e, r, replica, spec):
     for device in range(spec.first_device, spec.first_device + spec.num_devices):
         w.device_memory[e, device] = min(share, 1.0)
         w.device_load[e, device] = replica.report_load
-    w.link_load[e, r] = replica.report_link_load
+    if spec.num_devices > 0:  # outside the cluster, whose devices and links are shown by it
+        w.link_load[e, r] = replica.report_link_load
 
 
 @kernel
@@ -237,7 +247,7 @@ def observe_replicas(w, e, index):
     now_s, live = w.clock[e].now_s, w.serving_rules[0].signal_interval_s == 0.0
     home = -1
     if index >= 0 and w.requests[e, index].session >= 0:
-        home = session_home(w, w.requests[e, index].session)
+        home = session_home(w, e, w.requests[e, index])
     predicted_kind, predicted_hit, prefill_s = -1, -1, 0.0
     best, best_s, best_wait_s = -1, math.inf, 0.0
     for r in range(len(w.replica_specs)):
@@ -250,6 +260,10 @@ def observe_replicas(w, e, index):
         else:
             report_s = replica.report_s
         observe_devices(w, e, r, replica, spec)
+        if index >= 0 and not serves(w.requests[e, index], replica, spec):
+            w.candidates[e, r, :] = 0.0
+            w.action_mask[e, r] = 0
+            continue
         if index < 0:
             w.candidates[e, r, :] = 0.0
             w.action_mask[e, r] = 1
@@ -266,8 +280,9 @@ def observe_replicas(w, e, index):
             best, best_s, best_wait_s = r, wait_s + prefill_s, wait_s
     for hold in range(len(w.replica_specs), w.action_mask.shape[1]):
         w.candidates[e, hold, :] = 0.0
-        w.action_mask[e, hold] = index >= 0 and may_hold(w, w.requests[e, index], now_s)
-        if index >= 0:
+        w.action_mask[e, hold] = 0
+        if hold == len(w.replica_specs) and index >= 0 and w.serving_rules[0].hold_s > 0.0:
+            w.action_mask[e, hold] = may_hold(w, w.requests[e, index], now_s)
             observe_hold(w, e, hold, best, best_wait_s)
 
 
@@ -277,7 +292,7 @@ def see_route(w, e):
     router = w.router[e]
     observe_cluster(w, e, router)
     write_info(w, e, router)
-    if w.clock[e].due == PLACE:
+    if w.clock[e].due == PLACE or w.clock[e].due == SCALE:
         return
     observe_queue(w, e, router)
     index = router.deciding

@@ -168,6 +168,7 @@ _NEW_JOB = record_of(
     comm_scale=1.0,
     pool=-1,
     profile=-1,
+    service=-1,
     required=3,
     preferred=1,
     start_s=np.nan,

@@ -34,6 +34,7 @@ def enqueue(w, e, gangs, j):
     job.status = PENDING
     gangs.pending += 1
     gangs.pending_gpus += job.gpus
+    gangs.pending_services += job.service >= 0
 
 
 @kernel
@@ -50,6 +51,7 @@ def dequeue(w, e, gangs, j):
         gangs.queue_tail = job.before
     gangs.pending -= 1
     gangs.pending_gpus -= job.gpus
+    gangs.pending_services -= job.service >= 0
 
 
 @kernel
@@ -171,7 +173,10 @@ def release_uplink(w, e, gpu):
 
 @unit
 def start_gang(w, e, j, plan):
-    """Start a pending gang on the GPUs in ``order``; its uplinks stand in ``gpu_uplink``."""
+    """Start a pending gang on the GPUs in ``order``; its uplinks stand in ``gpu_uplink``.
+
+    A service's gang holds its devices until it is told to end, and is not among the running ones.
+    """
     gangs, job, sender = w.gangs[e], w.jobs[e, j], w.senders[e, j]
     now_s = w.clock[e].now_s
     dequeue(w, e, gangs, j)
@@ -181,6 +186,8 @@ def start_gang(w, e, j, plan):
     job.start_s = now_s
     if math.isnan(job.first_start_s):
         job.first_start_s = now_s
+    if job.service >= 0:
+        return
     if sender.reserved == 1 and w.fabric[0].optical == 1:
         add_delay(w, e, j, w.fabric[0].reconfigure_s)
     list_running(w, e, gangs, j)
@@ -204,10 +211,11 @@ def end_run(w, e, gangs, j):
     Call before anything else changes at this moment.
     """
     job, sender, now_s = w.jobs[e, j], w.senders[e, j], w.clock[e].now_s
-    leave(w, e, j, now_s)
-    job.ideal_run_s -= sender.iterations_left * sender.ideal_s
+    if job.service < 0:
+        leave(w, e, j, now_s)
+        job.ideal_run_s -= sender.iterations_left * sender.ideal_s
+        unlist_running(w, e, gangs, j)
     job.ran_s += now_s - job.start_s
-    unlist_running(w, e, gangs, j)
     vacate(w, e, j)
 
 
@@ -239,7 +247,7 @@ def count(w, gangs, job, ran_s, until_s):
 def count_unfinished(w, e, gangs):
     """Count the gangs that a truncated episode leaves, as far as they came."""
     now_s = w.clock[e].now_s
-    for j in range(gangs.arrived):
+    for j in range(gangs.services, gangs.arrived):
         job = w.jobs[e, j]
         if job.status == RUNNING:
             count(w, gangs, job, job.ran_s + now_s - job.start_s, now_s)
@@ -287,8 +295,9 @@ def fail_node(w, e, node, repair_s):
         since_s = ran_s % checkpoint_s if checkpoint_s > 0.0 else ran_s
         iteration_s = sender.iteration_s
         stop_gang(w, e, gangs, int(j))
-        left = sender.iterations_left + since_s / iteration_s
-        sender.iterations_left = min(left, job.iterations)
+        if job.service < 0:
+            left = sender.iterations_left + since_s / iteration_s
+            sender.iterations_left = min(left, job.iterations)
         job.failures += 1
         gangs.failures += 1
     take_node_down(w, e, node, now_s + repair_s)

@@ -29,13 +29,15 @@ def begin_gangs(w, e):
 @kernel
 def integrate(w, e, gangs, until_s):
     """Add up what the metrics integrate over time, up to ``until_s``."""
-    dt = until_s - w.clock[e].now_s
+    dt = until_s - gangs.since_s
     if dt <= 0.0:
         return
+    gangs.since_s = until_s
     devices = w.devices[e]
     gpus = devices.free_gpus + devices.down_gpus
-    gangs.waiting_s += dt * gangs.pending
-    gangs.in_system_s += dt * (gangs.pending + gangs.running)
+    waiting = gangs.pending - gangs.pending_services
+    gangs.waiting_s += dt * waiting
+    gangs.in_system_s += dt * (waiting + gangs.running)
     devices.busy_gpu_s += dt * (devices.total_gpus - gpus)
     devices.fragmented_gpu_s += dt * devices.partial_gpus
     devices.energy_j += dt * devices.power_w
@@ -51,9 +53,10 @@ def integrate(w, e, gangs, until_s):
 def arrive(w, e, gangs):
     """Queue the next gang."""
     j = gangs.arrived
-    if j > 0:
+    before = j - gangs.services
+    if before > 0:
         gap_s = w.jobs[e, j].arrival_s - w.jobs[e, j - 1].arrival_s
-        gangs.gap_s += (gap_s - gangs.gap_s) / min(float(j), AVERAGED_ARRIVALS)
+        gangs.gap_s += (gap_s - gangs.gap_s) / min(float(before), AVERAGED_ARRIVALS)
     gangs.arrived += 1
     enqueue(w, e, gangs, j)
 
@@ -69,8 +72,8 @@ def next_moment_s(w, e, gangs):
     moment_s = min(next_event_s(w, e), devices.next_repair_s)
     if gangs.arrived < gangs.num_jobs:
         moment_s = min(moment_s, w.jobs[e, gangs.arrived].arrival_s)
-    if moment_s == math.inf and gangs.stopped_s == w.clock[e].now_s:
-        moment_s = w.clock[e].now_s + RESTART_S
+    if moment_s == math.inf and w.clock[e].now_s < gangs.stopped_s + RESTART_S:
+        moment_s = gangs.stopped_s + RESTART_S
     return min(moment_s, devices.next_failure_s) if moment_s < math.inf else moment_s
 
 
@@ -82,6 +85,7 @@ def gangs_happen(w, e, moment_s):
     """
     gangs, devices, clock = w.gangs[e], w.devices[e], w.clock[e]
     integrate(w, e, gangs, moment_s)
+    gangs.waited = 0
     clock.now_s = max(clock.now_s, moment_s)
     while next_event_s(w, e) <= moment_s:
         j = move_on(w, e, moment_s)

@@ -34,6 +34,7 @@ JOB = np.dtype(
         ("required", "i4"),  # widest domain allowed: 0 node, 1 leaf, 2 pod, 3 all
         ("preferred", "i4"),
         ("profile", "i2"),  # of the workload, -1: unknown
+        ("service", "i4"),  # whose replicas it is, -1: a job that ends by itself
         # where it stands
         ("status", "i4"),
         ("next", "i4"),  # behind it in the queue or in the list of running jobs
@@ -57,17 +58,20 @@ JOB = np.dtype(
 
 GANGS = np.dtype(  # one record per environment
     [
-        ("num_jobs", "i4"),
+        ("services", "i4"),  # gangs of services, in front of all jobs
+        ("num_jobs", "i4"),  # all gangs, those among them
         ("arrived", "i4"),
-        ("finished", "i4"),
+        ("finished", "i4"),  # jobs
         ("pending", "i4"),
         ("pending_gpus", "i8"),
+        ("pending_services", "i4"),  # of the pending ones
+        ("since_s", "f8"),  # up to when the sums below go that are integrals
         ("running", "i4"),
         ("queue_head", "i4"),
         ("queue_tail", "i4"),
         ("running_head", "i4"),
         ("head_fits", "i4"),  # 1: enough whole nodes are free for the oldest pending gang
-        ("waited", "i4"),  # 1: the last decision was to wait, so time moves on
+        ("waited", "i4"),  # 1: nobody is to be asked before something happens to gangs
         ("preemptions", "i8"),
         ("failures", "i8"),
         ("stopped_s", "f8"),  # when a gang was last preempted

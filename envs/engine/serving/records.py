@@ -14,6 +14,10 @@ import numpy as np
 from ...reward import terms
 from ...rules import SLO, Router, numbers
 
+SERVING, OFF, QUEUED, STARTING, DRAINING = range(5)
+"""Phase of a replica: it takes requests; there is none; its gang waits for devices; it has them and
+loads; it takes no more. A replica that stands outside any cluster serves all the time."""
+
 REQUEST = np.dtype(
     [
         # the request as it arrives
@@ -27,6 +31,7 @@ REQUEST = np.dtype(
         ("prefix_begin", "i4"),  # into the environment's prefix ids
         ("prefix_count", "i4"),
         ("priority", "f4"),
+        ("service", "i4"),  # whose replicas may take it
         # where it stands
         ("replica", "i4"),
         ("next", "i4"),  # behind it in the queue it waits in
@@ -69,6 +74,12 @@ REPLICA_SPEC = np.dtype(  # one replica's fixed properties
         ("token_s", "f8"),  # estimated compute seconds per output token at full batch
         ("price_per_h", "f8"),
         ("ring_key", "u8"),  # place on the consistent-hashing ring
+        ("service", "i4"),  # whose requests it takes
+        ("role", "i4"),  # of that service; -1: it stands outside the cluster, as the next ones
+        ("gang", "i4"),  # job that holds its devices
+        ("rank", "i4"),  # of its first device in that gang
+        ("gpus", "i4"),  # its devices there
+        ("startup_s", "f8"),  # from its devices to its first request
     ],
     align=True,
 )
@@ -114,6 +125,9 @@ REPLICA = np.dtype(
         ("report_context", "i4"),
         ("report_load", "f8"),
         ("report_link_load", "f8"),
+        # where it stands on a cluster
+        ("phase", "i4"),
+        ("ready_s", "f8"),  # when it has started
     ],
     align=True,
 )
@@ -138,6 +152,10 @@ ROUTER = np.dtype(  # one record per environment
         ("held", "i4"),
         ("held_head", "i4"),
         ("held_tail", "i4"),
+        ("parked", "i4"),  # requests that no replica could take
+        ("parked_due", "i4"),  # of these, the first ones, to be decided again now
+        ("parked_head", "i4"),
+        ("parked_tail", "i4"),
         ("in_flight", "i4"),
         ("gap_s", "f8"),  # moving averages over arrivals
         ("mean_prompt", "f8"),

@@ -243,6 +243,17 @@ def begin_step(w, e, r, now_s, seen_s, replica, spec, router, cost):
 
 
 @kernel
+def count_for_service(service, request, tpot_s, met):
+    """Add a finished request to the sums of its service."""
+    service.finished += 1
+    service.output_tokens += request.output_tokens
+    service.slo_met += met
+    if request.output_tokens > 1:
+        service.multi_token += 1
+        service.tpot_s += tpot_s
+
+
+@kernel
 def finish_request(w, e, r, end_s, index, replica, spec, router):
     """Close the books of a request that has its last token."""
     request = w.requests[e, index]
@@ -270,8 +281,10 @@ def finish_request(w, e, r, end_s, index, replica, spec, router):
         router.tpot_s += tpot_s
         router.multi_token += 1
     ttft_s = request.first_token_s - request.arrival_s
-    if ttft_s <= w.serving_rules[0].ttft_s and tpot_s <= w.serving_rules[0].tpot_s:
-        router.slo_met += 1
+    met = ttft_s <= w.serving_rules[0].ttft_s and tpot_s <= w.serving_rules[0].tpot_s
+    router.slo_met += met
+    if w.service_states.shape[1] > 0:
+        count_for_service(w.service_states[e, spec.service], request, tpot_s, met)
 
 
 @kernel
@@ -308,6 +321,9 @@ def end_prefill(w, e, r, end_s, at, replica, spec, router):
         router.first_tokens += 1
         router.ttft_s += end_s - request.arrival_s
         router.awaiting_arrival_s -= request.arrival_s
+        if w.service_states.shape[1] > 0:
+            w.service_states[e, spec.service].first_tokens += 1
+            w.service_states[e, spec.service].ttft_s += end_s - request.arrival_s
     w.slots[e, r, at].finish_step = replica.step_count + request.output_tokens - request.generated
     count_growth(w, e, r, request.computed, 1, replica, spec)
     replica.context_tokens += request.computed

@@ -1,0 +1,137 @@
+"""The life of a replica on a cluster: its gang gets devices, it loads, serves, drains and ends.
+
+    OFF -> QUEUED -> STARTING -> SERVING -> DRAINING -> OFF
+
+A node that fails takes the whole gang with it, and with a base gang all its replicas: the gang
+queues again, and the requests go back to the router with the tokens that they have. The client has
+those; whoever takes the request next recomputes its KV. Source: Grove's gang termination with no
+delay, Dynamo's request migration.
+"""
+
+from __future__ import annotations
+
+from ..core.compile import kernel
+from ..gangs.lifecycle import dequeue, end_run, enqueue
+from ..gangs.records import PENDING, RUNNING, UNSEEN
+from ..serving.growth import NEVER
+from ..serving.kvcache import EVICTED
+from ..serving.parking import park
+from ..serving.records import DRAINING, OFF, QUEUED, SERVING, STARTING
+from ..serving.replica import advance_replica, store_progress
+from ..serving.runs import steps_done
+
+
+@kernel
+def ask_for(w, e, j):
+    """Let the gang of replicas queue for devices."""
+    gangs = w.gangs[e]
+    enqueue(w, e, gangs, j)
+    gangs.waited = 0
+    for r in range(len(w.replica_specs)):
+        if w.replica_specs[r].gang == j:
+            w.replicas[e, r].phase = QUEUED
+
+
+@kernel
+def follow_gangs(w, e, now_s):
+    """Let replicas whose gang was placed load, and those whose gang lost a node give all back."""
+    for r in range(len(w.replica_specs)):
+        replica, spec = w.replicas[e, r], w.replica_specs[r]
+        if replica.phase == OFF:
+            continue
+        runs = w.jobs[e, spec.gang].status == RUNNING
+        if runs and replica.phase == QUEUED:
+            replica.phase = STARTING
+            replica.ready_s = now_s + spec.startup_s
+            w.fleet[e].moving += 1
+        elif not runs and replica.phase != QUEUED:
+            lose(w, e, r, now_s, replica, spec)
+
+
+@kernel
+def lose(w, e, r, now_s, replica, spec):
+    """Let a replica whose gang has lost its devices queue again, or end if it was to."""
+    advance_replica(w, e, r, now_s)
+    hand_back(w, e, r, now_s, replica, spec)
+    if replica.phase != SERVING:
+        w.fleet[e].moving -= 1
+    if replica.phase == DRAINING:
+        withdraw(w, e, spec.gang)
+        replica.phase = OFF
+    else:
+        replica.phase = QUEUED
+    empty(w, e, r, replica, spec)
+
+
+@kernel
+def withdraw(w, e, j):
+    """Take a gang that nobody asks for any more out of the queue."""
+    if w.jobs[e, j].status == PENDING:
+        dequeue(w, e, w.gangs[e], j)
+        w.jobs[e, j].status = UNSEEN
+
+
+@kernel
+def hand_back(w, e, r, now_s, replica, spec):
+    """Give the requests of a replica, advanced to now, back to the router, to be decided at once.
+
+    Each keeps the tokens that it has.
+    """
+    router = w.router[e]
+    done = steps_done(replica, now_s) if replica.busy == 1 else 0
+    for at in range(replica.running):
+        index = w.slots[e, r, at].request
+        finish_step = w.slots[e, r, at].finish_step
+        if finish_step != NEVER:
+            store_progress(w.requests[e, index], finish_step, replica.step_count + done, spec)
+        give_back(w, e, index, router)
+    index = replica.head
+    for _ in range(replica.waiting):
+        following = w.requests[e, index].next
+        give_back(w, e, index, router)
+        index = following
+    router.parked_due = router.parked
+
+
+@kernel
+def give_back(w, e, index, router):
+    """Take a request from its replica, which forgets its KV blocks itself."""
+    request = w.requests[e, index]
+    request.replica = -1
+    request.computed, request.blocks = 0, 0
+    request.nodes, request.sealed = 0, 0
+    router.in_flight -= 1
+    w.fleet[e].handed_back += 1
+    park(w, e, router, index)
+
+
+@kernel
+def empty(w, e, r, replica, spec):
+    """Bring a replica into the state in which it starts: no requests, no cache."""
+    replica.busy, replica.prefilling, replica.running, replica.waiting = 0, 0, 0, 0
+    replica.steps, replica.steps_with_blocks, replica.step_count, replica.tokens = 0, 0, 0, 0
+    replica.context_tokens, replica.queued_tokens = 0, 0
+    replica.next_finish = replica.next_window = NEVER
+    replica.head = replica.tail = replica.lru_head = replica.lru_tail = -1
+    replica.free_blocks = replica.tail_blocks = spec.kv_blocks
+    replica.in_flight, replica.in_flight_tokens, replica.work_s = 0, 0, 0.0
+    replica.report_running, replica.report_waiting, replica.report_blocks = 0, 0, 0
+    replica.report_queued_tokens, replica.report_context = 0, 0
+    replica.report_load, replica.report_link_load = 0.0, 0.0
+    w.decode_phases[e, r, :] = 0
+    for node in range(w.prefix_holders.shape[1]):
+        w.prefix_holders[e, node, r] = min(w.prefix_holders[e, node, r], EVICTED)
+
+
+@kernel
+def retire(w, e, r, replica, spec):
+    """End a replica that serves nobody: its devices are free again."""
+    if w.jobs[e, spec.gang].status == RUNNING:
+        end_run(w, e, w.gangs[e], spec.gang)
+        w.jobs[e, spec.gang].status = UNSEEN
+        w.gangs[e].waited = 0
+    withdraw(w, e, spec.gang)
+    if replica.phase == STARTING or replica.phase == DRAINING:
+        w.fleet[e].moving -= 1
+    replica.phase = OFF
+    empty(w, e, r, replica, spec)

@@ -1,0 +1,108 @@
+"""What happens to services as time goes on: replicas come up, drain and end; rounds of decisions."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from ..core.compile import kernel
+from ..gangs.records import PENDING
+from ..serving.records import DRAINING, SERVING, STARTING
+from ..serving.replica import advance_replica
+from .lifecycle import ask_for, follow_gangs, retire
+
+
+@kernel
+def begin_services(w, e):
+    """Begin an episode: the gangs that are to be there from the start queue for devices."""
+    fleet = w.fleet[e]
+    interval_s = w.scaler_rules[0].interval_s
+    fleet.tick_s = interval_s if interval_s > 0.0 else math.inf
+    for j in range(w.gangs[e].services):
+        if w.jobs[e, j].status == PENDING:
+            ask_for(w, e, j)
+
+
+@kernel
+def is_over(w, e):
+    """Tell whether all requests and jobs have ended, so that services are needed no more."""
+    router, gangs = w.router[e], w.gangs[e]
+    jobs = gangs.num_jobs - gangs.services
+    return router.finished == router.num_requests and gangs.finished == jobs
+
+
+@kernel
+def next_service_s(w, e):
+    """Return when something happens to services next, inf if nothing will."""
+    fleet = w.fleet[e]
+    if is_over(w, e):
+        return math.inf
+    moment_s = fleet.tick_s
+    if fleet.moving == 0:
+        return moment_s
+    for r in range(len(w.replica_specs)):
+        replica = w.replicas[e, r]
+        if replica.phase == STARTING:
+            moment_s = min(moment_s, replica.ready_s)
+        elif replica.phase == DRAINING:
+            moment_s = min(moment_s, drains_s(replica))
+    return max(moment_s, w.clock[e].now_s)
+
+
+@kernel
+def drains_s(replica):
+    """Return when a replica that takes no more requests does its next step."""
+    if replica.busy == 1:
+        return replica.end_s
+    # an idle one starts once the clock has moved on
+    return np.nextafter(replica.start_s, math.inf) if replica.waiting > 0 else 0.0
+
+
+@kernel
+def come_up(w, e, r, replica):
+    """Let a replica that has loaded take requests, first of all those that waited for one."""
+    replica.phase = SERVING
+    replica.report_s = w.clock[e].now_s
+    w.fleet[e].moving -= 1
+    w.fleet[e].starts += 1
+    w.router[e].parked_due = w.router[e].parked
+
+
+@kernel
+def replicas_happen(w, e, now_s):
+    """Let the replicas that start or drain do what is due."""
+    follow_gangs(w, e, now_s)
+    for r in range(len(w.replica_specs)):
+        replica = w.replicas[e, r]
+        if replica.phase == STARTING and replica.ready_s <= now_s:
+            come_up(w, e, r, replica)
+        elif replica.phase == DRAINING:
+            advance_replica(w, e, r, now_s)
+            if replica.in_flight == 0:
+                retire(w, e, r, replica, w.replica_specs[r])
+
+
+@kernel
+def per(amount, count, otherwise):
+    """Return ``amount / count``, or something else where there is none."""
+    return amount / count if count > 0 else otherwise
+
+
+@kernel
+def measure(w, e, seconds):
+    """Take the numbers of the interval that ends now."""
+    for v in range(w.service_states.shape[1]):
+        s = w.service_states[e, v]
+        arrived, finished = s.arrived - s.then_arrived, s.finished - s.then_finished
+        s.rate_per_s = arrived / seconds
+        prompts, outputs = s.prompt_tokens - s.then_prompt_tokens, s.output_tokens
+        s.prompt_mean = per(prompts, arrived, s.prompt_mean)
+        s.output_mean = per(outputs - s.then_output_tokens, finished, s.output_mean)
+        s.ttft_mean_s = per(s.ttft_s - s.then_ttft_s, s.first_tokens - s.then_first_tokens, 0.0)
+        s.tpot_mean_s = per(s.tpot_s - s.then_tpot_s, s.multi_token - s.then_multi_token, 0.0)
+        s.slo_share = per(s.slo_met - s.then_slo_met, finished, 1.0)
+        s.then_arrived, s.then_prompt_tokens = s.arrived, s.prompt_tokens
+        s.then_first_tokens, s.then_ttft_s = s.first_tokens, s.ttft_s
+        s.then_finished, s.then_output_tokens = s.finished, s.output_tokens
+        s.then_multi_token, s.then_tpot_s, s.then_slo_met = s.multi_token, s.tpot_s, s.slo_met

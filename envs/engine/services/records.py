@@ -1,0 +1,76 @@
+"""Services, their roles, and how the fleet of replicas stands.
+
+A service is a deployment on the cluster: one or more roles, each with a row of replicas of which
+some exist. Replicas are gangs: the least number of every role make up the service's base gang, one
+gang that starts all at once or not at all; each further replica is a scaled gang of its own.
+Source: Grove, base and scaled PodGangs (``operator/internal/controller/podcliqueset``).
+
+The gang of a replica stands in front of all jobs: services are the oldest in the queue.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ...rules import Scaler, numbers
+
+AGGREGATED, PREFILL, DECODE = range(3)  # kinds of roles
+
+ROLE = np.dtype(  # what all environments share
+    [
+        ("service", "i4"),
+        ("kind", "i4"),
+        ("least", "i4"),  # replicas; these are in the base gang
+        ("most", "i4"),
+        ("first", "i4"),  # its first replica; they stand in a row
+        ("gpus", "i4"),  # of a replica
+        ("startup_s", "f8"),
+        ("price_per_h", "f8"),  # of a replica
+    ]
+)
+
+SERVICE_STATE = np.dtype(  # one record per environment and service
+    [
+        # sums since the episode began, and as they stood when the last interval began
+        ("arrived", "i8"),
+        ("prompt_tokens", "i8"),
+        ("first_tokens", "i8"),
+        ("ttft_s", "f8"),
+        ("finished", "i8"),
+        ("output_tokens", "i8"),
+        ("multi_token", "i8"),
+        ("tpot_s", "f8"),
+        ("slo_met", "i8"),
+        ("then_arrived", "i8"),
+        ("then_prompt_tokens", "i8"),
+        ("then_first_tokens", "i8"),
+        ("then_ttft_s", "f8"),
+        ("then_finished", "i8"),
+        ("then_output_tokens", "i8"),
+        ("then_multi_token", "i8"),
+        ("then_tpot_s", "f8"),
+        ("then_slo_met", "i8"),
+        # over the last interval
+        ("rate_per_s", "f8"),  # requests that arrived
+        ("prompt_mean", "f8"),  # their tokens; of the interval before where there was none
+        ("output_mean", "f8"),  # of requests that finished
+        ("ttft_mean_s", "f8"),
+        ("tpot_mean_s", "f8"),
+        ("slo_share", "f8"),
+    ]
+)
+
+FLEET = np.dtype(  # one record per environment
+    [
+        ("tick_s", "f8"),  # when replicas are decided about next
+        ("began_s", "f8"),  # when the interval began
+        ("deciding", "i4"),  # 1: a decision about replicas is due
+        ("changes", "i4"),  # in the round under way
+        ("moving", "i4"),  # replicas that start or drain
+        ("starts", "i8"),  # replicas that began to serve
+        ("drains", "i8"),  # replicas that were told to end
+        ("handed_back", "i8"),  # requests that a failing replica gave back
+    ]
+)
+
+SCALER_RULES = np.dtype(numbers(Scaler))

@@ -1,0 +1,33 @@
+"""Requests that no replica can take now: they wait, in order, until one starts to serve.
+
+A replica that fails hands its requests back here, too. ``parked_due`` says how many of the first
+ones are to be decided again at once: as many as there are when a replica comes up.
+"""
+
+from __future__ import annotations
+
+from ..core.compile import kernel
+
+
+@kernel
+def park(w, e, router, index):
+    """Put a request behind those that wait for a replica."""
+    w.requests[e, index].next = -1
+    if router.parked_tail >= 0:
+        w.requests[e, router.parked_tail].next = index
+    else:
+        router.parked_head = index
+    router.parked_tail = index
+    router.parked += 1
+
+
+@kernel
+def unpark(w, e, router):
+    """Take the first one that is to be decided again, and return it."""
+    index = int(router.parked_head)
+    router.parked_head = w.requests[e, index].next
+    if router.parked_head < 0:
+        router.parked_tail = -1
+    router.parked -= 1
+    router.parked_due -= 1
+    return index
