@@ -39,6 +39,10 @@ class Batch:
             from .parts.gangs import Gangs
 
             self.contents["place"] = self._gangs = Gangs(scenario, num_envs)
+        if "scale" in scenario.decisions:
+            from .parts.services import Services
+
+            self.contents["scale"] = Services(scenario, num_envs)
         parts = [content.part for content in self.contents.values()]
         self.world = World(parts, num_envs, scenario.limits)
         for content in self.contents.values():
@@ -60,7 +64,7 @@ class Batch:
 
     def render(self, e: int, mode: str) -> Any:
         """Return environment ``e`` as text ("ansi") or as a uint8 image ("rgb_array")."""
-        content = next(iter(self.contents.values()))
+        content = self._gangs or next(iter(self.contents.values()))
         return content.render(e, float(self.world.clock["now_s"][e]), mode)
 
     def view(self, e: int) -> ClusterView:

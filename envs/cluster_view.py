@@ -33,6 +33,7 @@ GANG_VIEW = np.dtype(
         ("required", "i4"),  # widest domain allowed, index into hardware.cluster.LEVELS
         ("preferred", "i4"),
         ("preemptions", "i4"),
+        ("service", "i4"),  # whose replicas it is, -1: a job that ends by itself
         ("blocked", "i4"),  # 1: held back from starting or stopping again at this very moment
     ]
 )
@@ -51,8 +52,10 @@ class ClusterView:
             reserved.
         circuits: int32 (S, U), spine at the far end of each uplink, -1: dark.
         link_load: float64 (L,), share of each directed link's capacity in use.
-        pending: GANG_VIEW, in queue order (arrival; a preempted gang keeps its place).
-        running: GANG_VIEW, in order of start.
+        pending: GANG_VIEW, in queue order (services, then by arrival; a preempted gang keeps its
+            place).
+        running: GANG_VIEW, in order of start; without the gangs of services, which hold their
+            devices until they are told to end and cannot be preempted.
         speeds: float64 (len(pending), pools), relative compute rate of each pending gang on each
             pool, 0: cannot run there.
         running_speeds: float64 (len(running), pools).

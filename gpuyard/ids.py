@@ -20,6 +20,7 @@ class Environment(NamedTuple):
 IDS = {
     "gpuyard/Routing-v0": Environment("routing-default", ("route",)),
     "gpuyard/Placement-v0": Environment("placement-default", ("place",)),
+    "gpuyard/Cluster-v0": Environment("cluster-default", ("route", "place", "scale")),
 }
 
 DEFAULT = "gpuyard/Routing-v0"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,8 +38,8 @@ def build_static(scenario: Scenario, profiles: list[GangProfile]) -> GangStatic:
         fault_rules=records_of(FAULT_RULES, **vars(scenario.faults)),
         fabric=_fabric(scenario, cluster),
         node_specs=_node_specs(cluster),
-        **_traffic(cluster, profiles),
-        quotas=np.array(jobs.quotas, np.int32),
+        **_with_services(scenario, _traffic(cluster, profiles)),
+        quotas=np.array([*jobs.quotas, *[cluster.num_gpus] * bool(scenario.services)], np.int32),
         leaf_pods=np.ascontiguousarray(cluster.leaf_pod, np.int32),
         leaf_pools=cluster.node_pool[_begin(cluster.node_leaf)[:-1]].astype(np.int32),
         leaf_begin=_begin(cluster.node_leaf),
@@ -110,6 +110,50 @@ def _node_specs(cluster: Cluster) -> NDArray[np.void]:
         )
         specs[here] = some
     return specs
+
+
+class ServiceGang(NamedTuple):
+    """A gang of replicas: a service's base gang, or one further replica.
+
+    Attributes:
+        service: whose it is.
+        gpus: its size.
+        memory_bytes: that each GPU holds for good: weights, activations, graphs.
+        starts: whether it is asked for from the start.
+    """
+
+    service: int
+    gpus: int
+    memory_bytes: float
+    starts: bool
+
+
+def service_gangs(scenario: Scenario) -> list[ServiceGang]:
+    """Return the gangs of the scenario's services, in their order."""
+    found: dict[int, ServiceGang] = {}
+    for slot, replica in zip(scenario.slots, scenario.replicas, strict=False):
+        gpu = replica.deployment.gpu
+        held = replica.weight_share * gpu.memory_bytes
+        new = ServiceGang(slot.service, 0, held, slot.starts)
+        gang = found.get(slot.gang, new)
+        gpus, held = gang.gpus + replica.deployment.gpus, max(gang.memory_bytes, held)
+        found[slot.gang] = ServiceGang(slot.service, gpus, held, slot.starts)
+    return [found[gang] for gang in sorted(found)]
+
+
+def _with_services(scenario: Scenario, traffic: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """Add a kind for every gang of a service: it sends nothing, and runs on its pool alone."""
+    gangs = service_gangs(scenario)
+    if not gangs:
+        return traffic
+    kinds, patterns = records(len(gangs), KIND), records(len(gangs), PATTERN)
+    speeds = np.zeros((len(gangs), traffic["speeds"].shape[1]))
+    for row, gang in enumerate(gangs):
+        kinds["memory_bytes"][row], kinds["nominal_s"][row] = gang.memory_bytes, 1.0
+        patterns["ranks"][row], patterns["compute_s"][row] = gang.gpus, 1.0
+        speeds[row, scenario.services[gang.service].pool] = 1.0
+    more = {"kinds": kinds, "patterns": patterns, "speeds": speeds}
+    return traffic | {name: np.concatenate([traffic[name], more[name]]) for name in more}
 
 
 def reference_pool(cluster: Cluster) -> int:

@@ -11,11 +11,11 @@ from ..cluster_view import GANG_VIEW, ClusterView, Plan
 from ..engine.core import units
 from ..engine.gangs import arrays
 from ..engine.gangs.arrays import GangStatic, new_jobs
-from ..engine.gangs.records import PENDING, RUNNING
+from ..engine.gangs.records import PENDING, RUNNING, UNSEEN
 from ..rendering import cluster as rendering
 from ..scenario import Scenario
 from ..workload.jobs.stream import JobStream
-from .cluster import build_static, job_profiles
+from .cluster import build_static, job_profiles, service_gangs
 from .part import Part, Sizes, Table
 
 ONE_ITERATION = "vclos/"
@@ -44,9 +44,12 @@ class Gangs:
                 devices=self.static.num_seen,
                 links=self.static.num_seen_links,
             ),
-            state=arrays.allocate(self.static, num_envs, self.jobs.num_jobs),
+            state=arrays.allocate(
+                self.static, num_envs, self.jobs.num_jobs + len(service_gangs(scenario))
+            ),
             shared=dict(vars(self.static)),
         )
+        self._services = _service_jobs(scenario, len(self.static.kinds), len(self.static.quotas))
         self._row = {size: row for row, size in enumerate(self.jobs.sizes)}
         self._once = np.array([name.startswith(ONE_ITERATION) for name, _ in self._row])
 
@@ -64,6 +67,7 @@ class Gangs:
         jobs["estimate_s"] = self.scenario.estimate_durations(rng, stream)
         for name in ("arrival_s", "gpus", "priority", "tenant", "pool", "profile"):
             jobs[name] = getattr(stream, name)
+        jobs = np.concatenate([self._services, jobs]) if len(self._services) else jobs
         arrays.load(self.part.state, self.static, e, jobs, rng)
 
     def is_warm(self) -> bool:
@@ -90,7 +94,8 @@ class Gangs:
         `preemptions`, `failures`, `priority`, `tenant`, `pool`, `network_wait_s`, `profile`.
         """
         state = self.part.state
-        jobs = state["jobs"][e][: int(state["gangs"]["num_jobs"][e])]
+        gangs = state["gangs"][e]
+        jobs = state["jobs"][e][int(gangs["services"]) : int(gangs["num_jobs"])]
         table = {name: np.array(jobs[name]) for name in COLUMNS}
         unfinished = np.isnan(table["finish_s"])
         for name in ("waited_s", "ran_s", "ideal_run_s"):
@@ -107,7 +112,7 @@ class Gangs:
         jobs, senders = state["jobs"][e], state["senders"][e]
         arrived = jobs[: int(state["gangs"]["arrived"][e])]
         pending = np.flatnonzero(arrived["status"] == PENDING)
-        running = np.flatnonzero(arrived["status"] == RUNNING)
+        running = np.flatnonzero((arrived["status"] == RUNNING) & (arrived["service"] < 0))
         running = running[np.argsort(jobs["start_s"][running], kind="stable")]
         return ClusterView(
             now_s=now_s,
@@ -160,6 +165,29 @@ class Gangs:
         return draw(self.view(e, now_s), self.scenario.name)
 
 
+UNTIL_TOLD_S = 30 * 86_400.0
+"""Estimated run time of a service's gang, which runs until it is told to end."""
+
+
+def _service_jobs(scenario: Scenario, kinds: int, tenants: int) -> NDArray[np.void]:
+    """Return JOB records for the gangs of services; those to start at once are pending.
+
+    Their kinds are the last ones, their tenant is the last one.
+    """
+    gangs = service_gangs(scenario)
+    jobs = new_jobs(len(gangs))
+    for row, gang in enumerate(gangs):
+        service = scenario.services[gang.service]
+        jobs["kind"][row] = kinds - len(gangs) + row
+        jobs["gpus"][row] = gang.gpus
+        jobs["service"][row], jobs["pool"][row] = gang.service, service.pool
+        jobs["required"][row], jobs["preferred"][row] = service.required, service.preferred
+        jobs["priority"][row] = service.priority
+        jobs["status"][row] = PENDING if gang.starts else UNSEEN
+    jobs["tenant"], jobs["estimate_s"], jobs["iterations"] = tenants - 1, UNTIL_TOLD_S, 1.0
+    return jobs
+
+
 def _speeds(rows: NDArray[np.void], static: GangStatic) -> NDArray[np.float64]:
     """Return the speed of some gangs on each pool, 0 where they cannot or may not run."""
     speeds: NDArray[np.float64] = static.speeds[rows["kind"]]
@@ -179,7 +207,8 @@ def _gang_view(
     view["id"] = ids
     for name in ("gpus", "arrival_s", "estimate_s", "priority", "tenant", "pool", "required"):
         view[name] = rows[name]
-    view["preferred"], view["preemptions"] = rows["preferred"], rows["preemptions"]
+    for name in ("preferred", "preemptions", "service"):
+        view[name] = rows[name]
     view["executed_s"] = rows["ran_s"] + run_s
     view["start_s"] = np.where(is_running, rows["start_s"], np.nan)
     rest_s = np.maximum(rows["estimate_s"] - rows["ran_s"], 0.0)

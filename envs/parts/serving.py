@@ -16,7 +16,7 @@ from ..engine.serving.records import REPLICA_SPEC, SERVING_RULES
 from ..perf import capability, tabulate
 from ..perf.serving.cost_table import COST
 from ..perf.serving.deployment import Deployment
-from ..perf.serving.kv_groups import block_bytes, kv_groups
+from ..perf.serving.kv_groups import kv_groups
 from ..rendering import replicas as rendering
 from ..scenario import Scenario
 from .part import Part, Sizes, Table
@@ -103,6 +103,7 @@ def serving_part(
         hold: whether a last candidate stands for holding the request back.
     """
     specs = static.replica_specs
+    outside = specs["role"] < 0  # the devices and links of the others are the cluster's
     return Part(
         kind="route",
         units=units.OF_SERVING,
@@ -110,7 +111,7 @@ def serving_part(
             candidates=len(specs) + int(hold),
             queue=queue_rows,
             devices=int(specs["num_devices"].sum()),
-            links=len(specs),
+            links=int(outside.sum()),
         ),
         state=arrays.allocate(static, num_envs, num_requests, num_ids, num_nodes),
         shared=dict(vars(static)),
@@ -138,19 +139,16 @@ def _rules(scenario: Scenario) -> NDArray[np.void]:
 
 def _specs(scenario: Scenario, kinds: list[Deployment]) -> NDArray[np.void]:
     """Return one REPLICA_SPEC record per replica."""
-    assert scenario.workload is not None
-    prompt, output = scenario.workload.mean_lengths()
     fastest = max(replica.capacity for replica in scenario.replicas)
-    unit = scenario.workload.prefix_block_tokens
     specs = records(len(scenario.replicas), REPLICA_SPEC)
     device = 0
     for row, replica in enumerate(scenario.replicas):
-        deployment = replica.deployment
+        deployment, workload = replica.deployment, scenario.workload_of(row)
+        prompt, output = workload.mean_lengths()
+        unit = workload.prefix_block_tokens
         able = capability(deployment)
         batch = able.max_batch(prompt, output)
-        kv_bytes = replica.kv_blocks / deployment.dp * block_bytes(deployment)
-        kv_share = kv_bytes / deployment.gpu.memory_bytes
-        kv_share = min(kv_share, deployment.gpu_memory_utilization)
+        place = _place(scenario, row)
         groups = kv_groups(deployment)
         fill_in(
             specs[row : row + 1],
@@ -168,13 +166,30 @@ def _specs(scenario: Scenario, kinds: list[Deployment]) -> NDArray[np.void]:
             frontend_s=deployment.frontend_ms * 1e-3,
             kind=kinds.index(deployment),
             first_device=device,
-            num_devices=deployment.gpus,
-            weight_share=deployment.gpu_memory_utilization - kv_share,
-            kv_share=kv_share,
+            num_devices=deployment.gpus if place["role"] < 0 else 0,
+            weight_share=replica.weight_share,
+            kv_share=replica.kv_share,
             capacity=replica.capacity / fastest,
             token_s=able.decode_s(batch, batch * (prompt + output / 2)) / batch,
             price_per_h=replica.price_per_h,
             ring_key=np.random.SeedSequence(row).generate_state(1, np.uint64)[0],
+            **place,
         )
         device += deployment.gpus
     return specs
+
+
+def _place(scenario: Scenario, row: int) -> dict[str, float]:
+    """Return where a replica stands: outside any cluster, or in which gang of which service."""
+    if not scenario.services:
+        return {"service": 0, "role": -1, "gang": -1, "rank": 0, "gpus": 0, "startup_s": 0.0}
+    slot = scenario.slots[row]
+    roles = [role for service in scenario.services for role in service.roles]
+    return {
+        "service": slot.service,
+        "role": slot.role,
+        "gang": slot.gang,
+        "rank": slot.rank,
+        "gpus": scenario.replicas[row].deployment.gpus,
+        "startup_s": roles[slot.role].startup_s,
+    }

@@ -10,6 +10,7 @@ from typing import Any
 from ..hardware import catalogue, huggingface
 from ..hardware.catalogue import GPU, Model
 from ..perf import Deployment, kv_blocks
+from ..perf.serving.kv_groups import block_bytes
 from .checks import (
     ScenarioError,
     check_type,
@@ -36,6 +37,18 @@ class Replica:
     deployment: Deployment
     kv_blocks: int
     capacity: float = 0.0
+
+    @property
+    def kv_share(self) -> float:
+        """Share of its devices' memory that all KV blocks take."""
+        kv_bytes = self.kv_blocks / self.deployment.dp * block_bytes(self.deployment)
+        share = kv_bytes / self.deployment.gpu.memory_bytes
+        return min(share, self.deployment.gpu_memory_utilization)
+
+    @property
+    def weight_share(self) -> float:
+        """Share that everything else takes: weights, activations, graphs."""
+        return self.deployment.gpu_memory_utilization - self.kv_share
 
     @property
     def price_per_h(self) -> float:
@@ -100,13 +113,24 @@ def _alike(
     """Build the ``count`` replicas of one table."""
     limits = {item.name for item in fields(Deployment)}
     refuse_unknown(row, limits | {"count", "kv_blocks"}, where)
+    check_whole(f"{where}.count", row.get("count", 1), 1)
+    if row.get("count", 1) > MOST_REPLICAS:
+        raise ScenarioError(f"{where}.count = {row['count']} must be at most {MOST_REPLICAS}")
+    alike = {key: value for key, value in row.items() if key != "count"}
+    return [read_replica(alike, where, gpus, models, folder)] * row.get("count", 1)
+
+
+def read_replica(
+    row: dict[str, Any], where: str, gpus: dict[str, GPU], models: dict[str, Model], folder: Path
+) -> Replica:
+    """Build one replica from the fields of a deployment, its capacity still to be filled in."""
+    limits = {item.name for item in fields(Deployment)}
     for key, example in (("gpu", "H100-SXM"), ("model", "Llama-3-8B")):
         if key not in row:
             raise ScenarioError(f"{where}.{key} is missing; give a name of the catalogue")
         check_type(f"{where}.{key}", row[key], example)
     check_values(Deployment, row, where)
-    for key in ("count", "kv_blocks"):
-        check_whole(f"{where}.{key}", row.get(key, 1), 1)
+    check_whole(f"{where}.kv_blocks", row.get("kv_blocks", 1), 1)
     settings = {key: row[key] for key in row if key in limits}
     try:
         settings["gpu"] = gpus.get(row["gpu"]) or catalogue.gpu(row["gpu"])
@@ -124,6 +148,4 @@ def _alike(
             f"{where}.max_num_batched_tokens = {deployment.max_num_batched_tokens} must be "
             f"above max_num_seqs = {deployment.max_num_seqs}"
         )
-    if row.get("count", 1) > MOST_REPLICAS:
-        raise ScenarioError(f"{where}.count = {row['count']} must be at most {MOST_REPLICAS}")
-    return [Replica(deployment, row.get("kv_blocks", blocks))] * row.get("count", 1)
+    return Replica(deployment, row.get("kv_blocks", blocks))

@@ -11,7 +11,9 @@ from typing import Any, NamedTuple
 from .. import reward
 from ..hardware import catalogue
 from ..hardware.catalogue import GPU, Model
-from ..rules import SLO, Faults, Limits, Router, SchedulerRules
+from ..hardware.cluster import Cluster
+from ..rules import SLO, Faults, Limits, Router, Scaler, SchedulerRules
+from ..workload.requests.mixture import Mixture
 from . import sizes
 from .checks import ScenarioError, check_type, checked_table, refuse_unknown, section
 from .cluster import read_cluster
@@ -20,6 +22,7 @@ from .fit import fitted
 from .jobs import read_jobs
 from .requests import read_workload
 from .schema import Estimates, NetworkRules, ObservationSize, Scenario
+from .services import read_services, replicas_of
 from .survival import check_survival
 
 FOLDER = Path(__file__).parents[1] / "scenarios"
@@ -43,6 +46,8 @@ TABLES = {
     "models": Table("common"),
     "replicas": Table("route"),
     "workload": Table("route"),
+    "deployments": Table("scale"),
+    "scaler": Table("scale", Scaler),
     "router": Table("route", Router),
     "slo": Table("route", SLO),
     "cluster": Table("place"),
@@ -135,22 +140,26 @@ def from_dict(table: dict[str, Any], name: str = "custom", folder: Path | None =
     sizes.check_values(table)
     decisions = _decisions(table)
     mine = {key: known for key, known in TABLES.items() if known.part in ("common", *decisions)}
+    _refuse_outside(table, decisions)
     refuse_unknown(table, mine, "scenario")
     check_type("description", table.get("description", ""), "")
     gpus = own_entries(catalogue.gpu_from, table.get("gpus", {}), "gpus")
     models = own_entries(catalogue.model_from, table.get("models", {}), "models")
     parts: dict[str, Any] = {"description": table.get("description", "")}
-    if "route" in decisions:
-        parts |= _serving(table, folder or Path.cwd(), gpus, models)
+    folder = folder or Path.cwd()
     if "place" in decisions:
-        parts |= _placement(table, folder or Path.cwd(), gpus, models)
+        parts |= _placement(table, folder, gpus, models)
+    if "scale" in decisions:
+        parts |= _services(table, folder, gpus, models, parts["cluster"])
+    elif "route" in decisions:
+        parts |= _serving(table, folder, gpus, models)
     parts["reward"] = _weights(table, decisions)
     for key, (_, kind) in mine.items():
         if kind is not None:
             parts[key] = section(kind, table.get(key, {}), key, decisions)
     if "place" in decisions:
         check_survival(parts["faults"], parts["scheduler"], parts["jobs"], parts["cluster"])
-    if "route" in decisions:  # last of all: it takes time
+    if "route" in decisions and "scale" not in decisions:  # last of all: it takes time
         try:
             parts["replicas"] = fitted(parts["replicas"], parts["workload"])
         except ArithmeticError as error:
@@ -162,8 +171,37 @@ def from_dict(table: dict[str, Any], name: str = "custom", folder: Path | None =
 
 
 def _decisions(table: dict[str, Any]) -> tuple[str, ...]:
-    """Return the decisions that a scenario's tables ask for; one with both kinds is yet to come."""
+    """Return the decisions that a scenario's tables ask for."""
+    if "deployments" in table:
+        return ("route", "place", "scale")
     return ("place",) if "cluster" in table else ("route",)
+
+
+def _refuse_outside(table: dict[str, Any], decisions: Collection[str]) -> None:
+    """Refuse what would stand beside services, and services without a place to stand."""
+    if "scale" not in decisions:
+        return
+    if "cluster" not in table:
+        raise ScenarioError("deployments stand on a cluster: add a [cluster] table and its [jobs]")
+    for key in ("replicas", "workload"):
+        if key in table:
+            raise ScenarioError(
+                f"{key}: a scenario with [[deployments]] has none: replicas are those of its "
+                "deployments, and each has a workload of its own, [deployments.workload]"
+            )
+
+
+def _services(
+    table: dict[str, Any],
+    folder: Path,
+    gpus: dict[str, GPU],
+    models: dict[str, Model],
+    cluster: Cluster,
+) -> dict[str, Any]:
+    """Return the services on the cluster, their replicas and the requests that they serve."""
+    services = read_services(table["deployments"], gpus, models, folder, cluster)
+    workload = Mixture(tuple(service.workload for service in services))
+    return {"services": services, "replicas": replicas_of(services), "workload": workload}
 
 
 def _serving(
@@ -188,13 +226,30 @@ def _placement(
 def _weights(
     table: dict[str, Any], decisions: Collection[str]
 ) -> Mapping[str, Mapping[str, float]]:
-    """Return the weight of every term by name, for each part."""
+    """Return the weight of every term by name, for each part.
+
+    Where there are several parts each has a table of its own, ``[reward.route]``: their terms have
+    the same names and other units.
+    """
+    parts = [part for part in decisions if reward.terms(part)]
     if "reward" not in table:
-        return {part: reward.weights(part) for part in decisions}
+        return {part: reward.weights(part) for part in parts}
     given = checked_table(table["reward"], "reward")
-    refuse_unknown(given, {term for part in decisions for term in reward.terms(part)}, "reward")
-    for term, weight in given.items():
-        check_type(f"reward.{term}", weight, 1.0)
+    if len(parts) == 1:
+        return {parts[0]: reward.weights(parts[0], _terms(given, parts[0], "reward"))}
+    refuse_unknown(given, parts, "reward")
+    return {
+        part: reward.weights(part, _terms(given.get(part, {}), part, f"reward.{part}"))
+        for part in parts
+    }
+
+
+def _terms(given: Any, part: str, where: str) -> dict[str, float]:
+    """Return the weights of a part's terms, checked."""
+    table = checked_table(given, where)
+    refuse_unknown(table, reward.terms(part), where)
+    for term, weight in table.items():
+        check_type(f"{where}.{term}", weight, 1.0)
         if not math.isfinite(weight):
-            raise ScenarioError(f"reward.{term} = {weight!r} must be a finite number")
-    return {part: reward.weights(part, given) for part in decisions}
+            raise ScenarioError(f"{where}.{term} = {weight!r} must be a finite number")
+    return table

@@ -1,8 +1,9 @@
 """Scenarios: machines, their work, objectives and what the agent is rewarded for, as TOML.
 
 A scenario has parts, and which decisions exist follows from them: with `[[replicas]]` requests are
-routed to serving replicas, with a `[cluster]` jobs are placed on it. :func:`.read.load` says what is
-wrong with a file that does not fit.
+routed to serving replicas, with a `[cluster]` jobs are placed on it, and with `[[deployments]]` on a
+cluster (:mod:`.services`) both, and replicas are added and taken away. :func:`.read.load` says what
+is wrong with a file that does not fit.
 
 Every scenario:
 
@@ -43,14 +44,17 @@ from .. import reward
 from ..engine.network.names import FIDELITIES, ROUTINGS
 from ..hardware.cluster import Cluster
 from ..observation import Layout
-from ..rules import SLO, Faults, Limits, Router, SchedulerRules, rule
+from ..rules import SLO, Faults, Limits, Router, Scaler, SchedulerRules, rule
 from ..workload.jobs.source import JobWorkload
 from ..workload.jobs.stream import JobStream
+from ..workload.requests.mixture import Mixture
 from ..workload.requests.source import Workload
+from .checks import ScenarioError
 from .deployments import Replica
 from .fit import fitted
 from .jobs import fed_by
 from .requests import read_workload
+from .services import Service, Slot, slots
 from .survival import check_survival
 
 BELIEFS = ("noisy", "mean", "oracle")
@@ -137,6 +141,9 @@ class Scenario:
         description: a sentence on what it shows.
         replicas: who serves requests.
         workload: the requests; there if there are replicas.
+        services: deployments whose replicas stand on the cluster; then ``replicas`` are all that
+            there may be of them, and ``workload`` is what all of them are asked.
+        scaler: when replicas of services are added and removed.
         router: what the router knows and may do.
         slo: objectives per request.
         cluster: where gangs are placed.
@@ -153,7 +160,9 @@ class Scenario:
     name: str
     description: str = ""
     replicas: tuple[Replica, ...] = ()
-    workload: Workload | None = None
+    workload: Workload | Mixture | None = None
+    services: tuple[Service, ...] = ()
+    scaler: Scaler = field(default_factory=Scaler)
     router: Router = field(default_factory=Router)
     slo: SLO = field(default_factory=SLO)
     cluster: Cluster | None = None
@@ -169,8 +178,24 @@ class Scenario:
     @property
     def decisions(self) -> frozenset[str]:
         """Kinds of decisions that its parts ask for."""
-        asked = {"route": bool(self.replicas), "place": self.jobs is not None}
+        asked = {
+            "route": bool(self.replicas),
+            "place": self.jobs is not None,
+            "scale": bool(self.services),
+        }
         return frozenset(kind for kind, is_asked in asked.items() if is_asked)
+
+    def workload_of(self, replica: int) -> Workload:
+        """Return what a replica may be asked."""
+        if self.services:
+            return self.services[self.slots[replica].service].workload
+        assert isinstance(self.workload, Workload)
+        return self.workload
+
+    @cached_property
+    def slots(self) -> tuple[Slot, ...]:
+        """Where each replica of its services stands among their gangs."""
+        return slots(self.services)
 
     @cached_property
     def layout(self) -> Layout:
@@ -212,6 +237,11 @@ class Scenario:
         The file is a trace of requests if requests are routed, otherwise a job list, under all rules
         of the scenario that the list does not say itself (:func:`.jobs.fed_by`).
         """
+        if self.services:
+            raise ScenarioError(
+                f"{path}: scenario {self.name!r} has requests and jobs of its own; write trace = "
+                "... into the [deployments.workload] or [jobs] that it is for"
+            )
         if self.workload is not None:
             table: dict[str, Any] = {"trace": str(path), "format": format}
             table["num_requests"] = self.workload.num_requests

@@ -117,12 +117,14 @@ def load(
         arrays: from :func:`allocate`.
         static: what all environments share.
         e: the environment.
-        jobs: JOB (J,), as they arrive; see :func:`new_jobs`.
+        jobs: JOB (J,), gangs of services, then jobs as they arrive; see :func:`new_jobs`.
         rng: seeds path hashing, failures and stragglers.
     """
     specs, fabric, faults = static.node_specs, static.fabric[0], static.fault_rules[0]
     arrays["gangs"][e] = _NEW_GANGS
     arrays["gangs"]["num_jobs"][e] = len(jobs)
+    services = int((jobs["service"] >= 0).sum())
+    arrays["gangs"]["services"][e] = arrays["gangs"]["arrived"][e] = services
     devices = arrays["devices"]
     devices[e] = _NEW_DEVICES
     devices["free_gpus"][e] = devices["total_gpus"][e] = int(specs["gpus"].sum())

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from ..core.records import fill, record_of, records
 from .growth import NEVER
 from .kvcache import NEVER_SENT
-from .records import PREFIX_NODE, REPLICA, REQUEST, ROUTER, SLOT
+from .records import OFF, PREFIX_NODE, REPLICA, REQUEST, ROUTER, SERVING, SLOT
 
 
 @dataclass(frozen=True)
@@ -80,6 +80,7 @@ def load(
     arrays["router"]["num_requests"][e] = len(stream)
     replicas = arrays["replicas"]
     fill(replicas[e], _IDLE_REPLICA)
+    replicas["phase"][e] = np.where(static.replica_specs["role"] < 0, SERVING, OFF)
     for name in ("free_blocks", "tail_blocks"):
         replicas[name][e] = static.replica_specs["kv_blocks"]
     arrays["decode_phases"][e] = 0

@@ -24,6 +24,7 @@ class RequestStream:
             equal prefix. Only whole blocks have ids.
         prefix_block_tokens: tokens per id; 0 if the stream has no prefix information.
         priority: float32 (N,), in [0, 1].
+        service: int32 (N,), whose each one is, or 0 for all.
     """
 
     arrival_s: NDArray[np.float64]
@@ -35,6 +36,7 @@ class RequestStream:
     prefix_ids: NDArray[np.int32]
     prefix_block_tokens: int
     priority: NDArray[np.float32]
+    service: NDArray[np.int32] | int = 0
 
     def __len__(self) -> int:
         return len(self.arrival_s)

@@ -1,0 +1,82 @@
+"""Services, whose replicas are gangs: from a scenario to records, and back to results."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..engine.core import units
+from ..engine.core.records import fill_in, records, records_of
+from ..engine.services.records import FLEET, ROLE, SCALER_RULES, SERVICE_STATE
+from ..scenario import Scenario
+from ..scenario.services import KINDS
+from .part import Part, Sizes, Table
+
+
+class Services:
+    """Services of ``num_envs`` worlds; their replicas and gangs stand in the other parts."""
+
+    def __init__(self, scenario: Scenario, num_envs: int) -> None:
+        self.scenario = scenario
+        roles = build_roles(scenario)
+        self.part = Part(
+            kind="scale",
+            units=units.OF_SERVICES,
+            sizes=Sizes(candidates=1 + 2 * len(roles), queue=0, devices=0, links=0),
+            state={
+                "fleet": records(num_envs, FLEET),
+                "service_states": records((num_envs, len(scenario.services)), SERVICE_STATE),
+            },
+            shared={
+                "roles": roles,
+                "scaler_rules": records_of(SCALER_RULES, **vars(scenario.scaler)),
+            },
+        )
+
+    def load(self, e: int, rng: np.random.Generator) -> None:
+        """Begin the books of environment ``e``'s next episode."""
+        for name in ("fleet", "service_states"):
+            self.part.state[name][e] = np.zeros((), self.part.state[name].dtype)
+        states = self.part.state["service_states"]
+        lengths = [service.workload.mean_lengths() for service in self.scenario.services]
+        states["prompt_mean"][e] = [prompt for prompt, _ in lengths]
+        states["output_mean"][e] = [output for _, output in lengths]
+        states["slo_share"][e] = 1.0
+
+    def is_warm(self) -> bool:
+        """Nothing is drawn here."""
+        return True
+
+    def warm_up(self) -> None:
+        """There is nothing to compile."""
+
+    def results(self, e: int) -> dict[str, Table]:
+        """Return no table: requests and jobs have theirs."""
+        return {}
+
+    def render(self, e: int, now_s: float, mode: str) -> Any:
+        """Services are drawn with the cluster that they stand on."""
+        raise NotImplementedError
+
+
+def build_roles(scenario: Scenario) -> NDArray[np.void]:
+    """Return one ROLE record per role."""
+    found = [(v, role) for v, service in enumerate(scenario.services) for role in service.roles]
+    roles = records(len(found), ROLE)
+    first = 0
+    for row, (service, role) in enumerate(found):
+        fill_in(
+            roles[row : row + 1],
+            service=service,
+            kind=KINDS.index(role.kind),
+            least=role.least,
+            most=role.most,
+            first=first,
+            gpus=role.replica.deployment.gpus,
+            startup_s=role.startup_s,
+            price_per_h=role.replica.price_per_h,
+        )
+        first += role.most
+    return roles
