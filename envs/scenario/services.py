@@ -198,8 +198,8 @@ def _read(
     replica = read_replica({k: row[k] for k in row if k in of_replica}, where, gpus, models, folder)
     if "workload" not in row:
         raise ScenarioError(f"{where}.workload is missing; say what is asked of it, as [workload]")
-    workload = read_workload(checked_table(row["workload"], f"{where}.workload"), folder)
     try:
+        workload = read_workload(checked_table(row["workload"], f"{where}.workload"), folder)
         (replica,) = fitted((replica,), workload)
     except (ScenarioError, ArithmeticError) as error:
         raise ScenarioError(f"{where}: {error}") from error

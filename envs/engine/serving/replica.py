@@ -393,7 +393,7 @@ def submit(w, e, r, index, now_s, replica, spec, router):
         replica.head = index
     replica.tail = index
     replica.waiting += 1
-    replica.queued_tokens += request.prompt_tokens
+    replica.queued_tokens += request.prompt_tokens + request.generated
     replica.in_flight += 1
     replica.in_flight_tokens += request.prompt_tokens + request.estimate_tokens
     replica.work_s += request.work_s

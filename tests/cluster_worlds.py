@@ -1,0 +1,143 @@
+"""Small worlds in which services and jobs share a cluster, walks through them, and what must hold."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+
+import gpuyard  # noqa: F401
+from gpuyard.envs.engine.gangs.records import FINISHED, PENDING, RUNNING
+from gpuyard.envs.engine.serving.records import DRAINING, OFF, QUEUED, SERVING, STARTING
+from gpuyard.envs.scenario import Scenario, from_dict
+
+GPUS_PER_NODE = 4
+
+
+def service(name: str, **changes: Any) -> dict[str, Any]:
+    """Return a ``[[deployments]]`` table of 1 to 3 small replicas that start in 5 s."""
+    return {
+        "name": name,
+        "gpu": "A100-80",
+        "model": "Llama-3-8B",
+        "min": 1,
+        "max": 3,
+        "startup_s": 5.0,
+        "workload": {"preset": "chat", "num_requests": 60, "rate_per_s": 2.0, "max_tokens": 2048},
+        **changes,
+    }
+
+
+def small(*services: dict[str, Any], name: str = "small", **tables: Any) -> Scenario:
+    """Return 24 A100 on 6 nodes with jobs of 1 to 8 GPUs and two services."""
+    table: dict[str, Any] = {
+        "cluster": {
+            "pools": [{"gpu": "A100-80", "nodes": 6, "gpus_per_node": GPUS_PER_NODE}],
+            "fabric": {"nodes_per_leaf": 3, "oversubscription": 2.0},
+        },
+        "jobs": {
+            "num_jobs": 12,
+            "rate_per_h": 1200.0,
+            "max_gpus": 8,
+            "max_duration_s": 20.0,
+            "profiles": {"VGG-16": 0.5, "BERT-large-512": 0.5},
+        },
+        "deployments": list(services) or [service("chat"), service("code", tp=2, max=2)],
+        "scaler": {"interval_s": 4.0},
+    }
+    for key, change in tables.items():
+        table[key] = {**table.get(key, {}), **change}
+    return from_dict(table, name)
+
+
+def make(scenario: Scenario) -> Any:
+    """Return the environment itself, without wrappers."""
+    return gym.make("gpuyard/Cluster-v0", scenario=scenario).unwrapped
+
+
+def play(env: Any, seed: int, check: Any = None, keep: bool = False) -> dict[str, float]:
+    """Play an episode at random; ``keep``: no replica is added or taken away."""
+    rng = np.random.default_rng(seed)
+    observation, info = env.reset(seed=seed)
+    total, done = 0.0, False
+    while not done:
+        if check is not None:
+            check(env, observation)
+        action = rng.choice(np.flatnonzero(env.action_masks()))
+        if keep and observation["cluster"][2] > 0:
+            action = 0
+        observation, reward, terminated, truncated, info = env.step(int(action))
+        total += float(reward)
+        done = terminated or truncated
+    return {**info, "return": total, "terminated": terminated}
+
+
+class Check:
+    """Checks a world at every decision, and remembers what must not go back."""
+
+    def __init__(self) -> None:
+        self.now_s, self.ended = -1.0, 0
+
+    def __call__(self, env: Any, observation: Any) -> None:
+        state, shared = env._world.state, env._world.shared
+        for key, space in env.observation_space.spaces.items():
+            assert space.contains(observation[key]), (key, observation[key].min(), observation[key].max())
+        assert env.action_masks().any()
+        now_s = state["clock"]["now_s"][0]
+        assert now_s >= self.now_s
+        self.now_s = now_s
+        self.gangs(state, shared, now_s)
+        self.requests(state, shared)
+
+    def gangs(self, state: Any, shared: Any, now_s: float) -> None:
+        """All of a gang's devices or none; a replica stands where its gang does."""
+        jobs, owner = state["jobs"][0], state["gpu_owner"][0]
+        held = np.bincount(owner[owner >= 0], minlength=len(jobs))
+        running = jobs["status"] == RUNNING
+        assert (held == np.where(running, jobs["gpus"], 0)).all()
+        assert (state["used_memory"][0] <= 1 + 1e-6).all()
+        assert (state["link_rate"][0] <= shared["capacity"] * (1 + 1e-9)).all()
+        gangs = state["gangs"][0]
+        assert gangs["pending"] == (jobs["status"] == PENDING).sum()
+        services = jobs["service"] >= 0
+        assert gangs["running"] == (running & ~services).sum()
+        assert gangs["pending_services"] == ((jobs["status"] == PENDING) & services).sum()
+        assert gangs["finished"] == (jobs["status"] == FINISHED).sum()
+        moving = 0
+        for replica, spec in zip(state["replicas"][0], shared["replica_specs"], strict=True):
+            status = jobs["status"][spec["gang"]]
+            if replica["phase"] in (SERVING, STARTING, DRAINING):
+                assert status == RUNNING
+            elif replica["phase"] == QUEUED:
+                assert status == PENDING
+            else:
+                assert replica["phase"] == OFF and status not in (RUNNING, PENDING)
+            moving += replica["phase"] in (STARTING, DRAINING)
+            if replica["phase"] == STARTING:
+                assert replica["ready_s"] > now_s
+        assert state["fleet"][0]["moving"] == moving
+
+    def requests(self, state: Any, shared: Any) -> None:
+        """Every request is in one place; no block is lost."""
+        router, requests = state["router"][0], state["requests"][0]
+        arrived = requests[: router["arrived"]]
+        done = np.isfinite(arrived["finish_s"])
+        assert done.sum() == router["finished"] >= self.ended
+        self.ended = int(router["finished"])
+        on = (arrived["replica"] >= 0) & ~done
+        assert on.sum() == router["in_flight"] == state["replicas"][0]["in_flight"].sum()
+        waiting = (arrived["replica"] < 0).sum()
+        assert waiting == router["parked"] + router["held"] + (router["deciding"] >= 0)
+        parked, at = 0, router["parked_head"]
+        while at >= 0:
+            parked, at = parked + 1, requests["next"][at]
+        assert parked == router["parked"] >= router["parked_due"]
+        for r, (replica, spec) in enumerate(
+            zip(state["replicas"][0], shared["replica_specs"], strict=True)
+        ):
+            assert 0 <= replica["free_blocks"] <= spec["kv_blocks"]
+            here = arrived[(arrived["replica"] == r) & ~done]
+            assert (here["service"] == spec["service"]).all()
+            if replica["phase"] in (OFF, QUEUED, STARTING):
+                assert replica["in_flight"] == 0 and replica["free_blocks"] == spec["kv_blocks"]
