@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from gpuyard.baselines import scaling
 from gpuyard.baselines.scaling import (
     DECODE,
     HPA,
@@ -413,3 +415,11 @@ def test_bad_input_is_named(make, message: str) -> None:
 )
 def test_a_rule_has_an_answer_while_all_replicas_start(rule: ScalingRule) -> None:
     assert rule.desired(look(serve=role(0, 2))) == {MIXED: 2}
+
+
+def test_every_rule_is_on_the_page() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "baselines_scaling.md").read_text()
+    rules = [rule for rule in vars(scaling).values() if isinstance(rule, type)]
+    for rule in rules:
+        if issubclass(rule, ScalingRule) and rule is not ScalingRule:
+            assert f"| `{rule.__name__}` |" in page
