@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import tomllib
+from pathlib import Path
 
 import accuracy_startup
 import pytest
 
 from gpuyard.envs.hardware.catalogue import gpu, model
 from gpuyard.envs.perf import Deployment
+from gpuyard.envs.perf.serving import startup as startup_module
 from gpuyard.envs.perf.serving.engines import ENGINES
 from gpuyard.envs.perf.serving.kv_capacity import rank_weight_bytes
 from gpuyard.envs.perf.serving.startup import (
@@ -23,6 +26,7 @@ from gpuyard.envs.perf.serving.startup import (
     weights_s,
 )
 
+CONFIDENCE = ("measured", "calibrated", "scaled", "analogy")
 LLAMA = Deployment(gpu("H100-SXM"), model("Llama-3-70B"), tp=4)
 
 
@@ -103,3 +107,16 @@ def test_a_source_without_a_rate_is_refused(gbps: float) -> None:
 def test_an_unknown_loader_is_refused() -> None:
     with pytest.raises(ValueError, match="loader = 'tape': use one of safetensors, streamed, peer"):
         startup(LLAMA, 5.0, "tape")
+
+
+@pytest.mark.parametrize("file", ["startup.toml", "kv_transfer.toml"])
+def test_every_constant_names_its_source(file: str) -> None:
+    folder = Path(startup_module.__file__).parent
+    tables = [tomllib.loads((folder / file).read_text())]
+    while tables:
+        table = tables.pop()
+        inner = [value for value in table.values() if isinstance(value, dict)]
+        if any(isinstance(value, float) for value in table.values()):
+            assert table["source"] and table["confidence"] in CONFIDENCE
+        else:
+            tables += inner

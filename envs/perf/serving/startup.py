@@ -121,7 +121,7 @@ def weights_s(deployment: Deployment, source_gbps: float, loader: str = "safeten
     storage_s = whole_bytes / (source_gbps * 1e9)
     if loader == "streamed":
         return max(storage_s, rank_weight_bytes(deployment) / deployment.gpu.pcie_bytes_per_s)
-    gbps = _table("safetensors")["gbps"]
+    gbps = _table("safetensors")
     rank_gbps = gbps.get(deployment.gpu.architecture, gbps["any"])
     return max(storage_s, whole_bytes / (rank_gbps * 1e9))
 
