@@ -25,12 +25,14 @@ from . import gang, isolation, options, routing, saved, topology
 from .composite import Composite
 from .linear import linear
 from .policy import Factory, Policy
+from .scaling import scaler
 
 _FAMILIES = {
     "routing": routing.BASELINES,
     "gang": gang.BASELINES,
     "topology": topology.BASELINES,
     "isolation": isolation.BASELINES,
+    "scaling": scaler.BASELINES,
 }
 _BASELINES = {
     f"{family}/{name}": factory

@@ -82,7 +82,11 @@ class Check:
     def __call__(self, env: Any, observation: Any) -> None:
         state, shared = env._world.state, env._world.shared
         for key, space in env.observation_space.spaces.items():
-            assert space.contains(observation[key]), (key, observation[key].min(), observation[key].max())
+            assert space.contains(observation[key]), (
+                key,
+                observation[key].min(),
+                observation[key].max(),
+            )
         assert env.action_masks().any()
         now_s = state["clock"]["now_s"][0]
         assert now_s >= self.now_s

@@ -30,7 +30,11 @@ import numpy as np
 
 FILE = Path(__file__).with_name("fingerprints.json")
 SCENARIOS = Path(__file__).resolve().parents[1] / "envs" / "scenarios"
-IDS = {"routing": "gpuyard/Routing-v0", "placement": "gpuyard/Placement-v0"}
+IDS = {
+    "routing": "gpuyard/Routing-v0",
+    "placement": "gpuyard/Placement-v0",
+    "cluster": "gpuyard/Cluster-v0",
+}
 SEEDS = 3
 
 Table = dict[str, Any]

@@ -28,13 +28,18 @@ MAY: dict[str, set[str]] = {
         *("envs/engine/core", "envs/engine/network", "envs/engine/devices"),
         *("envs/hardware", "envs/observation.py", "envs/reward.py", "envs/rules.py"),
     },
+    "envs/engine/services": {
+        *("envs/engine/core", "envs/engine/gangs", "envs/engine/serving", "envs/rules.py"),
+    },
     "envs/engine/decide": {
         *("envs/engine/core", "envs/engine/network", "envs/engine/devices"),
-        *("envs/engine/serving", "envs/engine/gangs", "envs/observation.py"),
+        *("envs/engine/serving", "envs/engine/gangs", "envs/engine/services"),
+        "envs/observation.py",
     },
     "envs/engine": {  # the fields of the bundle, and the clock
         *("envs/engine/core", "envs/engine/network", "envs/engine/devices"),
-        *("envs/engine/serving", "envs/engine/gangs", "envs/engine/decide", "envs/perf"),
+        *("envs/engine/serving", "envs/engine/gangs", "envs/engine/services"),
+        *("envs/engine/decide", "envs/perf"),
     },
     # from a scenario to a world
     "envs/scenario": {
@@ -46,7 +51,8 @@ MAY: dict[str, set[str]] = {
     "envs/rendering": {"envs/cluster_view.py", "envs/scenario"},
     "envs/parts": {
         *("envs/scenario", "envs/engine/core", "envs/engine/network", "envs/engine/devices"),
-        *("envs/engine/serving", "envs/engine/gangs", "envs/perf", "envs/hardware"),
+        *("envs/engine/serving", "envs/engine/gangs", "envs/engine/services", "envs/perf"),
+        "envs/hardware",
         *("envs/workload", "envs/rendering", "envs/cluster_view.py"),
     },
     "envs": {  # the faces: what Gymnasium sees, and the world behind it

@@ -29,7 +29,9 @@ def test_gymnasium_checker_passes_without_warnings():
         check_env(PLAIN, skip_render_check=True)
 
 
-@pytest.mark.parametrize("env", [PLAIN, FAULTY, HOLDING, NOTHING_LEAST], ids=lambda e: e.scenario.name)
+@pytest.mark.parametrize(
+    "env", [PLAIN, FAULTY, HOLDING, NOTHING_LEAST], ids=lambda e: e.scenario.name
+)
 @pytest.mark.parametrize("seed", range(12))
 def test_nothing_is_lost(env, seed):
     info = play(env, seed, Check())
@@ -156,7 +158,9 @@ def test_a_scaled_replica_is_taken_before_it_was_placed():
     assert due(env) == 2 and phases(env)[1] == QUEUED
     env.step(2)
     assert phases(env)[1] == OFF
-    assert (env._world.state["jobs"]["status"][0, : env._world.state["gangs"]["services"][0]] != 0).all()
+    assert (
+        env._world.state["jobs"]["status"][0, : env._world.state["gangs"]["services"][0]] != 0
+    ).all()
 
 
 @pytest.mark.parametrize(

@@ -260,8 +260,8 @@ def test_an_id_fits_its_default_scenario(env_id: str) -> None:
 
 
 def test_decisions_without_an_id() -> None:
-    joint = SimpleNamespace(name="joint", decisions=frozenset({"place", "route", "scale"}))
-    with pytest.raises(ValueError, match="'joint' asks for place and route and scale: no regis"):
+    joint = SimpleNamespace(name="joint", decisions=frozenset({"place", "scale"}))
+    with pytest.raises(ValueError, match="'joint' asks for place and scale: no regis"):
         id_for(joint)
     with pytest.raises(ValueError, match="this id is for place: use the class ClusterEnv itself"):
         check_decisions(joint, {"place"})

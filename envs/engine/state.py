@@ -133,6 +133,7 @@ from .network.records import (
     STEP,
     USAGE,
 )
+from .services.records import FLEET, ROLE, SCALER_RULES, SERVICE_STATE
 from .serving.records import (
     PREFIX_NODE,
     REPLICA,
@@ -142,7 +143,6 @@ from .serving.records import (
     SERVING_RULES,
     SLOT,
 )
-from .services.records import FLEET, ROLE, SCALER_RULES, SERVICE_STATE
 
 FIELDS = (
     ("units", UNITS, 1),

@@ -181,7 +181,7 @@ def _refuse_outside(table: dict[str, Any], decisions: Collection[str]) -> None:
     """Refuse what would stand beside services, and services without a place to stand."""
     if "scale" not in decisions:
         return
-    if "cluster" not in table:
+    if table.get("cluster") is None:
         raise ScenarioError("deployments stand on a cluster: add a [cluster] table and its [jobs]")
     for key in ("replicas", "workload"):
         if key in table:

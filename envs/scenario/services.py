@@ -26,7 +26,7 @@ from typing import Any
 
 from ..hardware.catalogue import GPU, Model
 from ..hardware.cluster import LEVELS, Cluster
-from ..perf import Deployment
+from ..perf import Deployment, capability
 from ..perf.serving.startup import startup
 from ..workload.requests.source import Workload
 from .checks import ScenarioError, check_values, checked_table, refuse_unknown
@@ -60,6 +60,10 @@ class Role:
     most: int
     initial: int
     startup_s: float
+
+    def prefill_tokens_per_s(self, prompt_tokens: int) -> float:
+        """Return the prompt tokens a second of one replica, on prompts of this length alone."""
+        return prompt_tokens / capability(self.replica.deployment).prefill_s(prompt_tokens)
 
 
 @dataclass(frozen=True)
@@ -122,7 +126,9 @@ def slots(services: tuple[Service, ...]) -> tuple[Slot, ...]:
         base, rank = gang, {}
         gang += service.base_gpus > 0
         at = 0
-        for k, role in sorted(enumerate(service.roles), key=lambda kr: -kr[1].replica.deployment.gpus):
+        for k, role in sorted(
+            enumerate(service.roles), key=lambda kr: -kr[1].replica.deployment.gpus
+        ):
             rank[k] = at
             at += role.least * role.replica.deployment.gpus
         for k, role in enumerate(service.roles):

@@ -30,7 +30,7 @@ def may_start(w, e, job):
 
 @kernel
 def may_stop(w, e, job):
-    """Tell whether a running gang may be preempted now: no service, not at the moment of its start."""
+    """Tell whether a running gang may be preempted now: no service, nor one that just started."""
     return (
         w.gang_rules[0].preemption == 1
         and job.service < 0

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from ..core.compile import kernel
 from ..core.units import unit
-from ..serving.records import DRAINING, OFF, SERVING
-from ..serving.replica import advance_replica
 from ..services.lifecycle import ask_for, retire
 from ..services.moments import measure, replicas_happen
+from ..serving.records import DRAINING, OFF, SERVING
+from ..serving.replica import advance_replica
 from .route_seen import report
 
 KEEP = 0  # the first candidate; two for each role follow, to add and to take away

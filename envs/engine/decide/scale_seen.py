@@ -8,7 +8,7 @@ from __future__ import annotations
 from ..core.compile import kernel
 from ..core.records import SCALE
 from ..core.units import unit
-from ..serving.records import DRAINING, OFF, QUEUED, SERVING, STARTING
+from ..serving.records import DRAINING, QUEUED, SERVING, STARTING
 from .columns import info_places, places, scaling, squash
 from .scale import ADD, KEEP, TAKE, is_feasible
 

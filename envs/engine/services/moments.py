@@ -1,4 +1,4 @@
-"""What happens to services as time goes on: replicas come up, drain and end; rounds of decisions."""
+"""What happens to services as time goes on: replicas come up, drain and end."""
 
 from __future__ import annotations
 

@@ -31,7 +31,9 @@ class Mixture:
 
     def sample(self, rng: np.random.Generator) -> RequestStream:
         """Return the requests of one episode; ``service`` says whose each one is."""
-        return merged([part.sample(rng) for part in self.parts], [part.room[1] for part in self.parts])
+        return merged(
+            [part.sample(rng) for part in self.parts], [part.room[1] for part in self.parts]
+        )
 
     @property
     def compiled(self) -> tuple[Any, ...]:
@@ -82,7 +84,9 @@ def merged(streams: list[RequestStream], distinct: list[int]) -> RequestStream:
         for s, first in zip(streams, first_session, strict=True)
     ]
     begin = np.cumsum([0, *(len(s.prefix_ids) for s in streams[:-1])])
-    starts = np.concatenate([s.prefix_offsets[:-1] + b for s, b in zip(streams, begin, strict=True)])
+    starts = np.concatenate(
+        [s.prefix_offsets[:-1] + b for s, b in zip(streams, begin, strict=True)]
+    )
     lengths = np.concatenate([np.diff(s.prefix_offsets) for s in streams])[order]
     offsets = np.concatenate([[0], np.cumsum(lengths)])
     within = np.arange(offsets[-1]) - np.repeat(offsets[:-1], lengths)
