@@ -1,4 +1,4 @@
-"""Small worlds in which services and jobs share a cluster, walks through them, and what must hold."""
+"""Small worlds in which services and jobs share a cluster, and what must hold in them."""
 
 from __future__ import annotations
 

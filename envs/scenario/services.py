@@ -61,6 +61,11 @@ class Role:
     initial: int
     startup_s: float
 
+    @property
+    def gpus(self) -> int:
+        """GPUs of one replica."""
+        return self.replica.deployment.gpus
+
     def prefill_tokens_per_s(self, prompt_tokens: int) -> float:
         """Return the prompt tokens a second of one replica, on prompts of this length alone."""
         return prompt_tokens / capability(self.replica.deployment).prefill_s(prompt_tokens)
@@ -91,7 +96,7 @@ class Service:
     @property
     def base_gpus(self) -> int:
         """GPUs of the base gang, 0 if nothing must run."""
-        return sum(role.least * role.replica.deployment.gpus for role in self.roles)
+        return sum(role.least * role.gpus for role in self.roles)
 
 
 @dataclass(frozen=True)
@@ -126,15 +131,13 @@ def slots(services: tuple[Service, ...]) -> tuple[Slot, ...]:
         base, rank = gang, {}
         gang += service.base_gpus > 0
         at = 0
-        for k, role in sorted(
-            enumerate(service.roles), key=lambda kr: -kr[1].replica.deployment.gpus
-        ):
+        for k, role in sorted(enumerate(service.roles), key=lambda kr: -kr[1].gpus):
             rank[k] = at
-            at += role.least * role.replica.deployment.gpus
+            at += role.least * role.gpus
         for k, role in enumerate(service.roles):
             for i in range(role.most):
                 is_base = i < role.least
-                place = (base, rank[k] + i * role.replica.deployment.gpus) if is_base else (gang, 0)
+                place = (base, rank[k] + i * role.gpus) if is_base else (gang, 0)
                 found.append(Slot(number, role_number, *place, is_base, i < role.initial))
                 gang += not is_base
             role_number += 1
@@ -239,7 +242,7 @@ def _check_gangs(service: Service, where: str, cluster: Cluster) -> None:
     """Refuse gangs of replicas that no plan could ever place."""
     per_node = cluster.pools[service.pool].gpus_per_node
     room = int(level_gpus(cluster)[service.pool, service.required])
-    largest = max(role.replica.deployment.gpus for role in service.roles)
+    largest = max(role.gpus for role in service.roles)
     for what, gpus in (("base gang", service.base_gpus), ("replica", largest)):
         if gpus > room:
             raise ScenarioError(

@@ -64,7 +64,7 @@ class Mixture:
 
 
 def merged(streams: list[RequestStream], distinct: list[int]) -> RequestStream:
-    """Return the requests of several services in order of arrival; of equal ones the first service's.
+    """Return the requests of several services in order of arrival, then of services.
 
     Args:
         streams: one per service.
