@@ -234,7 +234,7 @@ def may_hold(w, request, now_s):
 @kernel
 def observe_replicas(w, e, index):
     """Fill a row for each replica: what sending it request ``index`` would mean; -1: nothing."""
-    now_s, live = w.clock[e].now_s, w.serving_rules[0].signal_interval_s == 0.0
+    now_s, live = w.clock[e].now_s, w.router[e].signal_interval_s == 0.0
     home = -1
     if index >= 0 and w.requests[e, index].session >= 0:
         home = session_home(w, w.requests[e, index].session)
