@@ -19,7 +19,7 @@ from .engine.core.records import START, STEP
 from .observation import Layout
 from .scenario import Scenario, load
 from .scenario.provenance import Fact, provenance, warn_of_analogies
-from .world import check_keys
+from .world import Outputs, check_keys
 
 Observation = dict[str, NDArray]
 _STEP, _START = np.array([STEP]), np.array([START])
@@ -284,7 +284,7 @@ class ClusterEnv(gym.Env[Observation, np.int64]):
         self._world.check_state(state["world"], state["outputs"])
         self.np_random.bit_generator.state = state["np_random"]
         self._world.set_state(0, state["world"])
-        self._outputs = state["outputs"].copy()
+        self._outputs = Outputs(*state["outputs"]).copy()
         return self._world.first_observation(self._outputs), self._info()
 
     def render(self) -> Any:
