@@ -1,7 +1,6 @@
 """The agent in the routing world: exact resumption, and scenarios of other sizes."""
 
 import shutil
-import warnings
 from dataclasses import replace
 
 import gymnasium as gym
@@ -35,13 +34,12 @@ def weights(path):
     return MaskablePPO.load(path, device="cpu").policy.state_dict()
 
 
+@pytest.mark.filterwarnings("error")  # of a checkpoint that is passed over
 def test_resume_restores_the_worlds_in_mid_episode(run, tmp_path):
     expected = weights(run.model)
     folder = shutil.copytree(run.folder, tmp_path / "run")
     (folder / "model.zip").unlink()  # as if it had been stopped after its last checkpoint
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")  # a checkpoint that is passed over would only be warned of
-        resumed = training.resume(folder, progress=False)
+    resumed = training.resume(folder, progress=False)
     for name, value in weights(resumed.model).items():
         np.testing.assert_array_equal(value.numpy(), expected[name].numpy(), err_msg=name)
 
