@@ -64,7 +64,7 @@ class ClusterEnv(gym.Env[Observation, np.int64]):
 
     | Key | Shape | What |
     |-----|-------|------|
-    | `cluster` | (10,) | the world as a whole |
+    | `cluster` | (11,) | the world as a whole |
     | `device_memory` | (D,) | share of each device's memory in use (reported) |
     | `device_load` | (D,) | share of each device's peak FLOP/s in use by the step under way (reported) |
     | `link_load` | (R,) | utilisation of each replica's scale-up links by tensor parallelism (reported) |
@@ -86,6 +86,7 @@ class ClusterEnv(gym.Env[Observation, np.int64]):
     | 7 | `held` | request | x / (x + 8) | requests held back at the router |
     | 8 | `slo_attainment` | share | x | finished requests that met both objectives |
     | 9 | `prefix_hit_rate` | share | x | prompt tokens served from a prefix cache so far |
+    | 10 | `report_age_s` | s | x / (x + 0.2) | time since the replicas' last report |
 
     `queue`, rows beyond the queue are 0:
 

@@ -221,7 +221,14 @@ def observe_cluster(w, e, router):
     row[CLUSTER.held] = router.held
     row[CLUSTER.slo_attainment] = ratio(router.slo_met, router.finished)
     row[CLUSTER.prefix_hit_rate] = ratio(router.cached_tokens, router.prompt_tokens)
+    row[CLUSTER.report_age_s] = report_age_s(w.clock[e].now_s, router.signal_interval_s)
     squash(row, CLUSTER_OFFSET, CLUSTER_SLOPE)
+
+
+@kernel
+def report_age_s(now_s, interval_s):
+    """Return the seconds since the last report, all replicas' at multiples of the interval."""
+    return now_s - math.floor(now_s / interval_s) * interval_s if interval_s > 0.0 else 0.0
 
 
 @kernel
