@@ -5,9 +5,8 @@
     logit_c = w . relu(A code_c + B context)
     value   = mlp(context)
 
-A stored quantity v = x / (x + scale) has log-odds log(x / scale), so that a sum of those is a product
-of quantities, as in rules like (prefill + wait) * work. Both layers of the encoder see no other
-candidate.
+A stored quantity v = x / (x + scale) has log-odds log(x / scale), so that a sum of those is a
+product of quantities, as in rules like (prefill + wait) * work.
 
 No weight's shape depends on the number of candidates, queue rows, devices or links, so an agent
 trained on one scenario acts on any other. The pooling is that of Zaheer et al., "Deep Sets"
