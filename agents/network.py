@@ -1,9 +1,12 @@
 """The candidate-scoring network: one encoder for all candidates, one logit per candidate.
 
-    code_c  = relu(E candidates[c])                                         shape (width,)
+    code_c  = relu(F relu(E [candidates[c], log_odds(candidates[c])]))      shape (width,)
     context = relu(W [cluster, queue[0], mean_c code_c, max_c code_c])      over feasible c
     logit_c = w . relu(A code_c + B context)
     value   = mlp(context)
+
+A stored quantity v = x / (x + scale) has log-odds log(x / scale), so that a sum of those is a
+product of quantities, as in rules like (prefill + wait) * work.
 
 No weight's shape depends on the number of candidates, queue rows, devices or links, so an agent
 trained on one scenario acts on any other. The pooling is that of Zaheer et al., "Deep Sets"
@@ -13,6 +16,7 @@ gangs are placed.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, cast
 
@@ -24,10 +28,14 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.common.type_aliases import Schedule
 from torch import Tensor, nn
 
+from gpuyard.baselines.linear import CLIP, SCALE
 from gpuyard.envs.observation import TABLES, Layout
 
 KEYS = (*TABLES, "action_mask")
 """The observations that the network reads."""
+NETWORK = 2
+"""Which network this is: a file of weights says whose they are. 1 had a single layer in the encoder
+and no log-odds."""
 
 
 class Features(NamedTuple):
@@ -51,6 +59,11 @@ def columns(observation_space: spaces.Dict) -> dict[str, int]:
     return {key: (space.shape or (0,))[-1] for key, space in observation_space.items()}
 
 
+def log_odds(values: Tensor) -> Tensor:
+    """Return log(v / (1 - v)) of values in [0, 1], clipped to 6 either way and divided by 3."""
+    return torch.logit(values, eps=1.0 / (1.0 + math.exp(CLIP))) / SCALE
+
+
 class CandidateEncoder(BaseFeaturesExtractor):
     """Turns a batch of observations into candidate codes and a pooled context.
 
@@ -62,7 +75,12 @@ class CandidateEncoder(BaseFeaturesExtractor):
     def __init__(self, observation_space: spaces.Dict, width: int = 64):
         super().__init__(observation_space, features_dim=width)
         numbers = columns(observation_space)
-        self.candidate = nn.Sequential(nn.Linear(numbers["candidates"], width), nn.ReLU())
+        self.candidate = nn.Sequential(
+            nn.Linear(2 * numbers["candidates"], width),
+            nn.ReLU(),
+            nn.Linear(width, width),
+            nn.ReLU(),
+        )
         pooled = numbers["cluster"] + numbers["queue"] + 2 * width
         self.context = nn.Sequential(nn.Linear(pooled, width), nn.ReLU())
 
@@ -75,7 +93,7 @@ class CandidateEncoder(BaseFeaturesExtractor):
             rows = mask.argsort(dim=1, descending=True, stable=True)[:, :most]
             feasible = mask.gather(1, rows)
             chosen = chosen.gather(1, rows.unsqueeze(-1).expand(-1, -1, chosen.shape[-1]))
-        codes = self.candidate(chosen)
+        codes = self.candidate(torch.cat((chosen, log_odds(chosen)), dim=-1))
         shares = feasible / feasible.sum(dim=1, keepdim=True).clamp(min=1.0)
         mean = torch.bmm(shares.unsqueeze(1), codes).squeeze(1)
         # Codes are >= 0, so an infeasible candidate, set to 0, never is the maximum.
@@ -159,6 +177,7 @@ class CandidatePolicy(MaskableMultiInputActorCriticPolicy):
         return self.mlp_extractor.forward_actor(self.features_extractor(observation))
 
     def _build(self, lr_schedule: Schedule) -> None:
+        self.register_buffer("network", torch.tensor(NETWORK))
         heads = CandidateHeads(self.width)
         self.mlp_extractor = heads  # type: ignore[assignment]
         self.action_net = nn.Identity()  # the heads give logits and values themselves

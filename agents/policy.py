@@ -17,7 +17,7 @@ from gpuyard.baselines import Observation, ScorePolicy
 from gpuyard.envs.observation import TABLES
 
 from .checkpoint import DAMAGED, read_tensors
-from .network import CandidatePolicy
+from .network import NETWORK, CandidatePolicy
 
 if TYPE_CHECKING:
     from gpuyard.envs.scenario import Scenario
@@ -127,7 +127,13 @@ def network_from(path: Path) -> CandidatePolicy:
                 lr_schedule=lambda _: 0.0,
                 **{key: value for key, value in kwargs.items() if value is not None},
             )
-            network.load_state_dict(read_tensors(file, "policy.pth"))
+            weights = read_tensors(file, "policy.pth")
+            if (found := int(weights.get("network", 1))) != NETWORK:
+                raise ValueError(
+                    f"weights of network {found}, but this version has network {NETWORK}: train it "
+                    "again, or use it with the version that made it"
+                )
+            network.load_state_dict(weights)
     except DAMAGED as error:
         problem = str(error) if type(error) is ValueError else "not a whole model"
         raise ValueError(f"{path}: {problem}; name a model.zip of gpuyard train") from error

@@ -19,8 +19,10 @@ if TYPE_CHECKING:
 LOG_ODDS = ":log-odds"
 """Ends the name of a feature that is the log-odds of a column."""
 
-_CLIP = 6.0  # a share below 0.25 % or above 99.75 % counts as that
-_SCALE = 3.0  # most log-odds then lie within a few units, as the columns do
+CLIP = 6.0
+"""Largest log-odds: a share below 0.25 % or above 99.75 % counts as that."""
+SCALE = 3.0
+"""What log-odds are divided by: most then lie within a few units, as the columns do."""
 
 
 def features(layout: Layout) -> list[str]:
@@ -42,7 +44,7 @@ def log_odds(values: NDArray[np.floating]) -> NDArray[np.floating]:
     """Return log(v / (1 - v)) of values in [0, 1], clipped to 6 either way and divided by 3."""
     with np.errstate(divide="ignore"):
         odds = np.log(values) - np.log1p(-values)
-    return odds.clip(-_CLIP, _CLIP) / _SCALE
+    return odds.clip(-CLIP, CLIP) / SCALE
 
 
 class Linear(ScorePolicy):

@@ -19,7 +19,7 @@ from .engine.core.records import START, STEP
 from .observation import Layout
 from .scenario import Scenario, load
 from .scenario.provenance import Fact, provenance, warn_of_analogies
-from .world import check_keys
+from .world import Outputs, check_keys
 
 Observation = dict[str, NDArray]
 _STEP, _START = np.array([STEP]), np.array([START])
@@ -64,7 +64,7 @@ class ClusterEnv(gym.Env[Observation, np.int64]):
 
     | Key | Shape | What |
     |-----|-------|------|
-    | `cluster` | (10,) | the world as a whole |
+    | `cluster` | (11,) | the world as a whole |
     | `device_memory` | (D,) | share of each device's memory in use (reported) |
     | `device_load` | (D,) | share of each device's peak FLOP/s in use by the step under way (reported) |
     | `link_load` | (R,) | utilisation of each replica's scale-up links by tensor parallelism (reported) |
@@ -86,6 +86,7 @@ class ClusterEnv(gym.Env[Observation, np.int64]):
     | 7 | `held` | request | x / (x + 8) | requests held back at the router |
     | 8 | `slo_attainment` | share | x | finished requests that met both objectives |
     | 9 | `prefix_hit_rate` | share | x | prompt tokens served from a prefix cache so far |
+    | 10 | `report_age_s` | s | x / (x + 0.2) | time since the replicas' last report |
 
     `queue`, rows beyond the queue are 0:
 
@@ -284,7 +285,7 @@ class ClusterEnv(gym.Env[Observation, np.int64]):
         self._world.check_state(state["world"], state["outputs"])
         self.np_random.bit_generator.state = state["np_random"]
         self._world.set_state(0, state["world"])
-        self._outputs = state["outputs"].copy()
+        self._outputs = Outputs(*state["outputs"]).copy()
         return self._world.first_observation(self._outputs), self._info()
 
     def render(self) -> Any:

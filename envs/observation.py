@@ -54,6 +54,7 @@ CLUSTER: dict[str, Columns] = {
         Column("held", "request", 8.0, "requests held back at the router"),
         Column("slo_attainment", "share", None, "finished requests that met both objectives"),
         Column("prefix_hit_rate", "share", None, "prompt tokens served from a prefix cache so far"),
+        Column("report_age_s", "s", 0.2, "time since the replicas' last report"),
     ),
     "place": (
         Column("arrival_rate", "gang/h", 30.0, "moving average over about 32 arrivals"),

@@ -36,6 +36,12 @@ class Router:
         "seconds between two reports of a replica to the router; 0: always up to date",
         at_least=0,
     )
+    signal_interval_max_s: float = rule(
+        0.0,
+        "above 0: those seconds are drawn anew for each episode, evenly between "
+        "`signal_interval_s` and this",
+        at_least=0,
+    )
     hold_s: float = rule(
         0.0,
         "seconds that a request is held back for, 0.001 or more; 0: it cannot be",
@@ -48,11 +54,16 @@ class Router:
     )
 
     def __post_init__(self) -> None:
-        """Refuse a hold that no request could be given, or that hardly moves time.
+        """Refuse an empty range, a hold that no request could be given, or that hardly moves time.
 
         Raises:
             ValueError: naming the fields, their values and the remedy.
         """
+        if 0 < self.signal_interval_max_s < self.signal_interval_s:
+            raise ValueError(
+                f"router.signal_interval_max_s = {self.signal_interval_max_s} must not be below "
+                f"router.signal_interval_s = {self.signal_interval_s}; 0 turns drawing off"
+            )
         if 0 < self.hold_s < SHORTEST_HOLD_S:
             raise ValueError(
                 f"router.hold_s = {self.hold_s!r} must be {SHORTEST_HOLD_S:g} seconds or more, or "

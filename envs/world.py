@@ -184,7 +184,7 @@ class World:
 
         Args:
             state: of one environment.
-            outputs: arrays that :meth:`outputs` returned.
+            outputs: arrays as :meth:`outputs` returned them, or a plain tuple of those.
 
         Raises:
             ValueError: it is the state of another scenario, or none at all.
@@ -197,8 +197,9 @@ class World:
             )
         mine = {name: array[:1] for name, array in self.state.items()}
         pairs = [(name, state["arrays"].get(name), array) for name, array in mine.items()]
+        written = dict(zip(Outputs._fields, outputs or (), strict=False))
         for name, like in self.outputs()._asdict().items():
-            pairs.append((name, getattr(outputs, name, None), like))
+            pairs.append((name, written.get(name), like))
         for name, array, like in pairs:
             if np.shape(array) != like.shape or array.dtype != like.dtype:
                 raise ValueError(

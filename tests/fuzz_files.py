@@ -41,7 +41,7 @@ TOML_ONLY = (b"[]", b"{}", b"[1, 2]", b"{ a = 1 }", b"[[[]]]", b"[" * 400 + b"]"
 FIELDS = {  # known fields that a shipped file may leave out, by table
     "workload": "num_requests rate_per_s max_tokens rate_scale urgent_share prefix_block_tokens "
     "max_ids_per_request clients bursts modulation conversation prompt output trace format",
-    "router": "signal_interval_s hold_s hold_limit_s",
+    "router": "signal_interval_s signal_interval_max_s hold_s hold_limit_s",
     "slo": "ttft_s tpot_s",
     "estimates": "output duration sigma",
     "observation": "queue_rows aggregate",

@@ -254,6 +254,7 @@ class Observer:
             "slo_attainment": met / len(done) if done else 0.0,
             "prefix_hit_rate": sum(self.cached[i] for i in done)
             / max(1, sum(int(stream.prompt_tokens[i]) for i in done)),
+            "report_age_s": at.time_s - self.report_s(at.time_s),
         }
         return squash(LAYOUT.columns("cluster"), row)
 

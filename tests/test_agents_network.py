@@ -1,5 +1,6 @@
 """The candidate-scoring network: independent of the number of candidates, blind to closed ones."""
 
+import math
 from types import SimpleNamespace
 
 import agents_fake  # registers the queue world
@@ -10,9 +11,11 @@ import torch
 from agents_fake import LAYOUT
 from sb3_contrib import MaskablePPO
 
+from gpuyard.agents import network as networks
 from gpuyard.agents.network import TABLES, CandidatePolicy, trained_for
 from gpuyard.agents.policy import LearnedPolicy
 from gpuyard.agents.sb3 import SB3VecEnv
+from gpuyard.baselines.linear import log_odds
 from gpuyard.envs.observation import Layout
 
 torch.set_num_threads(1)  # the suite shares its cores
@@ -98,6 +101,46 @@ def test_scores_follow_a_permutation_of_the_candidates():
     scores = network.scores(tensors(observation)).detach().numpy()
     permuted = network.scores(tensors(moved)).detach().numpy()
     np.testing.assert_allclose(permuted, scores[:, order], rtol=1e-5, atol=1e-7)
+
+
+def test_log_odds_by_hand():
+    shares = torch.tensor([0.0, 0.2, 0.5, 0.9, 1.0])  # log 1/4, 1, 9; beyond 6 either way
+    expected = [-2.0, -math.log(4) / 3, 0.0, math.log(9) / 3, 2.0]
+    np.testing.assert_allclose(networks.log_odds(shares), expected, atol=1e-5)
+    many = np.linspace(0, 1, 201, dtype=np.float32)
+    np.testing.assert_allclose(networks.log_odds(torch.tensor(many)), log_odds(many), 1e-4)
+
+
+def test_a_code_by_hand():
+    """Of width 1: the first layer adds up column 1, the log-odds of column 0 and -1; times 2."""
+    space = batch(4)
+    encoder = networks.CandidateEncoder(model().policy.observation_space, width=1)
+    first, _, second, _ = encoder.candidate
+    size = space["candidates"].shape[-1]
+    with torch.no_grad():
+        first.weight.zero_()[0, [1, size]] = 1.0
+        first.bias.fill_(-1.0)
+        second.weight.fill_(2.0)
+        second.bias.zero_()
+    candidates = np.full_like(space["candidates"], 0.5)
+    candidates[0, :3, :2] = (0.9, 1.0), (0.5, 1.0), (0.1, 1.0)
+    candidates[0, 3, :2] = 0.9, 0.5
+    codes = encoder(tensors(space | {"candidates": candidates, "action_mask": np.ones((6, 4))}))
+    odds = math.log(9) / 3
+    expected = [2 * odds, 0.0, 0.0, 2 * (odds - 0.5)]
+    np.testing.assert_allclose(codes.codes[0, :, 0].detach(), expected, atol=1e-6)
+
+
+def test_weights_of_another_network_are_refused_by_name(tmp_path):
+    trained = model()
+    trained.policy.network.fill_(1)
+    trained.save(tmp_path / "old.zip")
+    with pytest.raises(ValueError, match=r"old\.zip: of network 1.* has network 2: train it"):
+        LearnedPolicy.load(tmp_path / "old.zip")
+    del trained.policy.network  # as in files from before networks had numbers
+    trained.save(tmp_path / "older.zip")
+    with pytest.raises(ValueError, match=r"weights of network 1, but this version has network 2"):
+        LearnedPolicy.load(tmp_path / "older.zip")
 
 
 def test_infeasible_candidates_influence_nothing_else():

@@ -134,6 +134,7 @@ def test_a_trained_model_acts(run):
     assert (learned.metrics["finished"] == 24).all()
 
 
+@pytest.mark.filterwarnings("error")  # of a checkpoint that is passed over
 def test_resume_ends_with_the_same_weights(run, tmp_path):
     expected = LearnedPolicy.load(run.model).network.state_dict()
     folder = shutil.copytree(run.folder, tmp_path / "run")

@@ -34,6 +34,7 @@ def weights(path):
     return MaskablePPO.load(path, device="cpu").policy.state_dict()
 
 
+@pytest.mark.filterwarnings("error")  # of a checkpoint that is passed over
 def test_resume_restores_the_worlds_in_mid_episode(run, tmp_path):
     expected = weights(run.model)
     folder = shutil.copytree(run.folder, tmp_path / "run")

@@ -7,6 +7,7 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
+import pytest
 
 import gpuyard  # noqa: F401
 from gpuyard.envs.observation import Layout
@@ -34,12 +35,12 @@ def test_a_held_request_goes_before_an_arrival_of_the_same_moment(tmp_path: Path
     assert info["time_s"] == 0.25 and info["arrived"] == 2 and observation["queue"][0, age] == 0.0
 
 
-def test_between_two_reports_nothing_new_is_seen() -> None:
-    scenario = load("routing-lagging")
-    interval_s = scenario.router.signal_interval_s
-    env = gym.make("gpuyard/Routing-v0", scenario=scenario).unwrapped
+@pytest.mark.parametrize("name", ["routing-lagging", "routing-default"])
+def test_between_two_reports_nothing_new_is_seen(name: str) -> None:
+    env = gym.make("gpuyard/Routing-v0", scenario=name).unwrapped
     seen = [LAYOUT.index("candidates", f"route.{name}") for name in ("running", "waiting")]
     observation, info = env.reset(seed=0)
+    interval_s = interval_of(env)
     rng, same, differ = np.random.default_rng(0), 0, 0
     for _ in range(300):
         before, at = observation["candidates"][:, seen].copy(), info["time_s"] // interval_s
@@ -52,3 +53,32 @@ def test_between_two_reports_nothing_new_is_seen() -> None:
         else:
             differ += int((observation["candidates"][:, seen] != before).any())
     assert same > 100 and differ > 5
+
+
+def interval_of(env: Any) -> float:
+    """Return the seconds between two reports in the episode under way."""
+    return float(env.get_state()["world"]["arrays"]["router"]["signal_interval_s"][0])
+
+
+def test_each_episode_draws_how_old_reports_are() -> None:
+    rules = load("routing-default").router
+    assert (rules.signal_interval_s, rules.signal_interval_max_s) == (0.1, 0.5)
+    env = gym.make("gpuyard/Routing-v0", scenario="routing-default").unwrapped
+    drawn = []
+    for seed in range(64):
+        env.reset(seed=seed)
+        drawn.append(interval_of(env))
+    assert len(set(drawn)) == 64 and min(drawn) > 0.1 and max(drawn) < 0.5
+    assert abs(np.mean(drawn) - 0.3) < 4 * 0.4 / np.sqrt(12 * 64)  # even on [0.1, 0.5]
+    env.reset(seed=0)
+    assert interval_of(env) == drawn[0]
+    env.reset()
+    assert interval_of(env) != drawn[0]
+
+
+@pytest.mark.parametrize(("name", "interval_s"), [("routing-lagging", 0.5), ("routing-live", 0.0)])
+def test_where_nothing_is_drawn_all_episodes_are_alike(name: str, interval_s: float) -> None:
+    env = gym.make("gpuyard/Routing-v0", scenario=name).unwrapped
+    for seed in range(3):
+        env.reset(seed=seed)
+        assert interval_of(env) == interval_s

@@ -183,6 +183,11 @@ BAD = [
     (world(router={"hold_s": 2.0}), "router.hold_s = 2.0", "router.hold_limit_s = 1.0"),
     (world(router={"hold_limit_s": -1}), "router.hold_limit_s = -1", "from 0 to 86400"),
     (world(router={"signal_interval_s": -1}), "router.signal_interval_s = -1", ">= 0"),
+    (
+        world(router={"signal_interval_s": 0.5, "signal_interval_max_s": 0.2}),
+        "router.signal_interval_max_s = 0.2",
+        "must not be below router.signal_interval_s = 0.5",
+    ),
     (world(router={"signal_interval_s": NAN}), "router.signal_interval_s = nan", "finite"),
     (world(router={"signal_interval_s": math.inf}), "signal_interval_s = inf", "finite"),
     (world(estimates={"output": "x"}), "estimates.output = 'x'", "noisy, mean or oracle"),

@@ -51,6 +51,10 @@ class Serving:
         stream = self.workload.sample(rng)
         estimate = self.scenario.estimate_tokens(rng, stream.output_tokens)
         arrays.load(self.part.state, self.static, e, stream, estimate)
+        rules = self.scenario.router
+        if rules.signal_interval_max_s > 0:
+            drawn_s = rng.uniform(rules.signal_interval_s, rules.signal_interval_max_s)
+            self.part.state["router"]["signal_interval_s"][e] = drawn_s
 
     def is_warm(self) -> bool:
         """Tell whether what draws requests is compiled."""

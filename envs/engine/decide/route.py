@@ -162,7 +162,7 @@ def next_route(w, e):
     """Bring up the next request, and the replicas to its moment."""
     bring_up(w, e, w.router[e])
     until_s = w.clock[e].now_s
-    interval_s = w.serving_rules[0].signal_interval_s
+    interval_s = w.router[e].signal_interval_s
     for r in range(len(w.replica_specs)):
         replica = w.replicas[e, r]
         if interval_s > 0.0:

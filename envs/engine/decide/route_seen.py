@@ -231,7 +231,14 @@ def observe_cluster(w, e, router):
     row[CLUSTER.held] = router.held
     row[CLUSTER.slo_attainment] = ratio(router.slo_met, router.finished)
     row[CLUSTER.prefix_hit_rate] = ratio(router.cached_tokens, router.prompt_tokens)
+    row[CLUSTER.report_age_s] = report_age_s(w.clock[e].now_s, router.signal_interval_s)
     squash(row, CLUSTER_OFFSET, CLUSTER_SLOPE)
+
+
+@kernel
+def report_age_s(now_s, interval_s):
+    """Return the seconds since the last report, all replicas' at multiples of the interval."""
+    return now_s - math.floor(now_s / interval_s) * interval_s if interval_s > 0.0 else 0.0
 
 
 @kernel
@@ -244,7 +251,7 @@ def may_hold(w, request, now_s):
 @kernel
 def observe_replicas(w, e, index):
     """Fill a row for each replica: what sending it request ``index`` would mean; -1: nothing."""
-    now_s, live = w.clock[e].now_s, w.serving_rules[0].signal_interval_s == 0.0
+    now_s, live = w.clock[e].now_s, w.router[e].signal_interval_s == 0.0
     home = -1
     if index >= 0 and w.requests[e, index].session >= 0:
         home = session_home(w, e, w.requests[e, index])

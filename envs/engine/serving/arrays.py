@@ -78,6 +78,7 @@ def load(
     """
     arrays["router"][e] = _NEW_ROUTER
     arrays["router"]["num_requests"][e] = len(stream)
+    arrays["router"]["signal_interval_s"][e] = static.serving_rules["signal_interval_s"][0]
     replicas = arrays["replicas"]
     fill(replicas[e], _IDLE_REPLICA)
     replicas["phase"][e] = np.where(static.replica_specs["role"] < 0, SERVING, OFF)

@@ -159,6 +159,7 @@ ROUTER = np.dtype(  # one record per environment
         ("in_flight", "i4"),
         ("gap_s", "f8"),  # moving averages over arrivals
         ("mean_prompt", "f8"),
+        ("signal_interval_s", "f8"),  # between two reports in this episode; 0: always up to date
         ("preemptions", "i8"),
         # sums behind the metrics and the reward
         ("first_tokens", "i8"),
