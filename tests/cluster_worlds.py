@@ -9,7 +9,18 @@ import numpy as np
 
 import gpuyard  # noqa: F401
 from gpuyard.envs.engine.gangs.records import FINISHED, PENDING, RUNNING
-from gpuyard.envs.engine.serving.records import DRAINING, OFF, QUEUED, SERVING, STARTING
+from gpuyard.envs.engine.serving.records import (
+    COMING,
+    DECODE,
+    DRAINING,
+    MOVING,
+    OFF,
+    PREFILL,
+    QUEUED,
+    SERVING,
+    STARTING,
+    WHOLE,
+)
 from gpuyard.envs.scenario import Scenario, from_dict
 
 GPUS_PER_NODE = 4
@@ -27,6 +38,12 @@ def service(name: str, **changes: Any) -> dict[str, Any]:
         "workload": {"preset": "chat", "num_requests": 60, "rate_per_s": 2.0, "max_tokens": 2048},
         **changes,
     }
+
+
+def apart(name: str, **changes: Any) -> dict[str, Any]:
+    """Return the same with roles apart: up to 2 prefill and 2 decode replicas."""
+    roles = [{"kind": "prefill", "max": 2}, {"kind": "decode", "max": 2}]
+    return service(name, **{"roles": roles, **changes})
 
 
 def small(*services: dict[str, Any], name: str = "small", **tables: Any) -> Scenario:
@@ -129,6 +146,7 @@ class Check:
         done = np.isfinite(arrived["finish_s"])
         assert done.sum() == router["finished"] >= self.ended
         self.ended = int(router["finished"])
+        assert (arrived["stage"][done] == WHOLE).all()
         on = (arrived["replica"] >= 0) & ~done
         assert on.sum() == router["in_flight"] == state["replicas"][0]["in_flight"].sum()
         waiting = (arrived["replica"] < 0).sum()
@@ -143,5 +161,21 @@ class Check:
             assert 0 <= replica["free_blocks"] <= spec["kv_blocks"]
             here = arrived[(arrived["replica"] == r) & ~done]
             assert (here["service"] == spec["service"]).all()
+            self.handovers(arrived[~done], r, replica, spec)
             if replica["phase"] in (OFF, QUEUED, STARTING):
                 assert replica["in_flight"] == 0 and replica["free_blocks"] == spec["kv_blocks"]
+
+    def handovers(self, open_ones: Any, r: int, replica: Any, spec: Any) -> None:
+        """KV caches are held at both ends until they have arrived."""
+        assert replica["holding"] == ((open_ones["source"] == r) & (open_ones["stage"] > 0)).sum()
+        here = open_ones["replica"] == r
+        assert replica["coming"] == (here & (open_ones["stage"] == COMING)).sum()
+        moving = open_ones[here & (open_ones["stage"] == MOVING)]
+        used = spec["kv_blocks"] - replica["free_blocks"]
+        assert used >= moving["there"].sum()
+        held = open_ones[(open_ones["source"] == r) & (open_ones["stage"] > 0)]
+        assert (held["blocks"] > 0).all()
+        if spec["does"] == DECODE:
+            assert replica["holding"] == 0
+        if spec["does"] == PREFILL:
+            assert replica["coming"] == 0 and not len(moving)

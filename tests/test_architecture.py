@@ -29,7 +29,8 @@ MAY: dict[str, set[str]] = {
         *("envs/hardware", "envs/observation.py", "envs/reward.py", "envs/rules.py"),
     },
     "envs/engine/services": {
-        *("envs/engine/core", "envs/engine/gangs", "envs/engine/serving", "envs/rules.py"),
+        *("envs/engine/core", "envs/engine/network", "envs/engine/gangs"),
+        *("envs/engine/serving", "envs/rules.py"),
     },
     "envs/engine/decide": {
         *("envs/engine/core", "envs/engine/network", "envs/engine/devices"),

@@ -7,7 +7,7 @@ import warnings
 import gymnasium as gym
 import numpy as np
 import pytest
-from cluster_worlds import Check, make, play, service, small
+from cluster_worlds import Check, apart, make, play, service, small
 from gymnasium.utils.env_checker import check_env
 
 from gpuyard.envs.engine.serving.records import DRAINING, OFF, QUEUED, SERVING
@@ -18,6 +18,15 @@ PLAIN = make(small())
 FAULTY = make(small(name="faulty", faults=FAULTS, scheduler={"preemption": True, "preempt_s": 2.0}))
 HOLDING = make(
     small(name="holding", router={"hold_s": 0.1, "signal_interval_s": 0.2}, faults=FAULTS)
+)
+APART = make(small(apart("chat"), service("code"), name="apart"))
+TIGHT = make(
+    small(
+        apart("chat", kv_blocks=140, handover="seeded", local_prefill_tokens=64),
+        name="tight",
+        faults=FAULTS,
+        scheduler={"preemption": True, "preempt_s": 2.0},
+    )
 )
 NOTHING_LEAST = make(small(service("chat", min=0, initial=0), service("code"), name="from-none"))
 
@@ -30,9 +39,9 @@ def test_gymnasium_checker_passes_without_warnings():
 
 
 @pytest.mark.parametrize(
-    "env", [PLAIN, FAULTY, HOLDING, NOTHING_LEAST], ids=lambda e: e.scenario.name
+    "env", [PLAIN, FAULTY, HOLDING, APART, TIGHT, NOTHING_LEAST], ids=lambda e: e.scenario.name
 )
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", range(10))
 def test_nothing_is_lost(env, seed):
     info = play(env, seed, Check())
     assert info["terminated"]

@@ -14,19 +14,22 @@ from .fixed import Fixed
 from .hpa import HPA, Metric
 from .keda import KedaTokenAware
 from .rule import ScalingRule
-from .signals import MIXED, RoleSignals, Signals
+from .signals import DECODE, MIXED, PREFILL, RoleSignals, Signals
 from .wva import WVASaturation
 
 if TYPE_CHECKING:
     from gpuyard.envs.scenario import Scenario
     from gpuyard.envs.scenario.services import Role
 
+NAMES = {"aggregated": MIXED, "prefill": PREFILL, "decode": DECODE}
+"""What rules call a kind of role."""
+
 KEEP = 0
 """The first row; two for each role follow, to add and to take away."""
 
 
 class Scaler(Policy):
-    """Asks one rule per service at the begin of a round, then takes the rows that lead there.
+    """Asks one rule per role at the begin of a round, then takes the rows that lead there.
 
     Subclasses give :meth:`rule`.
     """
@@ -34,7 +37,7 @@ class Scaler(Policy):
     decides = frozenset({"scale"})
 
     def rule(self, role: Role) -> ScalingRule:
-        """Return a new rule for a service whose replicas are of this role."""
+        """Return a new rule for a role; roles are scaled alone."""
         raise NotImplementedError
 
     def reset(self, scenario: Scenario, num_envs: int, seed: int = 0) -> None:
@@ -69,8 +72,9 @@ class Scaler(Policy):
         self._looks[e] += 1
         now_s = float(self._looks[e]) * self.interval_s
         for g, rule in enumerate(self._rules[e]):
-            wanted = rule.desired(seen.signals(g, now_s, self.interval_s))
-            self._wanted[e, g] = wanted[MIXED]
+            name = NAMES[self.roles[g].kind]
+            wanted = rule.desired(seen.signals(name, g, now_s, self.interval_s))
+            self._wanted[e, g] = wanted[name]
 
     def _towards(self, e: int, seen: Seen, feasible: NDArray[np.bool_]) -> int:
         """Return a feasible row that brings a role nearer to what is wanted, or that keeps."""
@@ -109,17 +113,17 @@ class Seen:
         """Return both together."""
         return self.ready(g) + self.starting(g)
 
-    def signals(self, g: int, now_s: float, interval_s: float) -> Signals:
-        """Return what an autoscaler sees of a service with one role, means for each replica."""
+    def signals(self, name: str, g: int, now_s: float, interval_s: float) -> Signals:
+        """Return what an autoscaler sees of a role, called so; means stand for each replica."""
         ready = self.ready(g)
         fields = ("waiting", "running", "queued_tokens", "kv_usage")
-        means: dict[str, Any] = {name: (self._read(name, g),) * ready for name in fields}
+        means: dict[str, Any] = {field: (self._read(field, g),) * ready for field in fields}
         role = RoleSignals(self.starting(g), utilization=(self._read("load", g),) * ready, **means)
         rate, prompt = self._read("rate_per_s", g), self._read("prompt_tokens", g)
         return Signals(
             now_s=now_s,
             interval_s=interval_s,
-            roles={MIXED: role},
+            roles={name: role},
             rate_per_s=rate,
             prompt_tokens=prompt,
             output_tokens=self._read("output_tokens", g),
@@ -202,7 +206,7 @@ class DynamoScaler(Scaler):
         gpus = role.replica.deployment.gpus
         return DynamoLoad(
             self.defaults,
-            {MIXED: gpus},
+            dict.fromkeys(NAMES.values(), gpus),
             most_gpus=role.most * gpus,
             least=role.least,
             most=role.most,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from ..engine.core import units
 from ..engine.core.records import fill_in, records, records_of
 from ..engine.services.records import FLEET, ROLE, SCALER_RULES, SERVICE_STATE
 from ..scenario import Scenario
-from ..scenario.services import KINDS
+from ..scenario.services import KINDS, Handover, Role
 from .part import Part, Sizes, Table
 
 
@@ -61,6 +62,12 @@ class Services:
         raise NotImplementedError
 
 
+def _handover(role: Role) -> dict[str, float]:
+    """Return what ROLE says of handing requests over to a role, zeros where nobody does."""
+    names = [item.name for item in fields(Handover) if item.name in (ROLE.names or ())]
+    return {name: getattr(role.handover, name, 0.0) for name in names}
+
+
 def build_roles(scenario: Scenario) -> NDArray[np.void]:
     """Return one ROLE record per role."""
     found = [(v, role) for v, service in enumerate(scenario.services) for role in service.roles]
@@ -77,6 +84,7 @@ def build_roles(scenario: Scenario) -> NDArray[np.void]:
             gpus=role.replica.deployment.gpus,
             startup_s=role.startup_s,
             price_per_h=role.replica.price_per_h,
+            **_handover(role),
         )
         first += role.most
     return roles

@@ -12,13 +12,14 @@ from ..engine.core.compile import is_warm
 from ..engine.core.records import fill_in, records, records_of
 from ..engine.serving import arrays
 from ..engine.serving.arrays import ServingStatic
-from ..engine.serving.records import REPLICA_SPEC, SERVING_RULES
+from ..engine.serving.records import AGGREGATED, REPLICA_SPEC, SERVING_RULES
 from ..perf import capability, tabulate
 from ..perf.serving.cost_table import COST
 from ..perf.serving.deployment import Deployment
 from ..perf.serving.kv_groups import kv_groups
 from ..rendering import replicas as rendering
 from ..scenario import Scenario
+from ..scenario.services import KINDS
 from .part import Part, Sizes, Table
 
 COLUMNS = (
@@ -186,14 +187,18 @@ def _specs(scenario: Scenario, kinds: list[Deployment]) -> NDArray[np.void]:
 def _place(scenario: Scenario, row: int) -> dict[str, float]:
     """Return where a replica stands: outside any cluster, or in which gang of which service."""
     if not scenario.services:
-        return {"service": 0, "role": -1, "gang": -1, "rank": 0, "gpus": 0, "startup_s": 0.0}
+        outside = {"service": 0, "role": -1, "gang": -1, "rank": 0, "gpus": 0, "startup_s": 0.0}
+        return outside | {"does": AGGREGATED, "local_tokens": 0}
     slot = scenario.slots[row]
     roles = [role for service in scenario.services for role in service.roles]
+    role = roles[slot.role]
     return {
+        "does": KINDS.index(role.kind),
+        "local_tokens": role.handover.local_tokens if role.handover else 0,
         "service": slot.service,
         "role": slot.role,
         "gang": slot.gang,
         "rank": slot.rank,
         "gpus": scenario.replicas[row].deployment.gpus,
-        "startup_s": roles[slot.role].startup_s,
+        "startup_s": role.startup_s,
     }

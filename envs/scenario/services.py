@@ -14,19 +14,29 @@ field (default)                 what
 ``storage_gbps`` (5)            GB/s at which a node reads weights
 ``compile_cache`` (true)        whether nodes hold the compiled model
 ``startup_s``                   seconds from devices to the first request, instead of the model's
+``local_prefill_tokens`` (0)    prompts of which no more is uncached stay on a decode replica
+``handover`` (stock)            software around a KV transfer: stock, or seeded
+``connector`` (nixl)            what moves the KV cache: nixl, or mooncake
+``[[deployments.roles]]``       ``kind`` prefill and decode, one table each, with ``min``, ``max``,
+                                ``initial``, ``startup_s`` and fields of a replica that differ;
+                                none: aggregated replicas, which do both
 ``[deployments.workload]``      the requests for it, as ``[workload]``
 ==============================  ====================================================================
+
+A base gang holds the ``min`` replicas of every role, all or none of which start.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 from ..hardware.catalogue import GPU, Model
 from ..hardware.cluster import LEVELS, Cluster
 from ..perf import Deployment, capability
+from ..perf.serving.kv_groups import kv_groups
+from ..perf.serving.kv_transfer import CONNECTORS, HANDOVERS, handover_s, kv_transfer
 from ..perf.serving.startup import startup
 from ..workload.requests.source import Workload
 from .checks import ScenarioError, check_values, checked_table, refuse_unknown
@@ -35,10 +45,33 @@ from .fit import fitted
 from .limits import level_gpus
 from .requests import read_workload
 
-KINDS = ("aggregated",)
-"""What a role does: prefill and decode."""
+KINDS = ("aggregated", "prefill", "decode")
+"""What replicas of a role do, in the order of the engine's numbers: both, or one of them."""
 
 MOST_REPLICAS = 1024
+
+
+@dataclass(frozen=True)
+class Handover:
+    """What it takes to hand a request over from a prefill to a decode replica.
+
+    Attributes:
+        local_tokens: uncached prompt tokens up to which it is not done.
+        handover_s: software around the transfer.
+        kv_block_bytes: of a block of the KV cache on all ranks.
+        kv_block_post_s: host time of posting it, beside the bytes' way.
+        nic_start_s, nic_bytes_per_s: over NICs, before and after the bytes, and alone.
+        domain_start_s, domain_bytes_per_s: the same inside a node.
+    """
+
+    local_tokens: int
+    handover_s: float
+    kv_block_bytes: float
+    kv_block_post_s: float
+    nic_start_s: float
+    nic_bytes_per_s: float
+    domain_start_s: float
+    domain_bytes_per_s: float
 
 
 @dataclass(frozen=True)
@@ -52,6 +85,7 @@ class Role:
         most: replicas at most.
         initial: replicas asked for from the start.
         startup_s: seconds from a replica's devices to its first request.
+        handover: what a request costs that goes on there; of decode roles.
     """
 
     kind: str
@@ -60,6 +94,7 @@ class Role:
     most: int
     initial: int
     startup_s: float
+    handover: Handover | None = None
 
     @property
     def gpus(self) -> int:
@@ -158,6 +193,13 @@ class _Fields:
     storage_gbps: float = field(default=5.0, metadata={"above": 0})
     compile_cache: bool = True
     startup_s: float = field(default=0.0, metadata={"range": (0, 86_400)})
+    local_prefill_tokens: int = field(default=0, metadata={"whole": 0})
+    handover: str = field(default="stock", metadata={"choices": HANDOVERS})
+    connector: str = field(default="nixl", metadata={"choices": CONNECTORS})
+
+
+OF_ROLE = {"min", "max", "initial", "startup_s"}
+"""Plain fields that each role may have of its own."""
 
 
 def read_services(
@@ -191,42 +233,121 @@ def _read(
     cluster: Cluster,
 ) -> Service:
     own = {item.name for item in fields(_Fields)}
-    of_replica = {item.name for item in fields(Deployment)} | {"kv_blocks"}
-    refuse_unknown(row, own | of_replica | {"workload"}, where)
-    plain = {key: row[key] for key in row if key in own}
-    check_values(_Fields, plain, where)
-    given = _Fields(**plain)
-    least = given.min
-    initial = given.initial if "initial" in row else least
-    most = given.max if "max" in row else max(initial, 1)
-    if not least <= initial <= most:
-        raise ScenarioError(
-            f"{where}: min = {least}, initial = {initial}, max = {most} must not fall: give "
-            "min <= initial <= max"
-        )
-    replica = read_replica({k: row[k] for k in row if k in of_replica}, where, gpus, models, folder)
+    refuse_unknown(row, own | OF_REPLICA | {"workload", "roles"}, where)
+    given = _plain(row, own, where)
     if "workload" not in row:
         raise ScenarioError(f"{where}.workload is missing; say what is asked of it, as [workload]")
     try:
         workload = read_workload(checked_table(row["workload"], f"{where}.workload"), folder)
-        (replica,) = fitted((replica,), workload)
-    except (ScenarioError, ArithmeticError) as error:
-        raise ScenarioError(f"{where}: {error}") from error
-    startup_s = given.startup_s
-    if "startup_s" not in row:
-        rate = given.storage_gbps
-        startup_s = startup(replica.deployment, rate, cached=given.compile_cache).total_s
+        roles = _read_roles(row, where, gpus, models, folder, workload)
+        roles = _with_handover(roles, given)
+    except (ScenarioError, ArithmeticError, ValueError) as error:
+        said = str(error)
+        raise ScenarioError(said if said.startswith(where) else f"{where}: {said}") from error
     service = Service(
         name=given.name,
-        roles=(Role("aggregated", replica, least, most, initial, startup_s),),
+        roles=roles,
         workload=workload,
-        pool=_pool(replica.deployment.gpu, where, cluster),
+        pool=_pool(roles[0].replica.deployment.gpu, where, cluster),
         required=LEVELS.index(given.required),
         preferred=min(LEVELS.index(given.preferred), LEVELS.index(given.required)),
         priority=given.priority,
     )
     _check_gangs(service, where, cluster)
     return service
+
+
+OF_REPLICA = {item.name for item in fields(Deployment)} | {"kv_blocks"}
+
+
+def _plain(row: dict[str, Any], known: set[str], where: str) -> _Fields:
+    """Return the plain fields of a table, checked."""
+    plain = {key: row[key] for key in row if key in known}
+    check_values(_Fields, plain, where)
+    return _Fields(**plain)
+
+
+def _read_roles(
+    row: dict[str, Any],
+    where: str,
+    gpus: dict[str, GPU],
+    models: dict[str, Model],
+    folder: Path,
+    workload: Workload,
+) -> tuple[Role, ...]:
+    """Build the roles of a deployment: one of aggregated replicas, or those it says."""
+    common = {key: value for key, value in row.items() if key not in ("roles", "workload")}
+    if "roles" not in row:
+        return (_read_role(common, "aggregated", where, gpus, models, folder, workload),)
+    tables = row["roles"]
+    if not isinstance(tables, list):
+        raise ScenarioError(f"{where}.roles = {tables!r} must be tables: [[deployments.roles]]")
+    found: list[Role] = []
+    for number, table in enumerate(tables):
+        here = f"{where}.roles[{number}]"
+        refuse_unknown(checked_table(table, here), OF_ROLE | OF_REPLICA | {"kind"}, here)
+        kind = table.get("kind")
+        if kind not in KINDS[1:] or kind in {role.kind for role in found}:
+            raise ScenarioError(f"{here}.kind = {kind!r} must be prefill and decode, once each")
+        merged = common | {key: value for key, value in table.items() if key != "kind"}
+        found.append(_read_role(merged, kind, here, gpus, models, folder, workload))
+    if {role.kind for role in found} != set(KINDS[1:]):
+        raise ScenarioError(f"{where}.roles must be prefill and decode, one table each")
+    if len({role.replica.deployment.gpu.name for role in found}) > 1:
+        raise ScenarioError(f"{where}.roles must be on one gpu: they share a pool of the cluster")
+    return tuple(found)
+
+
+def _read_role(
+    row: dict[str, Any],
+    kind: str,
+    where: str,
+    gpus: dict[str, GPU],
+    models: dict[str, Model],
+    folder: Path,
+    workload: Workload,
+) -> Role:
+    """Build one role from the fields of its deployment and its own."""
+    given = _plain(row, {item.name for item in fields(_Fields)}, where)
+    initial = given.initial if "initial" in row else given.min
+    most = given.max if "max" in row else max(initial, 1)
+    if not given.min <= initial <= most:
+        raise ScenarioError(
+            f"{where}: min = {given.min}, initial = {initial}, max = {most} must not fall: give "
+            "min <= initial <= max"
+        )
+    settings = {key: row[key] for key in row if key in OF_REPLICA}
+    replica = read_replica(settings, where, gpus, models, folder)
+    (replica,) = fitted((replica,), workload)
+    startup_s = given.startup_s
+    if "startup_s" not in row:
+        rate = given.storage_gbps
+        startup_s = startup(replica.deployment, rate, cached=given.compile_cache).total_s
+    return Role(kind, replica, given.min, most, initial, startup_s)
+
+
+def _with_handover(roles: tuple[Role, ...], given: _Fields) -> tuple[Role, ...]:
+    """Return the roles, the decode role with what it costs to hand a request over to it."""
+    by_kind = {role.kind: role for role in roles}
+    if "decode" not in by_kind:
+        return roles
+    prefill, decode = (by_kind[kind].replica.deployment for kind in ("prefill", "decode"))
+    tokens = 1024 * decode.block_size  # many blocks, whose costs are alike
+    nic, domain = (
+        kv_transfer(prefill, decode, tokens, given.connector, inside) for inside in (False, True)
+    )
+    blocks = kv_groups(decode).blocks_of(tokens)
+    handover = Handover(
+        local_tokens=given.local_prefill_tokens,
+        handover_s=handover_s(given.handover),
+        kv_block_bytes=nic.size_bytes / blocks,
+        kv_block_post_s=nic.post_s / blocks,
+        nic_start_s=nic.start_s,
+        nic_bytes_per_s=nic.link_bytes_per_s,
+        domain_start_s=domain.start_s,
+        domain_bytes_per_s=domain.link_bytes_per_s,
+    )
+    return tuple(replace(r, handover=handover) if r.kind == "decode" else r for r in roles)
 
 
 def _pool(gpu: GPU, where: str, cluster: Cluster) -> int:

@@ -10,7 +10,9 @@ import math
 from ..core.compile import kernel
 from ..core.records import AVERAGED_ARRIVALS
 from ..core.units import unit
+from ..services.handover import begin_handover
 from ..serving.parking import park, unpark
+from ..serving.records import HANDED, PREFILL
 from ..serving.replica import advance_replica, is_due, submit
 from .route_seen import (
     fits,
@@ -47,7 +49,7 @@ def requests_value(w, e):
 def takes(w, e, r, request):
     """Tell whether a replica can take the request now."""
     spec = w.replica_specs[r]
-    return serves(request, w.replicas[e, r], spec) and fits(request, spec)
+    return serves(w, e, r, request, w.replicas[e, r], spec) and fits(request, spec)
 
 
 @kernel
@@ -99,6 +101,12 @@ def take_route(w, e, action):
     cost = w.costs[spec.kind]
     prefill_s = predict_prefill_s(w, request.prompt_tokens, 0, spec, cost)
     request.work_s = prefill_s + request.estimate_tokens * spec.token_s
+    if request.stage == HANDED:
+        request.work_s -= prefill_s
+        begin_handover(w, e, action, index)
+        return
+    if spec.does == PREFILL:
+        request.work_s = prefill_s
     submit(w, e, action, index, clock.now_s, w.replicas[e, action], spec, router)
 
 

@@ -17,7 +17,7 @@ from ..core.units import unit
 from ..serving.costs import decode_step_s, host_step_s, prefill_attention_s
 from ..serving.growth import blocks_of, floor_div
 from ..serving.kvcache import cached_units, sent_units
-from ..serving.records import SERVING
+from ..serving.records import AGGREGATED, DECODE, HANDED, PREFILL, SERVING
 from ..serving.runs import run_blocks, steps_done
 from .columns import QUEUED, info_places, places, scaling, squash
 
@@ -78,7 +78,7 @@ def session_home(w, e, request):
     """
     best, best_weight = -1, w.replica_specs[0].ring_key
     for r in range(len(w.replica_specs)):
-        if not serves(request, w.replicas[e, r], w.replica_specs[r]):
+        if not serves(w, e, r, request, w.replicas[e, r], w.replica_specs[r]):
             continue
         weight = hash64(w.replica_specs[r].ring_key + np.uint64(request.session))
         if best < 0 or weight > best_weight:
@@ -88,14 +88,32 @@ def session_home(w, e, request):
 
 @kernel
 def fits(request, spec):
-    """Tell whether the replica's KV cache holds the request however long its output may be."""
-    return blocks_of(request.prompt_tokens + request.max_tokens, spec) <= spec.kv_blocks
+    """Tell whether the replica's KV cache holds the request however long its output may be.
+
+    A prefill replica has no more of it than it has when it comes.
+    """
+    output = request.generated if spec.does == PREFILL else request.max_tokens
+    return blocks_of(request.prompt_tokens + output, spec) <= spec.kv_blocks
 
 
 @kernel
-def serves(request, replica, spec):
-    """Tell whether the replica takes requests, and this one's service is its own."""
-    return replica.phase == SERVING and request.service == spec.service
+def serves(w, e, r, request, replica, spec):
+    """Tell whether the replica takes requests, and this one is for it.
+
+    Its service must be the replica's own, and where roles are apart a prompt goes to a prefill
+    replica, or to a decode replica if not much of it is left to compute there; a request whose
+    prompt is computed goes to a decode replica.
+    """
+    if replica.phase != SERVING or request.service != spec.service:
+        return False
+    if spec.does == AGGREGATED:
+        return True
+    if request.stage == HANDED:
+        return spec.does == DECODE
+    if spec.does == PREFILL:
+        return True
+    hit = cached_tokens(w, e, r, request, math.inf, spec)
+    return request.prompt_tokens - hit <= spec.local_tokens
 
 
 @kernel
@@ -152,8 +170,8 @@ def observe_candidate(w, e, r, home, hit, prefill_s, request, replica, spec, cos
     row[CANDIDATE.request_blocks] = blocks_of(prompt, spec)
     row[CANDIDATE.prefix_match] = hit / prompt
     row[CANDIDATE.prefix_sent] = sent / prompt
-    row[CANDIDATE.session_last] = (
-        request.previous >= 0 and w.requests[e, request.previous].replica == r
+    row[CANDIDATE.session_last] = request.previous >= 0 and (
+        w.requests[e, request.previous].replica == r or w.requests[e, request.previous].source == r
     )
     row[CANDIDATE.session_home] = home == r
     row[CANDIDATE.prefill_s] = prefill_s
@@ -267,7 +285,7 @@ def observe_replicas(w, e, index):
         else:
             report_s = replica.report_s
         observe_devices(w, e, r, replica, spec)
-        if index >= 0 and not serves(w.requests[e, index], replica, spec):
+        if index >= 0 and not serves(w, e, r, w.requests[e, index], replica, spec):
             w.candidates[e, r, :] = 0.0
             w.action_mask[e, r] = 0
             continue
@@ -280,6 +298,8 @@ def observe_replicas(w, e, index):
         if spec.kind != predicted_kind or hit != predicted_hit:  # replicas often agree
             predicted_kind, predicted_hit = spec.kind, hit
             tokens = request.prompt_tokens - hit
+            if request.stage == HANDED:
+                tokens = 1
             prefill_s = predict_prefill_s(w, tokens, hit, spec, cost)
         wait_s = observe_candidate(w, e, r, home, hit, prefill_s, request, replica, spec, cost)
         w.action_mask[e, r] = fits(request, spec)

@@ -120,7 +120,7 @@ def take_away(w, e, r, fleet):
     """Let a replica take no more requests; it ends when it has none, perhaps at once."""
     replica = w.replicas[e, r]
     fleet.drains += 1
-    if replica.phase == SERVING and replica.in_flight > 0:
+    if replica.phase == SERVING and replica.in_flight + replica.holding > 0:
         replica.phase = DRAINING
         fleet.moving += 1
     else:

@@ -19,6 +19,7 @@ from ..serving.parking import park
 from ..serving.records import DRAINING, OFF, QUEUED, SERVING, STARTING
 from ..serving.replica import advance_replica, store_progress
 from ..serving.runs import steps_done
+from .handover import break_off
 
 
 @kernel
@@ -53,6 +54,8 @@ def lose(w, e, r, now_s, replica, spec):
     """Let a replica whose gang has lost its devices queue again, or end if it was to."""
     advance_replica(w, e, r, now_s)
     hand_back(w, e, r, now_s, replica, spec)
+    if w.fleet[e].exact == 1:
+        break_off(w, e, r, now_s)
     if replica.phase != SERVING:
         w.fleet[e].moving -= 1
     if replica.phase == DRAINING:
@@ -100,6 +103,7 @@ def give_back(w, e, index, router):
     request.replica = -1
     request.computed, request.blocks = 0, 0
     request.nodes, request.sealed = 0, 0
+    request.source = -1
     router.in_flight -= 1
     w.fleet[e].handed_back += 1
     park(w, e, router, index)
@@ -115,6 +119,7 @@ def empty(w, e, r, replica, spec):
     replica.head = replica.tail = replica.lru_head = replica.lru_tail = -1
     replica.free_blocks = replica.tail_blocks = spec.kv_blocks
     replica.in_flight, replica.in_flight_tokens, replica.work_s = 0, 0, 0.0
+    replica.holding, replica.coming, replica.come_head, replica.come_tail = 0, 0, -1, -1
     replica.report_running, replica.report_waiting, replica.report_blocks = 0, 0, 0
     replica.report_queued_tokens, replica.report_context = 0, 0
     replica.report_load, replica.report_link_load = 0.0, 0.0

@@ -8,8 +8,9 @@ import numpy as np
 
 from ..core.compile import kernel
 from ..gangs.records import PENDING
-from ..serving.records import DRAINING, SERVING, STARTING
+from ..serving.records import DRAINING, PREFILL, SERVING, STARTING
 from ..serving.replica import advance_replica
+from .handover import land, next_arrival_s, reserve
 from .lifecycle import ask_for, follow_gangs, retire
 
 
@@ -19,6 +20,9 @@ def begin_services(w, e):
     fleet = w.fleet[e]
     interval_s = w.scaler_rules[0].interval_s
     fleet.tick_s = interval_s if interval_s > 0.0 else math.inf
+    for r in range(len(w.replica_specs)):
+        if w.replica_specs[r].does == PREFILL:
+            fleet.exact = 1
     for j in range(w.gangs[e].services):
         if w.jobs[e, j].status == PENDING:
             ask_for(w, e, j)
@@ -38,25 +42,31 @@ def next_service_s(w, e):
     fleet = w.fleet[e]
     if is_over(w, e):
         return math.inf
-    moment_s = fleet.tick_s
-    if fleet.moving == 0:
+    moment_s = min(fleet.tick_s, next_arrival_s(w, e))
+    if fleet.moving == 0 and fleet.exact == 0:
         return moment_s
     for r in range(len(w.replica_specs)):
         replica = w.replicas[e, r]
         if replica.phase == STARTING:
             moment_s = min(moment_s, replica.ready_s)
-        elif replica.phase == DRAINING:
-            moment_s = min(moment_s, drains_s(replica))
+        elif is_followed(replica, w.replica_specs[r]):
+            moment_s = min(moment_s, next_step_s(replica))
     return max(moment_s, w.clock[e].now_s)
 
 
 @kernel
-def drains_s(replica):
-    """Return when a replica that takes no more requests does its next step."""
+def is_followed(replica, spec):
+    """Tell whether others wait for what a replica does, so that its steps are moments."""
+    return replica.phase == DRAINING or replica.coming > 0 or spec.does == PREFILL
+
+
+@kernel
+def next_step_s(replica):
+    """Return when a replica does something next, inf if it has nothing to do."""
     if replica.busy == 1:
         return replica.end_s
     # an idle one starts once the clock has moved on
-    return np.nextafter(replica.start_s, math.inf) if replica.waiting > 0 else 0.0
+    return np.nextafter(replica.start_s, math.inf) if replica.waiting > 0 else math.inf
 
 
 @kernel
@@ -77,10 +87,15 @@ def replicas_happen(w, e, now_s):
         replica = w.replicas[e, r]
         if replica.phase == STARTING and replica.ready_s <= now_s:
             come_up(w, e, r, replica)
-        elif replica.phase == DRAINING:
+        elif is_followed(replica, w.replica_specs[r]):
             advance_replica(w, e, r, now_s)
-            if replica.in_flight == 0:
-                retire(w, e, r, replica, w.replica_specs[r])
+            if replica.coming > 0:
+                reserve(w, e, r, replica, w.replica_specs[r])
+    land(w, e, now_s)
+    for r in range(len(w.replica_specs)):
+        replica = w.replicas[e, r]
+        if replica.phase == DRAINING and replica.in_flight + replica.holding == 0:
+            retire(w, e, r, replica, w.replica_specs[r])
 
 
 @kernel

@@ -14,8 +14,6 @@ import numpy as np
 
 from ...rules import Scaler, numbers
 
-AGGREGATED, PREFILL, DECODE = range(3)  # kinds of roles
-
 ROLE = np.dtype(  # what all environments share
     [
         ("service", "i4"),
@@ -26,6 +24,14 @@ ROLE = np.dtype(  # what all environments share
         ("gpus", "i4"),  # of a replica
         ("startup_s", "f8"),
         ("price_per_h", "f8"),  # of a replica
+        # decode: what handing a request over to it takes
+        ("handover_s", "f8"),  # software around it
+        ("kv_block_bytes", "f8"),  # of a block on all ranks
+        ("kv_block_post_s", "f8"),  # host time of posting it, beside the bytes' way
+        ("nic_start_s", "f8"),  # over NICs: before the first byte and after the last
+        ("nic_bytes_per_s", "f8"),  # with no other traffic
+        ("domain_start_s", "f8"),  # the same inside a node
+        ("domain_bytes_per_s", "f8"),
     ]
 )
 
@@ -70,6 +76,10 @@ FLEET = np.dtype(  # one record per environment
         ("starts", "i8"),  # replicas that began to serve
         ("drains", "i8"),  # replicas that were told to end
         ("handed_back", "i8"),  # requests that a failing replica gave back
+        ("exact", "i4"),  # 1: there are prefill replicas, whose every step is a moment
+        ("moves", "i8"),  # KV caches sent
+        ("moved_bytes", "f8"),
+        ("moving_s", "f8"),  # seconds that they took, handover included
     ]
 )
 

@@ -117,7 +117,7 @@ def _previous(session: NDArray[np.int32]) -> NDArray[np.intp]:
 
 
 _NEW_ROUTER = record_of(
-    ROUTER, deciding=-1, held_head=-1, held_tail=-1, parked_head=-1, parked_tail=-1
+    ROUTER, deciding=-1, held_head=-1, held_tail=-1, parked_head=-1, parked_tail=-1, moving_head=-1
 )
 _IDLE_REPLICA = record_of(
     REPLICA,
@@ -125,6 +125,8 @@ _IDLE_REPLICA = record_of(
     tail=-1,
     lru_head=-1,
     lru_tail=-1,
+    come_head=-1,
+    come_tail=-1,
     next_finish=NEVER,
     next_window=NEVER,
 )
@@ -133,6 +135,7 @@ _NEW_REQUEST = record_of(
     replica=-1,
     next=-1,
     cached_tokens=-1,
+    source=-1,
     retry_s=np.nan,
     first_token_s=np.nan,
     finish_s=np.nan,

@@ -18,6 +18,13 @@ SERVING, OFF, QUEUED, STARTING, DRAINING = range(5)
 """Phase of a replica: it takes requests; there is none; its gang waits for devices; it has them and
 loads; it takes no more. A replica that stands outside any cluster serves all the time."""
 
+AGGREGATED, PREFILL, DECODE = range(3)
+"""What a replica does: both, or hands its requests over after the prompt, or takes them then."""
+
+WHOLE, HANDED, COMING, MOVING = range(4)
+"""Stage of a request: on one replica, or about to be; its prompt is computed and nobody has been
+chosen to go on; waits for blocks there; its KV cache is on its way."""
+
 REQUEST = np.dtype(
     [
         # the request as it arrives
@@ -33,6 +40,9 @@ REQUEST = np.dtype(
         ("priority", "f4"),
         ("service", "i4"),  # whose replicas may take it
         # where it stands
+        ("stage", "i4"),
+        ("source", "i4"),  # prefill replica that held or holds its KV, -1: none
+        ("there", "i4"),  # blocks reserved for it where it goes
         ("replica", "i4"),
         ("next", "i4"),  # behind it in the queue it waits in
         ("generated", "i4"),  # output tokens, kept over a preemption; stale while decoding
@@ -45,6 +55,7 @@ REQUEST = np.dtype(
         ("work_s", "f8"),  # the router's estimate of its compute time
         ("retry_s", "f8"),  # when a held request is decided again
         ("queued_s", "f8"),  # when it reaches the engine, behind the replica's front end
+        ("arrive_s", "f8"),  # when its KV cache will be there
         ("first_token_s", "f8"),
         ("finish_s", "f8"),
     ],
@@ -80,6 +91,8 @@ REPLICA_SPEC = np.dtype(  # one replica's fixed properties
         ("rank", "i4"),  # of its first device in that gang
         ("gpus", "i4"),  # its devices there
         ("startup_s", "f8"),  # from its devices to its first request
+        ("does", "i4"),
+        ("local_tokens", "i4"),  # of a prompt, uncached, that a decode replica computes itself
     ],
     align=True,
 )
@@ -128,6 +141,10 @@ REPLICA = np.dtype(
         # where it stands on a cluster
         ("phase", "i4"),
         ("ready_s", "f8"),  # when it has started
+        ("holding", "i4"),  # requests that it has handed over and whose KV it still holds
+        ("coming", "i4"),  # requests that wait for blocks here to be handed over
+        ("come_head", "i4"),
+        ("come_tail", "i4"),
     ],
     align=True,
 )
@@ -156,6 +173,7 @@ ROUTER = np.dtype(  # one record per environment
         ("parked_due", "i4"),  # of these, the first ones, to be decided again now
         ("parked_head", "i4"),
         ("parked_tail", "i4"),
+        ("moving_head", "i4"),  # requests whose KV is on its way, the next to arrive first
         ("in_flight", "i4"),
         ("gap_s", "f8"),  # moving averages over arrivals
         ("mean_prompt", "f8"),

@@ -40,6 +40,8 @@ from .growth import (
     next_blocks,
 )
 from .kvcache import EVICTED, allocate, cached_units, hold, idle_units, register, release
+from .parking import park
+from .records import HANDED, PREFILL
 from .runs import plan_run, run_blocks, run_s, stop_for, stop_for_head
 
 
@@ -117,6 +119,19 @@ def grow_or_preempt(w, e, r, replica, spec, router):
 
 
 @kernel
+def leave_queue(w, e, r, index, replica):
+    """Take the head of the queue into the batch."""
+    replica.head = w.requests[e, index].next
+    if replica.head < 0:
+        replica.tail = -1
+    replica.waiting -= 1
+    w.slots[e, r, replica.running].request = index
+    w.slots[e, r, replica.running].finish_step = NEVER
+    replica.running += 1
+    replica.prefilling += 1
+
+
+@kernel
 def admit_head(w, e, r, budget, replica, spec):
     """Admit the head of the queue if its blocks fit.
 
@@ -127,6 +142,10 @@ def admit_head(w, e, r, budget, replica, spec):
     index = replica.head
     request = w.requests[e, index]
     known = request.prompt_tokens + request.generated
+    if request.blocks > 0:  # its KV came from a prefill replica, all but the last token's
+        request.computed = known - 1
+        leave_queue(w, e, r, index, replica)
+        return 1
     units = 0
     if request.prefix_count > 0 and spec.unit_tokens > 0:
         most = floor_div(known - 1, spec.unit_tokens)
@@ -143,15 +162,8 @@ def admit_head(w, e, r, budget, replica, spec):
     request.computed = hit
     if request.cached_tokens < 0:
         request.cached_tokens = min(hit, request.prompt_tokens)
-    replica.head = request.next
-    if replica.head < 0:
-        replica.tail = -1
-    replica.waiting -= 1
     replica.queued_tokens -= hit
-    w.slots[e, r, replica.running].request = index
-    w.slots[e, r, replica.running].finish_step = NEVER
-    replica.running += 1
-    replica.prefilling += 1
+    leave_queue(w, e, r, index, replica)
     return chunk
 
 
@@ -218,6 +230,9 @@ def begin_step(w, e, r, now_s, seen_s, replica, spec, router, cost):
             prompt_s += prefill_attention_s(cost, chunk, request.computed)
             compute_prompt(w, e, r, now_s, chunk, request, replica, spec)
             budget -= chunk
+    if replica.running == 0:  # the KV of requests that were handed over takes all blocks
+        replica.busy, replica.start_s = 0, math.inf
+        return
     replica.busy = 1
     replica.start_s = now_s
     replica.steps = 1
@@ -288,6 +303,20 @@ def finish_request(w, e, r, end_s, index, replica, spec, router):
 
 
 @kernel
+def hand_over(w, e, r, index, replica, router):
+    """Let a prefill replica, whose clock is the world's, be done with a request but for its KV."""
+    request = w.requests[e, index]
+    request.stage, request.source, request.replica = HANDED, r, -1
+    replica.in_flight -= 1
+    replica.in_flight_tokens -= request.prompt_tokens + request.estimate_tokens
+    replica.work_s -= request.work_s
+    replica.holding += 1
+    router.in_flight -= 1
+    park(w, e, router, index)
+    router.parked_due = router.parked
+
+
+@kernel
 def remove_finished(w, e, r, end_s, replica, spec, router):
     """Finish the sequences whose time has come; the others keep their order."""
     step = replica.step_count
@@ -299,9 +328,14 @@ def remove_finished(w, e, r, end_s, replica, spec, router):
         if finish_step == step:
             request = w.requests[e, index]
             computed = request.prompt_tokens + request.output_tokens - 1
+            if spec.does == PREFILL:
+                computed = request.computed
             count_growth(w, e, r, computed, -1, replica, spec)
             replica.context_tokens -= computed
-            finish_request(w, e, r, end_s, index, replica, spec, router)
+            if spec.does == PREFILL:
+                hand_over(w, e, r, index, replica, router)
+            else:
+                finish_request(w, e, r, end_s, index, replica, spec, router)
         else:
             w.slots[e, r, kept].request = index
             w.slots[e, r, kept].finish_step = finish_step
@@ -315,6 +349,11 @@ def remove_finished(w, e, r, end_s, replica, spec, router):
 def end_prefill(w, e, r, end_s, at, replica, spec, router):
     """Sample the token that follows a finished prompt; the sequence decodes from here on."""
     request = w.requests[e, w.slots[e, r, at].request]
+    if spec.does == PREFILL:  # its token comes from the replica that goes on
+        w.slots[e, r, at].finish_step = replica.next_finish = replica.step_count
+        count_growth(w, e, r, request.computed, 1, replica, spec)
+        replica.context_tokens += request.computed
+        return
     request.generated += 1
     if math.isnan(request.first_token_s):
         request.first_token_s = end_s
@@ -384,16 +423,15 @@ def advance_replica(w, e, r, until_s):
 def submit(w, e, r, index, now_s, replica, spec, router):
     """Queue request ``index`` at a replica that has been advanced to ``now_s``."""
     request = w.requests[e, index]
-    request.replica = r
-    request.queued_s = now_s + spec.frontend_s
-    request.next = -1
-    if replica.tail >= 0:
-        w.requests[e, replica.tail].next = index
-    else:
-        replica.head = index
-    replica.tail = index
-    replica.waiting += 1
+    send_to(w, e, r, request, replica, router)
+    enqueue(w, e, index, now_s + spec.frontend_s, replica, spec)
     replica.queued_tokens += request.prompt_tokens + request.generated
+
+
+@kernel
+def send_to(w, e, r, request, replica, router):
+    """Note in the router's books that a replica has a request."""
+    request.replica = r
     replica.in_flight += 1
     replica.in_flight_tokens += request.prompt_tokens + request.estimate_tokens
     replica.work_s += request.work_s
@@ -401,10 +439,49 @@ def submit(w, e, r, index, now_s, replica, spec, router):
     for place in range(request.prefix_count):
         node = w.prefix_ids[e, request.prefix_begin + place]
         w.prefix_holders[e, node, r] = max(w.prefix_holders[e, node, r], EVICTED)
-    if replica.waiting > 1:
-        return  # those before it come first
+
+
+@kernel
+def enqueue(w, e, index, queued_s, replica, spec):
+    """Put a request behind a replica's queue, to be seen from ``queued_s`` on."""
+    request = w.requests[e, index]
+    request.queued_s = queued_s
+    request.next = -1
+    if replica.tail >= 0:
+        w.requests[e, replica.tail].next = index
+    else:
+        replica.head = index
+    replica.tail = index
+    replica.waiting += 1
+    if replica.waiting == 1:  # otherwise those before it come first
+        wake(queued_s, replica, spec)
+
+
+@kernel
+def enqueue_loaded(w, e, index, queued_s, replica, spec):
+    """Put a request whose KV cache is here in front of those that need blocks."""
+    request = w.requests[e, index]
+    request.queued_s = queued_s
+    before, at = -1, int(replica.head)
+    while at >= 0 and w.requests[e, at].blocks > 0:
+        before, at = at, int(w.requests[e, at].next)
+    request.next = at
+    if before >= 0:
+        w.requests[e, before].next = index
+    else:
+        replica.head = index
+    if at < 0:
+        replica.tail = index
+    replica.waiting += 1
+    replica.queued_tokens += 1
+    wake(queued_s, replica, spec)
+
+
+@kernel
+def wake(queued_s, replica, spec):
+    """Let the replica look at its queue at ``queued_s``."""
     if replica.busy == 0:
-        replica.start_s = request.queued_s
+        replica.start_s = queued_s
     elif replica.steps > 1 and replica.running < spec.max_num_seqs:
-        stop_for(request.queued_s, replica, spec)
+        stop_for(queued_s, replica, spec)
         replica.end_s = replica.start_s + run_s(replica, replica.steps)
