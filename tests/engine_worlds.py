@@ -12,7 +12,7 @@ from reference_serving import ReplicaSpec
 from gpuyard.envs.engine.core.records import fill_in, records
 from gpuyard.envs.engine.serving.arrays import ServingStatic, load
 from gpuyard.envs.engine.serving.records import REPLICA_SPEC, SERVING_RULES
-from gpuyard.envs.parts.serving import serving_part
+from gpuyard.envs.parts.serving import OUTSIDE, serving_part
 from gpuyard.envs.perf.serving.cost_table import COST, CostTable
 from gpuyard.envs.workload.requests.stream import RequestStream
 from gpuyard.envs.world import World
@@ -161,6 +161,7 @@ def engine_world(specs: list[ReplicaSpec], tables: list[CostTable], stream: Requ
             token_s=1e-3,
             price_per_h=2.0,
             ring_key=r + 1,
+            **OUTSIDE,
         )
     linear = np.zeros((len(specs), max(len(t.linear_s) for t in tables)))
     head = np.zeros((len(specs), max(len(t.head_s) for t in tables)))

@@ -184,11 +184,17 @@ def _specs(scenario: Scenario, kinds: list[Deployment]) -> NDArray[np.void]:
     return specs
 
 
+OUTSIDE: dict[str, float] = {
+    **{"service": 0, "role": -1, "gang": -1, "rank": 0, "gpus": 0, "startup_s": 0.0},
+    **{"does": AGGREGATED, "local_tokens": 0},
+}
+"""Where a replica stands that is on no cluster, in the words of REPLICA_SPEC."""
+
+
 def _place(scenario: Scenario, row: int) -> dict[str, float]:
     """Return where a replica stands: outside any cluster, or in which gang of which service."""
     if not scenario.services:
-        outside = {"service": 0, "role": -1, "gang": -1, "rank": 0, "gpus": 0, "startup_s": 0.0}
-        return outside | {"does": AGGREGATED, "local_tokens": 0}
+        return OUTSIDE
     slot = scenario.slots[row]
     roles = [role for service in scenario.services for role in service.roles]
     role = roles[slot.role]

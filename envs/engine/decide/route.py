@@ -12,8 +12,9 @@ from ..core.records import AVERAGED_ARRIVALS
 from ..core.units import unit
 from ..services.handover import begin_handover
 from ..serving.parking import park, unpark
+from ..serving.queue import submit
 from ..serving.records import HANDED, PREFILL
-from ..serving.replica import advance_replica, is_due, submit
+from ..serving.replica import advance_replica, is_due
 from .route_seen import (
     fits,
     in_system_s,

@@ -22,8 +22,9 @@ from ..network.links import leaf_down, leaf_up, node_down, node_up
 from ..serving.growth import blocks_of
 from ..serving.kvcache import allocate, release
 from ..serving.parking import park
+from ..serving.queue import enqueue_loaded, send_to
 from ..serving.records import COMING, HANDED, MOVING, WHOLE
-from ..serving.replica import advance_replica, enqueue_loaded, send_to
+from ..serving.replica import advance_replica
 from ..serving.runs import run_blocks, run_s, steps_done
 
 

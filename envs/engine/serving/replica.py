@@ -39,10 +39,11 @@ from .growth import (
     floor_div,
     next_blocks,
 )
-from .kvcache import EVICTED, allocate, cached_units, hold, idle_units, register, release
+from .kvcache import allocate, cached_units, hold, idle_units, register, release
 from .parking import park
+from .queue import leave_queue
 from .records import HANDED, PREFILL
-from .runs import plan_run, run_blocks, run_s, stop_for, stop_for_head
+from .runs import plan_run, run_blocks, run_s, stop_for_head
 
 
 @kernel
@@ -116,19 +117,6 @@ def grow_or_preempt(w, e, r, replica, spec, router):
         allocate(w, e, r, need, replica, spec)
         at += 1
     return replica.running - replica.prefilling
-
-
-@kernel
-def leave_queue(w, e, r, index, replica):
-    """Take the head of the queue into the batch."""
-    replica.head = w.requests[e, index].next
-    if replica.head < 0:
-        replica.tail = -1
-    replica.waiting -= 1
-    w.slots[e, r, replica.running].request = index
-    w.slots[e, r, replica.running].finish_step = NEVER
-    replica.running += 1
-    replica.prefilling += 1
 
 
 @kernel
@@ -417,71 +405,3 @@ def advance_replica(w, e, r, until_s):
             if replica.running == 0:
                 seen_s = start_s
         begin_step(w, e, r, start_s, seen_s, replica, spec, router, w.costs[spec.kind])
-
-
-@kernel
-def submit(w, e, r, index, now_s, replica, spec, router):
-    """Queue request ``index`` at a replica that has been advanced to ``now_s``."""
-    request = w.requests[e, index]
-    send_to(w, e, r, request, replica, router)
-    enqueue(w, e, index, now_s + spec.frontend_s, replica, spec)
-    replica.queued_tokens += request.prompt_tokens + request.generated
-
-
-@kernel
-def send_to(w, e, r, request, replica, router):
-    """Note in the router's books that a replica has a request."""
-    request.replica = r
-    replica.in_flight += 1
-    replica.in_flight_tokens += request.prompt_tokens + request.estimate_tokens
-    replica.work_s += request.work_s
-    router.in_flight += 1
-    for place in range(request.prefix_count):
-        node = w.prefix_ids[e, request.prefix_begin + place]
-        w.prefix_holders[e, node, r] = max(w.prefix_holders[e, node, r], EVICTED)
-
-
-@kernel
-def enqueue(w, e, index, queued_s, replica, spec):
-    """Put a request behind a replica's queue, to be seen from ``queued_s`` on."""
-    request = w.requests[e, index]
-    request.queued_s = queued_s
-    request.next = -1
-    if replica.tail >= 0:
-        w.requests[e, replica.tail].next = index
-    else:
-        replica.head = index
-    replica.tail = index
-    replica.waiting += 1
-    if replica.waiting == 1:  # otherwise those before it come first
-        wake(queued_s, replica, spec)
-
-
-@kernel
-def enqueue_loaded(w, e, index, queued_s, replica, spec):
-    """Put a request whose KV cache is here in front of those that need blocks."""
-    request = w.requests[e, index]
-    request.queued_s = queued_s
-    before, at = -1, int(replica.head)
-    while at >= 0 and w.requests[e, at].blocks > 0:
-        before, at = at, int(w.requests[e, at].next)
-    request.next = at
-    if before >= 0:
-        w.requests[e, before].next = index
-    else:
-        replica.head = index
-    if at < 0:
-        replica.tail = index
-    replica.waiting += 1
-    replica.queued_tokens += 1
-    wake(queued_s, replica, spec)
-
-
-@kernel
-def wake(queued_s, replica, spec):
-    """Let the replica look at its queue at ``queued_s``."""
-    if replica.busy == 0:
-        replica.start_s = queued_s
-    elif replica.steps > 1 and replica.running < spec.max_num_seqs:
-        stop_for(queued_s, replica, spec)
-        replica.end_s = replica.start_s + run_s(replica, replica.steps)

@@ -1,0 +1,141 @@
+"""Prefill and decode apart: bytes, seconds and blocks of a handover, by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from cluster_worlds import GPUS_PER_NODE, apart, make, service, small
+
+from gpuyard.envs.engine.serving.records import COMING, DECODE, HANDED, MOVING, PREFILL, WHOLE
+from gpuyard.envs.scenario import ScenarioError
+
+KV_BYTES = 2 * 32 * 8 * 128 * 2  # Llama-3-8B, a token: K and V, layers, KV heads, width, bf16
+BLOCK = 16
+
+
+def world(path, requests, **changes):
+    """Return a world that serves requests given as (arrival, prompt, output); jobs come later."""
+    lines = [
+        "arrival_s,prompt_tokens,output_tokens",
+        *(",".join(map(str, row)) for row in requests),
+    ]
+    trace = path / "requests.csv"
+    trace.write_text("\n".join(lines) + "\n")
+    workload = {"trace": str(trace), "num_requests": 0}
+    deployment = apart("chat", workload=workload, required="node", **changes)
+    jobs = {"num_jobs": 1, "rate_per_h": 0.5, "max_gpus": 1}
+    return make(small(deployment, name="by-hand", jobs=jobs, scaler={"interval_s": 0.0}))
+
+
+def run(env, until, seed=0):
+    env.reset(seed=seed)
+    for _ in range(1000):
+        if until(env):
+            return
+        env.step(int(np.flatnonzero(env.action_masks())[0]))
+    raise AssertionError("that moment never came")
+
+
+def request(env, index=0):
+    return env._world.state["requests"][0, index]
+
+
+def test_one_handover_takes_what_its_parts_take(tmp_path):
+    env = world(tmp_path, [(10.0, 1000, 20)])
+    run(env, lambda env: request(env)["stage"] == HANDED)
+    handed_s = float(env._world.clock["now_s"][0])
+    specs, replicas = env._world.shared["replica_specs"], env._world.state["replicas"][0]
+    assert env.action_masks().tolist()[:4] == [False, False, True, False], "to the decode replica"
+    assert request(env)["source"] == 0 and request(env)["replica"] == -1
+    blocks = -(-1000 // BLOCK)
+    assert specs[0]["kv_blocks"] - replicas[0]["free_blocks"] == blocks, "held until they are there"
+    env.step(2)
+    assert request(env)["stage"] in (MOVING, WHOLE)
+    # both replicas stand on one node: 1 ms, and the slower of the bytes over 0.8 of NVLink and the
+    # posting of K and V of 32 layers, 3.0 us each; 110 ms of answers through the router before
+    role = env._world.shared["roles"][1]
+    bytes_s = blocks * BLOCK * KV_BYTES / role["domain_bytes_per_s"]
+    post_s = blocks * 32 * 2 * 3.0e-6
+    wanted_s = handed_s + 0.110 + 0.001 + max(bytes_s, post_s)
+    assert request(env)["arrive_s"] == pytest.approx(wanted_s)
+    fleet = env._world.state["fleet"][0]
+    assert fleet["moves"] == 1 and fleet["moved_bytes"] == blocks * BLOCK * KV_BYTES
+    run_on(env)
+    assert request(env)["first_token_s"] > wanted_s
+    assert replicas[0]["free_blocks"] == specs[0]["kv_blocks"] and replicas[0]["holding"] == 0
+
+
+def run_on(env):
+    """Play an episode to its end."""
+    done = False
+    while not done:
+        *_, terminated, truncated, _ = env.step(int(np.flatnonzero(env.action_masks())[0]))
+        done = terminated or truncated
+    assert terminated
+
+
+def test_the_first_token_is_one_decode_step_behind_the_transfer(tmp_path):
+    env = world(tmp_path, [(10.0, 1000, 2)])
+    env.reset(seed=0)
+    run_on(env)
+    one = env.results()["requests"]
+    step_s = float(one["finish_s"][0] - one["first_token_s"][0])
+    assert float(one["first_token_s"][0] - request(env)["arrive_s"]) == pytest.approx(
+        step_s, rel=0.2
+    )
+
+
+def test_short_prompts_stay_on_the_decode_replica(tmp_path):
+    env = world(tmp_path, [(10.0, 60, 5), (12.0, 900, 5)], local_prefill_tokens=64)
+    run(env, lambda env: env._world.clock["due"][0] == 0)
+    assert env.action_masks()[:4].tolist() == [True, False, True, False]
+    env.step(2)
+    assert request(env)["source"] == -1 and request(env)["replica"] == 2
+    run(env, lambda env: env._world.clock["due"][0] == 0 and env._world.clock["now_s"][0] >= 12.0)
+    assert env.action_masks()[:4].tolist() == [True, False, False, False]
+
+
+def test_a_request_waits_for_blocks_where_it_goes(tmp_path):
+    """Two prompts of 1,500 tokens, of which the decode replica's 150 blocks hold one."""
+    env = world(tmp_path, [(10.0, 1500, 300), (10.1, 1500, 10)], kv_blocks=150)
+    env.reset(seed=0)
+    seen = set()
+    done = False
+    while not done:
+        seen.add(int(request(env, 1)["stage"]))
+        *_, done, _, _ = env.step(int(np.flatnonzero(env.action_masks())[0]))
+        spec, replica = env._world.shared["replica_specs"][2], env._world.state["replicas"][0, 2]
+        assert 0 <= replica["free_blocks"] <= spec["kv_blocks"]
+        if replica["coming"]:
+            seen.add(COMING)
+    table = env.results()["requests"]
+    assert COMING in seen or table["first_token_s"][1] > table["finish_s"][0]
+    assert table["first_token_s"][1] > table["finish_s"][0], "its blocks were the first one's"
+
+
+def test_roles_of_one_service_are_one_base_gang():
+    env = make(small(apart("chat", tp=2)))
+    specs, jobs = env._world.shared["replica_specs"], env._world.state["jobs"]
+    assert specs["does"].tolist() == [PREFILL, PREFILL, DECODE, DECODE]
+    assert specs["gang"].tolist() == [0, 1, 0, 2] and specs["rank"].tolist() == [0, 0, 2, 0]
+    env.reset(seed=0)
+    assert jobs["gpus"][0, :3].tolist() == [4, 2, 2] and GPUS_PER_NODE == 4
+
+
+@pytest.mark.parametrize(
+    ("roles", "says"),
+    [
+        ([{"kind": "prefill"}], "must be prefill and decode"),
+        ([{"kind": "prefill"}, {"kind": "prefill"}], "once each"),
+        ([{"kind": "prefill"}, {"kind": "encode"}], "once each"),
+        ([{"kind": "prefill"}, {"kind": "decode", "kv_dtype": "fp8"}], "kv_dtype"),
+        ([{"kind": "prefill"}, {"kind": "decode", "model": "Llama-3-70B", "tp": 4}], "model"),
+        ([{"kind": "prefill", "min": 3}, {"kind": "decode"}], "min <= initial <= max|never fits"),
+        ([{"kind": "prefill", "workload": {}}, {"kind": "decode"}], "is unknown"),
+        ("both", "must be tables"),
+    ],
+)
+def test_bad_roles_are_refused(roles, says):
+    with pytest.raises(ScenarioError, match=says) as error:
+        small(service("chat", max=1, roles=roles))
+    assert "deployments[0]" in str(error.value)
