@@ -49,7 +49,6 @@ def scenario(preset: str, max_tokens: int, rate_per_s: float, apart: bool) -> Sc
                 "num_jobs": 1,
                 "max_gpus": 1,
                 "profiles": {"VGG-16": 1.0},
-                "profiles": {"VGG-16": 1},
             },
             "deployments": [deployment],
             "scaler": {"interval_s": 0.0},
