@@ -94,10 +94,14 @@ def read_replicas(
     return tuple(replicas)
 
 
-def _alike(
+def read_deployment(
     row: dict[str, Any], where: str, gpus: dict[str, GPU], models: dict[str, Model], folder: Path
-) -> list[Replica]:
-    """Build the ``count`` replicas of one table."""
+) -> Deployment:
+    """Build what each replica of a ``[[replicas]]`` table runs; whether it fits is not asked.
+
+    Raises:
+        ScenarioError: naming the field, value and remedy.
+    """
     limits = {item.name for item in fields(Deployment)}
     refuse_unknown(row, limits | {"count", "kv_blocks"}, where)
     for key, example in (("gpu", "H100-SXM"), ("model", "Llama-3-8B")):
@@ -111,7 +115,17 @@ def _alike(
     try:
         settings["gpu"] = gpus.get(row["gpu"]) or catalogue.gpu(row["gpu"])
         settings["model"] = named_model(row["model"], models, folder)
-        deployment = Deployment(**settings)
+        return Deployment(**settings)
+    except ValueError as error:
+        raise ScenarioError(f"{where}: {error}") from error
+
+
+def _alike(
+    row: dict[str, Any], where: str, gpus: dict[str, GPU], models: dict[str, Model], folder: Path
+) -> list[Replica]:
+    """Build the ``count`` replicas of one table."""
+    deployment = read_deployment(row, where, gpus, models, folder)
+    try:
         blocks = kv_blocks(deployment)  # also where the scenario has its own: the weights must fit
     except ValueError as error:
         raise ScenarioError(f"{where}: {error}") from error
