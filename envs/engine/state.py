@@ -56,12 +56,15 @@ Gangs:
     leaf_gangs: int32 (E, leafs), running gangs that reach beyond the leaf.
     leaf_load: float64 (E, leafs), mean load of the links of its switches, a share.
     leaf_uplinks: int32 (E, leafs), unused uplinks of the leaf switch that has the fewest.
+    level_room: int32 (E, pools, levels), most GPUs that one gang could get in one such domain.
+    window: int32 (E, W), pending gangs that can be chosen, by age; -1 beyond.
     feasible: int8 (E, C), the mask of the decision under way.
     proposal: int32 (E, 2), a planner's gang and how many gangs to preempt first.
     proposed_gpus: int32 (E, D), its GPUs in rank order.
     proposed_uplinks: int32 (E, D), uplink per rank, -1: none.
     proposed_circuits: int32 (E, D), spine per rank, -1: as it is.
     proposed_stops: int32 (E, J), gangs to preempt.
+    listed: int32 (E, J), scratch: gangs that may be named for the window, by age.
     order: int32 (E, D), scratch: GPUs of a gang in rank order.
     chosen: int32 (E, leafs), scratch: leafs of a plan in order.
     counts: int32 (E, leafs), scratch: nodes that the plan takes of each.
@@ -182,12 +185,15 @@ FIELDS = (
     ("leaf_gangs", np.int32, 2),
     ("leaf_load", np.float64, 2),
     ("leaf_uplinks", np.int32, 2),
+    ("level_room", np.int32, 3),
+    ("window", np.int32, 2),
     ("feasible", np.int8, 2),
     ("proposal", np.int32, 2),
     ("proposed_gpus", np.int32, 2),
     ("proposed_uplinks", np.int32, 2),
     ("proposed_circuits", np.int32, 2),
     ("proposed_stops", np.int32, 2),
+    ("listed", np.int32, 2),
     ("order", np.int32, 2),
     ("chosen", np.int32, 2),
     ("counts", np.int32, 2),

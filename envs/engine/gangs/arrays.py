@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ...hardware.cluster import LEVELS
 from ..core.owners import DOWN, FREE
 from ..core.records import fill, record_of, records
 from ..devices.records import DEVICES
@@ -75,7 +76,9 @@ def allocate(static: GangStatic, num_envs: int, num_jobs: int) -> dict[str, NDAr
         "ports": (e, int(fabric["spines"]), int(fabric["uplinks"])),
         "tenant_gpus": (e, len(static.quotas)),
         "proposal": (e, 2),
-        "proposed_stops": (e, num_jobs),
+        **dict.fromkeys(("proposed_stops", "listed"), (e, num_jobs)),
+        "level_room": (e, int(static.gang_rules[0]["pools"]), len(LEVELS)),
+        "window": (e, int(static.gang_rules[0]["window"])),
     }
     floats = {
         **dict.fromkeys(("node_speed", "repairs"), (e, nodes)),
@@ -164,6 +167,7 @@ _NEW_JOB = record_of(
     status=UNSEEN,
     next=-1,
     before=-1,
+    position=-1,
     scale=1.0,
     comm_scale=1.0,
     pool=-1,

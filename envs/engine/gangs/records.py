@@ -38,6 +38,7 @@ JOB = np.dtype(
         ("status", "i4"),
         ("next", "i4"),  # behind it in the queue or in the list of running jobs
         ("before", "i4"),
+        ("position", "i4"),  # pending ones before it; negative: not in the window
         ("nodes", "i4"),
         ("leafs", "i4"),
         ("plan", "i4"),
