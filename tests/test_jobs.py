@@ -49,11 +49,12 @@ def test_vclos_sizes_are_those_of_the_shipped_list():
 
 
 def compute_s(jobs):
-    """Undo the share of communication, read off the profile's name."""
+    """Undo the communication: its share, read off the profile's name, times the job's messages."""
     shares = {f"{name}-b{batch}": s for name in SHARES for batch, s in SHARES[name].items()}
     shares["Pangu"] = sum(PANGU.values())
     by_profile = np.array([1 - shares[name.split("/")[1]] for name in jobs.profiles])
-    return jobs.duration_s * by_profile[jobs.profile]
+    compute = by_profile[jobs.profile]
+    return jobs.duration_s * compute / (compute + (1 - compute) * jobs.comm_scale)
 
 
 def test_vclos_compute_times_have_the_published_quantiles():
