@@ -1,12 +1,13 @@
-"""Small mutations of scenario and trace files, and how reading each of them ends.
+"""Small mutations of scenario, trace and topology files, and how reading each of them ends.
 
     python tests/fuzz_files.py scenarios 3000 0
     python tests/fuzz_files.py traces 3000 0
+    python tests/fuzz_files.py topologies 3000 0
 
-Each file has to end in a ScenarioError or TraceError that names it, or in a world or a stream that
-can be used. Whatever else happens is printed, one line a file: how it ended, what was changed, the
-message. Memory and time are limited, so that a count that asks for hundreds of GiB, and an endless
-loop, end as a failure.
+Each file has to end in a ScenarioError or TraceError that names it, or in a world, a stream or a
+cluster that can be used. Whatever else happens is printed, one line a file: how it ended, what was
+changed, the message. Memory and time are limited, so that a count that asks for hundreds of GiB,
+and an endless loop, end as a failure.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from fuzz_topologies import TOPOLOGIES
 from fuzz_traces import JOBS, REQUESTS
 
 LIMIT_BYTES = 6 * 2**30
@@ -195,6 +197,16 @@ def trace_cases(count: int, seed: int) -> Iterator[Case]:
         yield Case(name, content, done)
 
 
+def topology_cases(count: int, seed: int) -> Iterator[Case]:
+    """Yield mutations of a tree, of blocks and of a YAML document with both."""
+    for i in range(count):
+        rng = random.Random(f"topology {seed} {i}")
+        name, text = TOPOLOGIES[i % len(TOPOLOGIES)]
+        if name == "document.yaml" and rng.random() < 0.5:  # the other one of the two kinds
+            text = text.replace("true", "x").replace("false", "true").replace("x", "false")
+        yield Case(name, *mutated(rng, text.encode(), toml=False))
+
+
 def make_world(path: Path) -> None:
     """Read a scenario file and make the world that it describes."""
     import gymnasium as gym
@@ -230,6 +242,30 @@ def read_trace(path: Path) -> None:
     assert (np.diff(times) >= 0).all(), "not in order of arrival"
 
 
+def read_topology(path: Path) -> None:
+    """Read a topology and make the cluster that it describes."""
+    from gpuyard.envs.scenario import ScenarioError
+    from gpuyard.envs.scenario.cluster import read_cluster
+
+    pool = {"gpu": "T4", "gpus_per_node": 1}
+    try:
+        cluster = read_cluster({"topology": str(path), "pools": [pool]}, {})
+    except ScenarioError as error:
+        if "nodes is missing" not in str(error):
+            raise
+        cluster = read_cluster({"topology": str(path), "pools": [{**pool, "nodes": 4}]}, {})  # flat
+    nodes = np.bincount(cluster.node_leaf)
+    assert (nodes > 0).all() and len(nodes) == len(cluster.leaf_pod), "a leaf without nodes"
+    assert (np.bincount(cluster.leaf_pod) > 0).all() and (cluster.fabric.capacity > 0).all()
+
+
+KINDS: dict[str, tuple[Callable[[int, int], Iterator[Case]], Callable[[Path], None]]] = {
+    "scenarios": (scenario_cases, make_world),
+    "traces": (trace_cases, read_trace),
+    "topologies": (topology_cases, read_topology),
+}
+
+
 def outcome(case: Case, folder: Path, end: Callable[[Path], None]) -> tuple[str, str]:
     """Return how a file ends, "read" or "refused" if as it should, and the message."""
     from gpuyard.envs.scenario import ScenarioError
@@ -260,7 +296,7 @@ def main(kind: str, count: int, seed: int) -> int:
     resource.setrlimit(resource.RLIMIT_AS, (LIMIT_BYTES, LIMIT_BYTES))
     signal.signal(signal.SIGALRM, _late)
     warnings.simplefilter("ignore")
-    cases, end = (scenario_cases, make_world) if kind == "scenarios" else (trace_cases, read_trace)
+    cases, end = KINDS[kind]
     ends: collections.Counter[str] = collections.Counter()
     with tempfile.TemporaryDirectory() as folder:
         import gpuyard  # noqa: F401
