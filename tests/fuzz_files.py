@@ -54,7 +54,7 @@ FIELDS = {  # known fields that a shipped file may leave out, by table
     "jobs": "num_jobs rate_per_h interarrival_s load rate_scale max_gpus max_duration_s required "
     "preferred high_priority_share profiles arrivals tenants trace",
     "jobs.arrivals": "burst_shape window_s start_hour hours",
-    "cluster": "preset num_gpus pools fabric",
+    "cluster": "preset num_gpus topology pools fabric",
     "cluster.fabric": "kind nodes_per_leaf rails leafs_per_pod spines uplinks oversubscription "
     "uplink_gbit core_uplinks core_oversubscription core_gbit planes spine_ports reconfigure_s",
     "replicas": "count tp ep dp dtype kv_dtype block_size engine max_num_seqs kv_blocks "
