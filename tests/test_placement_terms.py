@@ -36,6 +36,15 @@ def test_without_checkpoints_a_failure_costs_the_whole_run() -> None:
     np.testing.assert_allclose(last_run_s, jobs["duration_s"], rtol=1e-9)
 
 
+def test_circuits_take_their_time_before_a_gang_runs() -> None:
+    fabric = {"nodes_per_leaf": 4, "spines": 8, "uplinks": 16, "spine_ports": 16}
+    optical = {"fabric": {**fabric, "optical": True, "reconfigure_s": 60.0}}
+    _, _, _, jobs = played(cluster=optical)
+    extra_s, joined = jobs["ran_s"] - jobs["duration_s"], jobs["leafs"] > 1
+    assert 3 < joined.sum() < 30
+    np.testing.assert_allclose(extra_s, 60.0 * joined, atol=1e-6)
+
+
 def test_failed_gpus_are_not_busy() -> None:
     _, _, info, jobs = played(**FAILING)
     busy = (jobs["gpus"] * jobs["ran_s"]).sum() / (64 * info["time_s"])

@@ -148,7 +148,7 @@ def _traffic(cluster: Cluster, profiles: list[GangProfile]) -> dict[str, NDArray
             kinds[row : row + 1],
             memory_bytes=profile.memory_bytes,
             load=profile.load,
-            nominal_s=nominal_s,
+            comm_s=comm_s,
             comm_share=min(comm_s / nominal_s, 1.0),
         )
         fill_in(

@@ -22,8 +22,9 @@ ONE_ITERATION = "vclos/"
 """Profiles of this prefix are normalised: their jobs do one iteration as long as the job."""
 
 COLUMNS = (
-    *("arrival_s", "finish_s", "gpus", "waited_s", "ran_s", "ideal_run_s", "nodes", "leafs"),
-    *("plan", "preemptions", "failures", "priority", "tenant", "pool", "network_wait_s", "profile"),
+    *("arrival_s", "duration_s", "finish_s", "gpus", "waited_s", "ran_s", "ideal_run_s", "nodes"),
+    *("leafs", "plan", "preemptions", "failures", "priority", "tenant", "pool", "network_wait_s"),
+    "profile",
 )
 """Of the table of jobs, as the engine has them."""
 
@@ -56,13 +57,13 @@ class Gangs:
         jobs = new_jobs(len(stream))
         jobs["kind"] = self._rows(stream)
         once = self._once[jobs["kind"]]
-        nominal_s = self.static.kinds["nominal_s"][jobs["kind"]]
-        jobs["iterations"] = np.where(once, 1.0, stream.duration_s / nominal_s)
-        jobs["scale"] = np.where(once, stream.duration_s / nominal_s, 1.0)
+        iterations = stream.duration_s / self._iteration_s(jobs["kind"], stream.comm_scale)
+        jobs["iterations"] = np.where(once, 1.0, iterations)
+        jobs["scale"] = np.where(once, iterations, 1.0)
         jobs["comm_scale"] = stream.comm_scale * jobs["scale"]
         jobs["required"], jobs["preferred"] = self.jobs.levels(stream.gpus)
         jobs["estimate_s"] = self.scenario.estimate_durations(rng, stream)
-        for name in ("arrival_s", "gpus", "priority", "tenant", "pool", "profile"):
+        for name in ("arrival_s", "duration_s", *("gpus", "priority", "tenant", "pool", "profile")):
             jobs[name] = getattr(stream, name)
         arrays.load(self.part.state, self.static, e, jobs, rng)
 
@@ -72,6 +73,15 @@ class Gangs:
 
     def warm_up(self) -> None:
         """There is nothing to compile."""
+
+    def _iteration_s(
+        self, kind: NDArray[np.int32], comm_scale: NDArray[np.float32]
+    ) -> NDArray[np.float64]:
+        """Return seconds of an iteration of every job, alone on full nodes, float64 (J,)."""
+        pattern = self.static.patterns[kind]
+        comm_s = self.static.kinds["comm_s"][kind] * comm_scale
+        exposed_s: NDArray[np.float64] = np.maximum(0.0, comm_s - pattern["hidden_s"])
+        return pattern["compute_s"] + exposed_s
 
     def _rows(self, stream: JobStream) -> NDArray[np.int64]:
         """Return the kind of every job, int64 (J,)."""
@@ -95,10 +105,8 @@ class Gangs:
         unfinished = np.isnan(table["finish_s"])
         for name in ("waited_s", "ran_s", "ideal_run_s"):
             table[name][unfinished] = np.nan
-        nominal_s = self.static.kinds["nominal_s"][jobs["kind"]]
         table["job"] = np.arange(len(jobs))
         table["start_s"] = np.array(jobs["first_start_s"])
-        table["duration_s"] = jobs["iterations"] * jobs["scale"] * nominal_s
         return {"jobs": table}
 
     def view(self, e: int, now_s: float, refused: int = 0) -> ClusterView:

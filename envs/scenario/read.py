@@ -144,7 +144,7 @@ def from_dict(table: dict[str, Any], name: str = "custom", folder: Path | None =
     Args:
         table: the tables.
         name: what to call it.
-        folder: where a relative trace path starts; the working directory by default.
+        folder: where relative paths in it start; the working directory by default.
 
     Raises:
         ScenarioError: naming the field, value and remedy.
@@ -198,7 +198,7 @@ def _placement(
     table: dict[str, Any], folder: Path, gpus: dict[str, GPU], models: dict[str, Model]
 ) -> dict[str, Any]:
     """Return a cluster and the jobs that run on it."""
-    cluster = read_cluster(checked_table(table["cluster"], "cluster"), gpus)
+    cluster = read_cluster(checked_table(table["cluster"], "cluster"), gpus, folder)
     jobs = checked_table(table.get("jobs", {}), "jobs")
     return {"cluster": cluster, "jobs": read_jobs(jobs, folder, cluster, models)}
 

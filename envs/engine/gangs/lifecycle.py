@@ -194,7 +194,7 @@ def start_gang(w, e, j, plan):
 def add_delay(w, e, j, seconds):
     """Make a gang's run longer by so many seconds of undisturbed work."""
     job = w.jobs[e, j]
-    w.senders[e, j].iterations_left += seconds / (w.kinds[job.kind].nominal_s * job.scale)
+    w.senders[e, j].iterations_left += seconds * job.iterations / job.duration_s
 
 
 @kernel(inline=False)
@@ -232,7 +232,7 @@ def count(w, gangs, job, ran_s, until_s):
     gangs.jct_s += jct_s
     gangs.jrt_s += ran_s
     gangs.jwt_s += jct_s - ran_s
-    gangs.slowdown += max(jct_s / max(nominal_run_s(w, job), SHORTEST_RUN_S), 1.0)
+    gangs.slowdown += max(jct_s / max(job.duration_s, SHORTEST_RUN_S), 1.0)
 
 
 @kernel
@@ -245,12 +245,6 @@ def count_unfinished(w, e, gangs):
             count(w, gangs, job, job.ran_s + now_s - job.start_s, now_s)
         elif job.status == PENDING:
             count(w, gangs, job, job.ran_s, now_s)
-
-
-@kernel
-def nominal_run_s(w, job):
-    """Return the run time at speed 1 with nothing else on the network."""
-    return job.iterations * w.kinds[job.kind].nominal_s * job.scale
 
 
 @kernel

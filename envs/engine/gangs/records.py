@@ -13,8 +13,8 @@ KIND = np.dtype(  # a type of job: a model with a layout on so many GPUs; a PATT
     [
         ("memory_bytes", "f8"),  # per GPU
         ("load", "f8"),  # share of peak FLOP/s while it computes
-        ("nominal_s", "f8"),  # seconds of an iteration at speed 1, nothing else on the network
-        ("comm_share", "f8"),  # share of nominal_s that it communicates
+        ("comm_s", "f8"),  # seconds that its phases take, nothing else on the network
+        ("comm_share", "f8"),  # the same as a share of an iteration
     ]
 )
 
@@ -24,6 +24,7 @@ JOB = np.dtype(
         ("arrival_s", "f8"),
         ("kind", "i4"),
         ("gpus", "i4"),
+        ("duration_s", "f8"),  # run time at speed 1 on full nodes, nothing else on the network
         ("iterations", "f8"),
         ("scale", "f8"),  # multiplies the kind's compute_s and hidden_s
         ("comm_scale", "f8"),  # multiplies the bytes of its phases
