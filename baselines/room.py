@@ -106,12 +106,15 @@ def gang_gpus(view: ClusterView, gang: int) -> GPUs:
 def startable(view: ClusterView, gang: np.void) -> bool:
     """Return whether a pending gang may start at this moment, room apart.
 
-    It may not while it is held back (it was stopped at this very moment), nor beyond its tenant's
-    quota.
+    It may not while it is held back (it was stopped at this very moment), nor beyond the limit of
+    its tenant's queue or of one around it.
     """
-    tenant = gang["tenant"]
-    within = view.tenant_gpus[tenant] + gang["gpus"] <= view.quotas[tenant]
-    return bool(within and not gang["blocked"])
+    queue = int(gang["tenant"])
+    within = not gang["blocked"]
+    while within and queue >= 0:
+        within = view.queues["held"][queue] + gang["gpus"] <= view.queues["limit"][queue]
+        queue = int(view.queues["parent"][queue])
+    return bool(within)
 
 
 def first_fit(room: Room, gang: np.void, pool: int) -> GPUs | None:

@@ -39,6 +39,14 @@ class Gang:
         return self.runs[-1][1]
 
 
+def is_in(view: ClusterView, gang, queue: int) -> bool:
+    """Whether a gang belongs to a queue or to one inside it."""
+    own = gang["tenant"]
+    while own >= 0 and own != queue:
+        own = view.queues["parent"][own]
+    return own == queue
+
+
 def check(view: ClusterView, plan: Plan) -> None:
     """Fail unless the engine would accept the plan."""
     cluster, slots = view.cluster, view.cluster.gpus_per_node
@@ -59,7 +67,14 @@ def check(view: ClusterView, plan: Plan) -> None:
     leaf = cluster.node_leaf[gpus // slots]
     domains = [gpus // slots, leaf, cluster.leaf_pod[leaf], leaf * 0]
     assert len(set(domains[gang["required"]].tolist())) == 1
-    assert view.tenant_gpus[gang["tenant"]] + gang["gpus"] <= view.quotas[gang["tenant"]]
+    queue = gang["tenant"]
+    while queue >= 0:
+        freed = sum(
+            running[name]["gpus"] for name in plan.preempt if is_in(view, running[name], queue)
+        )
+        held = view.queues["held"][queue] - freed
+        assert held + gang["gpus"] <= view.queues["limit"][queue]
+        queue = view.queues["parent"][queue]
     for stopped in plan.preempt:
         assert (view.gpu_job[gpus] == stopped).any(), f"{stopped} is stopped for nothing"
 

@@ -216,7 +216,9 @@ class Observer:
         return sum(len(run.gpus) for run in self.runs if self.jobs[run.job].tenant == tenant)
 
     def share_of_quota(self, job: Job, more: int = 0) -> float:
-        return min((self.held(job.tenant) + more) / self.scenario.jobs.quotas[job.tenant], 1.0)
+        return min(
+            (self.held(job.tenant) + more) / self.scenario.jobs.queues[job.tenant].limit, 1.0
+        )
 
     def queue_rows(self) -> NDArray[np.float64]:
         rows = np.zeros((self.scenario.scheduler.window, len(TABLES["queue"])))

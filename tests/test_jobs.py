@@ -17,6 +17,7 @@ from gpuyard.envs.workload.jobs import replay, vclos
 from gpuyard.envs.workload.jobs.arrivals import Arrivals
 from gpuyard.envs.workload.jobs.durations import from_quantiles, lognormal_mixture
 from gpuyard.envs.workload.jobs.presets import PRESETS, preset
+from gpuyard.envs.workload.jobs.queues import Queue
 from gpuyard.envs.workload.jobs.stream import JobStream
 
 HERE = Path(".")
@@ -259,7 +260,8 @@ def test_tenants_and_priorities_of_a_generator(small):
     }
     workload = read_jobs(table, HERE, small)
     jobs = workload.sample(np.random.default_rng(0))
-    assert workload.tenants == jobs.tenants == ("a", "b") and workload.quotas == (256, 512)
+    assert workload.tenants == jobs.tenants == ("a", "b")
+    assert [queue.limit for queue in workload.queues] == [256, 512]
     assert np.mean(jobs.tenant == 0) == pytest.approx(0.75, abs=0.01)
     assert np.mean(jobs.priority == 1) == pytest.approx(0.25, abs=0.01)
 
@@ -362,7 +364,7 @@ def test_gangs_that_fit_only_a_small_pool_are_refused():
 def test_quotas_of_a_list_are_by_tenant(small, tmp_path):
     table = write(tmp_path, LIST)
     quota = {"tenants": [{"name": "b", "quota": 8}]}
-    assert read_jobs(table | quota, tmp_path, small).quotas == (512, 8)
+    assert read_jobs(table | quota, tmp_path, small).queues == (Queue("a", 512), Queue("b", 8))
     with pytest.raises(ScenarioError, match="'a' has a quota of 8 GPUs, but jobs of 16"):
         read_jobs(table | {"tenants": [{"name": "a", "quota": 8}]}, tmp_path, small)
     with pytest.raises(ScenarioError, match="'c' owns no job; use one of a, b"):
@@ -444,7 +446,7 @@ def test_a_job_list_keeps_what_it_does_not_say(tmp_path):
     assert fed.source.gpus.tolist() == [4] + [8] * 39
     assert fed.source.arrival_s.tolist() == [30.0 * i for i in range(40)]
     assert fed.source.profiles == ("ResNet-50",)
-    assert (fed.tenants, fed.quotas) == (("a", "b"), base.jobs.quotas)
+    assert (fed.tenants, fed.queues) == (("a", "b"), base.jobs.queues)
     assert set(fed.source.tenant.tolist()) == {0, 1}
     assert (fed.preferred, fed.num_jobs) == (base.jobs.preferred, 2)
     path.write_text("arrival_s,gpus,duration_s,profile\n0,1,5,VGG-16\n0,1,5,\n")

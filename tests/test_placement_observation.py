@@ -19,6 +19,7 @@ from slow_plans import PLANS
 from slow_routes import reckon
 
 from gpuyard.envs.scenario import NetworkRules, Scenario
+from gpuyard.envs.workload.jobs.queues import Queue
 from gpuyard.envs.workload.jobs.stream import JobStream
 
 MOST_DECISIONS = 100
@@ -78,7 +79,12 @@ def world(stream: JobStream, quotas: tuple[int, ...] = (), **tables: dict[str, A
     tables["jobs"] = {"max_gpus": 8, **tables.get("jobs", {})}  # the drawn ones are not used
     scenario = small("small", **tables)
     most = (scenario.cluster.num_gpus,) * len(stream.tenants)
-    jobs = replace(scenario.jobs, source=stream, num_jobs=NUM_JOBS, quotas=quotas or most)
+    jobs = replace(
+        scenario.jobs,
+        source=stream,
+        num_jobs=NUM_JOBS,
+        queues=tuple(map(Queue, stream.tenants, quotas or most)),
+    )
     return replace(scenario, jobs=jobs)
 
 

@@ -28,7 +28,8 @@ class GangStatic:
     patterns: NDArray[np.void]
     phases: NDArray[np.void]
     speeds: NDArray[np.float64]
-    quotas: NDArray[np.int32]
+    queue_limit: NDArray[np.int32]
+    queue_parent: NDArray[np.int32]
     leaf_pods: NDArray[np.int32]
     leaf_pools: NDArray[np.int32]
     leaf_begin: NDArray[np.int32]
@@ -74,7 +75,7 @@ def allocate(static: GangStatic, num_envs: int, num_jobs: int) -> dict[str, NDAr
         "node_free": (e, nodes),
         "leaf_hist": (e, leafs, int(fabric["gpus_per_node"]) + 1),
         "ports": (e, int(fabric["spines"]), int(fabric["uplinks"])),
-        "tenant_gpus": (e, len(static.quotas)),
+        "queue_gpus": (e, len(static.queue_limit)),
         "proposal": (e, 2),
         **dict.fromkeys(("proposed_stops", "listed"), (e, num_jobs)),
         "level_room": (e, int(static.gang_rules[0]["pools"]), len(LEVELS)),
@@ -148,7 +149,7 @@ def load(
     arrays["circuits"][e] = -1 if fabric["optical"] else uplinks % int(fabric["spines"])
     arrays["repairs"][e] = np.inf
     arrays["proposal"][e] = (-1, 0)
-    for name in ("tenant_gpus", "leaf_gangs", "ports", "used_memory", "used_load", "gpu_mark"):
+    for name in ("queue_gpus", "leaf_gangs", "ports", "used_memory", "used_load", "gpu_mark"):
         arrays[name][e] = 0
 
 

@@ -99,7 +99,16 @@ def occupy(w, e, j):
             sender.speed = min(sender.speed, speed)
     job.leafs = mark_leafs(w, e, j)
     count_on_leafs(w, e, job, 1)
-    w.tenant_gpus[e, job.tenant] += job.gpus
+    count_in_queues(w, e, job, 1)
+
+
+@kernel
+def count_in_queues(w, e, job, sign):
+    """Add the gang's GPUs to what its queue and those around it hold, or take them off."""
+    queue = job.tenant
+    while queue >= 0:
+        w.queue_gpus[e, queue] += sign * job.gpus
+        queue = w.queue_parent[queue]
 
 
 @kernel
@@ -151,7 +160,7 @@ def vacate(w, e, j):
         release_uplink(w, e, gpu)
         give_gpu(w, e, gpu)
         gpu = w.gpu_next[e, gpu]
-    w.tenant_gpus[e, job.tenant] -= job.gpus
+    count_in_queues(w, e, job, -1)
     sender.first_gpu = -1
     sender.reserved = 0
 

@@ -29,6 +29,7 @@ JOB = np.dtype(
         ("comm_scale", "f8"),  # multiplies the bytes of its phases
         ("estimate_s", "f8"),  # believed run time at speed 1 without contention
         ("priority", "f4"),  # 0 lowest, 1 highest
+        ("protected", "i4"),  # 1: never preempted
         ("tenant", "i4"),
         ("pool", "i4"),  # the only pool it runs on, -1: any
         ("required", "i4"),  # widest domain allowed: 0 node, 1 leaf, 2 pod, 3 all
