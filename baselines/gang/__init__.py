@@ -10,6 +10,7 @@ from .easy import EasyBackfill
 from .fifo import FIFO, FIFOFirstFit
 from .fitted import Fitted
 from .gavel import Gavel
+from .kai import KAIFairShare
 from .remaining import SRSF, SRTF
 from .scheduler import Ordered, Scheduler
 from .smallest import SJF, Dynamic, SmallestArea, SmallestFirst
@@ -32,6 +33,7 @@ _BOTH: dict[str, Callable[[], Scheduler]] = {
     "themis": Themis,
     "gavel": Gavel,
     "volcano": Volcano,
+    "kai-fair-share": KAIFairShare,
 }
 """Whole planners that other families can take as an order too."""
 
