@@ -89,10 +89,10 @@ class Room:
         self.free &= other.free
         self.node_free = self.free.sum(axis=1)
 
-    def within(self, inside: NDArray[np.bool_]) -> Room:
-        """Return a copy in which only some nodes, bool (N,), have free GPUs."""
+    def only(self, gpus: NDArray[np.bool_]) -> Room:
+        """Return a copy in which no GPUs are free but some of these, bool (N, slots) or (N, 1)."""
         twin = self.copy()
-        twin.free[~inside] = False
+        twin.free &= gpus
         twin.node_free = twin.free.sum(axis=1)
         return twin
 

@@ -9,6 +9,7 @@ from placement_worlds import make, play, small
 from gpuyard.envs.cluster_view import Plan
 from gpuyard.envs.scenario.checks import ScenarioError
 from gpuyard.envs.workload.jobs.queues import Queue
+from gpuyard.evaluation.jobs import shares_of_deserved
 
 TREE = [
     {"name": "lab", "quota": 48, "weight": 2.0, "priority": 1.0},
@@ -97,8 +98,9 @@ def test_the_engine_keeps_the_limits_of_all_queues_around_a_gang():
 def listed(tmp_path, rows: str, **tables):
     """A world of a job list, with preemption, stepped to the second job's arrival."""
     (tmp_path / "jobs.csv").write_text(f"arrival_s,gpus,duration_s,tenant,priority\n{rows}")
-    scenario = of(tables.pop("tenants", []), scheduler={"preemption": True} | tables)
-    env = make(scenario.with_trace(tmp_path / "jobs.csv"))
+    tenants = tables.pop("tenants", [])
+    rules = {"scheduler": {"preemption": True} | tables, "network": {"fidelity": "none"}}
+    env = make(of(tenants, **rules).with_trace(tmp_path / "jobs.csv"))
     env.reset(seed=0)
     env.step(0)
     while len(env.view().pending) == 0:
@@ -136,3 +138,35 @@ def test_a_protected_gang_is_never_preempted(tmp_path):
         assert env.action_masks()[-10:-2].any() == (not refused)  # rows that preempt
         assert propose(env, -1, preempt=(0,)) == refused
         assert env.results()["jobs"]["preemptions"][0] == 1 - refused
+
+
+def test_the_share_of_deserved_by_hand(tmp_path):
+    """Each deserves 32 of 64 GPUs; a holds all of them to 900 s, b asks from 100 s on, for 500 s.
+
+    b got 32 GPUs for 500 of 1,300 s, a all that it deserved; the lab of b the same as b.
+    """
+    tenants = [
+        {"name": "a", "deserved": 32},
+        {"name": "b", "parent": "lab", "deserved": 32},
+        {"name": "lab"},
+    ]
+    rows = "0,32,900,a,0\n0,32,900,a,0\n100,32,500,b,0\n"
+    env = listed(tmp_path, rows, tenants=tenants, preemption=False)
+    done = False
+    while not done:
+        done = env.step(int(np.flatnonzero(env.action_masks())[0]))[2]
+    table = env.results()["queues"]
+    found = shares_of_deserved(table, ["a", "b", "lab"])
+    assert table["due_gpu_s"] == pytest.approx([32 * 900, 32 * 1300, 32 * 1300])
+    assert found == pytest.approx(
+        {
+            "deserved_share/tenant=a": 1.0,
+            "deserved_share/tenant=b": 5 / 13,
+            "deserved_share/tenant=lab": 5 / 13,
+            "deserved_share_min": 5 / 13,
+        }
+    )
+
+
+def test_where_nobody_deserves_anything_there_is_no_table_of_queues():
+    assert set(make(small()).results()) == {"jobs"}

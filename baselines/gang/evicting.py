@@ -95,7 +95,7 @@ def _first_fit(
         trial.vacate(view, victim["id"])
         if trial.node_free[inside].sum() < gang["gpus"]:
             continue
-        gpus = placement.place(trial.within(inside), gang, speeds)
+        gpus = placement.place(trial.only(inside[:, None]), gang, speeds)
         if gpus is None:
             continue
         owners = set(view.gpu_job[gpus].tolist())

@@ -91,8 +91,14 @@ class KAIFairShare(Remembering[Moves]):
             rows = np.flatnonzero(view.pending["id"] == name)
             if not len(rows) or (view.gpu_job[gpus] != FREE).any():
                 del moves[name]
-            elif startable(view, view.pending[rows[0]]) and room.joins(gpus):
-                return self.placement.commit(room, view.pending[rows[0]], moves.pop(name))
+                continue
+            gang, row = view.pending[rows[0]], int(rows[0])
+            if startable(view, gang):
+                del moves[name]
+                at = np.isin(np.arange(room.free.size), gpus).reshape(room.free.shape)
+                found = self.placement.place(room.only(at), gang, view.speeds[row])
+                if found is not None:
+                    return self.placement.commit(room, gang, found)
         return None
 
     def _may_start(self, view: ClusterView, shares: kai.Shares, gang: np.void) -> bool:

@@ -102,7 +102,19 @@ class Gangs:
         table["job"] = np.arange(len(jobs))
         table["start_s"] = np.array(jobs["first_start_s"])
         table["duration_s"] = jobs["iterations"] * jobs["scale"] * nominal_s
-        return {"jobs": table}
+        return {"jobs": table, **self._queues(e)}
+
+    def _queues(self, e: int) -> dict[str, Table]:
+        """Return the table of queues that deserve something, if there are any.
+
+        Columns, (n,): `queue` (number), `due_gpu_s` (GPU seconds that it deserved and had gangs
+        for) and `got_gpu_s` (those of them that it held).
+        """
+        rows, state = self.static.deserving, self.part.state
+        if not len(rows):
+            return {}
+        columns = {name: state[f"queue_{name}"][e][rows] for name in ("due_gpu_s", "got_gpu_s")}
+        return {"queues": {"queue": rows.copy(), **columns}}
 
     def view(self, e: int, now_s: float, refused: int = 0) -> ClusterView:
         """Return what a planner may read of environment ``e``."""
