@@ -250,7 +250,7 @@ class Observer:
     def may_start(self, job: Job) -> bool:
         """Neither its quota nor a stop at this very moment keeps a pending gang from starting."""
         stopped_now = any(run.end_s == self.now_s for run in self.book.of(job.number))
-        quota = self.scenario.jobs.quotas[job.tenant]
+        quota = self.scenario.jobs.queues[job.tenant].limit
         return not stopped_now and self.held(job.tenant) + job.gpus <= quota
 
     @cached_property
