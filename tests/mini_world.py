@@ -67,16 +67,24 @@ def check(view: ClusterView, plan: Plan) -> None:
     leaf = cluster.node_leaf[gpus // slots]
     domains = [gpus // slots, leaf, cluster.leaf_pod[leaf], leaf * 0]
     assert len(set(domains[gang["required"]].tolist())) == 1
+    assert within_limits(view, gang, [running[name] for name in plan.preempt])
+    for stopped in plan.preempt:
+        others = [running[name] for name in plan.preempt if name != stopped]
+        taken = (view.gpu_job[gpus] == stopped).any()
+        needed = taken or not within_limits(view, gang, others)
+        assert needed, f"{stopped} is stopped for nothing"
+
+
+def within_limits(view: ClusterView, gang, stopped: list) -> bool:
+    """Whether a gang's queue and those around it can hold it once others have been stopped."""
     queue = gang["tenant"]
     while queue >= 0:
-        freed = sum(
-            running[name]["gpus"] for name in plan.preempt if is_in(view, running[name], queue)
-        )
+        freed = sum(other["gpus"] for other in stopped if is_in(view, other, queue))
         held = view.queues["held"][queue] - freed
-        assert held + gang["gpus"] <= view.queues["limit"][queue]
+        if held + gang["gpus"] > view.queues["limit"][queue]:
+            return False
         queue = view.queues["parent"][queue]
-    for stopped in plan.preempt:
-        assert (view.gpu_job[gpus] == stopped).any(), f"{stopped} is stopped for nothing"
+    return True
 
 
 def planner(name: str, **options) -> Planner:

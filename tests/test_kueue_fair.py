@@ -286,6 +286,28 @@ def test_whom_a_newcomer_stops(case):
     assert quotas.cohorts.used == used, "only a trial"
 
 
+def test_within_nominal_quota_shares_do_not_count():
+    """``FairSharingPreemptWithinNominal``: a has its own GPU, although its cohort borrows most."""
+    rows = {
+        **{"ROOT": (None, 0), "A": ("ROOT", 0), "B": ("ROOT", 4)},
+        **{"a": ("A", 1), "greedy": ("A", 0), "b": ("ROOT", 0)},
+    }
+    quotas = Quotas(rows)
+    admitted = quotas.admitted(("greedy1", "greedy", 4, 9), ("b1", "b", 1, -1))
+    policies = Policies("never", "lower-priority")
+    found = fair(quotas.cohorts, quotas.newcomer("a", 1), admitted, policies, strategies=("final",))
+    assert quotas.called(found) == {"b1"}
+
+
+def test_inside_a_cohort_that_does_not_borrow_a_sibling_may():
+    """``onPathFromRootToPreemptorCQ``: imbalance within the newcomer's own cohort is looked at."""
+    rows = {"ROOT": (None, 0), "LEFT": ("ROOT", 0), "RIGHT": ("ROOT", 4), "a": ("LEFT", 2)}
+    quotas = Quotas(rows | {"b": ("LEFT", 2), "c": ("RIGHT", 0)})
+    admitted = quotas.admitted(*units("b", 4), *units("c", 4))
+    found = fair(quotas.cohorts, quotas.newcomer("a", 1), admitted, ANY)
+    assert quotas.called(found) == {"b1"}
+
+
 def test_two_workloads_do_not_preempt_each_other():
     """concepts/fair_sharing, proof: if A may preempt B, B may not preempt A in turn."""
     checked = 0

@@ -373,6 +373,30 @@ CASES |= {
         LOWER_ANY,
         {"prio_8"},
     ),
+    "hierarchy: respect lending limits": (
+        under(0, 2, q_borrowing=BORROWING) | {"q": ("c", 3, {"lending": 2})},
+        [("borrowing", "q_borrowing", 4, 0)],
+        ("q", 5, -2),
+        LOWER_ANY,
+        {"borrowing"},
+    ),
+    "hierarchy: reclaim in complex hierarchy": (
+        {
+            **{"r": (None, 0), "c11": ("r", 4), "c12": ("r", 4), "c21": ("c11", 4)},
+            **{"c22": ("c11", 4), "c23": ("c11", 4), "c31": ("c21", 4), "c32": ("c21", 4)},
+            **{"q1": ("c12", 0), "q2": ("c23", 0), "q3": ("c22", 0)},
+            **{"q4": ("c32", 0), "q5": ("c31", 0)},
+        },
+        [
+            *(("borrowing_1", "q1", 4, -6), ("borrowing_2", "q1", 4, -5)),
+            *(("borrowing_3", "q2", 4, -9), ("borrowing_4", "q2", 4, -10)),
+            *(("borrowing_5", "q3", 4, -4), ("borrowing_6", "q3", 3, -3)),
+            *(("borrowing_7", "q4", 2, 4), ("borrowing_8", "q4", 3, 2)),
+        ],
+        ("q5", 7, -2),
+        LOWER_ANY,
+        {"borrowing_1", "borrowing_4"},
+    ),
     "hierarchy: infeasible, all available workloads in pruned subtrees": (
         under(0, 2, c_other=("r", 2), q_other=("c_other", 0), q_same_cohort=SAME),
         [
@@ -403,6 +427,19 @@ def test_a_policy_of_never_stops_nobody():
     quotas = Quotas(PAIR)
     admitted = quotas.admitted(("c1", "c1", 3, -1), ("c2", "c2", 9, -1))
     assert classic(quotas.cohorts, quotas.newcomer("c1", 3, 5), admitted, Policies()) == []
+
+
+def test_a_cohort_that_borrows_no_more_is_left_alone():
+    """``candidateIsValid``: c_other gives back the 2 it borrows, and not the third GPU too."""
+    rows = under(0, 2, c_other=("r", 2), q_other=("c_other", 0))
+    for gpus, stopped in ((2, {"other_1", "other_2"}), (3, set())):
+        quotas = Quotas(rows)
+        admitted = quotas.admitted(*((f"other_{i}", "q_other", 1, -1) for i in range(1, 5)))
+        newcomer = quotas.newcomer("q", gpus, 5)
+        found = classic(
+            quotas.cohorts, newcomer, admitted, Policies("never", "any", "lower-priority")
+        )
+        assert quotas.called(found) == stopped
 
 
 def test_placement_counts_too():
