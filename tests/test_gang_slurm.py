@@ -8,7 +8,7 @@ from mini_world import Gang, check, counted, simulate
 from views import PLACING, make_cluster, make_view
 
 from gpuyard import baselines
-from gpuyard.baselines.gang.slurm import Usage
+from gpuyard.baselines.slurm.usage import Usage
 
 ALONE = {"age": 0.0, "fairshare": 0.0, "job_size": 0.0, "partition": 0.0, "qos": 0.0}
 
@@ -60,6 +60,8 @@ def test_a_partition_has_a_priority():
     view = make_view(pending, [], cluster)
     assert policy().plan_for(0, view).gang == 1
     assert policy(partitions=(1.0, 10.0)).plan_for(0, view).gang == 2
+    with pytest.raises(ValueError, match="must be one priority for each of the 2 pools"):
+        policy(partitions=(1.0,)).plan_for(0, view)
 
 
 def test_usage_is_gpu_time_of_each_tenant_and_fades():

@@ -136,12 +136,13 @@ def test_eight_nodes_are_freed_by_one_job():
     def fits(taken: list[str]) -> bool:
         return sum(len(nodes[job]) for job in taken) >= 8
 
-    def overlap(taken: list[str], job: str) -> int:
-        return len(chosen(taken) & nodes[job])
+    def overlaps(taken: list[str]) -> dict[str, int]:
+        return {job: len(chosen(taken) & nodes[job]) for job in taken}
 
-    assert victims(["two", "four", "eight"], fits, overlap) == ["eight"]
-    assert victims(["two", "four", "eight"], fits, overlap, strict=True) == ["two", "four", "eight"]
-    assert victims(["two", "four"], fits, overlap) == []
+    assert victims(["two", "four", "eight"], fits, overlaps) == ["eight"]
+    strictly = victims(["two", "four", "eight"], fits, overlaps, strict=True)
+    assert strictly == ["two", "four", "eight"]
+    assert victims(["two", "four"], fits, overlaps) == []
 
 
 def test_a_qos_holds_no_more_than_its_group_limit():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
@@ -11,56 +11,17 @@ from numpy.typing import NDArray
 
 from gpuyard.envs.cluster_view import ClusterView, Plan
 
-from ..room import GPUs, Room, startable
+from ..room import Room, startable
 from ..routing.router import check_at_least
 from ..slurm import fairshare as shares
 from ..slurm.priority import Factors, Weights, age, job_size, multifactor, normalised
-from ..slurm.qos import Limits, Preemption, victims
+from ..slurm.qos import Limits, Preemption, limits_by_qos, preempt_lists, qos_of
+from ..slurm.requeue import Requeue
+from ..slurm.usage import Usage
 from .conservative import ConservativeBackfill
 from .remembering import Remembering
 
 DAY_S = 86_400.0
-
-
-@dataclass
-class Usage:
-    """GPU seconds that each tenant is charged for, less with their age.
-
-    Attributes:
-        at_s: when it was last brought up to date.
-        gpu_s: of each queue.
-        seen: of each gang that ran or waited then: tenant, GPUs, run time, believed end.
-    """
-
-    at_s: float = 0.0
-    gpu_s: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
-    seen: dict[int, tuple[int, int, float, float]] = field(default_factory=dict)
-
-    def update(self, view: ClusterView, half_life_s: float) -> None:
-        """Charge what ran since the last look; a gang that is gone ran until its believed end."""
-        if len(self.gpu_s) != len(view.queues):
-            self.gpu_s = np.zeros(len(view.queues))
-        self.gpu_s = shares.decayed(self.gpu_s, view.now_s - self.at_s, half_life_s)
-        now = {
-            int(gang["id"]): (
-                int(gang["tenant"]),
-                int(gang["gpus"]),
-                float(gang["executed_s"]),
-                end_s,
-            )
-            for gangs in (view.pending, view.running)
-            for gang, end_s in zip(gangs, gangs["end_s"].tolist(), strict=True)
-        }
-        for name, (tenant, gpus, executed_s, end_s) in self.seen.items():
-            if name in now:
-                ran_s = now[name][2] - executed_s
-            else:
-                ran_s = max(min(end_s, view.now_s) - self.at_s, 0.0)
-            self.gpu_s[tenant] += gpus * ran_s
-        for name in now.keys() - self.seen.keys():
-            tenant, gpus, executed_s, _ = now[name]
-            self.gpu_s[tenant] += gpus * executed_s
-        self.at_s, self.seen = view.now_s, now
 
 
 class SlurmMultifactor(Remembering[Usage]):
@@ -128,9 +89,10 @@ class SlurmMultifactor(Remembering[Usage]):
         self.half_life_s = check_at_least("slurm-multifactor", "half_life_s", half_life_s, 0.0)
         self.damping = check_at_least("slurm-multifactor", "damping", damping, 1.0)
         exempt_s = check_at_least("slurm-multifactor", "exempt_s", exempt_s, 0.0)
-        self.preemption = Preemption(_lists(preempt), exempt_s)
+        self.preemption = Preemption(preempt_lists(preempt), exempt_s)
         self.limits = Limits(
-            _by_qos("group_gpus", group_gpus or {}), _by_qos("user_gpus", user_gpus or {})
+            limits_by_qos("group_gpus", group_gpus or {}),
+            limits_by_qos("user_gpus", user_gpus or {}),
         )
         self.favor_small, self.partitions = favor_small, tuple(partitions)
         self.classic, self.backfill = tree == "classic", backfill
@@ -144,44 +106,53 @@ class SlurmMultifactor(Remembering[Usage]):
         """Start the first job that fits, may preempt or may be backfilled."""
         usage = self.memories[index]
         usage.update(view, self.half_life_s)
-        rows = [row for row, gang in enumerate(view.pending) if self._may_start(view, gang)]
+        pending = view.pending
+        may_stop = {qos: self._stoppable(view, qos) for qos in set(pending["priority"].tolist())}
+        rows = [row for row, gang in enumerate(pending) if self._may_start(view, gang)]
         priority = self.priorities(view, usage.gpu_s)
-        may_stop = {row: self._stoppable(view, view.pending[row]) for row in rows}
-        rows.sort(key=lambda row: (not len(may_stop[row]), -priority[row], row))
+        rows.sort(key=lambda row: (not may_stop[pending["priority"][row]], -priority[row], row))
         room = Room(view)
         for row in rows:
-            gang, speeds = view.pending[row], view.speeds[row]
+            gang, speeds = pending[row], view.speeds[row]
             gpus = self.placement.place(room, gang, speeds)
             if gpus is not None:
                 return self.placement.commit(room, gang, gpus)
-            plan = self._preempt(view, room, gang, speeds, may_stop[row])
+            requeue = Requeue(view, room, self.placement, gang, speeds)
+            plan = requeue.plan(may_stop[gang["priority"]], self.strict_order)
             if plan is not None:
                 return plan
             if self.backfill != "first-fit":
                 break
         if self.backfill != "conservative" or not rows:
             return None
-        ordered = replace(view, pending=view.pending[rows], speeds=view.speeds[rows])
         backfill = ConservativeBackfill()
         backfill.placement = self.placement
-        return backfill.plan(ordered)
+        return backfill.plan(replace(view, pending=pending[rows], speeds=view.speeds[rows]))
 
     def priorities(
         self, view: ClusterView, usage_gpu_s: NDArray[np.float64]
     ) -> NDArray[np.float64]:
-        """Return the priority of every pending gang."""
+        """Return the priority of every pending gang.
+
+        Raises:
+            ValueError: ``partitions`` are not as many as the pools.
+        """
         pending = view.pending
         waited_s = view.now_s - pending["arrival_s"] - pending["executed_s"]
-        pools = np.append(np.zeros(len(view.cluster.pools)), 0.0)  # the last one: any pool
-        pools[: len(self.partitions)] = normalised(self.partitions)[: len(pools) - 1]
-        highest = max(float(view.running["priority"].max(initial=0.0)), 1e-12)
-        highest = max(float(pending["priority"].max(initial=0.0)), highest)
+        pools = np.zeros(len(view.cluster.pools) + 1)  # the last one: any pool
+        if len(self.partitions) not in (0, len(view.cluster.pools)):
+            raise ValueError(
+                f"slurm-multifactor: partitions = {self.partitions} must be one priority for each "
+                f"of the {len(view.cluster.pools)} pools"
+            )
+        pools[: len(self.partitions)] = normalised(self.partitions)
+        qos = normalised(np.concatenate([pending["priority"], view.running["priority"]]))
         factors = Factors(
             age=age(np.maximum(waited_s, 0.0), self.max_age_s),
             fairshare=self.fairshare(view, usage_gpu_s)[pending["tenant"]],
             job_size=job_size(pending["gpus"], view.cluster.num_gpus, self.favor_small),
             partition=pools[pending["pool"]],
-            qos=pending["priority"] / highest,
+            qos=qos[: len(pending)],
         )
         return multifactor(factors, self.weights)
 
@@ -197,104 +168,23 @@ class SlurmMultifactor(Remembering[Usage]):
         same = view.running["priority"] == gang["priority"]
         mine = same & (view.running["tenant"] == gang["tenant"])
         of_qos, of_user = (int(view.running["gpus"][held].sum()) for held in (same, mine))
-        qos = round(float(gang["priority"]), 6)
-        return startable(view, gang) and self.limits.allow(qos, int(gang["gpus"]), of_qos, of_user)
+        qos, gpus = qos_of(gang["priority"]), int(gang["gpus"])
+        return startable(view, gang) and self.limits.allow(qos, gpus, of_qos, of_user)
 
-    def _stoppable(self, view: ClusterView, gang: np.void) -> NDArray[np.void]:
-        """Return the running gangs that one may preempt, in the order in which they give way."""
-        running = view.running
-        if not view.preemption or not len(running):
-            return running[:0]
-        qos, ran_s = float(gang["priority"]), view.now_s - running["start_s"]
+    def _stoppable(self, view: ClusterView, priority: float) -> list[int]:
+        """Return the running gangs that a QOS may preempt, in the order in which they give way."""
+        qos, running = qos_of(priority), view.running
         allowed = [
-            not other["blocked"]
+            view.preemption
+            and not other["blocked"]
             and self.preemption.allows(
-                round(qos, 6), round(float(other["priority"]), 6), float(ran)
+                qos, qos_of(other["priority"]), view.now_s - float(other["start_s"])
             )
-            for other, ran in zip(running, ran_s, strict=True)
+            for other in running
         ]
         running = running[np.array(allowed, bool)]
         if self.youngest_first:
-            return running[np.argsort(-running["start_s"], kind="stable")]
-        return running[np.lexsort((running["gpus"], running["priority"]))]
-
-    def _preempt(
-        self,
-        view: ClusterView,
-        room: Room,
-        gang: np.void,
-        speeds: NDArray[np.float64],
-        candidates: NDArray[np.void],
-    ) -> Plan | None:
-        """Return the plan that requeues some of the candidates and starts a gang, or None."""
-        slots = room.free.shape[1]
-        held = {
-            int(name): np.unique(np.flatnonzero(view.gpu_job == name) // slots)
-            for name in candidates["id"]
-        }
-
-        def freed(taken: list[int]) -> Room:
-            trial = room.copy()
-            for name in taken:
-                trial.vacate(view, name)
-            return trial
-
-        def chosen(taken: list[int]) -> GPUs | None:
-            trial = freed(taken)
-            if trial.node_free.sum() < gang["gpus"]:
-                return None
-            return self.placement.place(trial, gang, speeds)
-
-        def overlap(taken: list[int], name: int) -> int:
-            gpus = chosen(taken)
-            return 0 if gpus is None else int(np.isin(held[name], gpus // slots).sum())
-
-        taken = victims(
-            candidates["id"].tolist(),
-            lambda taken: chosen(taken) is not None,
-            overlap,
-            self.strict_order,
-        )
-        gpus = chosen(taken) if taken else None
-        if gpus is None:
-            return None
-        owners = set(view.gpu_job[gpus].tolist())
-        needed = [name for name in taken if name in owners]
-        if not freed(needed).joins(gpus):
-            return None  # circuits of gangs that run on are not to be had
-        return self.placement.commit(freed(needed), gang, gpus, tuple(sorted(needed)))
-
-
-def _lists(pairs: Sequence[str]) -> dict[float, frozenset[float]] | None:
-    """Return the preempt list of each QOS; None: all lower ones.
-
-    Raises:
-        ValueError: a pair is no two numbers.
-    """
-    lists: dict[float, frozenset[float]] = {}
-    for pair in pairs:
-        try:
-            qos, other = (round(float(part), 6) for part in pair.split(":"))
-        except ValueError:
-            raise ValueError(
-                f"slurm-multifactor: preempt = {pair!r} must be two priorities, as in '1:0'"
-            ) from None
-        lists[qos] = lists.get(qos, frozenset()) | {other}
-    return lists or None
-
-
-def _by_qos(option: str, gpus: Mapping[str, float]) -> dict[float, float]:
-    """Return limits by the priority of their QOS.
-
-    Raises:
-        ValueError: a QOS is no number, or a limit below 0.
-    """
-    found = {}
-    for qos, limit in gpus.items():
-        try:
-            found[round(float(qos), 6)] = check_at_least("slurm-multifactor", option, limit, 0.0)
-        except ValueError:
-            raise ValueError(
-                f"slurm-multifactor: {option} = {qos}:{limit} must be a priority and GPUs, >= 0"
-            ) from None
-    return found
+            order = np.argsort(-running["start_s"], kind="stable")
+        else:
+            order = np.lexsort((running["gpus"], running["priority"]))
+        return running["id"][order].tolist()

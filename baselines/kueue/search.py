@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from gpuyard.envs.cluster_view import ClusterView, Plan
 
 from ..placement import Placement
-from ..room import NODE, Room
+from ..room import NODE, GPUs, Room
 from .cohorts import Cohorts
 from .preemption import Workload
 
@@ -84,33 +84,31 @@ class Search:
             def placed(removed: list[Workload], scope: Scope = scope) -> bool:
                 nonlocal short_of_room
                 short_of_room = True  # the quota lets it in
-                if not self._enough(removed, scope, gang):
-                    return False
-                room = self._room(removed, scope)
-                return self.placement.place(room, gang, speeds) is not None
+                return self._place(removed, scope, gang, speeds) is not None
 
             def rank(one: Workload, scope: Scope = scope) -> float:
                 return float(scope.rank[nodes[one.name]].min())
 
+            if self._place(scope.gangs, scope, gang, speeds) is None:
+                continue
             found = rule(cohorts, newcomer, scope.gangs, placed=placed, rank=rank)
             if found:
-                return self._start(found, scope, gang, speeds)
+                gpus = self._place(found, scope, gang, speeds)
+                assert gpus is not None, "the rule asked for it"
+                stop = tuple(sorted(one.name for one in found))
+                return self.placement.commit(self._room(found), gang, gpus, stop)
             if not short_of_room:
                 break  # fewer candidates free no more quota
         return None
 
-    def _start(
-        self,
-        found: list[Workload],
-        scope: Scope,
-        gang: np.void,
-        speeds: NDArray[np.float64],
-    ) -> Plan:
-        """Return the plan that stops gangs and starts one where they were."""
-        gpus = self.placement.place(self._room(found, scope), gang, speeds)
-        assert gpus is not None, "the rule asked for it"
-        stop = tuple(sorted(one.name for one in found))
-        return self.placement.commit(self._room(found), gang, gpus, stop)
+    def _place(
+        self, removed: list[Workload], scope: Scope, gang: np.void, speeds: NDArray[np.float64]
+    ) -> GPUs | None:
+        """Return where the gang goes inside a scope without some others, or None."""
+        free = int(self.room.node_free[scope.inside].sum())
+        if free + sum(one.gpus for one in removed) < gang["gpus"]:
+            return None
+        return self.placement.place(self._room(removed, scope), gang, speeds)
 
     def _room(self, removed: list[Workload], scope: Scope | None = None) -> Room:
         """Return what is free once gangs are gone, inside a scope."""
@@ -121,11 +119,6 @@ class Search:
             room.free &= scope.inside[:, None]
             room.node_free = room.free.sum(axis=1)
         return room
-
-    def _enough(self, removed: list[Workload], scope: Scope, gang: np.void) -> bool:
-        """Return whether so many GPUs are free at all."""
-        free = int(self.room.node_free[scope.inside].sum())
-        return free + sum(one.gpus for one in removed) >= gang["gpus"]
 
     def _scopes(
         self,

@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
+from ..routing.router import check_at_least
+
 Job = TypeVar("Job")
 
 
@@ -55,7 +57,7 @@ class Limits:
 def victims(
     candidates: Sequence[Job],
     fits: Callable[[list[Job]], bool],
-    overlap: Callable[[list[Job], Job], int],
+    overlaps: Callable[[list[Job]], Mapping[Job, int]],
     strict: bool = False,
 ) -> list[Job]:
     """Return the jobs to preempt so that another starts; none if all of them are not enough.
@@ -67,14 +69,15 @@ def victims(
     Args:
         candidates: in the order in which they give way.
         fits: whether the job starts once these are gone.
-        overlap: nodes that a candidate holds of those chosen once these are gone.
+        overlaps: nodes that each of these holds of those chosen once they are gone.
         strict: ``preempt_strict_order``.
     """
-    taken = _until(candidates, fits)
+    taken = _until(candidates, fits) if fits(list(candidates)) else []
     if strict or len(taken) < 2:
         return taken
     *others, last = taken
-    others.sort(key=lambda job: -overlap(taken, job))
+    overlap = overlaps(taken)
+    others.sort(key=lambda job: -overlap[job])
     return _until([last, *others], fits)
 
 
@@ -85,3 +88,43 @@ def _until(candidates: Sequence[Job], fits: Callable[[list[Job]], bool]) -> list
         if fits(taken):
             return taken
     return []
+
+
+def qos_of(priority: float) -> float:
+    """Return the QOS of a gang of some priority: the number by which options name it."""
+    return round(float(priority), 6)
+
+
+def preempt_lists(pairs: Sequence[str]) -> dict[float, frozenset[float]] | None:
+    """Return the preempt list of each QOS from pairs such as "1:0"; None if there are none.
+
+    Raises:
+        ValueError: a pair is no two numbers.
+    """
+    lists: dict[float, frozenset[float]] = {}
+    for pair in pairs:
+        try:
+            qos, other = (qos_of(float(part)) for part in pair.split(":"))
+        except ValueError:
+            raise ValueError(
+                f"slurm-multifactor: preempt = {pair!r} must be two priorities, as in '1:0'"
+            ) from None
+        lists[qos] = lists.get(qos, frozenset()) | {other}
+    return lists or None
+
+
+def limits_by_qos(option: str, gpus: Mapping[str, float]) -> dict[float, float]:
+    """Return limits by the priority of their QOS.
+
+    Raises:
+        ValueError: a QOS is no number, or a limit below 0.
+    """
+    found = {}
+    for qos, limit in gpus.items():
+        try:
+            found[qos_of(float(qos))] = check_at_least("slurm-multifactor", option, limit, 0.0)
+        except ValueError:
+            raise ValueError(
+                f"slurm-multifactor: {option} = {qos}:{limit} must be a priority and GPUs, >= 0"
+            ) from None
+    return found
