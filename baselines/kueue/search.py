@@ -115,10 +115,7 @@ class Search:
         room = self.room.copy()
         for one in removed:
             room.vacate(self.view, one.name)
-        if scope is not None and not scope.inside.all():
-            room.free &= scope.inside[:, None]
-            room.node_free = room.free.sum(axis=1)
-        return room
+        return room if scope is None or scope.inside.all() else room.only(scope.inside[:, None])
 
     def _scopes(
         self,
