@@ -36,6 +36,10 @@ RULES = (
     "gang/volcano?queues=proportion",
     "gang/volcano?queues=drf",
     "topology/volcano-soft",
+    "gang/kueue",
+    "gang/kueue-fair",
+    "topology/kueue-tas?order=kueue",
+    "gang/slurm-multifactor",
     "gang/srsf",
     "gang/fifo-first-fit",
 )
