@@ -62,7 +62,7 @@ class Kueue(Scheduler):
     ) -> None:
         if borrow != "never" and reclaim == "never":
             raise ValueError(f"kueue: borrow = {borrow!r} needs a reclaim that is not 'never'")
-        self.strict = queueing == "strict-fifo"
+        self.head_blocks = queueing == "strict-fifo"
         self.fair = sharing != "off"
         self.policies = Policies(within, reclaim, borrow, threshold)
         self.rule: Rule = partial(classic, policies=self.policies)
@@ -126,7 +126,7 @@ class Kueue(Scheduler):
             row = (_least_share if self.fair else _borrowing_last)(cohorts, waiting, first)
             queue = waiting[row].queue
             heads[queue].pop(0)
-            if self.strict or not heads[queue]:
+            if self.head_blocks or not heads[queue]:
                 del heads[queue]
             yield row, waiting[row]
 
