@@ -121,6 +121,11 @@ class SchedulerRules:
     preempt_s: float = rule(
         60.0, "seconds of work that each preemption costs a gang", range=(0, math.inf)
     )
+    protected_priority: float = rule(
+        math.inf,
+        "gangs of this priority or more are never preempted; inf: all gangs can be",
+        within=(0, math.inf),
+    )
     checkpoint_s: float = rule(
         1800.0,
         "a gang whose node fails loses its work since the last multiple of this",

@@ -216,7 +216,9 @@ class Observer:
         return sum(len(run.gpus) for run in self.runs if self.jobs[run.job].tenant == tenant)
 
     def share_of_quota(self, job: Job, more: int = 0) -> float:
-        return min((self.held(job.tenant) + more) / self.scenario.jobs.quotas[job.tenant], 1.0)
+        return min(
+            (self.held(job.tenant) + more) / self.scenario.jobs.queues[job.tenant].limit, 1.0
+        )
 
     def queue_rows(self) -> NDArray[np.float64]:
         rows = np.zeros((self.scenario.scheduler.window, len(TABLES["queue"])))
@@ -248,7 +250,7 @@ class Observer:
     def may_start(self, job: Job) -> bool:
         """Neither its quota nor a stop at this very moment keeps a pending gang from starting."""
         stopped_now = any(run.end_s == self.now_s for run in self.book.of(job.number))
-        quota = self.scenario.jobs.quotas[job.tenant]
+        quota = self.scenario.jobs.queues[job.tenant].limit
         return not stopped_now and self.held(job.tenant) + job.gpus <= quota
 
     @cached_property

@@ -10,6 +10,7 @@ from gpuyard.envs.scenario import from_dict
 from gpuyard.envs.scenario.checks import ScenarioError
 from gpuyard.envs.scenario.jobs import read_jobs
 from gpuyard.envs.workload.jobs import replay
+from gpuyard.envs.workload.jobs.queues import Queue
 from gpuyard.envs.workload.jobs.stream import JobStream
 
 HERE = Path(".")
@@ -70,7 +71,7 @@ def test_unknown_profiles_of_a_list_are_refused(small, tmp_path):
 def test_quotas_of_a_list_are_by_tenant(small, tmp_path):
     table = write(tmp_path, LIST)
     quota = {"tenants": [{"name": "b", "quota": 8}]}
-    assert read_jobs(table | quota, tmp_path, small).quotas == (512, 8)
+    assert read_jobs(table | quota, tmp_path, small).queues == (Queue("a", 512), Queue("b", 8))
     with pytest.raises(ScenarioError, match="'a' has a quota of 8 GPUs, but jobs of 16"):
         read_jobs(table | {"tenants": [{"name": "a", "quota": 8}]}, tmp_path, small)
     with pytest.raises(ScenarioError, match="'c' owns no job; use one of a, b"):
@@ -131,7 +132,7 @@ def test_a_job_list_keeps_what_it_does_not_say(tmp_path):
     assert fed.source.gpus.tolist() == [4] + [8] * 39
     assert fed.source.arrival_s.tolist() == [30.0 * i for i in range(40)]
     assert fed.source.profiles == ("ResNet-50",)
-    assert (fed.tenants, fed.quotas) == (("a", "b"), base.jobs.quotas)
+    assert (fed.tenants, fed.queues) == (("a", "b"), base.jobs.queues)
     assert set(fed.source.tenant.tolist()) == {0, 1}
     assert (fed.preferred, fed.num_jobs) == (base.jobs.preferred, 2)
     path.write_text("arrival_s,gpus,duration_s,profile\n0,1,5,VGG-16\n0,1,5,\n")

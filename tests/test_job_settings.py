@@ -58,7 +58,8 @@ def test_tenants_and_priorities_of_a_generator(small):
     }
     workload = read_jobs(table, HERE, small)
     jobs = workload.sample(np.random.default_rng(0))
-    assert workload.tenants == jobs.tenants == ("a", "b") and workload.quotas == (256, 512)
+    assert workload.tenants == jobs.tenants == ("a", "b")
+    assert [queue.limit for queue in workload.queues] == [256, 512]
     assert np.mean(jobs.tenant == 0) == pytest.approx(0.75, abs=0.01)
     assert np.mean(jobs.priority == 1) == pytest.approx(0.25, abs=0.01)
 

@@ -291,7 +291,7 @@ def test_a_quota_holds():
     tenants = [{"name": "a", "quota": 32, "share": 0.5}, {"name": "b", "share": 0.5}]
     env = make(small(jobs={"tenants": tenants}))
     most = []
-    play(env, 0, lambda env: most.append(env.view().tenant_gpus[0]))
+    play(env, 0, lambda env: most.append(env.view().queues["held"][0]))
     assert 0 < max(most) <= 32
 
 

@@ -22,6 +22,7 @@ from gpuyard.envs.hardware.catalogue import gpu
 from gpuyard.envs.hardware.fabric import build, pool
 from gpuyard.envs.hardware.fabric_plan import FabricPlan
 from gpuyard.envs.scenario import NetworkRules, Scenario
+from gpuyard.envs.workload.jobs.queues import Queue
 from gpuyard.envs.workload.jobs.stream import JobStream
 
 MOST_DECISIONS = 100
@@ -86,7 +87,12 @@ def world(stream: JobStream, quotas: tuple[int, ...] = (), **tables: dict[str, A
     tables["jobs"] = {"max_gpus": 8, **tables.get("jobs", {})}  # the drawn ones are not used
     scenario = small("small", **tables)
     most = (scenario.cluster.num_gpus,) * len(stream.tenants)
-    jobs = replace(scenario.jobs, source=stream, num_jobs=NUM_JOBS, quotas=quotas or most)
+    jobs = replace(
+        scenario.jobs,
+        source=stream,
+        num_jobs=NUM_JOBS,
+        queues=tuple(map(Queue, stream.tenants, quotas or most)),
+    )
     return replace(scenario, jobs=jobs)
 
 

@@ -60,6 +60,17 @@ def test_energy_by_hand() -> None:
     assert busy_w == 300.0 and 0.0 < idle_w < busy_w  # V100-32: 300 W
 
 
+def test_weighted_waiting_is_the_wait_times_one_plus_priority() -> None:
+    _, total, _, jobs = played(
+        reward={"weighted_waiting": 1.0}, jobs={"high_priority_share": 0.3}, **PREEMPTIVE
+    )
+    assert set(jobs["priority"].tolist()) == {0.0, 1.0} and jobs["preemptions"].sum() > 10
+    expected = ((1.0 + jobs["priority"]) * jobs["waited_s"]).sum()
+    assert total == pytest.approx(-expected, rel=1e-9)
+    weighted_s = np.average(jobs["waited_s"], weights=1.0 + jobs["priority"])
+    assert total == pytest.approx(-weighted_s * (1.0 + jobs["priority"]).sum(), rel=1e-9)
+
+
 @pytest.mark.parametrize("term", ["cost", "energy", "preemptions"])
 def test_what_is_paid_adds_up(term: str) -> None:
     _, total, info, _ = played(reward={term: 1.0}, **PREEMPTIVE)

@@ -48,8 +48,15 @@ Gangs:
     gang_rules: GANG_RULES (1,).
     kinds: KIND (K,), of jobs.
     speeds: float64 (K, pools), compute rate relative to ``compute_s``; 0: cannot run there.
-    quotas: int32 (tenants,), GPUs that a tenant may hold at once.
-    tenant_gpus: int32 (E, tenants), GPUs that each tenant holds.
+    queue_limit: int32 (queues,), GPUs that a queue and all below it may hold at once; a tenant's
+        queue has its number.
+    queue_parent: int32 (queues,), the queue around it, -1: none.
+    queue_deserved: int32 (queues,), GPUs that it is entitled to.
+    deserving: int32 (any,), the queues that are entitled to some.
+    queue_gpus: int32 (E, queues), GPUs that each queue and all below it hold.
+    queue_asked: int32 (E, queues), GPUs that their pending gangs ask for.
+    queue_due_gpu_s: float64 (E, queues), GPU seconds that a queue deserved and had gangs for.
+    queue_got_gpu_s: float64 (E, queues), those of them that it held.
     jobs: JOB (E, J).
     gpu_next: int32 (E, D), next rank of the same gang, -1 at the end.
     gpu_uplink: int32 (E, D), uplink that a gang's GPU sends through by reservation, -1: none.
@@ -177,8 +184,14 @@ FIELDS = (
     ("gang_rules", GANG_RULES, 1),
     ("kinds", KIND, 1),
     ("speeds", np.float64, 2),
-    ("quotas", np.int32, 1),
-    ("tenant_gpus", np.int32, 2),
+    ("queue_limit", np.int32, 1),
+    ("queue_parent", np.int32, 1),
+    ("queue_deserved", np.int32, 1),
+    ("deserving", np.int32, 1),
+    ("queue_gpus", np.int32, 2),
+    ("queue_asked", np.int32, 2),
+    ("queue_due_gpu_s", np.float64, 2),
+    ("queue_got_gpu_s", np.float64, 2),
     ("jobs", JOB, 2),
     ("gpu_next", np.int32, 2),
     ("gpu_uplink", np.int32, 2),

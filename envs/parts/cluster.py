@@ -33,13 +33,17 @@ def build_static(scenario: Scenario, profiles: list[GangProfile]) -> GangStatic:
     assert cluster is not None and jobs is not None
     fabric = cluster.fabric
     gpu_switch = np.ascontiguousarray(fabric.gpu_switch, np.int32)
+    deserved = np.array([queue.deserved for queue in jobs.queues], np.int32)
     return GangStatic(
         gang_rules=_gang_rules(scenario, cluster),
         fault_rules=records_of(FAULT_RULES, **vars(scenario.faults)),
         fabric=_fabric(scenario, cluster),
         node_specs=_node_specs(cluster),
         **_traffic(cluster, profiles),
-        quotas=np.array(jobs.quotas, np.int32),
+        queue_limit=np.array([queue.limit for queue in jobs.queues], np.int32),
+        queue_parent=np.array([queue.parent for queue in jobs.queues], np.int32),
+        queue_deserved=deserved,
+        deserving=np.flatnonzero(deserved).astype(np.int32),
         leaf_pods=np.ascontiguousarray(cluster.leaf_pod, np.int32),
         leaf_pools=cluster.node_pool[_begin(cluster.node_leaf)[:-1]].astype(np.int32),
         leaf_begin=_begin(cluster.node_leaf),

@@ -7,13 +7,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..cluster_view import GANG_VIEW, ClusterView, Plan
+from ..cluster_view import GANG_VIEW, QUEUE_VIEW, ClusterView, Plan
 from ..engine.core import units
 from ..engine.gangs import arrays
 from ..engine.gangs.arrays import GangStatic, new_jobs
 from ..engine.gangs.records import PENDING, RUNNING
 from ..rendering import cluster as rendering
 from ..scenario import Scenario
+from ..workload.jobs.queues import Queue
 from ..workload.jobs.stream import JobStream
 from .cluster import build_static, job_profiles
 from .part import Part, Sizes, Table
@@ -63,6 +64,8 @@ class Gangs:
         jobs["comm_scale"] = stream.comm_scale * jobs["scale"]
         jobs["required"], jobs["preferred"] = self.jobs.levels(stream.gpus)
         jobs["estimate_s"] = self.scenario.estimate_durations(rng, stream)
+        protected = np.float32(self.scenario.scheduler.protected_priority)  # as priorities are
+        jobs["protected"] = stream.priority >= protected
         for name in ("arrival_s", "duration_s", *("gpus", "priority", "tenant", "pool", "profile")):
             jobs[name] = getattr(stream, name)
         arrays.load(self.part.state, self.static, e, jobs, rng)
@@ -107,7 +110,19 @@ class Gangs:
             table[name][unfinished] = np.nan
         table["job"] = np.arange(len(jobs))
         table["start_s"] = np.array(jobs["first_start_s"])
-        return {"jobs": table}
+        return {"jobs": table, **self._queues(e)}
+
+    def _queues(self, e: int) -> dict[str, Table]:
+        """Return the table of queues that deserve something, if there are any.
+
+        Columns, (n,): `queue` (number), `due_gpu_s` (GPU seconds that it deserved and had gangs
+        for) and `got_gpu_s` (those of them that it held).
+        """
+        rows, state = self.static.deserving, self.part.state
+        if not len(rows):
+            return {}
+        columns = {name: state[f"queue_{name}"][e][rows] for name in ("due_gpu_s", "got_gpu_s")}
+        return {"queues": {"queue": rows.copy(), **columns}}
 
     def view(self, e: int, now_s: float, refused: int = 0) -> ClusterView:
         """Return what a planner may read of environment ``e``."""
@@ -129,8 +144,8 @@ class Gangs:
             running=_gang_view(jobs, senders, running, now_s),
             speeds=_speeds(jobs[pending], static),
             running_speeds=_speeds(jobs[running], static),
-            tenant_gpus=state["tenant_gpus"][e].copy(),
-            quotas=static.quotas.copy(),
+            queues=_queue_view(self.jobs.queues, state["queue_gpus"][e]),
+            queue_names=tuple(queue.name for queue in self.jobs.queues),
             preemption=self.scenario.scheduler.preemption,
             refused=refused,
         )
@@ -185,9 +200,10 @@ def _gang_view(
     is_running = rows["status"] == RUNNING
     run_s = np.where(is_running, now_s - rows["start_s"], 0.0)
     view["id"] = ids
-    for name in ("gpus", "arrival_s", "estimate_s", "priority", "tenant", "pool", "required"):
+    for name in ("gpus", "arrival_s", "estimate_s", "priority", "protected", "tenant", "pool"):
         view[name] = rows[name]
-    view["preferred"], view["preemptions"] = rows["preferred"], rows["preemptions"]
+    for name in ("required", "preferred", "preemptions"):
+        view[name] = rows[name]
     view["executed_s"] = rows["ran_s"] + run_s
     view["start_s"] = np.where(is_running, rows["start_s"], np.nan)
     rest_s = np.maximum(rows["estimate_s"] - rows["ran_s"], 0.0)
@@ -197,5 +213,14 @@ def _gang_view(
     ideal_s = np.where(is_running, sent["ideal_s"], 1.0)
     view["slowdown"] = np.where(is_running, sent["iteration_s"] / ideal_s, 1.0)
     moved_now = np.where(is_running, rows["start_s"], rows["stopped_s"]) == now_s
-    view["blocked"] = moved_now
+    view["blocked"] = moved_now | (is_running & (rows["protected"] == 1))
+    return view
+
+
+def _queue_view(queues: tuple[Queue, ...], held: NDArray[np.int32]) -> NDArray[np.void]:
+    """Return what is known of the queues, with the GPUs that each holds."""
+    view = np.zeros(len(queues), QUEUE_VIEW)
+    for name in ("parent", "deserved", "guarantee", "limit", "weight", "priority"):
+        view[name] = [getattr(queue, name) for queue in queues]
+    view["held"] = held
     return view

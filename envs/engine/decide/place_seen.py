@@ -109,7 +109,7 @@ def fill_place(w, e, row, job, plan, pool, spans, gpus):
     row[CANDIDATE.comm_share] = w.kinds[job.kind].comm_share
     row[CANDIDATE.free_after] = free_after / devices.total_gpus
     row[CANDIDATE.tenant_share] = min(
-        (w.tenant_gpus[e, job.tenant] + job.gpus) / w.quotas[job.tenant], 1.0
+        (w.queue_gpus[e, job.tenant] + job.gpus) / w.queue_limit[job.tenant], 1.0
     )
     squash(row, CANDIDATE_OFFSET, CANDIDATE_SLOPE)
 
@@ -215,7 +215,8 @@ def observe_queue(w, e):
         row[QUEUE.comm_share] = w.kinds[job.kind].comm_share
         row[QUEUE.required] = job.required / WIDEST
         row[QUEUE.preferred] = job.preferred / WIDEST
-        row[QUEUE.tenant_share] = min(w.tenant_gpus[e, job.tenant] / w.quotas[job.tenant], 1.0)
+        share = w.queue_gpus[e, job.tenant] / w.queue_limit[job.tenant]
+        row[QUEUE.tenant_share] = min(share, 1.0)
         row[QUEUE.preemptions] = job.preemptions
         squash(row, QUEUE_OFFSET, QUEUE_SLOPE)
 

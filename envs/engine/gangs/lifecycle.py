@@ -32,8 +32,7 @@ def enqueue(w, e, gangs, j):
     else:
         gangs.queue_tail = j
     job.status = PENDING
-    gangs.pending += 1
-    gangs.pending_gpus += job.gpus
+    count_pending(w, e, gangs, job, 1)
 
 
 @kernel
@@ -48,8 +47,19 @@ def dequeue(w, e, gangs, j):
         w.jobs[e, job.next].before = job.before
     else:
         gangs.queue_tail = job.before
-    gangs.pending -= 1
-    gangs.pending_gpus -= job.gpus
+    count_pending(w, e, gangs, job, -1)
+
+
+@kernel
+def count_pending(w, e, gangs, job, sign):
+    """Add a gang to what waits, in all and of its queue and those around it, or take it off."""
+    gangs.pending += sign
+    gangs.pending_gpus += sign * job.gpus
+    gangs.pending_weight += sign * (1.0 + job.priority)
+    queue = job.tenant
+    while queue >= 0:
+        w.queue_asked[e, queue] += sign * job.gpus
+        queue = w.queue_parent[queue]
 
 
 @kernel
@@ -99,7 +109,16 @@ def occupy(w, e, j):
             sender.speed = min(sender.speed, speed)
     job.leafs = mark_leafs(w, e, j)
     count_on_leafs(w, e, job, 1)
-    w.tenant_gpus[e, job.tenant] += job.gpus
+    count_in_queues(w, e, job, 1)
+
+
+@kernel
+def count_in_queues(w, e, job, sign):
+    """Add the gang's GPUs to what its queue and those around it hold, or take them off."""
+    queue = job.tenant
+    while queue >= 0:
+        w.queue_gpus[e, queue] += sign * job.gpus
+        queue = w.queue_parent[queue]
 
 
 @kernel
@@ -151,7 +170,7 @@ def vacate(w, e, j):
         release_uplink(w, e, gpu)
         give_gpu(w, e, gpu)
         gpu = w.gpu_next[e, gpu]
-    w.tenant_gpus[e, job.tenant] -= job.gpus
+    count_in_queues(w, e, job, -1)
     sender.first_gpu = -1
     sender.reserved = 0
 

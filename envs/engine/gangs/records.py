@@ -30,6 +30,7 @@ JOB = np.dtype(
         ("comm_scale", "f8"),  # multiplies the bytes of its phases
         ("estimate_s", "f8"),  # believed run time at speed 1 without contention
         ("priority", "f4"),  # 0 lowest, 1 highest
+        ("protected", "i4"),  # 1: never preempted
         ("tenant", "i4"),
         ("pool", "i4"),  # the only pool it runs on, -1: any
         ("required", "i4"),  # widest domain allowed: 0 node, 1 leaf, 2 pod, 3 all
@@ -64,6 +65,7 @@ GANGS = np.dtype(  # one record per environment
         ("finished", "i4"),
         ("pending", "i4"),
         ("pending_gpus", "i8"),
+        ("pending_weight", "f8"),  # sum of 1 + priority
         ("running", "i4"),
         ("queue_head", "i4"),
         ("queue_tail", "i4"),
@@ -82,6 +84,7 @@ GANGS = np.dtype(  # one record per environment
         ("slowdown", "f8"),  # bounded slowdowns of finished gangs
         ("contention", "f8"),  # run time over run time without contention, of finished gangs
         ("waiting_s", "f8"),  # integral of the number of pending gangs
+        ("weighted_waiting_s", "f8"),  # integral of pending_weight
         ("in_system_s", "f8"),  # integral of the number of unfinished ones
         ("head_wait_s", "f8"),  # time in which a gang was the oldest pending one
         ("network_wait_s", "f8"),  # part of it in which enough whole nodes were free
