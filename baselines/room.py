@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from gpuyard.envs.cluster_view import FREE, ClusterView, Plan
 from gpuyard.envs.hardware.cluster import LEVELS, Cluster
 
+from .quota.tree import chain
 from .uplinks import Uplinks
 
 NODE, LEAF, POD, ZONE = range(len(LEVELS))
@@ -88,6 +89,13 @@ class Room:
         self.free &= other.free
         self.node_free = self.free.sum(axis=1)
 
+    def only(self, gpus: NDArray[np.bool_]) -> Room:
+        """Return a copy in which no GPUs are free but some of these, bool (N, slots) or (N, 1)."""
+        twin = self.copy()
+        twin.free &= gpus
+        twin.node_free = twin.free.sum(axis=1)
+        return twin
+
     def gpus_on(self, nodes: NDArray[np.integer], counts: NDArray[np.integer]) -> GPUs:
         """Return the lowest ``counts`` free GPUs of each node, node by node in the order given."""
         free = self.free[nodes]
@@ -103,15 +111,25 @@ def gang_gpus(view: ClusterView, gang: int) -> GPUs:
     return np.flatnonzero(view.gpu_job == gang)
 
 
-def startable(view: ClusterView, gang: np.void) -> bool:
+def startable(view: ClusterView, gang: np.void, stopped: tuple[int, ...] = ()) -> bool:
     """Return whether a pending gang may start at this moment, room apart.
 
-    It may not while it is held back (it was stopped at this very moment), nor beyond its tenant's
-    quota.
+    It may not while it is held back (it was stopped at this very moment), nor beyond the limit of
+    its tenant's queue or of one around it, once the gangs of ``stopped`` have left them.
     """
-    tenant = gang["tenant"]
-    within = view.tenant_gpus[tenant] + gang["gpus"] <= view.quotas[tenant]
-    return bool(within and not gang["blocked"])
+    if gang["blocked"]:
+        return False
+    held = view.queues["held"].astype(np.int64)
+    for name in stopped:
+        row = view.running[view.running["id"] == name][0]
+        held[around(view, row)] -= row["gpus"]
+    mine = around(view, gang)
+    return bool((held[mine] + gang["gpus"] <= view.queues["limit"][mine]).all())
+
+
+def around(view: ClusterView, gang: np.void) -> list[int]:
+    """Return the queue of a gang and those around it, the outermost last."""
+    return chain(view.queues["parent"], int(gang["tenant"]))
 
 
 def first_fit(room: Room, gang: np.void, pool: int) -> GPUs | None:

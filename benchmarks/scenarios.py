@@ -58,14 +58,15 @@ def _measure(rollout: Rollout) -> np.ndarray:
 
 
 def _shares(rollout: Rollout, kind: str) -> str:
-    """Say where the time of a policy goes, in % of the whole."""
+    """Say where the time of a policy goes, in % of the whole; and free GPUs beside busy ones."""
     mean = {key: float(np.mean(value)) for key, value in rollout.metrics.items()}
     if kind == "route":
         first = 100 * mean["ttft_mean_s"] / mean["e2e_mean_s"]
         return f"to the first token {first:.0f}, prefixes found {100 * mean['prefix_hit_rate']:.0f}"
     waits = mean["jwt_mean_s"] / mean["jct_mean_s"]
     network = (1 - waits) * (1 - 1 / mean["contention_mean"])
-    return f"waiting {100 * waits:.0f}, network {100 * network:.0f}"
+    broken = 100 * mean["fragmentation"]
+    return f"waiting {100 * waits:.0f}, network {100 * network:.0f}; free in fragments {broken:.1f}"
 
 
 def main() -> None:
@@ -73,7 +74,7 @@ def main() -> None:
     parser.add_argument("names", nargs="*", help="scenarios; all shipped ones by default")
     parser.add_argument("--seeds", type=int, default=16, help="held-out episodes per rule")
     options = parser.parse_args()
-    head = ["scenario", "rules", "best", "median", "worst", "random", "best to median", "% of time"]
+    head = ["scenario", "rules", "best", "median", "worst", "random", "best to median", "%"]
     print("| " + " | ".join(head) + " |\n" + "|---" * len(head) + "|")
     for name in options.names or scenarios.names():
         print("| " + " | ".join(row(name, options.seeds)) + " |", flush=True)

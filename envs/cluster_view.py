@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from .engine.core.owners import DOWN, FREE
 from .hardware.cluster import Cluster
 
-__all__ = ["DOWN", "FREE", "GANG_VIEW", "ClusterView", "Plan"]
+__all__ = ["DOWN", "FREE", "GANG_VIEW", "QUEUE_VIEW", "ClusterView", "Plan"]
 
 
 GANG_VIEW = np.dtype(
@@ -28,13 +28,26 @@ GANG_VIEW = np.dtype(
         ("end_s", "f8"),  # believed end of its present run; NaN while pending
         ("slowdown", "f8"),  # of its present run by contention, 1 = none
         ("priority", "f8"),
-        ("tenant", "i4"),
+        ("protected", "i4"),  # 1: never to be preempted
+        ("tenant", "i4"),  # number of its queue
         ("pool", "i4"),  # the only pool it may use, -1: any
         ("required", "i4"),  # widest domain allowed, index into hardware.cluster.LEVELS
         ("preferred", "i4"),
         ("preemptions", "i4"),
         ("service", "i4"),  # whose replicas it is, -1: a job that ends by itself
-        ("blocked", "i4"),  # 1: held back from starting or stopping again at this very moment
+        ("blocked", "i4"),  # 1: must not start or stop now: it did just now, or is protected
+    ]
+)
+
+QUEUE_VIEW = np.dtype(
+    [
+        ("parent", "i4"),  # the queue around it, -1: none
+        ("deserved", "i4"),  # GPUs that it is entitled to
+        ("guarantee", "i4"),  # those of them that nobody else may borrow
+        ("limit", "i4"),  # most GPUs that it and all below it may hold
+        ("held", "i4"),  # GPUs that it and all below it hold
+        ("weight", "f8"),  # its part of what nobody claims
+        ("priority", "f8"),  # higher ones divide that first
     ]
 )
 
@@ -59,8 +72,8 @@ class ClusterView:
         speeds: float64 (len(pending), pools), relative compute rate of each pending gang on each
             pool, 0: cannot run there.
         running_speeds: float64 (len(running), pools).
-        tenant_gpus: int32 (tenants,), GPUs held by each tenant.
-        quotas: int32 (tenants,).
+        queues: QUEUE_VIEW, first the queue of every tenant by its number, then those around them.
+        queue_names: of each.
         preemption: whether plans may preempt.
         refused: actions of this episode that the engine refused, plans among them.
     """
@@ -76,8 +89,8 @@ class ClusterView:
     running: NDArray[np.void]
     speeds: NDArray[np.float64]
     running_speeds: NDArray[np.float64]
-    tenant_gpus: NDArray[np.int32]
-    quotas: NDArray[np.int32]
+    queues: NDArray[np.void]
+    queue_names: tuple[str, ...]
     preemption: bool
     refused: int = 0
 

@@ -39,6 +39,11 @@ TERMS = (
     Term("preemptions", "route", "minus the number of preemptions"),
     Term("invalid", "route", "minus the number of infeasible actions"),
     Term("waiting", "place", "minus the seconds gangs waited in the queue (N x mean JWT)"),
+    Term(
+        "weighted_waiting",
+        "place",
+        "minus the seconds gangs waited, each times 1 + its priority (sum of w x weighted JWT)",
+    ),
     Term("in_system", "place", "minus the seconds gangs spent from arrival to end (N x mean JCT)"),
     Term("slowdown", "place", "minus the sum of bounded slowdowns"),
     Term("finished", "place", "finished gangs"),

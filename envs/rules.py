@@ -108,13 +108,23 @@ class SLO:
 class SchedulerRules:
     """What the scheduler may choose from, and what preemption costs."""
 
-    window: int = rule(8, "oldest pending gangs that can be chosen", range=(1, 1024))
+    window: int = rule(
+        8,
+        "pending gangs that can be chosen: the oldest, and in turn the first by age, estimate, "
+        "size, area and priority that could start",
+        range=(1, 1024),
+    )
     preemption: bool = rule(False, "whether running gangs can be stopped, to go on later")
     running_rows: int = rule(
         8, "with preemption, how many of the latest starts can be chosen for it", range=(0, 1024)
     )
     preempt_s: float = rule(
         60.0, "seconds of work that each preemption costs a gang", range=(0, math.inf)
+    )
+    protected_priority: float = rule(
+        math.inf,
+        "gangs of this priority or more are never preempted; inf: all gangs can be",
+        within=(0, math.inf),
     )
     checkpoint_s: float = rule(
         1800.0,

@@ -91,18 +91,44 @@ def of_classes(
         tenants: their names.
 
     Returns:
-        Mean JCT and slowdown of each priority, with ``jct_weighted_s`` over all; the same and
-        ``gpu_share`` of each tenant. Nothing where all are of one class.
+        Mean JCT and slowdown of each priority, with ``jct_weighted_s`` and ``jwt_weighted_s`` over
+        all; the same and ``gpu_share`` of each tenant. Nothing where all are of one class.
     """
     values = {"jct_mean_s": completion(finished)["jct"], "slowdown_mean": slowdown(finished)}
     metrics = classes.means(values, "priority", classes.priorities(finished["priority"]))
     if metrics:
         weighted_s = classes.weighted_mean(values["jct_mean_s"], finished["priority"])
         metrics["jct_weighted_s"] = weighted_s
+        waited_s = completion(finished)["jwt"]
+        metrics["jwt_weighted_s"] = classes.weighted_mean(waited_s, finished["priority"])
     metrics |= classes.means(values, "tenant", _names(finished["tenant"], tenants))
     if busy_s.sum() > 0:
         metrics |= classes.shares("gpu_share", busy_s, "tenant", _names(jobs["tenant"], tenants))
     return metrics
+
+
+def shares_of_deserved(queues: Table, names: Sequence[str]) -> dict[str, float]:
+    """Return the part that queues got of the GPU time that they deserved and had gangs for.
+
+    ``int min(held, deserved) dt / int min(held + asked, deserved) dt`` over the whole episode: 1 if
+    a queue had all of it at any time. A definition of ours: KAI's and Volcano's metrics are moments
+    (``queue_deserved_gpus``, ``queue_allocated_gpus``).
+
+    Args:
+        queues: the table of queues that deserve something.
+        names: of each.
+
+    Returns:
+        ``deserved_share/tenant=t`` of each, and ``deserved_share_min``; queues that never had a
+        gang are left out.
+    """
+    due_s, got_s = queues["due_gpu_s"], queues["got_gpu_s"]
+    found = {
+        f"deserved_share/tenant={name}": float(got / due)
+        for name, due, got in zip(names, due_s, got_s, strict=True)
+        if due > 0
+    }
+    return found | ({"deserved_share_min": min(found.values())} if found else {})
 
 
 def _names(tenant: NDArray, names: Sequence[str]) -> list[str]:

@@ -53,6 +53,7 @@ METRICS = (
     Metric("jct_mean_s", "JCT s", digits=0),
     Metric("jct_p99_s", "JCT P99 s", digits=0),
     Metric("jct_weighted_s", "weighted JCT s", digits=0),
+    Metric("jwt_weighted_s", "weighted JWT s", digits=0),
     Metric("jrt_mean_s", "JRT s", digits=0),
     Metric("jwt_mean_s", "JWT s", digits=0),
     Metric("network_wait_share", "of it for network %", scale=100.0, digits=1),
@@ -62,6 +63,10 @@ METRICS = (
     Metric("jain_jobs", "Jain", digits=3, higher_is_better=True),
     Metric("utilisation", "utilisation %", scale=100.0, digits=1, higher_is_better=True),
     Metric("gpu_share", "GPU share %", scale=100.0, digits=1, higher_is_better=None),
+    Metric("deserved_share", "of deserved %", scale=100.0, digits=1, higher_is_better=True),
+    Metric(
+        "deserved_share_min", "least of deserved %", scale=100.0, digits=1, higher_is_better=True
+    ),
     Metric("fragmentation", "fragmented %", scale=100.0, digits=1),
     Metric("makespan_s", "makespan s", digits=0),
     Metric("preemptions", "preemptions", digits=1),

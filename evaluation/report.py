@@ -97,6 +97,12 @@ def nothing_to_decide(group: Sequence[Rollout]) -> str:
     )
 
 
+EQUAL_SIGHT = (
+    "Agents, rules and planners on equal sight: planners read the whole queue, the window that the "
+    "others choose from holds whom any queue order would name first (docs/placement.md)."
+)
+
+
 def by_scenario(rollouts: Sequence[Rollout]) -> dict[str, list[Rollout]]:
     """Group rollouts by scenario, in order."""
     groups: dict[str, list[Rollout]] = {}
@@ -139,6 +145,9 @@ def report(
         for title, table in parts:
             printed.append(f"{title}\n\n{tables.text(table)}\n")
             written.append(f"## {title}\n\n{tables.markdown(table)}\n")
+        if "jct_mean_s" in group[0].metrics:
+            printed.append(f"{EQUAL_SIGHT}\n")
+            written.append(f"{EQUAL_SIGHT}\n")
     for world in scenarios:
         title = f"{world.name}: what it is computed from"
         written.append(f"## {title}\n\n{tables.markdown(_sources(world))}\n")

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from gpuyard.baselines import Policy
 from gpuyard.ids import id_for
 
-from .jobs import completion, job_metrics, to_the_end
+from .jobs import completion, job_metrics, shares_of_deserved, to_the_end
 from .metrics import Table
 from .requests import request_latencies, request_metrics
 from .window import steady
@@ -143,5 +143,11 @@ def _shown(table: Table) -> NDArray[np.bool_]:
     return window.holds(table["arrival_s"]) & np.isfinite(table["finish_s"])
 
 
-MEASURED = {"requests": _of_requests, "jobs": _of_jobs}
+def _of_queues(table: Table, scenario: Scenario, end_s: float) -> Measured:
+    assert scenario.jobs is not None
+    names = [scenario.jobs.queues[row].name for row in table["queue"].tolist()]
+    return shares_of_deserved(table, names), {}
+
+
+MEASURED = {"requests": _of_requests, "jobs": _of_jobs, "queues": _of_queues}
 """How each table of an episode is measured."""

@@ -1,4 +1,4 @@
-"""The console command ``gpuyard``: train, evaluate, tune, scenarios, show, warmup."""
+"""The console command ``gpuyard``: train, evaluate, tune, scenarios, show, deploy, warmup."""
 
 from __future__ import annotations
 
@@ -76,6 +76,7 @@ def parser() -> argparse.ArgumentParser:
     scenarios = commands.add_parser("scenarios", help="list the scenarios of the package")
     scenarios.set_defaults(run=_scenarios)
     _add_show(commands)
+    _add_deploy(commands)
     warmup = commands.add_parser("warmup", help="compile the engine ahead of its first use")
     warmup.add_argument(
         "--processes", type=_positive, default=2, help="compile in so many processes (default: 2)"
@@ -174,6 +175,38 @@ def _add_show(commands: argparse._SubParsersAction) -> None:
     sub.add_argument("kind", choices=KINDS, help="what to show")
     sub.add_argument("name", help="a name of the catalogue, or the path of a model's config.json")
     sub.set_defaults(run=_show)
+
+
+def _add_deploy(commands: argparse._SubParsersAction) -> None:
+    sub = commands.add_parser(
+        "deploy",
+        help="search what the machines of a scenario should run",
+        description="Search the tensor-parallel degree and number of instances of every machine "
+        "of a scenario, by their estimated throughput for its workload.",
+    )
+    sub.add_argument("scenario", help="a scenario's name or file")
+    sub.add_argument(
+        "--machines",
+        default="",
+        help="other machines than the scenario's, comma separated: 8xH100-SXM,4*2xL4 is one of "
+        "eight GPUs and four of two",
+    )
+    for name, meaning in (("--model", "another model"), ("--dtype", "another format of weights")):
+        sub.add_argument(name, default=argparse.SUPPRESS, help=f"{meaning} than the scenario's")
+    sub.add_argument(
+        "--slo",
+        action="store_true",
+        help="keep to the scenario's objectives: time per token, and time to prefill the mean "
+        "prompt",
+    )
+    then = sub.add_mutually_exclusive_group()
+    then.add_argument(
+        "--phases",
+        action="store_true",
+        help="search which instances should prefill and which decode, instead",
+    )
+    then.add_argument("--out", type=Path, help="save the scenario with the best replicas here")
+    sub.set_defaults(run=_deploy)
 
 
 def _positive(text: str) -> int:
@@ -325,6 +358,30 @@ def _show(options: argparse.Namespace) -> int:
     from gpuyard.show import KINDS
 
     print(KINDS[options.kind](options.name))
+    return 0
+
+
+def _deploy(options: argparse.Namespace) -> int:
+    from gpuyard.deploy import phases_report, report
+    from gpuyard.envs.perf.serving.deploy import best
+    from gpuyard.envs.scenario import from_dict
+    from gpuyard.envs.scenario.machines import read
+    from gpuyard.envs.scenario.write import toml
+
+    settings = {key: getattr(options, key) for key in ("model", "dtype") if key in options}
+    fleet = read(options.scenario, options.machines, **settings)
+    machines = [machine for _, machine in fleet.machines]
+    demand = fleet.demand(options.slo)
+    if options.phases:
+        print(phases_report(machines, demand))
+        return 0
+    print(report(machines, demand))
+    table = fleet.redeployed(best(machines, demand))
+    print(f"\n{toml({'replicas': table['replicas']})}", end="")
+    if options.out:
+        from_dict(table, folder=fleet.folder)  # what else the scenario says is sound, too
+        options.out.write_text(toml(table), encoding="utf-8")
+        print(f"\nsaved {options.out}; try it: gpuyard evaluate --scenarios {options.out}")
     return 0
 
 

@@ -123,7 +123,7 @@ class Check:
         assert gangs["pending"] == (jobs["status"] == PENDING).sum()
         services = jobs["service"] >= 0
         assert gangs["running"] == (running & ~services).sum()
-        assert gangs["pending_services"] == ((jobs["status"] == PENDING) & services).sum()
+        assert gangs["pending_jobs"] == ((jobs["status"] == PENDING) & ~services).sum()
         assert gangs["finished"] == (jobs["status"] == FINISHED).sum()
         moving = 0
         for replica, spec in zip(state["replicas"][0], shared["replica_specs"], strict=True):

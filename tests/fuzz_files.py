@@ -1,12 +1,13 @@
-"""Small mutations of scenario and trace files, and how reading each of them ends.
+"""Small mutations of scenario, trace and topology files, and how reading each of them ends.
 
     python tests/fuzz_files.py scenarios 3000 0
     python tests/fuzz_files.py traces 3000 0
+    python tests/fuzz_files.py topologies 3000 0
 
-Each file has to end in a ScenarioError or TraceError that names it, or in a world or a stream that
-can be used. Whatever else happens is printed, one line a file: how it ended, what was changed, the
-message. Memory and time are limited, so that a count that asks for hundreds of GiB, and an endless
-loop, end as a failure.
+Each file has to end in a ScenarioError or TraceError that names it, or in a world, a stream or a
+cluster that can be used. Whatever else happens is printed, one line a file: how it ended, what was
+changed, the message. Memory and time are limited, so that a count that asks for hundreds of GiB,
+and an endless loop, end as a failure.
 """
 
 from __future__ import annotations
@@ -26,10 +27,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from fuzz_topologies import TOPOLOGIES
 from fuzz_traces import JOBS, REQUESTS
 
 LIMIT_BYTES = 6 * 2**30
-LIMIT_S = 8.0
+LIMIT_S = 8.0  # of CPU: others may use the machine
 NUMBER = re.compile(rb"(?<![\w.])-?\d+(\.\d+)?([eE][+-]?\d+)?")
 NASTY = (
     *(b"0", b"-1", b"1", b"2", b"0.5", b"-0.0", b"65536", b"1e6", b"100000000", b"2147483647"),
@@ -52,7 +54,7 @@ FIELDS = {  # known fields that a shipped file may leave out, by table
     "jobs": "num_jobs rate_per_h interarrival_s load rate_scale max_gpus max_duration_s required "
     "preferred high_priority_share profiles arrivals tenants trace",
     "jobs.arrivals": "burst_shape window_s start_hour hours",
-    "cluster": "preset num_gpus pools fabric",
+    "cluster": "preset num_gpus topology pools fabric",
     "cluster.fabric": "kind nodes_per_leaf rails leafs_per_pod spines uplinks oversubscription "
     "uplink_gbit core_uplinks core_oversubscription core_gbit planes spine_ports reconfigure_s",
     "replicas": "count tp ep dp dtype kv_dtype block_size engine max_num_seqs kv_blocks "
@@ -195,6 +197,16 @@ def trace_cases(count: int, seed: int) -> Iterator[Case]:
         yield Case(name, content, done)
 
 
+def topology_cases(count: int, seed: int) -> Iterator[Case]:
+    """Yield mutations of a tree, of blocks and of a YAML document with both."""
+    for i in range(count):
+        rng = random.Random(f"topology {seed} {i}")
+        name, text = TOPOLOGIES[i % len(TOPOLOGIES)]
+        if name == "document.yaml" and rng.random() < 0.5:  # the other one of the two kinds
+            text = text.replace("true", "x").replace("false", "true").replace("x", "false")
+        yield Case(name, *mutated(rng, text.encode(), toml=False))
+
+
 def make_world(path: Path) -> None:
     """Read a scenario file and make the world that it describes."""
     import gymnasium as gym
@@ -230,6 +242,30 @@ def read_trace(path: Path) -> None:
     assert (np.diff(times) >= 0).all(), "not in order of arrival"
 
 
+def read_topology(path: Path) -> None:
+    """Read a topology and make the cluster that it describes."""
+    from gpuyard.envs.scenario import ScenarioError
+    from gpuyard.envs.scenario.cluster import read_cluster
+
+    pool = {"gpu": "T4", "gpus_per_node": 1}
+    try:
+        cluster = read_cluster({"topology": str(path), "pools": [pool]}, {})
+    except ScenarioError as error:
+        if "nodes is missing" not in str(error):
+            raise
+        cluster = read_cluster({"topology": str(path), "pools": [{**pool, "nodes": 4}]}, {})  # flat
+    nodes = np.bincount(cluster.node_leaf)
+    assert (nodes > 0).all() and len(nodes) == len(cluster.leaf_pod), "a leaf without nodes"
+    assert (np.bincount(cluster.leaf_pod) > 0).all() and (cluster.fabric.capacity > 0).all()
+
+
+KINDS: dict[str, tuple[Callable[[int, int], Iterator[Case]], Callable[[Path], None]]] = {
+    "scenarios": (scenario_cases, make_world),
+    "traces": (trace_cases, read_trace),
+    "topologies": (topology_cases, read_topology),
+}
+
+
 def outcome(case: Case, folder: Path, end: Callable[[Path], None]) -> tuple[str, str]:
     """Return how a file ends, "read" or "refused" if as it should, and the message."""
     from gpuyard.envs.scenario import ScenarioError
@@ -237,7 +273,7 @@ def outcome(case: Case, folder: Path, end: Callable[[Path], None]) -> tuple[str,
 
     path = folder / case.name
     path.write_bytes(case.content)
-    signal.setitimer(signal.ITIMER_REAL, LIMIT_S)
+    signal.setitimer(signal.ITIMER_PROF, LIMIT_S)
     try:
         end(path)
         return "read", ""
@@ -252,15 +288,15 @@ def outcome(case: Case, folder: Path, end: Callable[[Path], None]) -> tuple[str,
             raise
         return type(error).__name__, str(error)[:200]
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0.0)
+        signal.setitimer(signal.ITIMER_PROF, 0.0)
 
 
 def main(kind: str, count: int, seed: int) -> int:
     """Read so many mutated files; print what does not end well; return how many."""
     resource.setrlimit(resource.RLIMIT_AS, (LIMIT_BYTES, LIMIT_BYTES))
-    signal.signal(signal.SIGALRM, _late)
+    signal.signal(signal.SIGPROF, _late)
     warnings.simplefilter("ignore")
-    cases, end = (scenario_cases, make_world) if kind == "scenarios" else (trace_cases, read_trace)
+    cases, end = KINDS[kind]
     ends: collections.Counter[str] = collections.Counter()
     with tempfile.TemporaryDirectory() as folder:
         import gpuyard  # noqa: F401

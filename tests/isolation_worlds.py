@@ -1,6 +1,7 @@
 """Small worlds for isolation planners: gangs come and go, and every plan is checked by hand."""
 
 import numpy as np
+from views import queue_table
 
 from gpuyard.envs.cluster_view import FREE, GANG_VIEW, ClusterView, Plan
 from gpuyard.envs.hardware.catalogue import gpu
@@ -57,8 +58,8 @@ class World:
             running=np.zeros(0, GANG_VIEW),
             speeds=np.ones((len(pending), 1)),
             running_speeds=np.zeros((0, 1)),
-            tenant_gpus=np.zeros(1, np.int32),
-            quotas=np.full(1, 10**6, np.int32),
+            queues=queue_table([{"limit": 10**6}]),
+            queue_names=("all",),
             preemption=False,
         )
 

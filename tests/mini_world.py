@@ -39,6 +39,14 @@ class Gang:
         return self.runs[-1][1]
 
 
+def is_in(view: ClusterView, gang, queue: int) -> bool:
+    """Whether a gang belongs to a queue or to one inside it."""
+    own = gang["tenant"]
+    while own >= 0 and own != queue:
+        own = view.queues["parent"][own]
+    return own == queue
+
+
 def check(view: ClusterView, plan: Plan) -> None:
     """Fail unless the engine would accept the plan."""
     cluster, slots = view.cluster, view.cluster.gpus_per_node
@@ -59,9 +67,24 @@ def check(view: ClusterView, plan: Plan) -> None:
     leaf = cluster.node_leaf[gpus // slots]
     domains = [gpus // slots, leaf, cluster.leaf_pod[leaf], leaf * 0]
     assert len(set(domains[gang["required"]].tolist())) == 1
-    assert view.tenant_gpus[gang["tenant"]] + gang["gpus"] <= view.quotas[gang["tenant"]]
+    assert within_limits(view, gang, [running[name] for name in plan.preempt])
     for stopped in plan.preempt:
-        assert (view.gpu_job[gpus] == stopped).any(), f"{stopped} is stopped for nothing"
+        others = [running[name] for name in plan.preempt if name != stopped]
+        taken = (view.gpu_job[gpus] == stopped).any()
+        needed = taken or not within_limits(view, gang, others)
+        assert needed, f"{stopped} is stopped for nothing"
+
+
+def within_limits(view: ClusterView, gang, stopped: list) -> bool:
+    """Whether a gang's queue and those around it can hold it once others have been stopped."""
+    queue = gang["tenant"]
+    while queue >= 0:
+        freed = sum(other["gpus"] for other in stopped if is_in(view, other, queue))
+        held = view.queues["held"][queue] - freed
+        if held + gang["gpus"] > view.queues["limit"][queue]:
+            return False
+        queue = view.queues["parent"][queue]
+    return True
 
 
 def planner(name: str, **options) -> Planner:

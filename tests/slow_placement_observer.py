@@ -1,8 +1,8 @@
 """What a placement policy may see, read slowly: from the jobs and from who got which GPUs when.
 
 An :class:`Observer` says what one observation should be, from the book of all runs so far
-(:mod:`slow_gangs`) and with plans of its own (:mod:`slow_plans`). All that it learns from the
-engine goes through :class:`Raw`.
+(:mod:`slow_gangs`), with plans and a window of its own (:mod:`slow_plans`, :mod:`slow_window`). All
+that it learns from the engine goes through :class:`Raw`.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from slow_gangs import Book, Job, Run, comm_share
 from slow_plans import OWN_LINKS, PLANS, Site, plans_of
 from slow_routes import Load, Network
+from slow_window import Waiting, choose, has_room
 
 from gpuyard.envs.cluster_view import DOWN, FREE, ClusterView
 from gpuyard.envs.observation import TABLES as BLOCKS
@@ -215,11 +216,13 @@ class Observer:
         return sum(len(run.gpus) for run in self.runs if self.jobs[run.job].tenant == tenant)
 
     def share_of_quota(self, job: Job, more: int = 0) -> float:
-        return min((self.held(job.tenant) + more) / self.scenario.jobs.quotas[job.tenant], 1.0)
+        return min(
+            (self.held(job.tenant) + more) / self.scenario.jobs.queues[job.tenant].limit, 1.0
+        )
 
     def queue_rows(self) -> NDArray[np.float64]:
         rows = np.zeros((self.scenario.scheduler.window, len(TABLES["queue"])))
-        for row, job in zip(rows, self.pending, strict=False):
+        for row, job in zip(rows, self.window, strict=False):
             row[:] = stored(
                 "queue",
                 {
@@ -240,6 +243,33 @@ class Observer:
 
     # -- candidates
 
+    def pools_of(self, job: Job) -> list[int]:
+        pools = range(len(self.cluster.pools))
+        return [p for p in pools if job.pool in (-1, p) and self.speed(job, p) > 0.0]
+
+    def may_start(self, job: Job) -> bool:
+        """Neither its quota nor a stop at this very moment keeps a pending gang from starting."""
+        stopped_now = any(run.end_s == self.now_s for run in self.book.of(job.number))
+        quota = self.scenario.jobs.queues[job.tenant].limit
+        return not stopped_now and self.held(job.tenant) + job.gpus <= quota
+
+    @cached_property
+    def window(self) -> list[Job]:
+        """Pending gangs that can be chosen, by age."""
+        waiting = [
+            Waiting(
+                age=position,
+                estimate_s=job.estimate_s,
+                gpus=job.gpus,
+                left_s=job.estimate_s - self.book.executed_s(job.number, self.now_s),
+                priority=job.priority,
+                is_ready=self.may_start(job) and has_room(self.site, job.gang, self.pools_of(job)),
+            )
+            for position, job in enumerate(self.pending)
+        ]
+        rules = self.scenario.scheduler
+        return [self.pending[gang.age] for gang in choose(waiting, rules.window, rules.preemption)]
+
     @property
     def num_rows(self) -> int:
         """Candidates: starts, gangs to preempt, waiting and the policy's own plan."""
@@ -251,16 +281,13 @@ class Observer:
     def starts(self) -> dict[int, Start]:
         """Every start that is possible, by its row."""
         pools, found = len(self.cluster.pools), {}
-        for position, job in enumerate(self.pending[: self.scenario.scheduler.window]):
-            stopped_now = any(run.end_s == self.now_s for run in self.book.of(job.number))
-            quota = self.scenario.jobs.quotas[job.tenant]
-            if stopped_now or self.held(job.tenant) + job.gpus > quota:
+        for place, job in enumerate(self.window):
+            if not self.may_start(job):
                 continue
-            for pool in range(pools):
-                if job.pool not in (-1, pool) or self.speed(job, pool) == 0.0:
-                    continue
+            position = self.pending.index(job)
+            for pool in self.pools_of(job):
                 for plan, nodes in plans_of(self.site, job.gang, pool).items():
-                    row = (position * len(self.plans) + self.plans.index(plan)) * pools + pool
+                    row = (place * len(self.plans) + self.plans.index(plan)) * pools + pool
                     found[row] = Start(position, job.number, plan, pool, nodes)
         return found
 

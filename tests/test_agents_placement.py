@@ -67,6 +67,7 @@ def test_report_has_the_columns_and_pictures_of_placement(tmp_path):
     for label in ("JCT s", "JWT s", "slowdown", "rho P95", "Jain", "utilisation %"):
         assert label in heading
     assert "TTFT" not in printed and "SLO" not in printed
+    assert "equal sight" in printed and "equal sight" in (tmp_path / "results.md").read_text()
     saved = {path.name for path in tmp_path.iterdir()}
     assert saved == {
         *("results.csv", "results.md"),

@@ -40,9 +40,14 @@ repair_h = 0.5
 """
 
 
-def episode(name: str, folder, preemption: bool, num_envs: int = 2):
+def episode(name: str, folder, preemption: bool):
+    return play(name, SCENARIO.format(preemption=str(preemption).lower()), folder)
+
+
+def play(name: str, scenario: str, folder, num_envs: int = 2):
+    """Play an episode to its end; return its last info and the tables of jobs."""
     path = folder / "small.toml"
-    path.write_text(SCENARIO.format(preemption=str(preemption).lower()))
+    path.write_text(scenario)
     env = gym.make_vec(
         "gpuyard/Placement-v0", num_envs=num_envs, scenario=path, autoreset_mode="Disabled"
     )

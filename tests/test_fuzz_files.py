@@ -1,4 +1,4 @@
-"""Mutated scenario and trace files end in an error that names them, or in something that works."""
+"""Mutated files end in an error that names them, or in something that works."""
 
 import subprocess
 import sys
@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 
-@pytest.mark.parametrize("kind", ["scenarios", "traces"])
+@pytest.mark.parametrize("kind", ["scenarios", "traces", "topologies"])
 def test_three_thousand_small_mutations(kind: str) -> None:
     """In a process of its own, whose memory and time are limited; 20 s of CPU."""
     script = Path(__file__).with_name("fuzz_files.py")

@@ -50,6 +50,27 @@ def test_tiresias_promotes_a_gang_that_starves():
     assert plan(1e6, planner("tiresias", thresholds_gpu_s=[100], starvation=0)) is None
 
 
+def test_tiresias_counts_from_the_last_promotion():
+    """Promoted after 120 s of waiting, it sinks after 60 s more and starves after 120 s more."""
+    policy = planner("tiresias", thresholds_gpu_s=[100], starvation=2.0)
+    policy.memories[0][1] = (60.0, 120.0)
+
+    def queue(now_s: float) -> float:
+        view = make_view(
+            [{"id": 1, "gpus": 2, "executed_s": 120.0}],
+            [{"id": 0, "on": [0, 1], "executed_s": 900.0}],
+            cluster=counted(2),
+            now_s=now_s,
+            preemption=True,
+        )
+        policy.plan_for(0, view)
+        return policy.queues(view.pending, policy.memories[0])[0]
+
+    assert queue(120 + 120 + 119.0) == 1
+    assert queue(120 + 120 + 120.0) == 0
+    assert policy.memories[0] == {1: (120.0, 240.0)}
+
+
 def test_tiresias_refuses_thresholds_that_do_not_grow():
     with pytest.raises(ValueError, match="must grow"):
         planner("tiresias", thresholds_gpu_s=[100, 100])

@@ -80,7 +80,7 @@ class Check:
             assert (world.state["leaf_hist"][0, leaf] == counted).all()
         assert gangs["pending"] == len(view.pending) and gangs["running"] == len(view.running)
         assert gangs["pending_gpus"] == view.pending["gpus"].sum()
-        assert view.tenant_gpus.sum() == view.running["gpus"].sum()
+        assert view.queues["held"].sum() == view.running["gpus"].sum()
 
 
 @pytest.mark.parametrize("name", WORLDS)

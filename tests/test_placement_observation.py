@@ -18,7 +18,11 @@ from slow_placement_observer import TABLES, Observer, Raw
 from slow_plans import PLANS
 from slow_routes import reckon
 
+from gpuyard.envs.hardware.catalogue import gpu
+from gpuyard.envs.hardware.fabric import build, pool
+from gpuyard.envs.hardware.fabric_plan import FabricPlan
 from gpuyard.envs.scenario import NetworkRules, Scenario
+from gpuyard.envs.workload.jobs.queues import Queue
 from gpuyard.envs.workload.jobs.stream import JobStream
 
 MOST_DECISIONS = 100
@@ -39,6 +43,11 @@ TWO_POOLS = [
     {"gpu": "A100-80", "nodes": 6, "gpus_per_node": 4, "nics_per_node": 2},
     {"gpu": "V100-32", "nodes": 7, "gpus_per_node": 2, "nics_per_node": 2, "nodes_per_leaf": 3},
 ]
+UNEQUAL = build(  # leafs and pods as a topology file may have them
+    [pool(gpu("V100-32"), 16, 4, nodes_per_leaf=5, leafs=((5, 2), (3, 1, 4), (1,)))],
+    FabricPlan(**{**FAT_TREE, "leafs_per_pod": 3}),
+    "unequal",
+)
 RECKONED = NetworkRules(fidelity="none", routing="source")
 PREEMPTION = {"preemption": True, "running_rows": 5, "preempt_s": 30.0}
 
@@ -78,7 +87,12 @@ def world(stream: JobStream, quotas: tuple[int, ...] = (), **tables: dict[str, A
     tables["jobs"] = {"max_gpus": 8, **tables.get("jobs", {})}  # the drawn ones are not used
     scenario = small("small", **tables)
     most = (scenario.cluster.num_gpus,) * len(stream.tenants)
-    jobs = replace(scenario.jobs, source=stream, num_jobs=NUM_JOBS, quotas=quotas or most)
+    jobs = replace(
+        scenario.jobs,
+        source=stream,
+        num_jobs=NUM_JOBS,
+        queues=tuple(map(Queue, stream.tenants, quotas or most)),
+    )
     return replace(scenario, jobs=jobs)
 
 
@@ -108,6 +122,7 @@ WORLDS: dict[str, Callable[[int], Scenario]] = {
         random_jobs(seed, (2, 8, 16, 24, 32)), cluster={"fabric": OPTICAL}
     ),
     "three tiers": lambda seed: world(random_jobs(seed), cluster={"fabric": FAT_TREE}),
+    "unequal": lambda seed: replace(world(random_jobs(seed)), cluster=UNEQUAL),
     "in a pod": lambda seed: world(
         random_jobs(seed, (1, 4, 6, 8, 12, 16)),
         cluster={"fabric": FAT_TREE},

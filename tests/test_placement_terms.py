@@ -36,6 +36,15 @@ def test_without_checkpoints_a_failure_costs_the_whole_run() -> None:
     np.testing.assert_allclose(last_run_s, jobs["duration_s"], rtol=1e-9)
 
 
+def test_circuits_take_their_time_before_a_gang_runs() -> None:
+    fabric = {"nodes_per_leaf": 4, "spines": 8, "uplinks": 16, "spine_ports": 16}
+    optical = {"fabric": {**fabric, "optical": True, "reconfigure_s": 60.0}}
+    _, _, _, jobs = played(cluster=optical)
+    extra_s, joined = jobs["ran_s"] - jobs["duration_s"], jobs["leafs"] > 1
+    assert 3 < joined.sum() < 30
+    np.testing.assert_allclose(extra_s, 60.0 * joined, atol=1e-6)
+
+
 def test_failed_gpus_are_not_busy() -> None:
     _, _, info, jobs = played(**FAILING)
     busy = (jobs["gpus"] * jobs["ran_s"]).sum() / (64 * info["time_s"])
@@ -49,6 +58,17 @@ def test_energy_by_hand() -> None:
     joules = idle_w * 64 * info["time_s"] + (busy_w - idle_w) * (jobs["gpus"] * jobs["ran_s"]).sum()
     assert info["energy_kwh"] == pytest.approx(joules / 1000.0 / 3600.0, rel=1e-9)
     assert busy_w == 300.0 and 0.0 < idle_w < busy_w  # V100-32: 300 W
+
+
+def test_weighted_waiting_is_the_wait_times_one_plus_priority() -> None:
+    _, total, _, jobs = played(
+        reward={"weighted_waiting": 1.0}, jobs={"high_priority_share": 0.3}, **PREEMPTIVE
+    )
+    assert set(jobs["priority"].tolist()) == {0.0, 1.0} and jobs["preemptions"].sum() > 10
+    expected = ((1.0 + jobs["priority"]) * jobs["waited_s"]).sum()
+    assert total == pytest.approx(-expected, rel=1e-9)
+    weighted_s = np.average(jobs["waited_s"], weights=1.0 + jobs["priority"])
+    assert total == pytest.approx(-weighted_s * (1.0 + jobs["priority"]).sum(), rel=1e-9)
 
 
 @pytest.mark.parametrize("term", ["cost", "energy", "preemptions"])

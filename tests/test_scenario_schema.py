@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from placement_worlds import make, play, small
-from test_scenario import GPU, MODEL, REPLICA
+from scenario_tables import GPU, MODEL, REPLICA
 
 from gpuyard.envs import placement_scenario, reward
 from gpuyard.envs import scenario as package

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from gpuyard.envs.cluster_view import DOWN, FREE, GANG_VIEW, ClusterView
+from gpuyard.envs.cluster_view import DOWN, FREE, GANG_VIEW, QUEUE_VIEW, ClusterView
 from gpuyard.envs.hardware.catalogue import gpu
 from gpuyard.envs.hardware.cluster import Cluster, Fabric, Pool
 from gpuyard.envs.observation import Layout
@@ -96,6 +96,7 @@ def make_view(
     speeds: np.ndarray | list | None = None,
     running_speeds: np.ndarray | list | None = None,
     quotas: tuple[int, ...] = (10**9,),
+    queues: list[dict] | None = None,
     uplink_job: np.ndarray | None = None,
     uplink_flows: np.ndarray | None = None,
     circuits: np.ndarray | None = None,
@@ -113,19 +114,23 @@ def make_view(
         speeds: (len(pending), pools), by default 1 everywhere the gang may run.
         running_speeds: the same for running gangs.
         quotas: of each tenant, GPUs.
+        queues: instead dicts of QUEUE_VIEW fields and ``name``, tenants first, parents by number.
         uplink_job, uplink_flows, circuits: (switches, uplinks); by default unused, and wired
             uplink k to spine k mod spines.
     """
     cluster = cluster or make_cluster(**cluster_options)
     fabric = cluster.fabric
     gpu_job = np.where(fabric.gpu_switch < 0, DOWN, FREE).astype(np.int32)
-    rows, held = [], np.zeros(len(quotas), np.int32)
+    rows, table = [], queue_table(queues or [{"limit": quota} for quota in quotas])
     for row in running:
         row = dict(row)
         on = np.asarray(row.pop("on"), int)
         assert (gpu_job[on] == FREE).all(), f"gang {row['id']} on GPUs that are taken"
         gpu_job[on] = row["id"]
-        held[row.get("tenant", 0)] += len(on)
+        queue = row.get("tenant", 0)
+        while queue >= 0:
+            table["held"][queue] += len(on)
+            queue = table["parent"][queue]
         rows.append({"gpus": len(on), "start_s": 0.0, "end_s": 100.0, **row})
     for node in down:
         gpu_job.reshape(cluster.num_nodes, -1)[node] = DOWN
@@ -146,10 +151,21 @@ def make_view(
         running=active,
         speeds=_speeds(speeds, waiting, cluster),
         running_speeds=_speeds(running_speeds, active, cluster),
-        tenant_gpus=held,
-        quotas=np.asarray(quotas, np.int32),
+        queues=table,
+        queue_names=tuple(queue.get("name", "") for queue in queues or [{}] * len(quotas)),
         preemption=preemption,
     )
+
+
+def queue_table(rows: list[dict]) -> np.ndarray:
+    """QUEUE_VIEW of dicts; by default no parent, no limit, weight 1."""
+    table = np.zeros(len(rows), QUEUE_VIEW)
+    table["parent"], table["limit"], table["weight"] = -1, 10**9, 1.0
+    for at, row in enumerate(rows):
+        for name, value in row.items():
+            if name != "name":
+                table[name][at] = value
+    return table
 
 
 def _or(given, default) -> np.ndarray:

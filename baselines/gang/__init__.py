@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from functools import partial
 
+from .. import options
 from ..policy import Factory
 from . import keys
 from .conservative import ConservativeBackfill
@@ -10,8 +11,11 @@ from .easy import EasyBackfill
 from .fifo import FIFO, FIFOFirstFit
 from .fitted import Fitted
 from .gavel import Gavel
+from .kai import KAIFairShare
+from .kueue import Kueue
 from .remaining import SRSF, SRTF
 from .scheduler import Ordered, Scheduler
+from .slurm import SlurmMultifactor
 from .smallest import SJF, Dynamic, SmallestArea, SmallestFirst
 from .themis import Themis
 from .tiresias import Tiresias
@@ -32,6 +36,10 @@ _BOTH: dict[str, Callable[[], Scheduler]] = {
     "themis": Themis,
     "gavel": Gavel,
     "volcano": Volcano,
+    "kai-fair-share": KAIFairShare,
+    "kueue": Kueue,
+    "kueue-fair": partial(Kueue, sharing="final-initial"),
+    "slurm-multifactor": SlurmMultifactor,
 }
 """Whole planners that other families can take as an order too."""
 
@@ -63,11 +71,12 @@ ORDERS: dict[str, Callable[[], Scheduler]] = {
 
 
 def make_order(name: str) -> Scheduler:
-    """Return who comes next, by the name that it has in this family.
+    """Return who comes next, by the name that it has in this family, options as anywhere.
 
     Raises:
-        ValueError: unknown name.
+        ValueError: unknown name or option.
     """
-    if name not in ORDERS:
+    plain, texts = options.split(name)
+    if plain not in ORDERS:
         raise ValueError(f"order = {name!r} must be one of {', '.join(ORDERS)}")
-    return ORDERS[name]()
+    return ORDERS[plain](**options.parse(plain, ORDERS[plain], texts))

@@ -19,7 +19,7 @@ from .volcano import NetworkTopology
 BASELINES: dict[str, Factory] = {
     "kubernetes-binpack": Binpack,
     "kubernetes-spread": Spread,
-    "volcano-binpack": VolcanoBinpack,
+    "volcano-binpack": partial(VolcanoBinpack, order="volcano"),
     "volcano-hard": NetworkTopology,
     "volcano-soft": partial(NetworkTopology, mode="soft"),
     "kai": KAI,

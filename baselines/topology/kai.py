@@ -67,7 +67,7 @@ class KAI(TopologyPlanner):
     """
 
     def __init__(
-        self, *, default: str = "leaf", order: str = "fifo-first-fit", pod_gpus: int | None = None
+        self, *, default: str = "leaf", order: str = "kai-fair-share", pod_gpus: int | None = None
     ) -> None:
         super().__init__(order=order, pod_gpus=pod_gpus)
         self.default = level_index("default", default)

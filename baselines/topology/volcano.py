@@ -91,7 +91,7 @@ class NetworkTopology(Binpack):
         mode: str = "hard",
         topology_weight: float = 1.0,
         ties: str = "random",
-        order: str = "fifo-first-fit",
+        order: str = "volcano",
         pod_gpus: int | None = None,
     ) -> None:
         super().__init__(ties=ties, order=order, pod_gpus=pod_gpus)

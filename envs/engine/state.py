@@ -55,20 +55,30 @@ Gangs:
     gang_rules: GANG_RULES (1,).
     kinds: KIND (K,), of jobs.
     speeds: float64 (K, pools), compute rate relative to ``compute_s``; 0: cannot run there.
-    quotas: int32 (tenants,), GPUs that a tenant may hold at once.
-    tenant_gpus: int32 (E, tenants), GPUs that each tenant holds.
+    queue_limit: int32 (queues,), GPUs that a queue and all below it may hold at once; a tenant's
+        queue has its number.
+    queue_parent: int32 (queues,), the queue around it, -1: none.
+    queue_deserved: int32 (queues,), GPUs that it is entitled to.
+    deserving: int32 (any,), the queues that are entitled to some.
+    queue_gpus: int32 (E, queues), GPUs that each queue and all below it hold.
+    queue_asked: int32 (E, queues), GPUs that their pending gangs ask for.
+    queue_due_gpu_s: float64 (E, queues), GPU seconds that a queue deserved and had gangs for.
+    queue_got_gpu_s: float64 (E, queues), those of them that it held.
     jobs: JOB (E, J).
     gpu_next: int32 (E, D), next rank of the same gang, -1 at the end.
     gpu_uplink: int32 (E, D), uplink that a gang's GPU sends through by reservation, -1: none.
     leaf_gangs: int32 (E, leafs), running gangs that reach beyond the leaf.
     leaf_load: float64 (E, leafs), mean load of the links of its switches, a share.
     leaf_uplinks: int32 (E, leafs), unused uplinks of the leaf switch that has the fewest.
+    level_room: int32 (E, pools, levels), most GPUs that one gang could get in one such domain.
+    window: int32 (E, W), pending gangs that can be chosen, by age; -1 beyond.
     feasible: int8 (E, C), the mask of the decision under way.
     proposal: int32 (E, 2), a planner's gang and how many gangs to preempt first.
     proposed_gpus: int32 (E, D), its GPUs in rank order.
     proposed_uplinks: int32 (E, D), uplink per rank, -1: none.
     proposed_circuits: int32 (E, D), spine per rank, -1: as it is.
     proposed_stops: int32 (E, J), gangs to preempt.
+    listed: int32 (E, J), scratch: gangs that may be named for the window, by age.
     order: int32 (E, D), scratch: GPUs of a gang in rank order.
     chosen: int32 (E, leafs), scratch: leafs of a plan in order.
     counts: int32 (E, leafs), scratch: nodes that the plan takes of each.
@@ -187,20 +197,29 @@ FIELDS = (
     ("gang_rules", GANG_RULES, 1),
     ("kinds", KIND, 1),
     ("speeds", np.float64, 2),
-    ("quotas", np.int32, 1),
-    ("tenant_gpus", np.int32, 2),
+    ("queue_limit", np.int32, 1),
+    ("queue_parent", np.int32, 1),
+    ("queue_deserved", np.int32, 1),
+    ("deserving", np.int32, 1),
+    ("queue_gpus", np.int32, 2),
+    ("queue_asked", np.int32, 2),
+    ("queue_due_gpu_s", np.float64, 2),
+    ("queue_got_gpu_s", np.float64, 2),
     ("jobs", JOB, 2),
     ("gpu_next", np.int32, 2),
     ("gpu_uplink", np.int32, 2),
     ("leaf_gangs", np.int32, 2),
     ("leaf_load", np.float64, 2),
     ("leaf_uplinks", np.int32, 2),
+    ("level_room", np.int32, 3),
+    ("window", np.int32, 2),
     ("feasible", np.int8, 2),
     ("proposal", np.int32, 2),
     ("proposed_gpus", np.int32, 2),
     ("proposed_uplinks", np.int32, 2),
     ("proposed_circuits", np.int32, 2),
     ("proposed_stops", np.int32, 2),
+    ("listed", np.int32, 2),
     ("order", np.int32, 2),
     ("chosen", np.int32, 2),
     ("counts", np.int32, 2),

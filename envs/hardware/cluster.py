@@ -29,6 +29,8 @@ class Pool:
         nic_bytes_per_s: of one NIC, per direction.
         scale_up_bytes_per_s: of one GPU inside its node, per direction.
         nodes_per_leaf: nodes under one leaf switch or rail group; 0: as the fabric has it.
+        leafs: nodes of every leaf, pod by pod, where they are not all alike; ``nodes_per_leaf`` is
+            then the largest, a full one.
     """
 
     gpu: GPU
@@ -38,6 +40,7 @@ class Pool:
     nic_bytes_per_s: float
     scale_up_bytes_per_s: float
     nodes_per_leaf: int = 0
+    leafs: tuple[tuple[int, ...], ...] = ()
 
 
 @dataclass(frozen=True)

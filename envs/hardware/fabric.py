@@ -35,6 +35,7 @@ def pool(
     nic_gbit: float | None = None,
     scale_up_gbps: float | None = None,
     nodes_per_leaf: int = 0,
+    leafs: tuple[tuple[int, ...], ...] = (),
     where: str = "pool",
 ) -> Pool:
     """Return a pool of nodes; what is not given is usual for the GPU.
@@ -57,6 +58,7 @@ def pool(
         nic_bytes_per_s=gpu.nic_bytes_per_s if nic_gbit is None else nic_gbit * GBIT,
         scale_up_bytes_per_s=usual if scale_up_gbps is None else scale_up_gbps * 1e9,
         nodes_per_leaf=nodes_per_leaf,
+        leafs=leafs,
     )
     check_pool(result, where)
     return result
@@ -132,14 +134,24 @@ def _domains(pools: tuple[Pool, ...], plan: FabricPlan) -> tuple[NDArray, NDArra
     node_leaf, leaf_pool, leaf_pod = [], [], []
     leafs = pods = 0
     for index, each in enumerate(pools):
-        local = np.arange(each.nodes) // (each.nodes_per_leaf or plan.nodes_per_leaf)
-        count = local[-1] + 1
-        pod = np.arange(count) // (plan.leafs_per_pod or count)
+        local, pod = _leafs_and_pods(each, plan)
+        count = len(pod)
         node_leaf.append(leafs + local)
         leaf_pool.append(np.full(count, index))
         leaf_pod.append(pods + pod)
         leafs, pods = leafs + count, pods + pod[-1] + 1
     return np.concatenate(node_leaf), np.concatenate(leaf_pool), np.concatenate(leaf_pod)
+
+
+def _leafs_and_pods(each: Pool, plan: FabricPlan) -> tuple[NDArray, NDArray]:
+    """Return the leaf of every node of a pool, and the pod of every leaf, both from 0."""
+    if each.leafs:
+        sizes = [nodes for pod in each.leafs for nodes in pod]
+        pods = np.repeat(np.arange(len(each.leafs)), [len(pod) for pod in each.leafs])
+        return np.repeat(np.arange(len(sizes)), sizes), pods
+    leaf = np.arange(each.nodes) // (each.nodes_per_leaf or plan.nodes_per_leaf)
+    count = leaf[-1] + 1
+    return leaf, np.arange(count) // (plan.leafs_per_pod or count)
 
 
 def _gpu_switch(

@@ -58,6 +58,18 @@ def rails_of(each: Pool, plan: FabricPlan) -> int:
     return (plan.rails or each.nics_per_node) if plan.kind == "rail" else 1
 
 
+def count_leafs(each: Pool, plan: FabricPlan) -> int:
+    """Return the leafs of this pool."""
+    if each.leafs:
+        return sum(map(len, each.leafs))
+    return -(-each.nodes // max(each.nodes_per_leaf or plan.nodes_per_leaf, 1))
+
+
+def count_pods(each: Pool, plan: FabricPlan) -> int:
+    """Return the pods of this pool in a fat-tree."""
+    return len(each.leafs) or -(-count_leafs(each, plan) // plan.leafs_per_pod)
+
+
 def check_pool(each: Pool, where: str) -> None:
     """Refuse pools without nodes, GPUs or bandwidth."""
     for field in ("nodes", "gpus_per_node", "nics_per_node"):
@@ -67,6 +79,11 @@ def check_pool(each: Pool, where: str) -> None:
     if not _whole(each.nodes_per_leaf) or each.nodes_per_leaf < 0:
         value = each.nodes_per_leaf
         raise ValueError(f"{where}.nodes_per_leaf = {value!r}: give 1 or more, or leave it out")
+    if each.leafs and sum(map(sum, each.leafs)) != each.nodes:
+        raise ValueError(f"{where}.leafs = {each.leafs!r} must have {each.nodes} nodes together")
+    if each.leafs and max(map(max, each.leafs)) != each.nodes_per_leaf:
+        value = each.nodes_per_leaf
+        raise ValueError(f"{where}.nodes_per_leaf = {value!r} must be the largest of its leafs")
     for field, value in (
         ("nic_gbit", each.nic_bytes_per_s / GBIT),
         ("scale_up_gbps", each.scale_up_bytes_per_s / 1e9),
@@ -123,8 +140,7 @@ def _check_rails(pools: tuple[Pool, ...], plan: FabricPlan) -> None:
 
 
 def _check_connected(pools: tuple[Pool, ...], plan: FabricPlan) -> None:
-    leafs = [-(-each.nodes // (each.nodes_per_leaf or plan.nodes_per_leaf)) for each in pools]
-    switches = sum(n * rails_of(each, plan) for n, each in zip(leafs, pools, strict=True))
+    switches = sum(count_leafs(each, plan) * rails_of(each, plan) for each in pools)
     for field, other in (("spines", "uplinks"), ("uplinks", "spines")):
         if not getattr(plan, field) and (switches > 1 or getattr(plan, other)):
             raise fabric_error(plan, field, f"cuts off {switches} leaf switches; give 1 or more")
@@ -133,6 +149,8 @@ def _check_connected(pools: tuple[Pool, ...], plan: FabricPlan) -> None:
     if plan.spines and not plan.optical and plan.uplinks % plan.spines:
         raise fabric_error(plan, "uplinks", f"give a multiple of spines = {plan.spines}")
     if plan.kind != "fat-tree":
+        if any(len(each.leafs) > 1 for each in pools):
+            raise fabric_error(plan, "kind", 'several pods are a "fat-tree"; leave it out')
         for field in ("leafs_per_pod", "core_uplinks"):
             if getattr(plan, field):
                 raise fabric_error(plan, field, 'only with kind = "fat-tree"; leave it out')
@@ -141,7 +159,7 @@ def _check_connected(pools: tuple[Pool, ...], plan: FabricPlan) -> None:
         raise fabric_error(plan, "optical", 'only with kind = "leaf-spine" or "rail"')
     if not plan.leafs_per_pod:
         raise fabric_error(plan, "leafs_per_pod", "give the leaf switches of a pod, 1 or more")
-    pods = sum(-(-n // plan.leafs_per_pod) for n in leafs)
+    pods = sum(count_pods(each, plan) for each in pools)
     if pods > 1 and not plan.core_uplinks:
         raise fabric_error(plan, "core_uplinks", f"cuts off {pods} pods; give 1 or more")
 

@@ -22,6 +22,7 @@ from ..perf.training import gang_profile
 from ..perf.training.gang_phases import seconds
 from ..perf.training.gang_profile import GangProfile
 from ..scenario import Scenario
+from ..workload.jobs.queues import Queue
 
 IDLE_POWER = 0.15
 """Share of its TDP that an idle GPU draws (assumption; datasheets give none)."""
@@ -33,13 +34,18 @@ def build_static(scenario: Scenario, profiles: list[GangProfile]) -> GangStatic:
     assert cluster is not None and jobs is not None
     fabric = cluster.fabric
     gpu_switch = np.ascontiguousarray(fabric.gpu_switch, np.int32)
+    queues = queues_of(scenario)
+    deserved = np.array([queue.deserved for queue in queues], np.int32)
     return GangStatic(
         gang_rules=_gang_rules(scenario, cluster),
         fault_rules=records_of(FAULT_RULES, **vars(scenario.faults)),
         fabric=_fabric(scenario, cluster),
         node_specs=_node_specs(cluster),
         **_with_services(scenario, _traffic(cluster, profiles)),
-        quotas=np.array([*jobs.quotas, *[cluster.num_gpus] * bool(scenario.services)], np.int32),
+        queue_limit=np.array([queue.limit for queue in queues], np.int32),
+        queue_parent=np.array([queue.parent for queue in queues], np.int32),
+        queue_deserved=deserved,
+        deserving=np.flatnonzero(deserved[: len(jobs.queues)]).astype(np.int32),
         leaf_pods=np.ascontiguousarray(cluster.leaf_pod, np.int32),
         leaf_pools=cluster.node_pool[_begin(cluster.node_leaf)[:-1]].astype(np.int32),
         leaf_begin=_begin(cluster.node_leaf),
@@ -110,6 +116,22 @@ def _node_specs(cluster: Cluster) -> NDArray[np.void]:
         )
         specs[here] = some
     return specs
+
+
+SERVICES = "services"
+"""The queue of all services' gangs, the last one."""
+
+
+def queues_of(scenario: Scenario) -> tuple[Queue, ...]:
+    """Return the queues of all tenants, and of services, which deserve all that they may have."""
+    assert scenario.cluster is not None and scenario.jobs is not None
+    if not scenario.services:
+        return scenario.jobs.queues
+    gpus = scenario.cluster.num_gpus
+    most = sum(role.most * role.gpus for service in scenario.services for role in service.roles)
+    is_shared = any(queue.deserved for queue in scenario.jobs.queues)
+    deserved = min(most, gpus) if is_shared else 0
+    return (*scenario.jobs.queues, Queue(SERVICES, gpus, deserved=deserved))
 
 
 class ServiceGang(NamedTuple):
@@ -192,7 +214,7 @@ def _traffic(cluster: Cluster, profiles: list[GangProfile]) -> dict[str, NDArray
             kinds[row : row + 1],
             memory_bytes=profile.memory_bytes,
             load=profile.load,
-            nominal_s=nominal_s,
+            comm_s=comm_s,
             comm_share=min(comm_s / nominal_s, 1.0),
         )
         fill_in(

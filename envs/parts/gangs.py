@@ -7,23 +7,25 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..cluster_view import GANG_VIEW, ClusterView, Plan
+from ..cluster_view import GANG_VIEW, QUEUE_VIEW, ClusterView, Plan
 from ..engine.core import units
 from ..engine.gangs import arrays
 from ..engine.gangs.arrays import GangStatic, new_jobs
 from ..engine.gangs.records import PENDING, RUNNING, UNSEEN
 from ..rendering import cluster as rendering
 from ..scenario import Scenario
+from ..workload.jobs.queues import Queue
 from ..workload.jobs.stream import JobStream
-from .cluster import build_static, job_profiles, service_gangs
+from .cluster import build_static, job_profiles, queues_of, service_gangs
 from .part import Part, Sizes, Table
 
 ONE_ITERATION = "vclos/"
 """Profiles of this prefix are normalised: their jobs do one iteration as long as the job."""
 
 COLUMNS = (
-    *("arrival_s", "finish_s", "gpus", "waited_s", "ran_s", "ideal_run_s", "nodes", "leafs"),
-    *("plan", "preemptions", "failures", "priority", "tenant", "pool", "network_wait_s", "profile"),
+    *("arrival_s", "duration_s", "finish_s", "gpus", "waited_s", "ran_s", "ideal_run_s", "nodes"),
+    *("leafs", "plan", "preemptions", "failures", "priority", "tenant", "pool", "network_wait_s"),
+    "profile",
 )
 """Of the table of jobs, as the engine has them."""
 
@@ -49,7 +51,8 @@ class Gangs:
             ),
             shared=dict(vars(self.static)),
         )
-        self._services = _service_jobs(scenario, len(self.static.kinds), len(self.static.quotas))
+        self._queues = queues_of(scenario)
+        self._services = _service_jobs(scenario, len(self.static.kinds), len(self._queues))
         self._row = {size: row for row, size in enumerate(self.jobs.sizes)}
         self._once = np.array([name.startswith(ONE_ITERATION) for name, _ in self._row])
 
@@ -59,13 +62,15 @@ class Gangs:
         jobs = new_jobs(len(stream))
         jobs["kind"] = self._rows(stream)
         once = self._once[jobs["kind"]]
-        nominal_s = self.static.kinds["nominal_s"][jobs["kind"]]
-        jobs["iterations"] = np.where(once, 1.0, stream.duration_s / nominal_s)
-        jobs["scale"] = np.where(once, stream.duration_s / nominal_s, 1.0)
+        iterations = stream.duration_s / self._iteration_s(jobs["kind"], stream.comm_scale)
+        jobs["iterations"] = np.where(once, 1.0, iterations)
+        jobs["scale"] = np.where(once, iterations, 1.0)
         jobs["comm_scale"] = stream.comm_scale * jobs["scale"]
         jobs["required"], jobs["preferred"] = self.jobs.levels(stream.gpus)
         jobs["estimate_s"] = self.scenario.estimate_durations(rng, stream)
-        for name in ("arrival_s", "gpus", "priority", "tenant", "pool", "profile"):
+        protected = np.float32(self.scenario.scheduler.protected_priority)  # as priorities are
+        jobs["protected"] = stream.priority >= protected
+        for name in ("arrival_s", "duration_s", *("gpus", "priority", "tenant", "pool", "profile")):
             jobs[name] = getattr(stream, name)
         jobs = np.concatenate([self._services, jobs]) if len(self._services) else jobs
         arrays.load(self.part.state, self.static, e, jobs, rng)
@@ -76,6 +81,15 @@ class Gangs:
 
     def warm_up(self) -> None:
         """There is nothing to compile."""
+
+    def _iteration_s(
+        self, kind: NDArray[np.int32], comm_scale: NDArray[np.float32]
+    ) -> NDArray[np.float64]:
+        """Return seconds of an iteration of every job, alone on full nodes, float64 (J,)."""
+        pattern = self.static.patterns[kind]
+        comm_s = self.static.kinds["comm_s"][kind] * comm_scale
+        exposed_s: NDArray[np.float64] = np.maximum(0.0, comm_s - pattern["hidden_s"])
+        return pattern["compute_s"] + exposed_s
 
     def _rows(self, stream: JobStream) -> NDArray[np.int64]:
         """Return the kind of every job, int64 (J,)."""
@@ -100,11 +114,21 @@ class Gangs:
         unfinished = np.isnan(table["finish_s"])
         for name in ("waited_s", "ran_s", "ideal_run_s"):
             table[name][unfinished] = np.nan
-        nominal_s = self.static.kinds["nominal_s"][jobs["kind"]]
         table["job"] = np.arange(len(jobs))
         table["start_s"] = np.array(jobs["first_start_s"])
-        table["duration_s"] = jobs["iterations"] * jobs["scale"] * nominal_s
-        return {"jobs": table}
+        return {"jobs": table, **self._queue_table(e)}
+
+    def _queue_table(self, e: int) -> dict[str, Table]:
+        """Return the table of queues that deserve something, if there are any.
+
+        Columns, (n,): `queue` (number), `due_gpu_s` (GPU seconds that it deserved and had gangs
+        for) and `got_gpu_s` (those of them that it held).
+        """
+        rows, state = self.static.deserving, self.part.state
+        if not len(rows):
+            return {}
+        columns = {name: state[f"queue_{name}"][e][rows] for name in ("due_gpu_s", "got_gpu_s")}
+        return {"queues": {"queue": rows.copy(), **columns}}
 
     def view(self, e: int, now_s: float, refused: int = 0) -> ClusterView:
         """Return what a planner may read of environment ``e``."""
@@ -126,8 +150,8 @@ class Gangs:
             running=_gang_view(jobs, senders, running, now_s),
             speeds=_speeds(jobs[pending], static),
             running_speeds=_speeds(jobs[running], static),
-            tenant_gpus=state["tenant_gpus"][e].copy(),
-            quotas=static.quotas.copy(),
+            queues=_queue_view(self._queues, state["queue_gpus"][e]),
+            queue_names=tuple(queue.name for queue in self._queues),
             preemption=self.scenario.scheduler.preemption,
             refused=refused,
         )
@@ -169,10 +193,10 @@ UNTIL_TOLD_S = 30 * 86_400.0
 """Estimated run time of a service's gang, which runs until it is told to end."""
 
 
-def _service_jobs(scenario: Scenario, kinds: int, tenants: int) -> NDArray[np.void]:
+def _service_jobs(scenario: Scenario, kinds: int, queues: int) -> NDArray[np.void]:
     """Return JOB records for the gangs of services; those to start at once are pending.
 
-    Their kinds are the last ones, their tenant is the last one.
+    Their kinds are the last ones, and so is their queue. They are never preempted.
     """
     gangs = service_gangs(scenario)
     jobs = new_jobs(len(gangs))
@@ -184,7 +208,8 @@ def _service_jobs(scenario: Scenario, kinds: int, tenants: int) -> NDArray[np.vo
         jobs["required"][row], jobs["preferred"][row] = service.required, service.preferred
         jobs["priority"][row] = service.priority
         jobs["status"][row] = PENDING if gang.starts else UNSEEN
-    jobs["tenant"], jobs["estimate_s"], jobs["iterations"] = tenants - 1, UNTIL_TOLD_S, 1.0
+    jobs["tenant"], jobs["protected"] = queues - 1, 1
+    jobs["estimate_s"], jobs["iterations"] = UNTIL_TOLD_S, 1.0
     return jobs
 
 
@@ -205,9 +230,9 @@ def _gang_view(
     is_running = rows["status"] == RUNNING
     run_s = np.where(is_running, now_s - rows["start_s"], 0.0)
     view["id"] = ids
-    for name in ("gpus", "arrival_s", "estimate_s", "priority", "tenant", "pool", "required"):
+    for name in ("gpus", "arrival_s", "estimate_s", "priority", "protected", "tenant", "pool"):
         view[name] = rows[name]
-    for name in ("preferred", "preemptions", "service"):
+    for name in ("required", "preferred", "preemptions", "service"):
         view[name] = rows[name]
     view["executed_s"] = rows["ran_s"] + run_s
     view["start_s"] = np.where(is_running, rows["start_s"], np.nan)
@@ -218,5 +243,14 @@ def _gang_view(
     ideal_s = np.where(is_running, sent["ideal_s"], 1.0)
     view["slowdown"] = np.where(is_running, sent["iteration_s"] / ideal_s, 1.0)
     moved_now = np.where(is_running, rows["start_s"], rows["stopped_s"]) == now_s
-    view["blocked"] = moved_now
+    view["blocked"] = moved_now | (is_running & (rows["protected"] == 1))
+    return view
+
+
+def _queue_view(queues: tuple[Queue, ...], held: NDArray[np.int32]) -> NDArray[np.void]:
+    """Return what is known of the queues, with the GPUs that each holds."""
+    view = np.zeros(len(queues), QUEUE_VIEW)
+    for name in ("parent", "deserved", "guarantee", "limit", "weight", "priority"):
+        view[name] = [getattr(queue, name) for queue in queues]
+    view["held"] = held
     return view

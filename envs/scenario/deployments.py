@@ -107,35 +107,52 @@ def read_replicas(
     return tuple(replicas)
 
 
-def _alike(
+def read_deployment(
     row: dict[str, Any], where: str, gpus: dict[str, GPU], models: dict[str, Model], folder: Path
-) -> list[Replica]:
-    """Build the ``count`` replicas of one table."""
+) -> Deployment:
+    """Build what each replica of a ``[[replicas]]`` table runs; whether it fits is not asked.
+
+    Raises:
+        ScenarioError: naming the field, value and remedy.
+    """
     limits = {item.name for item in fields(Deployment)}
     refuse_unknown(row, limits | {"count", "kv_blocks"}, where)
-    check_whole(f"{where}.count", row.get("count", 1), 1)
-    if row.get("count", 1) > MOST_REPLICAS:
-        raise ScenarioError(f"{where}.count = {row['count']} must be at most {MOST_REPLICAS}")
-    alike = {key: value for key, value in row.items() if key != "count"}
-    return [read_replica(alike, where, gpus, models, folder)] * row.get("count", 1)
-
-
-def read_replica(
-    row: dict[str, Any], where: str, gpus: dict[str, GPU], models: dict[str, Model], folder: Path
-) -> Replica:
-    """Build one replica from the fields of a deployment, its capacity still to be filled in."""
-    limits = {item.name for item in fields(Deployment)}
     for key, example in (("gpu", "H100-SXM"), ("model", "Llama-3-8B")):
         if key not in row:
             raise ScenarioError(f"{where}.{key} is missing; give a name of the catalogue")
         check_type(f"{where}.{key}", row[key], example)
     check_values(Deployment, row, where)
-    check_whole(f"{where}.kv_blocks", row.get("kv_blocks", 1), 1)
+    for key in ("count", "kv_blocks"):
+        check_whole(f"{where}.{key}", row.get(key, 1), 1)
     settings = {key: row[key] for key in row if key in limits}
     try:
         settings["gpu"] = gpus.get(row["gpu"]) or catalogue.gpu(row["gpu"])
         settings["model"] = named_model(row["model"], models, folder)
-        deployment = Deployment(**settings)
+        return Deployment(**settings)
+    except ValueError as error:
+        raise ScenarioError(f"{where}: {error}") from error
+
+
+def _alike(
+    row: dict[str, Any], where: str, gpus: dict[str, GPU], models: dict[str, Model], folder: Path
+) -> list[Replica]:
+    """Build the ``count`` replicas of one table."""
+    replica = read_replica(row, where, gpus, models, folder)
+    if row.get("count", 1) > MOST_REPLICAS:
+        raise ScenarioError(f"{where}.count = {row['count']} must be at most {MOST_REPLICAS}")
+    return [replica] * row.get("count", 1)
+
+
+def read_replica(
+    row: dict[str, Any], where: str, gpus: dict[str, GPU], models: dict[str, Model], folder: Path
+) -> Replica:
+    """Build one replica of a table, its capacity still to be filled in.
+
+    Raises:
+        ScenarioError: naming the field, value and remedy.
+    """
+    deployment = read_deployment(row, where, gpus, models, folder)
+    try:
         blocks = kv_blocks(deployment)  # also where the scenario has its own: the weights must fit
     except ValueError as error:
         raise ScenarioError(f"{where}: {error}") from error

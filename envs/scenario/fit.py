@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..perf import capability
 from ..perf.serving.kv_groups import kv_groups
 from ..workload.requests.generator import Generator
 from ..workload.requests.source import Workload
+from ..workload.requests.stream import RequestStream
 from .checks import ScenarioError
 from .deployments import Replica
 from .sizes import check_serving
@@ -46,14 +48,23 @@ def _check_blocks(replicas: tuple[Replica, ...], workload: Workload) -> None:
             )
 
 
-def _check_room(replicas: tuple[Replica, ...], workload: Workload) -> None:
+def longest_request(workload: Workload) -> int:
+    """Return the most prompt and output tokens that a request may have."""
     source = workload.source
+    return source.max_tokens if isinstance(source, Generator) else int(_tokens(source).max())
+
+
+def _tokens(stream: RequestStream) -> NDArray[np.int64]:
+    return stream.prompt_tokens.astype(np.int64) + stream.max_tokens
+
+
+def _check_room(replicas: tuple[Replica, ...], workload: Workload) -> None:
+    source, longest = workload.source, longest_request(workload)
     if isinstance(source, Generator):
-        longest, remedy = source.max_tokens, "lower workload.max_tokens"
+        remedy = "lower workload.max_tokens"
     else:
-        tokens = source.prompt_tokens.astype(np.int64) + source.max_tokens
-        longest = int(tokens.max())
-        remedy = f"leave out request {int(tokens.argmax())} of the trace or lower its max_tokens"
+        worst = int(_tokens(source).argmax())
+        remedy = f"leave out request {worst} of the trace or lower its max_tokens"
     room = max(kv_groups(r.deployment).longest(r.kv_blocks) for r in replicas)
     if longest > room:
         raise ScenarioError(

@@ -19,7 +19,7 @@
 | `high_priority_share`     | share of a generator's jobs with priority 1, the others have 0 |
 | `[jobs.profiles]`         | what jobs train: `name = share`, instead of the generator's or list's own; a name of :mod:`gpuyard.envs.perf.training.gang_profile` or of `[models]`, or the path of a `config.json` |
 | `[jobs.arrivals]`         | fields of :class:`gpuyard.envs.workload.jobs.arrivals.Arrivals` to change, for a generator |
-| `[[jobs.tenants]]`        | `name`, `quota` (GPUs at a time; 0: no limit), `share` of the jobs where no list says whose they are |
+| `[[jobs.tenants]]`        | `name`, `quota` (GPUs at a time; 0: no limit), `share` of the jobs where no list says whose they are; its queue's `parent`, `deserved` GPUs, `guarantee`, `weight` and `priority`, see :mod:`gpuyard.envs.scenario.tenants` |
 """  # noqa: E501
 
 from __future__ import annotations

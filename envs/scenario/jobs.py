@@ -19,7 +19,7 @@ from .checks import ScenarioError
 from .job_settings import Settings, read_settings
 from .limits import check_gangs, level_gpus
 from .optical import check_circuits
-from .tenants import quotas
+from .tenants import owners, queues
 
 
 def read_jobs(
@@ -62,8 +62,8 @@ def read_jobs(
     most = tuple(int(most) for most in level_gpus(cluster).max(axis=0))
     warm_gpus = cluster.num_gpus if settings.warm else 0
     workload = JobWorkload(source, count, (), required, preferred, most, models, warm_gpus, table)
-    allowed = quotas(settings.tenants, workload.tenants, cluster.num_gpus)
-    workload = replace(workload, quotas=allowed)
+    found = queues(settings.tenants, workload.tenants, cluster.num_gpus)
+    workload = replace(workload, queues=found)
     _check_quotas(workload)
     return workload
 
@@ -113,7 +113,7 @@ def _generator(settings: Settings, cluster: Cluster) -> JobGenerator:
     except ValueError as error:
         raise ScenarioError(f"jobs: {error}") from error
     if settings.tenants:
-        jobs = replace(jobs, tenants=tuple((t.name, t.share) for t in settings.tenants))
+        jobs = replace(jobs, tenants=tuple((t.name, t.share) for t in owners(settings.tenants)))
     if settings.high_priority_share is not None:
         share = settings.high_priority_share
         jobs = replace(jobs, priorities=((0.0, 1.0 - share), (1.0, share)))
@@ -127,7 +127,7 @@ def _list(settings: Settings, folder: Path, cluster: Cluster, keep_profiles: boo
     jobs = readers.read(folder / settings.trace, settings.format, durations)
     jobs = replay.capped(jobs, settings.max_gpus, settings.max_duration_s)
     jobs = replay.with_kinds(jobs, settings.profiles, keep_profiles)
-    jobs = replay.with_tenants(jobs, [(tenant.name, tenant.share) for tenant in settings.tenants])
+    jobs = replay.with_tenants(jobs, [(t.name, t.share) for t in owners(settings.tenants)])
     own = replay.rate_per_h(jobs)
     wanted = _rate_per_h(settings, own, replay.mean_gpu_s(jobs), cluster)
     if wanted != own and own == 0:
@@ -152,14 +152,15 @@ def _rate_per_h(settings: Settings, own: float, mean_gpu_s: float, cluster: Clus
 
 def _check_quotas(workload: JobWorkload) -> None:
     """Refuse quotas below the size of a gang that the tenant may ask for: it would never start."""
-    for number, (name, quota) in enumerate(zip(workload.tenants, workload.quotas, strict=True)):
+    for number, queue in enumerate(workload.queues[: len(workload.tenants)]):
         source = workload.source
         if isinstance(source, JobGenerator):
             largest = max(gpus for _, gpus in source.sizes)
         else:
             largest = int(source.gpus[source.tenant == number].max(initial=0))
-        if largest > quota:
+        if largest > queue.limit:
             raise ScenarioError(
-                f"jobs.tenants: {name!r} has a quota of {quota} GPUs, but jobs of {largest}, which "
-                f"would never start; raise the quota or set jobs.max_gpus = {quota}"
+                f"jobs.tenants: {queue.name!r} has a quota of {queue.limit} GPUs, but jobs of "
+                f"{largest}, which would never start; raise the quota (and those of queues around "
+                f"it) or set jobs.max_gpus = {queue.limit}"
             )

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import tomllib
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -76,6 +77,17 @@ def load(scenario: str | Path | Scenario) -> Scenario:
     """
     if isinstance(scenario, Scenario):
         return scenario
+    table, path = read_table(scenario)
+    with _named(path):
+        return from_dict(table, name=path.stem, folder=path.parent)
+
+
+def read_table(scenario: str | Path) -> tuple[dict[str, Any], Path]:
+    """Return the tables of a scenario by name or of a TOML file, and where that file is.
+
+    Raises:
+        ScenarioError: naming the file and the remedy.
+    """
     if not isinstance(scenario, (str, Path)):
         raise ScenarioError(f"scenario = {scenario!r} must be a name, a path or a Scenario")
     path = Path(scenario)
@@ -86,9 +98,15 @@ def load(scenario: str | Path | Scenario) -> Scenario:
                 f"scenario {str(scenario)!r} is unknown; choose one of {', '.join(names())}, or "
                 "give the path of a .toml file"
             )
+    with _named(path):
+        return _parsed(path.read_text("utf-8")), path
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Have what goes wrong with a scenario file say which one it is."""
     try:
-        table = _parsed(path.read_text("utf-8"))
-        return from_dict(table, name=path.stem, folder=path.parent)
+        yield
     except OSError as error:
         problem = f"cannot be opened ({error.strerror}); check the path"
         raise ScenarioError(f"scenario file {path} {problem}") from error
@@ -131,7 +149,7 @@ def from_dict(table: dict[str, Any], name: str = "custom", folder: Path | None =
     Args:
         table: the tables.
         name: what to call it.
-        folder: where a relative trace path starts; the working directory by default.
+        folder: where relative paths in it start; the working directory by default.
 
     Raises:
         ScenarioError: naming the field, value and remedy.
@@ -218,7 +236,7 @@ def _placement(
     table: dict[str, Any], folder: Path, gpus: dict[str, GPU], models: dict[str, Model]
 ) -> dict[str, Any]:
     """Return a cluster and the jobs that run on it."""
-    cluster = read_cluster(checked_table(table["cluster"], "cluster"), gpus)
+    cluster = read_cluster(checked_table(table["cluster"], "cluster"), gpus, folder)
     jobs = checked_table(table.get("jobs", {}), "jobs")
     return {"cluster": cluster, "jobs": read_jobs(jobs, folder, cluster, models)}
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..hardware.cluster import Pool
-from ..hardware.fabric_plan import FabricPlan, rails_of
+from ..hardware.fabric_plan import FabricPlan, count_leafs, rails_of
 from ..workload.requests.source import Workload
 from .checks import ScenarioError
 from .deployments import Replica
@@ -73,9 +73,7 @@ def check_cluster(pools: Sequence[Pool], plan: FabricPlan) -> None:
     """
     gpus = sum(pool.nodes * max(pool.gpus_per_node, pool.nics_per_node) for pool in pools)
     _check("cluster.pools: nodes x gpus_per_node", gpus, MOST_GPUS, "GPUs or NICs")
-    per_leaf = [max(pool.nodes_per_leaf or plan.nodes_per_leaf, 1) for pool in pools]
-    leafs = [-(-pool.nodes // nodes) for pool, nodes in zip(pools, per_leaf, strict=True)]
-    switches = sum(n * max(rails_of(pool, plan), 1) for n, pool in zip(leafs, pools, strict=True))
+    switches = sum(count_leafs(pool, plan) * max(rails_of(pool, plan), 1) for pool in pools)
     _check("cluster.fabric.uplinks", switches * plan.uplinks, MOST_PORTS, "ports of leaf switches")
     _check("cluster.fabric.spines", plan.spines * max(plan.uplinks, switches), MOST_PORTS, "ports")
     spines = plan.spines * (switches if plan.kind == "fat-tree" else 1)

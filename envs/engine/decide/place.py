@@ -42,17 +42,13 @@ def preempt_row(w, e, gangs, row):
 
 
 @kernel
-def place_row(w, e, gangs, row):
+def place_row(w, e, row):
     """Start a pending gang by candidate ``row``; False if that is not feasible."""
     rules = w.gang_rules[0]
-    position, rest = row // (rules.plans * rules.pools), row % (rules.plans * rules.pools)
-    j = int(gangs.queue_head)
-    while position > 0 and j >= 0:
-        j = w.jobs[e, j].next
-        position -= 1
-    if j < 0 or w.feasible[e, row] == 0:
+    at, rest = row // (rules.plans * rules.pools), row % (rules.plans * rules.pools)
+    if w.feasible[e, row] == 0:
         return False
-    return place(w, e, j, rest // rules.pools, rest % rules.pools)
+    return place(w, e, int(w.window[e, at]), rest // rules.pools, rest % rules.pools)
 
 
 @kernel(inline=False)
@@ -61,7 +57,7 @@ def try_action(w, e, gangs, action):
     rules = w.gang_rules[0]
     places = rules.window * rules.plans * rules.pools
     if 0 <= action < places:
-        return place_row(w, e, gangs, action)
+        return place_row(w, e, action)
     if places <= action < places + rules.running_rows:
         return preempt_row(w, e, gangs, action - places)
     if action == places + rules.running_rows:

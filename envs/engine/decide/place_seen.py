@@ -19,7 +19,8 @@ from ..gangs.plans import (
 )
 from ..network.links import leaf_down, leaf_up
 from .columns import QUEUED, info_places, places, scaling, squash
-from .placing import may_run_on, may_start, may_stop
+from .placing import may_run_on, may_stop
+from .window import fill_window, has_room, is_ready, measure_room
 
 INFO = info_places("place")
 CLUSTER = places("cluster", "place")
@@ -50,28 +51,6 @@ def survey_links(w, e):
 
 
 @kernel
-def head_fits(w, e):
-    """Tell whether enough whole nodes of one pool are free for the oldest pending gang."""
-    head = w.gangs[e].queue_head
-    if head < 0:
-        return 0
-    job = w.jobs[e, head]
-    for pool in range(int(w.gang_rules[0].pools)):
-        if not may_run_on(w, job, pool):
-            continue
-        gpus = pool_nodes(w, pool)
-        need = min(job.gpus, gpus)
-        found = 0
-        for leaf in range(len(w.leaf_pods)):
-            if w.leaf_pools[leaf] == pool:
-                for level in range(need, gpus + 1):
-                    found += w.leaf_hist[e, leaf, level]
-        if found >= nodes_needed(w, job, gpus):
-            return 1
-    return 0
-
-
-@kernel
 def plan_id(w, e, job, plan, gpus):
     """Return a number that two plans of a gang share only if they choose the same nodes."""
     if job.gpus <= gpus:
@@ -94,11 +73,11 @@ def fill_common(row, position, now_s, job):
 
 
 @kernel
-def fill_place(w, e, row, position, job, plan, pool, spans, gpus):
+def fill_place(w, e, row, job, plan, pool, spans, gpus):
     """Fill the row of starting a gang as ``chosen`` and ``counts`` say."""
     devices = w.devices[e]
     row[CANDIDATE.is_place] = 1.0
-    fill_common(row, position, w.clock[e].now_s, job)
+    fill_common(row, job.position, w.clock[e].now_s, job)
     row[CANDIDATE.plan_pack + plan] = 1.0
     fastest = 0.0
     for other in range(w.gang_rules[0].pools):
@@ -130,16 +109,15 @@ def fill_place(w, e, row, position, job, plan, pool, spans, gpus):
     row[CANDIDATE.comm_share] = w.kinds[job.kind].comm_share
     row[CANDIDATE.free_after] = free_after / devices.total_gpus
     row[CANDIDATE.tenant_share] = min(
-        (w.tenant_gpus[e, job.tenant] + job.gpus) / w.quotas[job.tenant], 1.0
+        (w.queue_gpus[e, job.tenant] + job.gpus) / w.queue_limit[job.tenant], 1.0
     )
     squash(row, CANDIDATE_OFFSET, CANDIDATE_SLOPE)
 
 
 @kernel
-def survey_gang(w, e, position, j, ids):
+def survey_gang(w, e, begin, j, ids):
     """Fill the candidates of one pending gang; returns how many are feasible."""
     c, job = w.gang_rules[0], w.jobs[e, j]
-    begin = position * c.plans * c.pools
     feasible = 0
     for pool in range(int(c.pools)):  # of one type here and in ``place``: compiled once
         gpus = pool_nodes(w, pool)
@@ -158,7 +136,7 @@ def survey_gang(w, e, position, j, ids):
             if spans == 0:
                 continue
             row = w.candidates[e, at, w.layout[0].candidates_place :]
-            fill_place(w, e, row, position, job, plan, pool, spans, gpus)
+            fill_place(w, e, row, job, plan, pool, spans, gpus)
             w.feasible[e, at] = 1
             feasible += 1
     return feasible
@@ -195,18 +173,18 @@ def survey(w, e, may_wait) -> int:
     c, gangs = w.gang_rules[0], w.gangs[e]
     per_gang = c.plans * c.pools
     survey_links(w, e)
-    gangs.head_fits = head_fits(w, e)
+    measure_room(w, e)
+    head = gangs.queue_head
+    gangs.head_fits = head >= 0 and has_room(w, e, w.jobs[e, head], ZONE)
+    fill_window(w, e)
     w.feasible[e, :] = 0
     feasible = 0
-    j = gangs.queue_head
-    for position in range(c.window):
-        begin = position * per_gang
-        if j >= 0 and may_start(w, e, w.jobs[e, j]):
-            feasible += survey_gang(w, e, position, j, w.plan_ids[e])
+    for place in range(c.window):
+        begin, j = place * per_gang, w.window[e, place]
+        if j >= 0 and is_ready(w, e, w.jobs[e, j]):
+            feasible += survey_gang(w, e, begin, j, w.plan_ids[e])
         else:
             w.candidates[e, begin : begin + per_gang, :] = 0.0
-        if j >= 0:
-            j = w.jobs[e, j].next
     begin = c.window * per_gang
     feasible += survey_running(w, e, gangs, begin)
     wait, own = begin + c.running_rows, begin + c.running_rows + 1
@@ -219,16 +197,16 @@ def survey(w, e, may_wait) -> int:
 
 
 @kernel
-def observe_queue(w, e, gangs):
-    """Fill a row for each pending gang of the window, oldest first."""
-    j = gangs.queue_head
-    for position in range(w.queue.shape[1]):
-        w.queue[e, position, :] = 0.0
+def observe_queue(w, e):
+    """Fill a row for each pending gang of the window, by age."""
+    for place in range(w.queue.shape[1]):
+        j = w.window[e, place]
+        w.queue[e, place, :] = 0.0
         if j < 0:
             continue
         job = w.jobs[e, j]
-        w.queue[e, position, QUEUED.is_gang] = 1.0
-        row = w.queue[e, position, w.layout[0].queue_place :]
+        w.queue[e, place, QUEUED.is_gang] = 1.0
+        row = w.queue[e, place, w.layout[0].queue_place :]
         row[QUEUE.gpus] = job.gpus
         row[QUEUE.estimate_s] = job.estimate_s
         row[QUEUE.age_s] = w.clock[e].now_s - job.arrival_s
@@ -237,10 +215,10 @@ def observe_queue(w, e, gangs):
         row[QUEUE.comm_share] = w.kinds[job.kind].comm_share
         row[QUEUE.required] = job.required / WIDEST
         row[QUEUE.preferred] = job.preferred / WIDEST
-        row[QUEUE.tenant_share] = min(w.tenant_gpus[e, job.tenant] / w.quotas[job.tenant], 1.0)
+        share = w.queue_gpus[e, job.tenant] / w.queue_limit[job.tenant]
+        row[QUEUE.tenant_share] = min(share, 1.0)
         row[QUEUE.preemptions] = job.preemptions
         squash(row, QUEUE_OFFSET, QUEUE_SLOPE)
-        j = job.next
 
 
 @kernel
@@ -312,7 +290,7 @@ def see_place(w, e):
     write_info(w, e, gangs)
     if w.clock[e].due == ROUTE or w.clock[e].due == SCALE:
         return
-    observe_queue(w, e, gangs)
+    observe_queue(w, e)
     if w.clock[e].due == NOTHING:
         show_nothing(w, e)
     for candidate in range(w.action_mask.shape[1]):

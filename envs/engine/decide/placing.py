@@ -25,18 +25,39 @@ def may_start(w, e, job):
     """Tell whether a pending gang may start now, quota and its own last stop permitting."""
     if job.status != PENDING or job.stopped_s == w.clock[e].now_s:
         return False
-    return w.tenant_gpus[e, job.tenant] + job.gpus <= w.quotas[job.tenant]
+    return keeps_limits(w, e, job, 0)
+
+
+@kernel
+def keeps_limits(w, e, job, stops):
+    """Tell whether its queue and those around it have room, once proposed gangs have stopped."""
+    queue = job.tenant
+    while queue >= 0:
+        held = w.queue_gpus[e, queue] + job.gpus
+        for i in range(stops):
+            stopped = w.jobs[e, w.proposed_stops[e, i]]
+            if is_in_queue(w, stopped, queue):
+                held -= stopped.gpus
+        if held > w.queue_limit[queue]:
+            return False
+        queue = w.queue_parent[queue]
+    return True
+
+
+@kernel
+def is_in_queue(w, job, queue):
+    """Tell whether a gang belongs to a queue or to one inside it."""
+    own = job.tenant
+    while own >= 0 and own != queue:
+        own = w.queue_parent[own]
+    return own == queue
 
 
 @kernel
 def may_stop(w, e, job):
-    """Tell whether a running gang may be preempted now: no service, nor one that just started."""
-    return (
-        w.gang_rules[0].preemption == 1
-        and job.service < 0
-        and job.status == RUNNING
-        and job.start_s < w.clock[e].now_s
-    )
+    """Tell whether a running gang may be preempted now: not at the moment of its start."""
+    allowed = w.gang_rules[0].preemption == 1 and job.protected == 0
+    return allowed and job.status == RUNNING and job.start_s < w.clock[e].now_s
 
 
 @kernel

@@ -8,7 +8,7 @@ from ..core.units import unit
 from ..gangs.lifecycle import preempt, start_gang
 from ..gangs.plans import IN_POD, LEAF, NODE, ZONE, has_port, has_way_up, is_unused
 from ..gangs.records import PENDING
-from .placing import may_run_on, may_stop, reserve, undo_reservation
+from .placing import keeps_limits, may_run_on, may_stop, reserve, undo_reservation
 
 OWN = -1  # plan number of a planner's proposal
 
@@ -62,12 +62,7 @@ def is_placeable(w, e, j, stops):
     job, slots = w.jobs[e, j], w.fabric[0].gpus_per_node
     if job.status != PENDING or job.stopped_s == w.clock[e].now_s:
         return False
-    held = w.tenant_gpus[e, job.tenant] + job.gpus
-    for i in range(stops):
-        stopped = w.jobs[e, w.proposed_stops[e, i]]
-        if stopped.tenant == job.tenant:
-            held -= stopped.gpus
-    if held > w.quotas[job.tenant]:
+    if not keeps_limits(w, e, job, stops):
         return False
     w.devices[e].mark += 1
     first_node = max(w.proposed_gpus[e, 0], 0) // slots

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ...hardware.cluster import LEVELS
 from ..core.owners import DOWN, FREE
 from ..core.records import fill, record_of, records
 from ..devices.records import DEVICES
@@ -27,7 +28,10 @@ class GangStatic:
     patterns: NDArray[np.void]
     phases: NDArray[np.void]
     speeds: NDArray[np.float64]
-    quotas: NDArray[np.int32]
+    queue_limit: NDArray[np.int32]
+    queue_parent: NDArray[np.int32]
+    queue_deserved: NDArray[np.int32]
+    deserving: NDArray[np.int32]
     leaf_pods: NDArray[np.int32]
     leaf_pools: NDArray[np.int32]
     leaf_begin: NDArray[np.int32]
@@ -65,6 +69,7 @@ def allocate(static: GangStatic, num_envs: int, num_jobs: int) -> dict[str, NDAr
     e, fabric = num_envs, static.fabric[0]
     gpus, leafs, nodes = len(static.gpu_switch), len(static.leaf_pods), len(static.node_specs)
     uplinks = (e, len(static.switch_pods), int(fabric["uplinks"]))
+    queues = (e, len(static.queue_limit))
     integers: dict[str, tuple[int, ...]] = {
         **dict.fromkeys(("gpu_owner", "gpu_next", "gpu_uplink", "order"), (e, gpus)),
         **dict.fromkeys(("proposed_gpus", "proposed_uplinks", "proposed_circuits"), (e, gpus)),
@@ -73,11 +78,14 @@ def allocate(static: GangStatic, num_envs: int, num_jobs: int) -> dict[str, NDAr
         "node_free": (e, nodes),
         "leaf_hist": (e, leafs, int(fabric["gpus_per_node"]) + 1),
         "ports": (e, int(fabric["spines"]), int(fabric["uplinks"])),
-        "tenant_gpus": (e, len(static.quotas)),
+        **dict.fromkeys(("queue_gpus", "queue_asked"), queues),
         "proposal": (e, 2),
-        "proposed_stops": (e, num_jobs),
+        **dict.fromkeys(("proposed_stops", "listed"), (e, num_jobs)),
+        "level_room": (e, int(static.gang_rules[0]["pools"]), len(LEVELS)),
+        "window": (e, int(static.gang_rules[0]["window"])),
     }
-    floats = {
+    floats: dict[str, tuple[int, ...]] = {
+        **dict.fromkeys(("queue_due_gpu_s", "queue_got_gpu_s"), queues),
         **dict.fromkeys(("node_speed", "repairs"), (e, nodes)),
         **dict.fromkeys(("used_memory", "used_load"), (e, static.num_seen)),
         "leaf_load": (e, leafs),
@@ -147,7 +155,9 @@ def load(
     arrays["circuits"][e] = -1 if fabric["optical"] else uplinks % int(fabric["spines"])
     arrays["repairs"][e] = np.inf
     arrays["proposal"][e] = (-1, 0)
-    for name in ("tenant_gpus", "leaf_gangs", "ports", "used_memory", "used_load", "gpu_mark"):
+    for name in ("leaf_gangs", "ports", "used_memory", "used_load", "gpu_mark"):
+        arrays[name][e] = 0
+    for name in ("queue_gpus", "queue_asked", "queue_due_gpu_s", "queue_got_gpu_s"):
         arrays[name][e] = 0
 
 
@@ -166,6 +176,7 @@ _NEW_JOB = record_of(
     status=UNSEEN,
     next=-1,
     before=-1,
+    position=-1,
     scale=1.0,
     comm_scale=1.0,
     pool=-1,

@@ -32,9 +32,7 @@ def enqueue(w, e, gangs, j):
     else:
         gangs.queue_tail = j
     job.status = PENDING
-    gangs.pending += 1
-    gangs.pending_gpus += job.gpus
-    gangs.pending_services += job.service >= 0
+    count_pending(w, e, gangs, job, 1)
 
 
 @kernel
@@ -49,9 +47,21 @@ def dequeue(w, e, gangs, j):
         w.jobs[e, job.next].before = job.before
     else:
         gangs.queue_tail = job.before
-    gangs.pending -= 1
-    gangs.pending_gpus -= job.gpus
-    gangs.pending_services -= job.service >= 0
+    count_pending(w, e, gangs, job, -1)
+
+
+@kernel
+def count_pending(w, e, gangs, job, sign):
+    """Add a gang to what waits, in all and of its queue and those around it, or take it off."""
+    gangs.pending += sign
+    gangs.pending_gpus += sign * job.gpus
+    if job.service < 0:
+        gangs.pending_jobs += sign
+        gangs.pending_weight += sign * (1.0 + job.priority)
+    queue = job.tenant
+    while queue >= 0:
+        w.queue_asked[e, queue] += sign * job.gpus
+        queue = w.queue_parent[queue]
 
 
 @kernel
@@ -101,7 +111,16 @@ def occupy(w, e, j):
             sender.speed = min(sender.speed, speed)
     job.leafs = mark_leafs(w, e, j)
     count_on_leafs(w, e, job, 1)
-    w.tenant_gpus[e, job.tenant] += job.gpus
+    count_in_queues(w, e, job, 1)
+
+
+@kernel
+def count_in_queues(w, e, job, sign):
+    """Add the gang's GPUs to what its queue and those around it hold, or take them off."""
+    queue = job.tenant
+    while queue >= 0:
+        w.queue_gpus[e, queue] += sign * job.gpus
+        queue = w.queue_parent[queue]
 
 
 @kernel
@@ -153,7 +172,7 @@ def vacate(w, e, j):
         release_uplink(w, e, gpu)
         give_gpu(w, e, gpu)
         gpu = w.gpu_next[e, gpu]
-    w.tenant_gpus[e, job.tenant] -= job.gpus
+    count_in_queues(w, e, job, -1)
     sender.first_gpu = -1
     sender.reserved = 0
 
@@ -201,7 +220,7 @@ def start_gang(w, e, j, plan):
 def add_delay(w, e, j, seconds):
     """Make a gang's run longer by so many seconds of undisturbed work."""
     job = w.jobs[e, j]
-    w.senders[e, j].iterations_left += seconds / (w.kinds[job.kind].nominal_s * job.scale)
+    w.senders[e, j].iterations_left += seconds * job.iterations / job.duration_s
 
 
 @kernel(inline=False)
@@ -240,7 +259,7 @@ def count(w, gangs, job, ran_s, until_s):
     gangs.jct_s += jct_s
     gangs.jrt_s += ran_s
     gangs.jwt_s += jct_s - ran_s
-    gangs.slowdown += max(jct_s / max(nominal_run_s(w, job), SHORTEST_RUN_S), 1.0)
+    gangs.slowdown += max(jct_s / max(job.duration_s, SHORTEST_RUN_S), 1.0)
 
 
 @kernel
@@ -253,12 +272,6 @@ def count_unfinished(w, e, gangs):
             count(w, gangs, job, job.ran_s + now_s - job.start_s, now_s)
         elif job.status == PENDING:
             count(w, gangs, job, job.ran_s, now_s)
-
-
-@kernel
-def nominal_run_s(w, job):
-    """Return the run time at speed 1 with nothing else on the network."""
-    return job.iterations * w.kinds[job.kind].nominal_s * job.scale
 
 
 @kernel

@@ -35,18 +35,28 @@ def integrate(w, e, gangs, until_s):
     gangs.since_s = until_s
     devices = w.devices[e]
     gpus = devices.free_gpus + devices.down_gpus
-    waiting = gangs.pending - gangs.pending_services
-    gangs.waiting_s += dt * waiting
-    gangs.in_system_s += dt * (waiting + gangs.running)
+    gangs.waiting_s += dt * gangs.pending_jobs
+    gangs.weighted_waiting_s += dt * gangs.pending_weight
+    gangs.in_system_s += dt * (gangs.pending_jobs + gangs.running)
     devices.busy_gpu_s += dt * (devices.total_gpus - gpus)
     devices.fragmented_gpu_s += dt * devices.partial_gpus
     devices.energy_j += dt * devices.power_w
     devices.cost += dt * devices.price_per_s
+    for i in range(len(w.deserving)):
+        integrate_queue(w, e, w.deserving[i], dt)
     if gangs.pending > 0:
         gangs.head_wait_s += dt
         if gangs.head_fits == 1:
             gangs.network_wait_s += dt
             w.jobs[e, gangs.queue_head].network_wait_s += dt
+
+
+@kernel
+def integrate_queue(w, e, queue, dt):
+    """Add up the GPU seconds that a queue deserves and asks for, and those of them that it gets."""
+    held, deserved = w.queue_gpus[e, queue], w.queue_deserved[queue]
+    w.queue_due_gpu_s[e, queue] += dt * min(held + w.queue_asked[e, queue], deserved)
+    w.queue_got_gpu_s[e, queue] += dt * min(held, deserved)
 
 
 @kernel
@@ -110,6 +120,7 @@ def gangs_value(w, e):
         rules.w_finished * gangs.finished
         + rules.w_utilisation * devices.busy_gpu_s / devices.total_gpus
         - rules.w_waiting * gangs.waiting_s
+        - rules.w_weighted_waiting * gangs.weighted_waiting_s
         - rules.w_in_system * gangs.in_system_s
         - rules.w_slowdown * gangs.slowdown
         - rules.w_preemptions * gangs.preemptions

@@ -13,8 +13,8 @@ KIND = np.dtype(  # a type of job: a model with a layout on so many GPUs; a PATT
     [
         ("memory_bytes", "f8"),  # per GPU
         ("load", "f8"),  # share of peak FLOP/s while it computes
-        ("nominal_s", "f8"),  # seconds of an iteration at speed 1, nothing else on the network
-        ("comm_share", "f8"),  # share of nominal_s that it communicates
+        ("comm_s", "f8"),  # seconds that its phases take, nothing else on the network
+        ("comm_share", "f8"),  # the same as a share of an iteration
     ]
 )
 
@@ -24,11 +24,13 @@ JOB = np.dtype(
         ("arrival_s", "f8"),
         ("kind", "i4"),
         ("gpus", "i4"),
+        ("duration_s", "f8"),  # run time at speed 1 on full nodes, nothing else on the network
         ("iterations", "f8"),
         ("scale", "f8"),  # multiplies the kind's compute_s and hidden_s
         ("comm_scale", "f8"),  # multiplies the bytes of its phases
         ("estimate_s", "f8"),  # believed run time at speed 1 without contention
         ("priority", "f4"),  # 0 lowest, 1 highest
+        ("protected", "i4"),  # 1: never preempted
         ("tenant", "i4"),
         ("pool", "i4"),  # the only pool it runs on, -1: any
         ("required", "i4"),  # widest domain allowed: 0 node, 1 leaf, 2 pod, 3 all
@@ -39,6 +41,7 @@ JOB = np.dtype(
         ("status", "i4"),
         ("next", "i4"),  # behind it in the queue or in the list of running jobs
         ("before", "i4"),
+        ("position", "i4"),  # pending ones before it; negative: not in the window
         ("nodes", "i4"),
         ("leafs", "i4"),
         ("plan", "i4"),
@@ -64,7 +67,8 @@ GANGS = np.dtype(  # one record per environment
         ("finished", "i4"),  # jobs
         ("pending", "i4"),
         ("pending_gpus", "i8"),
-        ("pending_services", "i4"),  # of the pending ones
+        ("pending_jobs", "i4"),  # those that are no services
+        ("pending_weight", "f8"),  # sum of 1 + priority of these
         ("since_s", "f8"),  # up to when the sums below go that are integrals
         ("running", "i4"),
         ("queue_head", "i4"),
@@ -84,6 +88,7 @@ GANGS = np.dtype(  # one record per environment
         ("slowdown", "f8"),  # bounded slowdowns of finished gangs
         ("contention", "f8"),  # run time over run time without contention, of finished gangs
         ("waiting_s", "f8"),  # integral of the number of pending gangs
+        ("weighted_waiting_s", "f8"),  # integral of pending_weight
         ("in_system_s", "f8"),  # integral of the number of unfinished ones
         ("head_wait_s", "f8"),  # time in which a gang was the oldest pending one
         ("network_wait_s", "f8"),  # part of it in which enough whole nodes were free

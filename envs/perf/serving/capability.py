@@ -7,6 +7,7 @@ linear in tokens, fitted by least squares; throughput of one instance under cont
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -45,18 +46,30 @@ class Capability:
         b0, b1, b2 = self.decode
         return b0 + b1 * sequences + b2 * context_tokens
 
-    def max_batch(self, prompt_tokens: float, output_tokens: float) -> int:
-        """Return how many requests of these mean lengths run at once (at least 1)."""
-        by_memory = self.kv_blocks // self.groups.blocks_of(prompt_tokens + output_tokens)
-        return max(1, min(by_memory, self.max_num_seqs))
+    def max_batch(
+        self, prompt_tokens: float, output_tokens: float, tpot_s: float = math.inf
+    ) -> int:
+        """Return how many requests of these mean lengths run at once (at least 1).
 
-    def throughput(self, prompt_tokens: float, output_tokens: float) -> float:
+        By memory, by ``max_num_seqs``, and so many that a request waits at most ``tpot_s`` for its
+        next token. That is the batch over its throughput, a straight line in the batch.
+        """
+        by_memory = self.kv_blocks // self.groups.blocks_of(prompt_tokens + output_tokens)
+        batch = min(by_memory, self.max_num_seqs)
+        if math.isfinite(tpot_s):
+            b0, b1, b2 = self.decode
+            each_s = b1 + b2 * (prompt_tokens + output_tokens / 2)
+            each_s += self.prefill_s(prompt_tokens) / output_tokens
+            batch = min(batch, math.floor((tpot_s - b0) / each_s))
+        return max(1, batch)
+
+    def throughput(self, prompt_tokens: float, output_tokens: float, batch: int = 0) -> float:
         """Return expected output tokens/s for these mean lengths.
 
-        While a batch of ``max_batch`` requests passes through, the replica runs that many prefills
-        and ``output_tokens`` decode steps at the mean context.
+        While ``batch`` requests (0: ``max_batch``) pass through, the replica runs that many
+        prefills and ``output_tokens`` decode steps at the mean context.
         """
-        batch = self.max_batch(prompt_tokens, output_tokens)
+        batch = batch or self.max_batch(prompt_tokens, output_tokens)
         context = batch * (prompt_tokens + output_tokens / 2)
         seconds = batch * self.prefill_s(prompt_tokens)
         seconds += output_tokens * self.decode_s(batch, context)

@@ -19,7 +19,8 @@ class Kind(NamedTuple):
     Attributes:
         profile: name that :func:`gpuyard.envs.perf.training.gang_profile.profile` knows.
         share: of the class's jobs.
-        compute: share of the run time that the class's ``durations`` stand for; 1: all of it.
+        compute: share of the run time that the class's ``durations`` stand for, the rest being
+            communication of the mean size; 1: all of it.
     """
 
     profile: str
@@ -60,7 +61,8 @@ class JobGenerator:
         arrivals: when they come.
         tenants: name and share of the jobs of each.
         priorities: priority and share of the jobs that have it.
-        message_spread: bytes are multiplied by 1 + U(-spread, spread), job by job.
+        message_spread: bytes, and the time that they take, are multiplied by
+            1 + U(-spread, spread), job by job.
     """
 
     classes: tuple[SizeClass, ...]
@@ -118,7 +120,7 @@ class JobGenerator:
         return JobStream(
             arrival_s=self.arrivals.sample(rng, n),
             gpus=t.size_gpus[size],
-            duration_s=seconds / t.kind_compute[kind],
+            duration_s=seconds * (1.0 + comm_scale * (1.0 / t.kind_compute[kind] - 1.0)),
             profile=t.kind_profile[kind],
             comm_scale=comm_scale,
             priority=t.priority[_choose(rng, n, [share for _, share in self.priorities])],

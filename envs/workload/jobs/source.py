@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from ...hardware.catalogue import Model
 from . import replay
 from .generator import JobGenerator
+from .queues import Queue
 from .stream import JobStream
 
 
@@ -22,7 +23,7 @@ class JobWorkload:
     Attributes:
         source: generator, or all jobs of a list.
         num_jobs: jobs per episode.
-        quotas: GPUs that each tenant may hold at a time.
+        queues: of each tenant, by its number, and then those around them.
         required: widest level allowed, index into ``hardware.cluster.LEVELS``.
         preferred: level wished for.
         level_gpus: GPUs of the largest domain of each level.
@@ -33,7 +34,7 @@ class JobWorkload:
 
     source: JobGenerator | JobStream
     num_jobs: int
-    quotas: tuple[int, ...]
+    queues: tuple[Queue, ...]
     required: int
     preferred: int
     level_gpus: tuple[int, ...]

@@ -37,7 +37,8 @@ _SMALL = [(f"{name}-b{batch}", share) for name in SHARES for batch, share in SHA
 def generator(interarrival_s: float = INTERARRIVAL_S[0]) -> JobGenerator:
     """Return the study's stream of jobs at a mean inter-arrival time in seconds.
 
-    A job's run time is its compute time over (1 - share of its model that is communication).
+    A job's compute time over (1 - share of its model that is communication) is its run time with
+    messages of the mean size; its own are half to one and a half times as large, and take as long.
     """
     total = sum(SIZES.values())
     ends = np.cumsum(list(SIZES.values())) / total

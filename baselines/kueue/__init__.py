@@ -1,0 +1,1 @@
+"""Kueue's rules of quota: cohorts, preemption in order, fair sharing."""

@@ -1,0 +1,1 @@
+"""Decisions about queues as pure functions of small arrays; planners stand in ``gang/``."""

@@ -1,0 +1,1 @@
+"""Slurm's rules of priority, fair share, QOS limits and preemption."""
