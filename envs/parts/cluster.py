@@ -171,7 +171,7 @@ def _with_services(scenario: Scenario, traffic: dict[str, NDArray[Any]]) -> dict
     kinds, patterns = records(len(gangs), KIND), records(len(gangs), PATTERN)
     speeds = np.zeros((len(gangs), traffic["speeds"].shape[1]))
     for row, gang in enumerate(gangs):
-        kinds["memory_bytes"][row], kinds["nominal_s"][row] = gang.memory_bytes, 1.0
+        kinds["memory_bytes"][row] = gang.memory_bytes
         patterns["ranks"][row], patterns["compute_s"][row] = gang.gpus, 1.0
         speeds[row, scenario.services[gang.service].pool] = 1.0
     more = {"kinds": kinds, "patterns": patterns, "speeds": speeds}

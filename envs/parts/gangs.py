@@ -209,7 +209,7 @@ def _service_jobs(scenario: Scenario, kinds: int, queues: int) -> NDArray[np.voi
         jobs["priority"][row] = service.priority
         jobs["status"][row] = PENDING if gang.starts else UNSEEN
     jobs["tenant"], jobs["protected"] = queues - 1, 1
-    jobs["estimate_s"], jobs["iterations"] = UNTIL_TOLD_S, 1.0
+    jobs["estimate_s"], jobs["duration_s"], jobs["iterations"] = UNTIL_TOLD_S, UNTIL_TOLD_S, 1.0
     return jobs
 
 
