@@ -35,7 +35,7 @@ class TrainConfig:
     name: str = setting("", "name of the run; default: the scenario's, with a number if taken")
     out: str = setting("runs", "folder of all runs")
     seed: int = setting(0, "seed of weights, exploration and training episodes")
-    steps: int = setting(600_000, "decisions to train on, over all environments")
+    steps: int = setting(2_400_000, "decisions to train on, over all environments")
     num_envs: int = setting(64, "environments in the batch")
     n_steps: int = setting(128, "decisions per environment and update")
     batch_size: int = setting(1024, "decisions per gradient step")
@@ -53,7 +53,7 @@ class TrainConfig:
         200_000, "decisions between checkpoints, which are a minute apart at most; 0: none"
     )
     threads: int = setting(1, "torch threads; more than 1 pays only on an idle machine")
-    device: str = setting("cpu", "torch device; a network this small is fastest on the CPU")
+    device: str = setting("cpu", "torch device; cuda is little faster, for the network is small")
 
     def __post_init__(self) -> None:
         """Fill in environment and scenario; refuse sizes that cannot work.

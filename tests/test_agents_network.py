@@ -135,7 +135,7 @@ def test_weights_of_another_network_are_refused_by_name(tmp_path):
     trained = model()
     trained.policy.network.fill_(1)
     trained.save(tmp_path / "old.zip")
-    with pytest.raises(ValueError, match=r"old\.zip: of network 1.* has network 2: train it"):
+    with pytest.raises(ValueError, match=r"old\.zip: weights of network 1.* has network 2: train"):
         LearnedPolicy.load(tmp_path / "old.zip")
     del trained.policy.network  # as in files from before networks had numbers
     trained.save(tmp_path / "older.zip")
