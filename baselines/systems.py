@@ -1,6 +1,6 @@
 """Whole systems: who routes, places and scales in each, as names of compositions.
 
-The first three have Dynamo's router and planner, so that placement alone tells them apart. A gang
+The first three have Dynamo's router and planner, so that only placement differs. A gang
 starts all at once in every one of them, for the world knows no other way: what Kubernetes lacks here
 is the topology, not the gang.
 
