@@ -172,6 +172,28 @@ def test_a_scaled_replica_is_taken_before_it_was_placed():
     ).all()
 
 
+def test_a_picture_shows_the_cluster_and_the_replicas_that_there_are():
+    env = PLAIN
+    env.reset(seed=1)
+    advance(env, lambda env: due(env) == 2)
+    env.step(1)
+    env.render_mode = "ansi"
+    lines = env.render().splitlines()
+    env.render_mode = None
+    assert any(line.startswith("leaf 0") for line in lines)
+    shown = [line for line in lines if "Llama-3-8B" in line]
+    assert [line.split()[0] for line in shown] == ["0", "1", "3"]
+    assert [line.endswith("waits for GPUs") for line in shown] == [False, True, False]
+
+
+def test_pictures_are_stacked_with_white_beside_the_narrower():
+    from gpuyard.envs.rendering.canvas import stacked
+
+    wide, narrow = np.zeros((2, 4, 3), np.uint8), np.zeros((1, 3, 3), np.uint8)
+    image = stacked([wide, narrow])
+    assert image.shape == (3, 4, 3) and image.sum() == 3 * 255 and (image[2, 3] == 255).all()
+
+
 @pytest.mark.parametrize(
     ("changes", "says"),
     [

@@ -140,7 +140,7 @@ def test_an_episode_forgets_the_one_before():
 
 @pytest.mark.parametrize("name", [*RULES, "scaling/random"])
 def test_rounds_stay_within_bounds_and_end(name):
-    """Whatever it sees: rows are feasible, counts within bounds, and no rule goes back and forth."""
+    """Whatever is seen: rows are feasible, counts within bounds, no rule goes back and forth."""
     rng = np.random.default_rng(0)
     policy = scaler(name)
     for _ in range(60):
