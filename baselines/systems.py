@@ -1,7 +1,7 @@
 """Whole systems: who routes, places and scales in each, as names of compositions.
 
 The first three have Dynamo's router and planner, so that only placement differs. In all
-of them a gang starts all at once, for the world knows no other way: what Kubernetes lacks here is the
+of them a gang starts all at once, for the world knows no other way: what Kubernetes lacks is the
 topology, not the gang.
 
 - ``run-ai-dynamo``: Run:ai v2.23 with Dynamo: gangs in the tightest domain that holds them. Source:
