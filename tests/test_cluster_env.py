@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
+import tomllib
 import warnings
+from pathlib import Path
 
 import gymnasium as gym
 import numpy as np
@@ -11,7 +14,7 @@ from cluster_worlds import Check, apart, make, play, service, small
 from gymnasium.utils.env_checker import check_env
 
 from gpuyard.envs.engine.serving.records import DRAINING, OFF, QUEUED, SERVING
-from gpuyard.envs.scenario import ScenarioError
+from gpuyard.envs.scenario import ScenarioError, from_dict
 
 FAULTS = {"node_mtbf_h": 0.02, "repair_h": 0.005}  # a failure every 12 s among six nodes
 PLAIN = make(small())
@@ -212,6 +215,13 @@ def test_bad_deployments_are_refused(changes, says):
     with pytest.raises(ScenarioError, match=says) as error:
         small(service("chat", **changes))
     assert "deployments" in str(error.value)
+
+
+def test_the_scenario_on_the_page_is_one():
+    page = (Path(__file__).parents[1] / "docs" / "cluster.md").read_text()
+    (example,) = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)
+    scenario = from_dict(tomllib.loads(example))
+    assert scenario.decisions == {"route", "place", "scale"}
 
 
 def test_deployments_have_names_of_their_own():
