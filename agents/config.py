@@ -16,6 +16,11 @@ if TYPE_CHECKING:
 
 OWN_DEFAULTS: dict[frozenset[str], dict[str, Any]] = {
     frozenset({"place"}): {"steps": 700_000, "learning_rate": 1e-3},
+    frozenset({"route", "place", "scale"}): {
+        "gamma": 0.999,  # a job or a replica matters for hundreds of requests
+        "teacher": "compose:routing/dynamo+topology/kai+scaling/keda",
+        "steps": 200_000,
+    },
 }
 """Settings that suit some decisions better than the fields' defaults, by the decisions of a
 scenario; ``docs/training.md`` says why."""

@@ -26,9 +26,10 @@ if TYPE_CHECKING:
 class LearnedPolicy(ScorePolicy):
     """Acts by the probabilities that a network gives to the candidates.
 
-    A router draws one, as it was trained, and it matters: where reports lag, a router that always
-    takes the best candidate sends a herd to whoever looked idle last. One that only places takes
-    the most probable one: it sees the cluster as it is, and drawing would only add noise.
+    Where a request is to be routed it draws one, as it was trained, and it matters: where reports
+    lag, a router that always takes the best candidate sends a herd to whoever looked idle last.
+    Where gangs are placed or replicas decided about it takes the most probable one: it sees the
+    cluster as it is, and drawing would only add noise.
 
     The network's columns are found by their names, wherever the scenario has them now. One without
     names, saved by an earlier version, is taken to be of the scenario that it is reset for.
@@ -70,13 +71,11 @@ class LearnedPolicy(ScorePolicy):
             ValueError: the scenario asks for other decisions, or lacks columns of the network.
         """
         super().reset(scenario, num_envs, seed)
-        trained = self.network.decides or scenario.decisions
-        self._draws = set(trained) != {"place"} if self.greedy is None else not self.greedy
         self._columns = {key: self._find(key) for key in TABLES}
         self._rng = np.random.default_rng(seed)
 
     def score(self, observation: Observation) -> NDArray[np.float64]:
-        """Return the network's logits, shape (n, C), with Gumbel noise unless greedy.
+        """Return the network's logits, shape (n, C), with Gumbel noise where it draws.
 
         The highest of logits with Gumbel noise is a draw from their softmax (Gumbel-max trick).
         """
@@ -86,7 +85,12 @@ class LearnedPolicy(ScorePolicy):
         tensors["action_mask"] = torch.as_tensor(observation["action_mask"])
         with torch.no_grad():
             logits = self.network.scores(tensors).numpy().astype(np.float64)
-        return logits + self._rng.gumbel(size=logits.shape) if self._draws else logits
+        if self.greedy:
+            return logits
+        noise = self._rng.gumbel(size=logits.shape)
+        if self.greedy is None:
+            noise[self.column(observation, "cluster", "common.kind_route") <= 0] = 0.0
+        return logits + noise
 
     def _find(self, key: str) -> slice | list[int]:
         """Return which columns of an observation the network reads, in its order."""

@@ -6,6 +6,7 @@ name                                 policy
 ``routing/llm-d``                    a baseline: its family, a slash and its own name
 ``routing/llm-d?prefix=3&kv=0``      the same with options, see :mod:`.options`
 ``compose:routing/dynamo+gang/sjf``  several, each for decisions of its own
+``system/kubernetes``                a composite by its name, see :mod:`.systems`
 ``my.module:MyPolicy``               a class of one's own, options as above
 ``linear?weights=route.wait_s:-1``   a weighted sum of candidate columns, see :mod:`.linear`
 ``tuned.json``                       a name and options in a file, see :mod:`.saved`
@@ -26,6 +27,7 @@ from .composite import Composite
 from .linear import linear
 from .policy import Factory, Policy
 from .scaling import scaler
+from .systems import SYSTEMS
 
 _FAMILIES = {
     "routing": routing.BASELINES,
@@ -39,6 +41,8 @@ _BASELINES = {
     for family, baselines in _FAMILIES.items()
     for name, factory in baselines.items()
 }
+_SYSTEMS = {f"system/{name}": composition for name, composition in SYSTEMS.items()}
+_NAMES = (*_BASELINES, *_SYSTEMS)
 _UNLISTED: dict[str, Factory] = {"linear": linear}  # means nothing without weights
 
 _NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?"
@@ -56,10 +60,11 @@ def names(kind: str | None = None) -> list[str]:
     Raises:
         ValueError: there is no such family.
     """
-    if kind is not None and kind not in _FAMILIES:
-        known = ", ".join(sorted(_FAMILIES))
+    kinds = {name.partition("/")[0] for name in _NAMES}
+    if kind is not None and kind not in kinds:
+        known = ", ".join(sorted(kinds))
         raise ValueError(f"no baselines of kind {kind!r}; kinds: {known}")
-    return [name for name in _BASELINES if kind is None or name.startswith(f"{kind}/")]
+    return [name for name in _NAMES if kind is None or name.startswith(f"{kind}/")]
 
 
 def names_in(text: str) -> list[str]:
@@ -73,6 +78,7 @@ def decides(name: str) -> frozenset[str]:
     Raises:
         ValueError: unknown name.
     """
+    name = _SYSTEMS.get(name, name)
     if name.startswith(COMPOSE):
         return frozenset().union(*(decides(part) for part in _parts(name)))
     factory = class_of(name)
@@ -93,6 +99,7 @@ def make(name: str, **given: object) -> Policy:
         ValueError: unknown name, unknown option, or an option out of range; the message says
             what is accepted.
     """
+    name = _SYSTEMS.get(name, name)
     if name.startswith(COMPOSE):
         return _compose(name, given)
     if name.endswith(FILE):
@@ -123,9 +130,9 @@ def class_of(name: str) -> Factory:
     module, colon, member = plain.partition(":")
     if colon:
         return _imported(plain, module, member)
-    close = difflib.get_close_matches(plain, known, n=1)
+    close = difflib.get_close_matches(plain, {*known, *_SYSTEMS}, n=1)
     hint = f"did you mean {close[0]!r}? " if close else ""
-    raise ValueError(f"no baseline {plain!r}; {hint}Registered: {', '.join(_BASELINES)}")
+    raise ValueError(f"no baseline {plain!r}; {hint}Registered: {', '.join(_NAMES)}")
 
 
 def _imported(name: str, module: str, member: str) -> Factory:

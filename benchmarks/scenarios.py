@@ -7,7 +7,7 @@ Plays every registered baseline that takes the scenario's decisions on held-out 
 mean of what the reward stands for (TTFT of requests, completion time of jobs): the best, the
 median and the worst rule and the random one, the spread from best to median with the 95 % interval
 of the paired difference, and where the time of the median rule goes. ``docs/scenarios.md`` has the
-table.
+table. Joint scenarios have a command of their own, ``cluster_scenarios.py``.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ RANDOM = {"route": "routing/random", "place": "gang/random"}
 def played(name: str, seeds: int) -> list[Rollout]:
     """Return every rule on a scenario, the best first."""
     scenario = scenarios.load(name)
-    rules = [rule for rule in baselines.names() if scenario.decisions <= baselines.decides(rule)]
+    rules = [rule for rule in baselines.names() if scenario.decisions == baselines.decides(rule)]
     policies = {rule: baselines.make(rule) for rule in rules}
     found = compare(policies, [scenario], seeds, quiet=True, optional=policies.keys())
     return sorted(found, key=lambda rollout: float(_measure(rollout).mean()))
@@ -71,12 +71,15 @@ def _shares(rollout: Rollout, kind: str) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("names", nargs="*", help="scenarios; all shipped ones by default")
+    parser.add_argument(
+        "names", nargs="*", help="scenarios; all shipped of one kind of decision by default"
+    )
     parser.add_argument("--seeds", type=int, default=16, help="held-out episodes per rule")
     options = parser.parse_args()
     head = ["scenario", "rules", "best", "median", "worst", "random", "best to median", "%"]
     print("| " + " | ".join(head) + " |\n" + "|---" * len(head) + "|")
-    for name in options.names or scenarios.names():
+    shipped = [name for name in scenarios.names() if len(scenarios.load(name).decisions) == 1]
+    for name in options.names or shipped:
         print("| " + " | ".join(row(name, options.seeds)) + " |", flush=True)
 
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from .cluster_view import ClusterView
 from .parts.part import Content, Table
+from .rendering.canvas import stacked
 from .scenario import Scenario
 from .world import World, telling
 
@@ -64,8 +65,10 @@ class Batch:
 
     def render(self, e: int, mode: str) -> Any:
         """Return environment ``e`` as text ("ansi") or as a uint8 image ("rgb_array")."""
-        content = self._gangs or next(iter(self.contents.values()))
-        return content.render(e, float(self.world.clock["now_s"][e]), mode)
+        now_s = float(self.world.clock["now_s"][e])
+        shown = (self.contents[kind] for kind in ("place", "route") if kind in self.contents)
+        drawn = [content.render(e, now_s, mode) for content in shown]
+        return "\n\n".join(drawn) if mode == "ansi" else stacked(drawn)
 
     def view(self, e: int) -> ClusterView:
         """Return what a planner may read of environment ``e``."""

@@ -40,7 +40,9 @@ class ClusterEnv(gym.Env[Observation, np.int64]):
 
     `gpuyard/Placement-v0` is the same class with scenarios that have a `[cluster]`: training jobs
     arrive as gangs, and for each decision the agent picks a gang and a plan of where it starts, or
-    waits. Its description and tables stand in `docs/placement.md`; what follows is routing.
+    waits. Its description and tables stand in `docs/placement.md`. `gpuyard/Cluster-v0` is the
+    same class with `[[deployments]]` on that cluster: replicas are gangs beside the jobs, and the
+    agent also adds and takes away replicas; see `docs/cluster.md`. What follows is routing.
 
     ## Action Space
 

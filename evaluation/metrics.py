@@ -70,6 +70,9 @@ METRICS = (
     Metric("fragmentation", "fragmented %", scale=100.0, digits=1),
     Metric("makespan_s", "makespan s", digits=0),
     Metric("preemptions", "preemptions", digits=1),
+    Metric("starts", "replica starts", digits=1, higher_is_better=None),
+    Metric("handed_back", "handed back", digits=1),
+    Metric("cost", "cost $", digits=0),
 )
 """The columns of the printed tables, in order; a scenario shows those that it measures."""
 

@@ -300,11 +300,11 @@ def _with_trace(scenario: Scenario, trace: Path, trace_format: str) -> Scenario:
 
 
 def _baselines(scenarios: Sequence[Scenario]) -> list[str]:
-    """Return the names of all baselines that take the decisions of one of the scenarios."""
+    """Return the names of all baselines for just the decisions of one of the scenarios."""
     from gpuyard.baselines import decides, names
 
     asked = {scenario.decisions for scenario in scenarios}
-    return [name for name in names() if any(decides(name) >= decisions for decisions in asked)]
+    return [name for name in names() if decides(name) in asked]
 
 
 def _policies(chosen: Sequence[str], scenarios: Sequence[Scenario]) -> dict[str, Policy]:

@@ -58,6 +58,7 @@ MAY: dict[str, set[str]] = {
     },
     "envs": {  # the faces: what Gymnasium sees, and the world behind it
         *("envs/parts", "envs/scenario", "envs/engine", "envs/engine/core", "envs/engine/decide"),
+        "envs/rendering",
         *("envs/observation.py", "envs/cluster_view.py", "envs/workload", "gpuyard"),
         *("envs/reward.py", "envs/engine/network"),  # of an old name
     },

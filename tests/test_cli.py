@@ -264,7 +264,9 @@ def test_which_baselines_and_names_follow_from_the_scenarios():
     routing, placement = load("routing-default"), load("placement-default")
     assert _baselines([routing]) == names("routing")
     assert set(_baselines([placement])) == {*names("gang"), *names("topology"), *names("isolation")}
-    assert _baselines([routing, placement]) == names()
+    assert _baselines([load("cluster-default")]) == names("system")
+    both = [name for name in names() if name.partition("/")[0] not in ("scaling", "system")]
+    assert _baselines([routing, placement]) == both
     chosen = ["routing/random", "compose:routing/dynamo+gang/sjf"]
     assert list(_policies(chosen, [routing])) == ["random", chosen[1]]
     assert list(_policies(chosen, [routing, placement])) == chosen

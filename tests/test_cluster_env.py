@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
+import tomllib
 import warnings
+from pathlib import Path
 
 import gymnasium as gym
 import numpy as np
@@ -11,7 +14,7 @@ from cluster_worlds import Check, apart, make, play, service, small
 from gymnasium.utils.env_checker import check_env
 
 from gpuyard.envs.engine.serving.records import DRAINING, OFF, QUEUED, SERVING
-from gpuyard.envs.scenario import ScenarioError
+from gpuyard.envs.scenario import ScenarioError, from_dict
 
 FAULTS = {"node_mtbf_h": 0.02, "repair_h": 0.005}  # a failure every 12 s among six nodes
 PLAIN = make(small())
@@ -172,6 +175,28 @@ def test_a_scaled_replica_is_taken_before_it_was_placed():
     ).all()
 
 
+def test_a_picture_shows_the_cluster_and_the_replicas_that_there_are():
+    env = PLAIN
+    env.reset(seed=1)
+    advance(env, lambda env: due(env) == 2)
+    env.step(1)
+    env.render_mode = "ansi"
+    lines = env.render().splitlines()
+    env.render_mode = None
+    assert any(line.startswith("leaf 0") for line in lines)
+    shown = [line for line in lines if "Llama-3-8B" in line]
+    assert [line.split()[0] for line in shown] == ["0", "1", "3"]
+    assert [line.endswith("waits for GPUs") for line in shown] == [False, True, False]
+
+
+def test_pictures_are_stacked_with_white_beside_the_narrower():
+    from gpuyard.envs.rendering.canvas import stacked
+
+    wide, narrow = np.zeros((2, 4, 3), np.uint8), np.zeros((1, 3, 3), np.uint8)
+    image = stacked([wide, narrow])
+    assert image.shape == (3, 4, 3) and image.sum() == 3 * 255 and (image[2, 3] == 255).all()
+
+
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
@@ -190,6 +215,13 @@ def test_bad_deployments_are_refused(changes, says):
     with pytest.raises(ScenarioError, match=says) as error:
         small(service("chat", **changes))
     assert "deployments" in str(error.value)
+
+
+def test_the_scenario_on_the_page_is_one():
+    page = (Path(__file__).parents[1] / "docs" / "cluster.md").read_text()
+    (example,) = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)
+    scenario = from_dict(tomllib.loads(example))
+    assert scenario.decisions == {"route", "place", "scale"}
 
 
 def test_deployments_have_names_of_their_own():

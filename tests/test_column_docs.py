@@ -14,7 +14,11 @@ from gpuyard.envs.engine.decide.columns import INFO
 from gpuyard.envs.observation import TABLES, Layout, column_table
 
 ROOT = Path(__file__).parents[1]
-PAGES = {"route": ROOT / "envs" / "cluster_env.py", "place": ROOT / "docs" / "placement.md"}
+PAGES = {
+    "route": ROOT / "envs" / "cluster_env.py",
+    "place": ROOT / "docs" / "placement.md",
+    "scale": ROOT / "docs" / "cluster.md",
+}
 
 
 ROWS = re.compile(r"(?: *\|[^\n]*\n)+")

@@ -164,7 +164,8 @@ def test_the_direction_of_every_metric(key: str) -> None:
         *("reward", "slo_attainment", "goodput", "output_tokens_per_s", "prefix_hit_rate"),
         *("jain_jobs", "utilisation", "deserved_share", "deserved_share_min"),
     }
-    assert metric(key).higher_is_better is (None if key == "gpu_share" else key in good)
+    neither = key in ("gpu_share", "starts")
+    assert metric(key).higher_is_better is (None if neither else key in good)
 
 
 def test_a_faster_world_is_better_in_every_metric() -> None:

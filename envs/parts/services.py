@@ -58,7 +58,7 @@ class Services:
         return {}
 
     def render(self, e: int, now_s: float, mode: str) -> Any:
-        """Services are drawn with the cluster that they stand on."""
+        """Services are drawn as their gangs on the cluster and as replicas."""
         raise NotImplementedError
 
 

@@ -12,7 +12,15 @@ from ..engine.core.compile import is_warm
 from ..engine.core.records import fill_in, records, records_of
 from ..engine.serving import arrays
 from ..engine.serving.arrays import ServingStatic
-from ..engine.serving.records import AGGREGATED, REPLICA_SPEC, SERVING_RULES
+from ..engine.serving.records import (
+    AGGREGATED,
+    DRAINING,
+    QUEUED,
+    REPLICA_SPEC,
+    SERVING,
+    SERVING_RULES,
+    STARTING,
+)
 from ..perf import capability, tabulate
 from ..perf.serving.cost_table import COST
 from ..perf.serving.deployment import Deployment
@@ -27,6 +35,9 @@ COLUMNS = (
     *("cached_tokens", "preemptions", "priority", "session"),
 )
 """Of the table of requests."""
+
+DRAWN = {SERVING: "", QUEUED: "waits for GPUs", STARTING: "starts", DRAINING: "drains"}
+"""Phases in which a replica is drawn, and what is said of it."""
 
 
 class Serving:
@@ -82,7 +93,7 @@ class Serving:
         """Return environment ``e`` as text ("ansi") or as a uint8 image ("rgb_array")."""
         state = self.part.state
         picture = rendering.Picture.of(
-            self.scenario, now_s, state["router"][e], state["replicas"][e]
+            self.scenario, now_s, state["router"][e], state["replicas"][e], DRAWN
         )
         return rendering.as_text(picture) if mode == "ansi" else rendering.as_image(picture)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -35,3 +35,14 @@ def image_of(draw: Callable[[Figure], None], width: float, height: float) -> NDA
     draw(figure)
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+
+
+def stacked(images: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
+    """Return images (h, w, 3) one below the other, the narrower ones with white to their right."""
+    width = max(image.shape[1] for image in images)
+    return np.concatenate(
+        [
+            np.pad(image, ((0, 0), (0, width - image.shape[1]), (0, 0)), constant_values=255)
+            for image in images
+        ]
+    )

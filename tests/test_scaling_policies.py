@@ -1,0 +1,207 @@
+"""Autoscalers as policies: on observations made by hand, and in small worlds."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from cluster_worlds import service, small
+
+from gpuyard import baselines
+from gpuyard.envs.observation import TABLES
+from gpuyard.evaluation.rollout import rollout
+
+KEEP, ADD, TAKE = 0, 1, 2
+"""Rows of a scenario whose services have one role, for the first one; two more follow for each."""
+
+WORLD = small(service("chat", initial=2, max=4), service("code", max=2), name="scaled")
+RULES = [name for name in baselines.names("scaling") if name != "scaling/random"]
+BUSY = {"serving": 2, "load": 1.0, "waiting": 30, "running": 64, "kv_usage": 0.95}
+IDLE = {"serving": 2}
+
+
+def observe(*roles: dict[str, float], changes: int = 0) -> dict[str, np.ndarray]:
+    """Return the observation of one world at a scale decision; the columns of each role by name."""
+    layout = WORLD.layout
+    rows = 1 + 2 * len(roles)
+    observation = {
+        "cluster": np.zeros((1, len(layout.columns("cluster"))), np.float32),
+        "candidates": np.zeros((1, rows, len(layout.columns("candidates"))), np.float32),
+        "action_mask": np.zeros((1, rows), np.int8),
+    }
+
+    def write(key: str, at: tuple, name: str, value: float) -> None:
+        scale = {column.name: column.scale for column in TABLES[key]["scale"]}[name]
+        place = layout.index(key, f"scale.{name}")
+        observation[key][(*at, place)] = value if scale is None else value / (value + scale)
+
+    observation["cluster"][0, layout.index("cluster", "kind_scale")] = 1
+    write("cluster", (0,), "changes", changes)
+    observation["action_mask"][0, KEEP] = 1
+    for g, (role, spec) in enumerate(zip(roles, WORLD.services, strict=False)):
+        least, most = spec.roles[0].least, spec.roles[0].most
+        count = sum(role.get(name, 0) for name in ("serving", "queued", "starting"))
+        for row, may in ((1 + 2 * g, count < most), (2 + 2 * g, count > least)):
+            observation["action_mask"][0, row] = may
+            for name, value in {"least": least, "most": most, **role}.items():
+                write("candidates", (0, row), name, value)
+    return observation
+
+
+def scaler(name: str, **options: Any) -> Any:
+    """Return a policy for one such world, which looks every 30 s."""
+    policy = baselines.make(name, **options)
+    policy.reset(baselines.composite.ShareOfScenario(WORLD, frozenset({"scale"})), 1)
+    policy.interval_s = 30.0
+    return policy
+
+
+def act(policy: Any, *roles: dict[str, float], changes: int = 0) -> int:
+    """Return the row that a policy takes."""
+    return int(policy.act(observe(*roles, changes=changes))[0])
+
+
+def test_hpa_adds_until_what_it_wants_is_there():
+    """2 replicas at full use and a target of 0.5: ceil(2 x 1 / 0.5) = 4."""
+    policy = scaler("scaling/hpa")
+    assert act(policy, BUSY, IDLE) == ADD
+    assert act(policy, {**BUSY, "queued": 1}, IDLE, changes=1) == ADD
+    assert act(policy, {**BUSY, "queued": 2}, IDLE, changes=2) == KEEP
+
+
+def test_hpa_takes_the_highest_recommendation_of_five_minutes():
+    """Idle since the first look: it keeps for 300 s, then goes to the least."""
+    policy = scaler("scaling/hpa")
+    taken = [act(policy, IDLE, {"serving": 1}) for _ in range(11)]
+    assert taken == [KEEP] * 10 + [TAKE]
+    assert act(policy, {"serving": 1}, {"serving": 1}, changes=1) == KEEP
+
+
+def test_hpa_keeps_within_the_tolerance():
+    policy = scaler("scaling/hpa")
+    assert act(policy, {"serving": 2, "load": 0.54}, IDLE) == KEEP
+    assert act(scaler("scaling/hpa"), {"serving": 2, "load": 0.56}, IDLE) == ADD
+
+
+def test_the_metric_and_target_are_those_given():
+    queued = {"serving": 1, "waiting": 5}
+    assert act(scaler("scaling/hpa"), queued, IDLE) == KEEP
+    assert act(scaler("scaling/hpa-queue"), queued, IDLE) == ADD
+    assert act(scaler("scaling/hpa-queue", target=5.0), queued, IDLE) == KEEP
+
+
+def test_dynamo_adds_one_above_90_percent_of_kv_and_takes_one_below_50():
+    """Its document: KV usage above 0.9 adds a decode replica, below 0.5 takes one away."""
+    for usage, row in ((0.95, ADD), (0.7, KEEP), (0.4, TAKE)):
+        policy = scaler("scaling/dynamo")
+        assert act(policy, {"serving": 2, "kv_usage": usage}, {"serving": 1}) == row
+    policy = scaler("scaling/dynamo")
+    assert act(policy, BUSY, {"serving": 1}) == ADD
+    assert act(policy, {**BUSY, "queued": 1}, {"serving": 1}, changes=1) == KEEP, "one a round"
+    assert act(policy, {**BUSY, "queued": 1}, {"serving": 1}) == KEEP, "not while one starts"
+
+
+def test_keda_asks_for_seconds_of_queued_prompts():
+    """ceil(queued tokens / V_P / 1.5 s), V_P being the rate on prompts of 2,048 tokens."""
+    rate = WORLD.services[0].roles[0].prefill_tokens_per_s(2048)
+    for seconds, rows in ((1.0, [KEEP]), (4.0, [ADD, ADD, KEEP])):  # of all prompts queued
+        policy = scaler("scaling/keda")
+        replicas = 1
+        for changes, row in enumerate(rows):
+            role = {"serving": 1, "queued": replicas - 1, "queued_tokens": seconds * rate}
+            assert act(policy, role, {"serving": 1}, changes=changes) == row
+            replicas += row == ADD
+
+
+def test_fixed_goes_back_to_what_it_found():
+    policy = scaler("scaling/fixed")
+    assert act(policy, BUSY, {"serving": 1}) == KEEP
+    assert act(policy, {"serving": 1}, {"serving": 1}) == ADD
+    assert act(policy, {"serving": 3}, {"serving": 1}) == TAKE
+
+
+def test_each_service_is_scaled_by_itself_in_turn():
+    policy = scaler("scaling/hpa")
+    assert act(policy, {"serving": 1, "load": 0.5}, {"serving": 1, "load": 1.0}) == 3
+    policy = scaler("scaling/hpa")
+    both = [{"serving": 1, "load": 1.0}, {"serving": 1, "load": 1.0}]
+    assert act(policy, *both) == ADD
+    both[0]["queued"] = 1
+    assert act(policy, *both, changes=1) == 3
+
+
+def test_an_episode_forgets_the_one_before():
+    policy = scaler("scaling/fixed")
+    act(policy, BUSY, {"serving": 1})
+    policy.restart(np.array([True]))
+    assert act(policy, {"serving": 1}, {"serving": 1}) == KEEP
+
+
+@pytest.mark.parametrize("name", [*RULES, "scaling/random"])
+def test_rounds_stay_within_bounds_and_end(name):
+    """Whatever is seen: rows are feasible, counts within bounds, no rule goes back and forth."""
+    rng = np.random.default_rng(0)
+    policy = scaler(name)
+    for _ in range(60):
+        counts = [{"serving": int(rng.integers(1, s.roles[0].most + 1))} for s in WORLD.services]
+        seen = [
+            {
+                "load": rng.random(),
+                "kv_usage": rng.random(),
+                "waiting": 20 * rng.random() ** 3,
+                "queued_tokens": 40_000 * rng.random() ** 3,
+            }
+            for _ in counts
+        ]
+        rows = []
+        for changes in range(8):
+            roles = [{**count, **each} for count, each in zip(counts, seen, strict=True)]
+            row = act(policy, *roles, changes=changes)
+            assert observe(*roles)["action_mask"][0, row] == 1
+            rows.append(row)
+            if row == KEEP:
+                break
+            g, takes = divmod(row - 1, 2)
+            which = "queued" if counts[g].get("queued") or not takes else "serving"
+            counts[g][which] = counts[g].get(which, 0) + (-1 if takes else 1)
+        if name in RULES:
+            assert rows[-1] == KEEP
+            for add in (1, 3):
+                assert not {add, add + 1} <= set(rows)
+
+
+def played(name: str, chat: dict[str, Any], **tables: Any) -> dict[str, float]:
+    """Return the metrics of an episode of a small world under a scaler."""
+    policy = baselines.make(f"compose:routing/least-requests+gang/fifo-first-fit+scaling/{name}")
+    scenario = small(service("chat", **chat), service("code", max=1), name="played", **tables)
+    numbers = rollout(name, policy, scenario, np.array([3]), num_envs=1).metrics
+    return {key: float(values[0]) for key, values in numbers.items()}
+
+
+@pytest.mark.parametrize("name", ["hpa?metric=running&target=16", "hpa-queue", "keda"])
+def test_more_replicas_come_under_load(name):
+    workload = {"preset": "chat", "num_requests": 600, "rate_per_s": 10.0, "max_tokens": 2048}
+    chat = {"workload": workload, "engine": "vllm-0.19", "max_num_seqs": 32}
+    found, fixed = played(name, chat), played("fixed", chat)
+    assert fixed["starts"] == 2 and found["starts"] > 2
+    assert found["ttft_mean_s"] < fixed["ttft_mean_s"]
+
+
+@pytest.mark.parametrize("name", ["hpa", "wva", "dynamo"])
+def test_idle_replicas_go(name):
+    workload = {"preset": "chat", "num_requests": 80, "rate_per_s": 0.2, "max_tokens": 2048}
+    chat = {"initial": 3, "workload": workload}
+    found, fixed = played(name, chat), played("fixed", chat)
+    assert fixed["drains"] == 0 and found["drains"] >= 2
+    assert found["cost"] < fixed["cost"] and found["route.finished"] == 140
+
+
+def test_a_whole_system_by_name_plays_as_its_composition():
+    scenario = small()
+    name = "compose:routing/random+topology/kubernetes-spread+scaling/hpa"
+    rewards = [
+        rollout("", baselines.make(each), scenario, np.array([1, 2])).metrics["reward"].tolist()
+        for each in ("system/kubernetes", name)
+    ]
+    assert rewards[0] == rewards[1]

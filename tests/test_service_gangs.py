@@ -1,0 +1,133 @@
+"""Base and scaled gangs of services, as Grove forms them."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+from cluster_worlds import make, play, service, small
+
+from gpuyard.envs.engine.gangs.records import RUNNING
+from gpuyard.envs.engine.serving.records import OFF, QUEUED, STARTING
+from gpuyard.envs.scenario.services import Role, Service, Slot, slots
+
+
+def deployment(*roles: tuple[int, int, int]) -> Service:
+    """Return a service of (GPUs of a replica, least, most) per role, all asked for at once."""
+    return Service(
+        name="service",
+        roles=tuple(
+            Role("aggregated", replica(gpus), least, most, most, 1.0) for gpus, least, most in roles
+        ),
+        workload=SimpleNamespace(),  # type: ignore[arg-type]
+        pool=0,
+        required=3,
+        preferred=0,
+        priority=1.0,
+    )
+
+
+def replica(gpus: int) -> Any:
+    """Return a replica of which only the size is known."""
+    return SimpleNamespace(deployment=SimpleNamespace(gpus=gpus))
+
+
+def gangs(found: tuple[Slot, ...], *services: Service) -> list[tuple[int, bool]]:
+    """Return (GPUs, whether it is a base gang) of every gang."""
+    sizes = [role.replica.deployment.gpus for each in services for role in each.roles]
+    total: dict[int, list] = {}
+    for slot in found:
+        gang = total.setdefault(slot.gang, [0, slot.is_base])
+        gang[0] += sizes[slot.role]
+        assert gang[1] == slot.is_base
+    return [tuple(total[number]) for number in sorted(total)]
+
+
+def test_groves_multinode_aggregated_example():
+    """A leader and three workers, two replicas: eight pods, of which one replica is the minimum."""
+    one = deployment((4, 1, 2))
+    assert gangs(slots((one,)), one) == [(4, True), (4, False)]
+    both = deployment((4, 2, 2))
+    assert gangs(slots((both,)), both) == [(8, True)]
+
+
+def test_groves_disaggregated_example():
+    """Prefill of 1 + 4 pods twice, decode of 1 + 2 once; one replica of each is the minimum."""
+    one = deployment((5, 1, 2), (3, 1, 1))
+    assert gangs(slots((one,)), one) == [(8, True), (5, False)]
+    assert [(slot.gang, slot.rank) for slot in slots((one,))] == [(0, 0), (1, 0), (0, 5)]
+
+
+def test_larger_replicas_come_first_in_a_base_gang():
+    """So that none of 2 and 4 GPUs straddles two nodes of 4."""
+    found = slots((deployment((2, 2, 2), (4, 1, 1)),))
+    assert [slot.rank for slot in found] == [4, 6, 0]
+
+
+def test_gangs_are_numbered_over_all_services_and_ranks_do_not_overlap():
+    services = (deployment((1, 0, 2)), deployment((2, 2, 3)), deployment((4, 1, 1), (1, 3, 4)))
+    found = slots(services)
+    assert [slot.service for slot in found] == [0] * 2 + [1] * 3 + [2] * 5
+    assert [slot.role for slot in found] == [0] * 2 + [1] * 3 + [2] + [3] * 4
+    assert sorted({slot.gang for slot in found}) == list(range(6))
+    sizes = [1, 2, 4, 1]
+    held: dict[int, list[int]] = {}
+    for slot in found:
+        held.setdefault(slot.gang, []).extend(range(slot.rank, slot.rank + sizes[slot.role]))
+    for ranks in held.values():
+        assert sorted(ranks) == list(range(len(ranks)))
+
+
+def test_only_what_is_initial_starts():
+    one = deployment((1, 1, 4))
+    role = Role("aggregated", one.roles[0].replica, 1, 4, 2, 1.0)
+    starts = slots((Service(**{**vars(one), "roles": (role,)}),))
+    assert [slot.starts for slot in starts] == [True, True, False, False]
+
+
+def test_a_base_gang_starts_and_fails_as_one_and_a_scaled_one_alone():
+    """Grove's gang termination without delay takes the whole base gang, and nothing else."""
+    env = make(
+        small(
+            service("chat", min=2, initial=3, max=3),
+            name="base",
+            faults={"node_mtbf_h": 0.02, "repair_h": 0.005},
+        )
+    )
+    fell, apart = 0, 0
+    before = [OFF] * 3
+
+    def check(env: Any, observation: Any) -> None:
+        nonlocal fell, apart, before
+        state = env._world.state
+        phases = state["replicas"]["phase"][0].tolist()
+        ready_s = state["replicas"]["ready_s"][0]
+        assert phases[0] == phases[1], "both or none"
+        if phases[0] == STARTING:
+            assert ready_s[0] == ready_s[1]
+        fell += phases[0] == QUEUED and before[0] not in (OFF, QUEUED)
+        apart += (phases[2] == QUEUED) != (phases[0] == QUEUED)
+        before = phases
+
+    for seed in range(4):
+        before = [OFF] * 3
+        play(env, seed, check, keep=True)
+    assert fell > 0 and apart > 0
+
+
+def test_required_holds_for_each_gang_of_a_service():
+    """A scaled gang keeps the level by itself; it may stand on another leaf than the base gang."""
+    env = make(small(service("chat", tp=2, min=2, max=3, required="node"), name="level"))
+    gpus = np.zeros(0)
+
+    def check(env: Any, observation: Any) -> None:
+        nonlocal gpus
+        state = env._world.state
+        for gang in range(int(state["gangs"]["services"][0])):
+            if state["jobs"]["status"][0, gang] == RUNNING:
+                gpus = np.flatnonzero(state["gpu_owner"][0] == gang)
+                assert len(set(gpus // 4)) == 1
+
+    play(env, 0, check)
+    assert len(gpus)
