@@ -14,6 +14,7 @@ from cluster_worlds import Check, apart, make, play, service, small
 from gymnasium.utils.env_checker import check_env
 
 from gpuyard.envs.engine.serving.records import DRAINING, OFF, QUEUED, SERVING
+from gpuyard.envs.rules import TRUNCATED
 from gpuyard.envs.scenario import ScenarioError, from_dict
 
 FAULTS = {"node_mtbf_h": 0.02, "repair_h": 0.005}  # a failure every 12 s among six nodes
@@ -195,6 +196,14 @@ def test_pictures_are_stacked_with_white_beside_the_narrower():
     wide, narrow = np.zeros((2, 4, 3), np.uint8), np.zeros((1, 3, 3), np.uint8)
     image = stacked([wide, narrow])
     assert image.shape == (3, 4, 3) and image.sum() == 3 * 255 and (image[2, 3] == 255).all()
+
+
+def test_requests_that_are_given_no_replica_end_the_episode_as_stalled():
+    env = make(small(service("chat", min=0, initial=0), service("code"), name="abandoned"))
+    info = play(env, 0, keep=True)
+    assert not info["terminated"] and info["parked"] == 60
+    assert TRUNCATED[int(info["truncated_reason"])] == "stalled"
+    assert info["route.finished"] == 60 and info["place.finished"] == 12
 
 
 @pytest.mark.parametrize(

@@ -44,7 +44,7 @@ from .decide.scale_seen import see_scale
 from .gangs.lifecycle import count_unfinished
 from .gangs.moments import begin_gangs, gangs_happen, gangs_value, integrate, next_moment_s
 from .network.traffic import settle
-from .services.moments import begin_services, next_service_s
+from .services.moments import begin_services, is_abandoned, next_service_s
 from .state import STATE
 
 LOOK_UP_MOMENTS = 2000  # well under a second, after which Python may hear a signal
@@ -135,11 +135,15 @@ def move_on(w, e, clock):
 
 @kernel
 def is_stalled(w, e, clock):
-    """Tell whether gangs have been pending for very long while none ran and none was to come."""
+    """Tell whether work has waited for very long while no gang ran and none was to come.
+
+    It waits as a pending gang, or as a request whose service has no replica and is given none.
+    """
     if not has_gangs(w):
         return False
     gangs = w.gangs[e]
-    if gangs.running > 0 or gangs.pending == 0 or gangs.arrived < gangs.num_jobs:
+    waits = gangs.pending > 0 or (has_services(w) and is_abandoned(w, e))
+    if gangs.running > 0 or not waits or gangs.arrived < gangs.num_jobs:
         clock.idle_moments = 0
     else:
         clock.idle_moments += 1

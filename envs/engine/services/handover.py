@@ -10,7 +10,7 @@ The rate is found once, when the bytes begin to move: on each link of the way wh
 or an equal part, whichever is more, shared by the transfers there; the uplinks of a leaf count as
 one. Such rates are 9 % off in the mean and 39 % at worst up to a load of 50 %; gangs are not slowed
 by transfers, which up to a load of 20 % would be by 1 to 5 % (own measurements against exact
-max-min, docs/cluster.md).
+max-min, docs/disaggregation.md).
 """
 
 from __future__ import annotations

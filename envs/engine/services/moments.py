@@ -8,7 +8,7 @@ import numpy as np
 
 from ..core.compile import kernel
 from ..gangs.records import PENDING
-from ..serving.records import DRAINING, PREFILL, SERVING, STARTING
+from ..serving.records import DRAINING, OFF, PREFILL, SERVING, STARTING
 from ..serving.replica import advance_replica
 from .handover import land, next_arrival_s, reserve
 from .lifecycle import ask_for, follow_gangs, retire
@@ -34,6 +34,19 @@ def is_over(w, e):
     router, gangs = w.router[e], w.gangs[e]
     jobs = gangs.num_jobs - gangs.services
     return router.finished == router.num_requests and gangs.finished == jobs
+
+
+@kernel
+def is_abandoned(w, e):
+    """Tell whether the first request that waits for a replica is of a service that has none."""
+    index = w.router[e].parked_head
+    if index < 0:
+        return False
+    for r in range(len(w.replica_specs)):
+        is_its = w.replica_specs[r].service == w.requests[e, index].service
+        if is_its and w.replicas[e, r].phase != OFF:
+            return False
+    return True
 
 
 @kernel
