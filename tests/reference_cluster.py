@@ -1,0 +1,234 @@
+"""Services on a cluster once more: naive, event by event, as the known answer for the engine.
+
+One Python object per replica, which steps iteration by iteration (``reference_serving.py``), lists
+of parked and travelling requests, and a loop that always handles the earliest event. It shares no
+code with the engine. Conventions where the words of a specification leave room:
+
+* At one moment replicas come up and steps end, then KV caches arrive. Then parked requests are
+  routed, in order, if a replica came up or a prompt is computed; then replicas are decided about,
+  then requests arrive. An idle replica begins a step after all of that.
+* A rule stands for the policy: of the replicas that can take request ``i`` the ``i``-th does,
+  modulo their number; decisions about replicas follow a script.
+* All replicas stand on one node with room for all of them, so a gang has devices at once.
+* A request that was sent to a replica and holds no blocks goes before those that come from a
+  prefill replica, one that has not yet reached its engine, too.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from reference_kv import Request
+from reference_replica import (
+    DRAINING,
+    OFF,
+    SERVING,
+    STARTING,
+    ClusterReplica,
+    Role,
+    Traveller,
+)
+from reference_serving import Result
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """When replicas are decided about, and how: decision k takes candidate ``script(k)``.
+
+    Candidate 0 keeps all; 1 and 2 add a replica to the first role and take one away, and so on.
+    """
+
+    interval_s: float
+    max_changes: int
+    script: Callable[[int], int]
+
+
+class Cluster:
+    """One service: its replicas, the router, transfers, and the clock."""
+
+    def __init__(
+        self,
+        roles: Sequence[Role],
+        requests: Sequence[Request],
+        max_tokens: Sequence[int],
+        scaling: Scaling | None = None,
+    ) -> None:
+        n = len(requests)
+        self.result = Result([math.nan] * n, [math.nan] * n, [-1] * n, [0] * n, [], [])
+        self.roles, self.scaling = roles, scaling
+        owners = [role for role in roles for _ in range(role.most)]
+        self.replicas = [ClusterReplica(r, role, self.result) for r, role in enumerate(owners)]
+        self.requests = [
+            Traveller(i, request, max_tokens=most)
+            for i, (request, most) in enumerate(zip(requests, max_tokens, strict=True))
+        ]
+        self.to_arrive = list(self.requests)
+        self.parked: list[Traveller] = []
+        self.due = False  # parked requests are to be routed again
+        self.moving: list[Traveller] = []
+        self.now, self.scale_decisions = 0.0, 0
+        self.tick_s = scaling.interval_s if scaling else math.inf
+        for role in roles:
+            for replica in self.row(role)[: role.initial]:
+                self.add(replica)
+
+    def row(self, role: Role) -> list[ClusterReplica]:
+        """Return the replicas of a role."""
+        return [replica for replica in self.replicas if replica.role is role]
+
+    def run(self) -> Result:
+        """Serve all requests."""
+        while any(math.isnan(finish_s) for finish_s in self.result.finish_s):
+            self.now, _, _, handle = min(self.events(), key=lambda event: event[:3])
+            handle()
+            self.reserve_all()
+            self.end_drained()
+        return self.result
+
+    def events(self) -> list[tuple[float, int, int, Callable[[], None]]]:
+        """Return all that may happen next: when, its rank at one moment, which, and what to do."""
+        found: list[tuple[float, int, int, Callable[[], None]]] = []
+        for replica in self.replicas:
+            r = replica.number
+            if replica.books.phase == STARTING:
+                found.append((replica.books.ready_s, 0, r, lambda it=replica: self.come_up(it)))
+            if replica.end_s < math.inf:
+                found.append((replica.end_s, 0, r, lambda it=replica: self.step(it)))
+            start_s = replica.next_start_s()
+            if start_s < math.inf:
+                found.append((start_s, 5, r, lambda it=replica: it.start(self.now)))
+        found += [(seq.arrive_s, 1, 0, lambda it=seq: self.land(it)) for seq in self.moving]
+        if self.due:
+            found.append((self.now, 2, 0, self.route_parked))
+        if self.tick_s < math.inf:
+            found.append((self.tick_s, 3, 0, self.tick))
+        if self.to_arrive:
+            found.append((self.to_arrive[0].request.arrival_s, 4, 0, self.arrive))
+        return found
+
+    def arrive(self) -> None:
+        """Let the next request arrive."""
+        self.route(self.to_arrive.pop(0))
+
+    def step(self, replica: ClusterReplica) -> None:
+        """End a step and begin the next one; who is handed over is to be routed."""
+        handed = replica.finish_step()
+        self.parked += handed
+        self.due = self.due or bool(handed)
+        replica.start(self.now)
+
+    def come_up(self, replica: ClusterReplica) -> None:
+        """Let a replica that has loaded serve, first of all those that waited for one."""
+        replica.books.phase = SERVING
+        self.due = True
+
+    def route_parked(self) -> None:
+        """Decide about all parked requests again."""
+        again, self.parked, self.due = self.parked, [], False
+        for seq in again:
+            self.route(seq)
+
+    def route(self, seq: Traveller) -> None:
+        """Send a request to a replica, or park it if none can take it."""
+        able = [replica for replica in self.replicas if replica.takes(seq)]
+        if not able:
+            self.parked.append(seq)
+            return
+        replica = able[seq.index % len(able)]
+        seq.replica = replica.number
+        if seq.handed:
+            replica.books.coming.append(seq)
+            self.reserve_all()
+        else:
+            replica.send(seq, self.now + replica.spec.frontend_s)
+
+    def reserve_all(self) -> None:
+        """Let KV caches set off for which there are blocks, in the order of their requests."""
+        for replica in self.replicas:
+            books = replica.books
+            while books.coming:
+                queue = [*replica.waiting, *books.sent]
+                if not all(seq.blocks for seq in queue) or not replica.reserve(books.coming[0]):
+                    break
+                self.set_off(books.coming.pop(0), replica)
+
+    def set_off(self, seq: Traveller, replica: ClusterReplica) -> None:
+        """Let a KV cache begin its way; its rate is what others with the same end leave it now."""
+        role, others = replica.role, 0
+        for other in self.moving:
+            others += other.source == seq.source or other.replica == seq.replica
+        assert seq.there is not None
+        blocks = len(seq.there.blocks)
+        bytes_s = blocks * role.block_bytes / (role.bytes_per_s / (1 + others))
+        seconds = role.handover_s + role.start_s + max(bytes_s, blocks * role.block_post_s)
+        seq.arrive_s = self.now + seconds
+        self.moving.append(seq)
+        replica.books.moving.append(seq)
+
+    def land(self, seq: Traveller) -> None:
+        """Let a KV cache arrive: its blocks at the other end are free."""
+        source, replica = self.replicas[seq.source], self.replicas[seq.replica]
+        source.kv.release(seq)
+        source.books.holding.remove(seq)
+        self.moving.remove(seq)
+        replica.books.moving.remove(seq)
+        replica.take_over(seq)
+        replica.send(seq, self.now)
+        source.idle_from_s = min(source.idle_from_s, self.now)
+
+    def tick(self) -> None:
+        """Decide about replicas until the round is over."""
+        assert self.scaling is not None
+        self.tick_s += self.scaling.interval_s
+        for _ in range(self.scaling.max_changes):
+            if not any(self.to_add(role) or self.to_take(role) for role in self.roles):
+                return
+            candidate = self.scaling.script(self.scale_decisions)
+            self.scale_decisions += 1
+            if candidate == 0:
+                return
+            role = self.roles[(candidate - 1) // 2]
+            is_add = candidate % 2 == 1
+            replica = self.to_add(role) if is_add else self.to_take(role)
+            if replica is None:
+                return
+            if is_add:
+                self.add(replica)
+            else:
+                self.take(replica)
+
+    def to_add(self, role: Role) -> ClusterReplica | None:
+        """Return the first replica of a role that there is not."""
+        row = self.row(role)[role.least :]
+        return next((replica for replica in row if replica.books.phase == OFF), None)
+
+    def to_take(self, role: Role) -> ClusterReplica | None:
+        """Return the last one that loads, or else the first of those with the least to do."""
+        row = self.row(role)[role.least :]
+        loading = [replica for replica in row if replica.books.phase == STARTING]
+        serving = [replica for replica in row if replica.books.phase == SERVING]
+        if loading:
+            return loading[-1]
+        return min(serving, key=lambda replica: replica.load, default=None)
+
+    def add(self, replica: ClusterReplica) -> None:
+        """Let a replica load."""
+        replica.books.phase = STARTING
+        replica.books.ready_s = self.now + replica.role.startup_s
+
+    def take(self, replica: ClusterReplica) -> None:
+        """Let a replica take no more requests; one with nothing to do is gone at once."""
+        if replica.books.phase == SERVING:
+            replica.books.phase = DRAINING
+            self.end_drained()
+        else:
+            replica.empty()
+
+    def end_drained(self) -> None:
+        """End the draining replicas that have nothing left, KV caches included."""
+        for replica in self.replicas:
+            books = replica.books
+            if books.phase == DRAINING and replica.load + len(books.holding) == 0:
+                replica.empty()
