@@ -7,7 +7,7 @@ front of the queue, behind those only whose KV cache came from a prefill replica
 prompt and the tokens it has. Then waiting requests are admitted in order while budget, sequence cap
 and blocks allow: blocks for the next chunk, or with ``whole_prompt`` for all known tokens. At the
 step's end every request whose known tokens are all computed gets one more. Source:
-``vllm/v1/core/sched/scheduler.py``, admission by whole prompt: ``scheduler_reserve_full_isl`` there.
+``vllm/v1/core/sched/scheduler.py``; admission by whole prompt, ``scheduler_reserve_full_isl``.
 
 A request is seen by the step that starts when it has reached the engine, ``frontend_s`` after it
 was sent. With ``lag`` a step is planned when the one before it starts, so it has to be there by
