@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 import numpy as np
 from cluster_worlds import service, small
 from engine_worlds import cost_table, random_spec, random_stream, reference_requests
-from reference_cluster import Cluster, Scaling
+from reference_cluster import Change, Cluster, Scaling
 from reference_replica import Role
 from reference_serving import ReplicaSpec, Result
 
@@ -22,7 +23,8 @@ from gpuyard.envs.world import World
 
 REQUESTS = 40
 LATE_S = 1e6  # when the one job of these worlds arrives, which is after their end
-FEATURES = ("whole_prompt", "lag", "frontend", "windows", "state")
+Rows = tuple[tuple[str, int, int, int], ...]
+"""Of a service's roles: kind, replicas at least, at the start, at most."""
 
 
 @dataclass(frozen=True)
@@ -35,8 +37,11 @@ class Case:
 
 
 @cache
-def batch(rows: tuple[tuple[str, int, int, int], ...]) -> Batch:
-    """Return a world of one node whose service has roles (kind, least, initial, most)."""
+def batch(rows: Rows, fails: bool = False) -> Batch:
+    """Return a world whose service has roles (kind, least, initial, most).
+
+    It has one node, or four of which one fails every second.
+    """
     names = ("min", "initial", "max")
     roles: list[dict[str, Any]] = [
         {"kind": kind, "max_num_seqs": 64 + place, **dict(zip(names, counts, strict=True))}
@@ -55,20 +60,21 @@ def batch(rows: tuple[tuple[str, int, int, int], ...]) -> Batch:
         table |= {key: value for key, value in roles[0].items() if key != "kind"}
     else:
         table["roles"] = roles
-    pools = [{"gpu": "A100-80", "nodes": 1, "gpus_per_node": 8}]
+    nodes = 4 if fails else 1
+    pools = [{"gpu": "A100-80", "nodes": nodes, "gpus_per_node": 8 // nodes}]
+    faults = {"node_mtbf_h": nodes * 1.0 / 3600, "repair_h": 1e-3} if fails else {}
     scenario = small(
         table,
         name="exact",
-        cluster={"pools": pools, "fabric": {"nodes_per_leaf": 1, "oversubscription": 1.0}},
+        cluster={"pools": pools, "fabric": {"nodes_per_leaf": nodes, "oversubscription": 1.0}},
+        faults=faults,
         jobs={"num_jobs": 1, "rate_per_h": 0.5, "max_gpus": 1},
         scaler={"interval_s": 1.0},
     )
     return Batch(scenario, 1)
 
 
-def random_case(
-    seed: int, rows: tuple[tuple[str, int, int, int], ...], scales: bool, *features: str
-) -> Case:
+def random_case(seed: int, rows: Rows, scales: bool, *features: str) -> Case:
     """Draw speeds, memory, handovers and requests for roles (kind, least, initial, most)."""
     rng = np.random.default_rng(seed)
     unit = int(rng.choice([0, 32, 64]))
@@ -91,6 +97,8 @@ def random_case(
                 block_post_s=rng.uniform(0.0, 1e-3),
                 start_s=1e-3,
                 bytes_per_s=rng.uniform(1e8, 1e10),
+                nic_start_s=2e-3,
+                nic_bytes_per_s=rng.uniform(1e8, 1e9),
             )
         )
     stream = random_stream(rng, int(rng.integers(5, REQUESTS + 1)), unit)
@@ -103,25 +111,29 @@ def random_case(
     return Case(tuple(roles), stream, scaling)
 
 
-def by_reference(case: Case) -> tuple[Cluster, Result]:
+def by_reference(case: Case, history: Sequence[Change] | None = None) -> tuple[Cluster, Result]:
     """Let the naive reference serve a case."""
     max_tokens = [int(most) for most in case.stream.max_tokens]
-    cluster = Cluster(case.roles, reference_requests(case.stream), max_tokens, case.scaling)
+    requests = reference_requests(case.stream)
+    cluster = Cluster(case.roles, requests, max_tokens, case.scaling, history)
     return cluster, cluster.run()
 
 
-def by_engine(case: Case, rows: tuple[tuple[str, int, int, int], ...]) -> World:
-    """Let the engine serve the same case, with the same rule for decisions."""
-    built = batch(rows)
+def by_engine(case: Case, rows: Rows, seed: int = -1) -> tuple[World, list[Change]]:
+    """Let the engine serve the same case, with the same rule for decisions.
+
+    Nodes fail if ``seed`` is not negative. Returns the world, and which replicas got and lost
+    devices.
+    """
+    built = batch(rows, seed >= 0)
     world, static = built.world, built.contents["route"].static
     fill_roles(world.shared, static, case)
     for content in built.contents.values():
-        content.load(0, np.random.default_rng(0))
+        content.load(0, np.random.default_rng(max(seed, 0)))
     load(world.state, static, 0, case.stream, case.stream.output_tokens)
     world.state["jobs"]["arrival_s"][0, -1] = LATE_S
     world.begin(0)
-    play(world, case)
-    return world
+    return world, play(world, case)
 
 
 def fill_roles(shared: dict[str, Any], static: Any, case: Case) -> None:
@@ -134,6 +146,7 @@ def fill_roles(shared: dict[str, Any], static: Any, case: Case) -> None:
         record["startup_s"], record["handover_s"] = role.startup_s, role.handover_s
         record["kv_block_bytes"], record["kv_block_post_s"] = role.block_bytes, role.block_post_s
         record["domain_start_s"], record["domain_bytes_per_s"] = role.start_s, role.bytes_per_s
+        record["nic_start_s"], record["nic_bytes_per_s"] = role.nic_start_s, role.nic_bytes_per_s
         for r in range(record["first"], record["first"] + record["most"]):
             fill_replica(static.replica_specs[r], role)
         kind = static.replica_specs[record["first"]]["kind"]
@@ -160,12 +173,38 @@ def fill_costs(static: Any, kind: int, cost: CostTable) -> None:
     static.head_s[kind, : len(cost.head_s)] = cost.head_s
 
 
-def play(world: World, case: Case) -> None:
-    """Play an episode until all requests have finished."""
+class Watch:
+    """Notes which gangs get and lose devices, decision by decision."""
+
+    def __init__(self, world: World) -> None:
+        self.world, self.changes = world, list[Change]()
+        self.gang_of = world.shared["replica_specs"]["gang"]
+        self.failures = np.zeros(int(self.gang_of.max()) + 1, int)
+        self.starts = np.full(len(self.failures), -1.0)
+
+    def look(self) -> None:
+        """Note what has changed since the last look."""
+        gpus = self.world.shared["fabric"][0]["gpus_per_node"]
+        for gang in range(len(self.failures)):
+            job = self.world.state["jobs"][0, gang]
+            replicas = tuple(int(r) for r in np.flatnonzero(self.gang_of == gang))
+            if job["failures"] > self.failures[gang]:
+                self.changes.append(Change(float(job["stopped_s"]), replicas, -1))
+                self.failures[gang] = job["failures"]
+            if job["start_s"] > self.starts[gang]:
+                node = int(self.world.state["senders"][0, gang]["first_gpu"]) // int(gpus)
+                self.changes.append(Change(float(job["start_s"]), replicas, max(node, 0)))
+                self.starts[gang] = job["start_s"]
+
+
+def play(world: World, case: Case) -> list[Change]:
+    """Play an episode until all requests have finished; returns what happened to devices."""
     outputs, action, scaled = world.outputs(), np.zeros(1, np.int64), 0
+    watch = Watch(world)
     router = world.state["router"][0]
     world.run(np.array([START]), action, outputs)
     while not world.done[0] and router["finished"] < router["num_requests"]:
+        watch.look()
         feasible = np.flatnonzero(outputs.mask[0])
         due = world.clock["due"][0]
         if due == ROUTE:
@@ -179,8 +218,5 @@ def play(world: World, case: Case) -> None:
             scaled += 1
         world.run(np.array([STEP]), action, outputs)
 
-
-def with_spec(case: Case, **changes: Any) -> Case:
-    """Return a case whose replicas are all changed so."""
-    roles = tuple(replace(role, spec=replace(role.spec, **changes)) for role in case.roles)
-    return replace(case, roles=roles)
+    watch.look()
+    return sorted(watch.changes, key=lambda change: change.time_s)

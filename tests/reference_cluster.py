@@ -9,7 +9,8 @@ code with the engine. Conventions where the words of a specification leave room:
   then requests arrive. An idle replica begins a step after all of that.
 * A rule stands for the policy: of the replicas that can take request ``i`` the ``i``-th does,
   modulo their number; decisions about replicas follow a script.
-* All replicas stand on one node with room for all of them, so a gang has devices at once.
+* Which gang of replicas gets devices when and on which node, and loses them, is given: a history.
+  Without one all stand on one node with room for all of them, and have devices at once.
 * A request that was sent to a replica and holds no blocks goes before those that come from a
   prefill replica, one that has not yet reached its engine, too.
 """
@@ -24,6 +25,7 @@ from reference_kv import Request
 from reference_replica import (
     DRAINING,
     OFF,
+    QUEUED,
     SERVING,
     STARTING,
     ClusterReplica,
@@ -45,6 +47,15 @@ class Scaling:
     script: Callable[[int], int]
 
 
+@dataclass(frozen=True)
+class Change:
+    """Replicas get devices on a node, or with ``node`` -1 lose them by its failure."""
+
+    time_s: float
+    replicas: tuple[int, ...]
+    node: int
+
+
 class Cluster:
     """One service: its replicas, the router, transfers, and the clock."""
 
@@ -54,6 +65,7 @@ class Cluster:
         requests: Sequence[Request],
         max_tokens: Sequence[int],
         scaling: Scaling | None = None,
+        history: Sequence[Change] | None = None,
     ) -> None:
         n = len(requests)
         self.result = Result([math.nan] * n, [math.nan] * n, [-1] * n, [0] * n, [], [])
@@ -65,6 +77,7 @@ class Cluster:
             for i, (request, most) in enumerate(zip(requests, max_tokens, strict=True))
         ]
         self.to_arrive = list(self.requests)
+        self.history = None if history is None else list(history)
         self.parked: list[Traveller] = []
         self.due = False  # parked requests are to be routed again
         self.moving: list[Traveller] = []
@@ -87,9 +100,9 @@ class Cluster:
             self.end_drained()
         return self.result
 
-    def events(self) -> list[tuple[float, int, int, Callable[[], None]]]:
+    def events(self) -> list[tuple[float, float, int, Callable[[], None]]]:
         """Return all that may happen next: when, its rank at one moment, which, and what to do."""
-        found: list[tuple[float, int, int, Callable[[], None]]] = []
+        found: list[tuple[float, float, int, Callable[[], None]]] = []
         for replica in self.replicas:
             r = replica.number
             if replica.books.phase == STARTING:
@@ -102,11 +115,55 @@ class Cluster:
         found += [(seq.arrive_s, 1, 0, lambda it=seq: self.land(it)) for seq in self.moving]
         if self.due:
             found.append((self.now, 2, 0, self.route_parked))
+        if self.history:
+            change = self.history[0]
+            rank = 3.5 if change.node >= 0 else 0
+            found.append((change.time_s, rank, 0, self.change))
         if self.tick_s < math.inf:
             found.append((self.tick_s, 3, 0, self.tick))
         if self.to_arrive:
             found.append((self.to_arrive[0].request.arrival_s, 4, 0, self.arrive))
         return found
+
+    def change(self) -> None:
+        """Let replicas get or lose their devices."""
+        assert self.history is not None
+        change = self.history.pop(0)
+        for replica in (self.replicas[r] for r in change.replicas):
+            if change.node < 0:
+                self.lose(replica)
+            elif replica.books.phase == QUEUED:
+                replica.node = change.node
+                self.load(replica)
+
+    def lose(self, replica: ClusterReplica) -> None:
+        """Let a replica lose its devices: its requests are routed again, with their tokens."""
+        phase, number = replica.books.phase, replica.number
+        underway = [seq for seq in self.requests if seq in self.moving]
+        underway += [seq for other in self.replicas for seq in other.books.coming]
+        broken = [seq for seq in underway if number in (seq.source, seq.replica)]
+        for seq in sorted(broken, key=lambda seq: seq.index):
+            self.call_back(seq)
+        self.parked += replica.lose_all()
+        self.parked += sorted(broken, key=lambda seq: seq.index)
+        for seq in self.requests:
+            if seq.source == number and seq.handed:
+                seq.forget()
+        replica.books.phase = OFF if phase == DRAINING else QUEUED
+        self.due = True
+
+    def call_back(self, seq: Traveller) -> None:
+        """Take a request back whose KV is or was to be on its way."""
+        replica = self.replicas[seq.replica]
+        if seq in self.moving:
+            assert seq.there is not None
+            self.moving.remove(seq)
+            replica.books.moving.remove(seq)
+            replica.kv.release(seq.there)
+            replica.idle_from_s = min(replica.idle_from_s, self.now)
+        else:
+            replica.books.coming.remove(seq)
+        seq.there, seq.replica = None, -1
 
     def arrive(self) -> None:
         """Let the next request arrive."""
@@ -161,8 +218,11 @@ class Cluster:
             others += other.source == seq.source or other.replica == seq.replica
         assert seq.there is not None
         blocks = len(seq.there.blocks)
-        bytes_s = blocks * role.block_bytes / (role.bytes_per_s / (1 + others))
-        seconds = role.handover_s + role.start_s + max(bytes_s, blocks * role.block_post_s)
+        start_s, bytes_per_s = role.start_s, role.bytes_per_s
+        if self.replicas[seq.source].node != replica.node:
+            start_s, bytes_per_s = role.nic_start_s, role.nic_bytes_per_s
+        bytes_s = blocks * role.block_bytes / (bytes_per_s / (1 + others))
+        seconds = role.handover_s + start_s + max(bytes_s, blocks * role.block_post_s)
         seq.arrive_s = self.now + seconds
         self.moving.append(seq)
         replica.books.moving.append(seq)
@@ -205,15 +265,21 @@ class Cluster:
         return next((replica for replica in row if replica.books.phase == OFF), None)
 
     def to_take(self, role: Role) -> ClusterReplica | None:
-        """Return the last one that loads, or else the first of those with the least to do."""
+        """Return the last one that waits or loads, or else the first with the least to do."""
         row = self.row(role)[role.least :]
-        loading = [replica for replica in row if replica.books.phase == STARTING]
+        loading = [replica for replica in row if replica.books.phase in (QUEUED, STARTING)]
         serving = [replica for replica in row if replica.books.phase == SERVING]
         if loading:
             return loading[-1]
         return min(serving, key=lambda replica: replica.load, default=None)
 
     def add(self, replica: ClusterReplica) -> None:
+        """Ask for a replica."""
+        replica.books.phase = QUEUED
+        if self.history is None:
+            self.load(replica)
+
+    def load(self, replica: ClusterReplica) -> None:
         """Let a replica load."""
         replica.books.phase = STARTING
         replica.books.ready_s = self.now + replica.role.startup_s

@@ -11,12 +11,12 @@ from reference_serving import Replica, ReplicaSpec, Result
 from gpuyard.envs.perf.serving.cost_table import CostTable
 
 AGGREGATED, PREFILL, DECODE = "aggregated", "prefill", "decode"
-OFF, STARTING, SERVING, DRAINING = "off", "starting", "serving", "draining"
+OFF, QUEUED, STARTING, SERVING, DRAINING = "off", "queued", "starting", "serving", "draining"
 
 
 @dataclass(frozen=True)
 class Role:
-    """Replicas of one kind; the numbers of handovers are those of going on there, in a node."""
+    """Replicas of one kind; the numbers of handovers are those of going on there."""
 
     does: str
     least: int
@@ -29,8 +29,10 @@ class Role:
     handover_s: float = 0.0
     block_bytes: float = 0.0
     block_post_s: float = 0.0
-    start_s: float = 0.0
+    start_s: float = 0.0  # inside a node
     bytes_per_s: float = math.inf
+    nic_start_s: float = 0.0  # between nodes
+    nic_bytes_per_s: float = math.inf
 
 
 @dataclass(eq=False)
@@ -44,6 +46,11 @@ class Traveller(Served):
     there: Served | None = None  # holds the blocks that are reserved where it goes
     arrive_s: float = 0.0
     seen_s: float = 0.0  # when it reaches the engine
+
+    def forget(self) -> None:
+        """Lose the KV cache, but not the tokens: the client has them."""
+        self.computed, self.nodes, self.private, self.registers = 0, [], [], True
+        self.replica, self.source, self.handed, self.there = -1, -1, False, None
 
 
 @dataclass
@@ -67,6 +74,7 @@ class ClusterReplica(Replica):
         self.handed_over: list[Traveller] = []  # by the step that has just ended
         self.end_s = math.inf  # of the step under way
         self.idle_from_s = -math.inf  # when an idle one may look at its queue (again)
+        self.node = 0  # where it stands
         self.books = Books()
 
     def empty(self) -> None:
@@ -163,6 +171,15 @@ class ClusterReplica(Replica):
         self.books.holding.append(seq)
         seq.source, seq.replica, seq.handed = self.number, -1, True
         self.handed_over.append(seq)
+
+    def lose_all(self) -> list[Traveller]:
+        """Lose all requests and caches; returns the requests that were here, in order."""
+        self.see(math.inf)
+        lost = [seq for seq in [*self.running, *self.waiting] if isinstance(seq, Traveller)]
+        for seq in lost:
+            seq.forget()
+        self.empty()
+        return lost
 
     def reserve(self, seq: Traveller) -> bool:
         """Take the blocks of a request that is to come; False if there are not enough."""
