@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from cluster_worlds import service, small
 from engine_worlds import cost_table, random_spec, random_stream, reference_requests
-from reference_cluster import Change, Cluster, Scaling
+from reference_cluster import Cluster
+from reference_fleet import Change, Scaling
 from reference_replica import Role
 from reference_serving import ReplicaSpec, Result
 
