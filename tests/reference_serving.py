@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from reference_kv import KVBlocks, Node, Request, Served
 
@@ -154,20 +154,27 @@ class Replica:
             if len(self.running) == self.spec.max_num_seqs:
                 break
             seq = self.waiting[0]
-            hits = self.kv.cached_prefix(seq)
-            hit_blocks = [block for node in hits for block in node.blocks]
-            hit_tokens = len(hits) * self.spec.prefix_block_tokens
-            new = min(seq.tokens - hit_tokens, budget)
-            need = self.spec.blocks_for(hit_tokens + new) - len(hit_blocks)
-            asked = self.spec.blocks_for(seq.tokens if self.spec.whole_prompt else hit_tokens + new)
-            available = len(self.kv.free) - sum(block in self.kv.free for block in hit_blocks)
-            if asked - len(hit_blocks) > available:
+            new = self.try_to_admit(now, seq, budget)
+            if new == 0:
                 break
-            self.admit(now, self.waiting.pop(0), hits)
-            self.compute(seq, new, need)
             plan.append((seq, new))
             budget -= new
         return plan
+
+    def try_to_admit(self, now: float, seq: Served, budget: int) -> int:
+        """Admit the first waiting request; returns its new tokens, 0 if its blocks do not fit."""
+        hits = self.kv.cached_prefix(seq)
+        hit_blocks = [block for node in hits for block in node.blocks]
+        hit_tokens = len(hits) * self.spec.prefix_block_tokens
+        new = min(seq.tokens - hit_tokens, budget)
+        need = self.spec.blocks_for(hit_tokens + new) - len(hit_blocks)
+        asked = self.spec.blocks_for(seq.tokens if self.spec.whole_prompt else hit_tokens + new)
+        available = len(self.kv.free) - sum(block in self.kv.free for block in hit_blocks)
+        if asked - len(hit_blocks) > available:
+            return 0
+        self.admit(now, self.waiting.pop(0), hits)
+        self.compute(seq, new, need)
+        return new
 
     def admit(self, now: float, seq: Served, hits: list[Node]) -> None:
         self.kv.share(seq, hits)
@@ -193,20 +200,36 @@ class Replica:
 
     def step(self, start: float, seen: float) -> float:
         """Run one step from ``start`` with the requests known by ``seen``; returns its end."""
-        plan = self.schedule(start)
-        during = self.counts()
-        decodes = [seq.computed for seq, _ in plan if seq.computed >= seq.prefill_target]
-        chunks = [(new, seq.computed) for seq, new in plan if seq.computed < seq.prefill_target]
-        sampling = [seq for seq, new in plan if seq.computed + new == seq.tokens]
-        end = start + step_cost_s(self.cost, decodes, chunks, len(sampling))
-        for seq, new in plan:
+        end = self.begin_step(start, seen)
+        self.end_step()
+        return end
+
+    def begin_step(self, start: float, seen: float) -> float:
+        """Let a step begin, whose tokens and freed blocks are there at its end, returned."""
+        self.plan = self.schedule(start)
+        decodes = [seq.computed for seq, _ in self.plan if seq.computed >= seq.prefill_target]
+        chunks = [
+            (new, seq.computed) for seq, new in self.plan if seq.computed < seq.prefill_target
+        ]
+        sampling = sum(seq.computed + new == seq.tokens for seq, new in self.plan)
+        end = start + step_cost_s(self.cost, decodes, chunks, sampling)
+        self.under_way = Step(seen, start, end, self.counts(), self.counts())
+        return end
+
+    def end_step(self) -> None:
+        """Let the step under way end."""
+        sampling = [seq for seq, new in self.plan if seq.computed + new == seq.tokens]
+        for seq, new in self.plan:
             seq.computed += new
         for seq in sampling:
-            self.sample(seq, end)
-        self.kv.check(self.running)
+            self.sample(seq, self.under_way.end_s)
+        self.kv.check(self.holders())
         assert all(len(seq.blocks) == self.spec.blocks_for(seq.computed) for seq in self.running)
-        self.steps.append(Step(seen, start, end, during, self.counts()))
-        return end
+        self.steps.append(replace(self.under_way, after=self.counts()))
+
+    def holders(self) -> list[Served]:
+        """Return all that hold blocks between steps."""
+        return self.running
 
     def sample(self, seq: Served, now: float) -> None:
         seq.generated += 1

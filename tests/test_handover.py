@@ -113,6 +113,17 @@ def test_a_request_waits_for_blocks_where_it_goes(tmp_path):
     assert table["first_token_s"][1] > table["finish_s"][0], "its blocks were the first one's"
 
 
+def test_nobody_waits_for_blocks_in_front_of_those_who_hold_them(tmp_path):
+    """The first outgrows 60 blocks beside the second, whose KV has come; both must go on."""
+    requests = [(10.0, 480, 300), (10.1, 400, 10)]
+    env = world(tmp_path, requests, kv_blocks=60, max_num_seqs=1)
+    env.reset(seed=0)
+    run_on(env)
+    table = env.results()["requests"]
+    assert table["preemptions"].tolist() == [1, 0]
+    assert table["finish_s"][1] < table["finish_s"][0], "the second frees the blocks"
+
+
 def test_roles_of_one_service_are_one_base_gang():
     env = make(small(apart("chat", tp=2)))
     specs, jobs = env._world.shared["replica_specs"], env._world.state["jobs"]

@@ -47,10 +47,10 @@ def begin_handover(w, e, r, index):
 def reserve(w, e, r, replica, spec):
     """Reserve blocks for the requests that come to a replica, as far as there are any, in order.
 
-    A request in its queue that waits for blocks goes before them.
+    A request in its queue that waits for blocks goes before them; such ones are the last there.
     """
     while replica.coming > 0:
-        if replica.waiting > 0 and w.requests[e, replica.head].blocks == 0:
+        if replica.waiting > 0 and w.requests[e, replica.tail].blocks == 0:
             return
         index = int(replica.come_head)
         request = w.requests[e, index]

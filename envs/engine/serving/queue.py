@@ -51,10 +51,23 @@ def enqueue_loaded(w, e, index, queued_s, replica, spec):
     """Put a request whose KV cache is here in front of those that need blocks."""
     request = w.requests[e, index]
     request.queued_s = queued_s
+    put_behind_loaded(w, e, index, replica)
+    replica.queued_tokens += 1
+    wake(queued_s, replica, spec)
+
+
+@kernel
+def put_behind_loaded(w, e, index, replica):
+    """Put a request in front of those that need blocks, but behind those whose KV cache is here.
+
+    Nobody who needs blocks stands before somebody who holds some, so that none waits for blocks
+    that only come free behind it. Source: vLLM's invariant of its queue of waiting requests
+    (github.com/vllm-project/vllm/pull/57841).
+    """
     before, at = -1, int(replica.head)
     while at >= 0 and w.requests[e, at].blocks > 0:
         before, at = at, int(w.requests[e, at].next)
-    request.next = at
+    w.requests[e, index].next = at
     if before >= 0:
         w.requests[e, before].next = index
     else:
@@ -62,8 +75,6 @@ def enqueue_loaded(w, e, index, queued_s, replica, spec):
     if at < 0:
         replica.tail = index
     replica.waiting += 1
-    replica.queued_tokens += 1
-    wake(queued_s, replica, spec)
 
 
 @kernel

@@ -3,11 +3,11 @@
 A step starts when the previous one ends (or a request reaches an idle replica). It first gives
 every running sequence its next token and a prompt under way the rest of the token budget; if KV
 blocks run out the request admitted last is preempted: its blocks are freed and it returns to the
-front of the queue, to recompute its prompt and the tokens it has. Then waiting requests are
-admitted in order while budget, sequence cap and blocks allow: blocks for the next chunk, or with
-``whole_prompt`` for all known tokens. At the step's end every request whose known tokens are all
-computed gets one more. Source: ``vllm/v1/core/sched/scheduler.py``, admission by whole prompt:
-``scheduler_reserve_full_isl`` there.
+front of the queue, behind those only whose KV cache came from a prefill replica, to recompute its
+prompt and the tokens it has. Then waiting requests are admitted in order while budget, sequence cap
+and blocks allow: blocks for the next chunk, or with ``whole_prompt`` for all known tokens. At the
+step's end every request whose known tokens are all computed gets one more. Source:
+``vllm/v1/core/sched/scheduler.py``; admission by whole prompt, ``scheduler_reserve_full_isl``.
 
 A request is seen by the step that starts when it has reached the engine, ``frontend_s`` after it
 was sent. With ``lag`` a step is planned when the one before it starts, so it has to be there by
@@ -41,7 +41,7 @@ from .growth import (
 )
 from .kvcache import allocate, cached_units, hold, idle_units, register, release
 from .parking import park
-from .queue import leave_queue
+from .queue import leave_queue, put_behind_loaded
 from .records import HANDED, PREFILL
 from .runs import plan_run, run_blocks, run_s, stop_for_head
 
@@ -56,7 +56,7 @@ def store_progress(request, finish_step, step_count, spec):
 
 @kernel
 def preempt_last(w, e, r, replica, spec, router):
-    """Take the request admitted last out of the batch and put it at the front of the queue."""
+    """Take the request admitted last out of the batch and put it back into the queue."""
     at = replica.running - 1
     replica.running = at
     index = w.slots[e, r, at].request
@@ -74,11 +74,7 @@ def preempt_last(w, e, r, replica, spec, router):
     request.computed = 0
     request.preemptions += 1
     router.preemptions += 1
-    request.next = replica.head
-    replica.head = index
-    if replica.tail < 0:
-        replica.tail = index
-    replica.waiting += 1
+    put_behind_loaded(w, e, index, replica)
 
 
 @kernel
@@ -195,6 +191,8 @@ def begin_step(w, e, r, now_s, seen_s, replica, spec, router, cost):
         decoding = grow_or_preempt(w, e, r, replica, spec, router)
         if replica.prefilling == 0:
             chunk = 0
+        if replica.running == 0:  # a batch that is empty now begins anew
+            preempted, seen_s = False, now_s
     else:
         allocate(w, e, r, need, replica, spec)
     prompt_s = 0.0

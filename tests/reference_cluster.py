@@ -1,0 +1,206 @@
+"""Services on a cluster once more: naive, event by event, as the known answer for the engine.
+
+One Python object per replica, which steps iteration by iteration (``reference_serving.py``), lists
+of parked and travelling requests, and a loop that always handles the earliest event. It shares no
+code with the engine. Conventions where the words of a specification leave room:
+
+* At one moment replicas come up and steps end, then KV caches arrive. Then parked requests are
+  routed, in order, if a replica came up or a prompt is computed; then replicas are decided about,
+  then requests arrive. An idle replica begins a step after all of that.
+* A rule stands for the policy: of the replicas that can take request ``i`` the ``i``-th does,
+  modulo their number; decisions about replicas follow a script.
+* Which gang of replicas gets devices when and on which node, and loses them, is given: a history.
+  Without one all stand on one node with room for all of them, and have devices at once.
+* A request that was sent to a replica and holds no blocks goes before those that come from a
+  prefill replica, one that has not yet reached its engine, too.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+from reference_fleet import Change, Fleet, Scaling
+from reference_kv import Request
+from reference_replica import (
+    DRAINING,
+    OFF,
+    QUEUED,
+    SERVING,
+    STARTING,
+    ClusterReplica,
+    Role,
+    Traveller,
+)
+from reference_serving import Result
+
+
+class Cluster(Fleet):
+    """One service: the router, transfers, failures and the clock; replicas are the fleet's."""
+
+    def __init__(
+        self,
+        roles: Sequence[Role],
+        requests: Sequence[Request],
+        max_tokens: Sequence[int],
+        scaling: Scaling | None = None,
+        history: Sequence[Change] | None = None,
+    ) -> None:
+        n = len(requests)
+        self.result = Result([math.nan] * n, [math.nan] * n, [-1] * n, [0] * n, [], [])
+        self.requests = [
+            Traveller(i, request, max_tokens=most)
+            for i, (request, most) in enumerate(zip(requests, max_tokens, strict=True))
+        ]
+        self.to_arrive = list(self.requests)
+        self.parked: list[Traveller] = []
+        self.due = False  # parked requests are to be routed again
+        self.moving: list[Traveller] = []
+        super().__init__(roles, self.result, scaling, history)
+
+    def run(self) -> Result:
+        """Serve all requests."""
+        while any(math.isnan(finish_s) for finish_s in self.result.finish_s):
+            self.now, _, _, handle = min(self.events(), key=lambda event: event[:3])
+            handle()
+            self.reserve_all()
+            self.end_drained()
+        return self.result
+
+    def events(self) -> list[tuple[float, float, int, Callable[[], None]]]:
+        """Return all that may happen next: when, its rank at one moment, which, and what to do."""
+        found: list[tuple[float, float, int, Callable[[], None]]] = []
+        for replica in self.replicas:
+            r = replica.number
+            if replica.books.phase == STARTING:
+                found.append((replica.books.ready_s, 0, r, lambda it=replica: self.come_up(it)))
+            if replica.end_s < math.inf:
+                found.append((replica.end_s, 0, r, lambda it=replica: self.step(it)))
+            start_s = replica.next_start_s()
+            if start_s < math.inf:
+                found.append((start_s, 5, r, lambda it=replica: it.start(self.now)))
+        found += [(seq.arrive_s, 1, 0, lambda it=seq: self.land(it)) for seq in self.moving]
+        if self.due:
+            found.append((self.now, 2, 0, self.route_parked))
+        if self.history:
+            change = self.history[0]
+            rank = 3.5 if change.node >= 0 else 0
+            found.append((change.time_s, rank, 0, self.change))
+        if self.tick_s < math.inf:
+            found.append((self.tick_s, 3, 0, self.tick))
+        if self.to_arrive:
+            found.append((self.to_arrive[0].request.arrival_s, 4, 0, self.arrive))
+        return found
+
+    def change(self) -> None:
+        """Let replicas get or lose their devices."""
+        assert self.history is not None
+        change = self.history.pop(0)
+        for replica in (self.replicas[r] for r in change.replicas):
+            if change.node < 0:
+                self.lose(replica)
+            elif replica.books.phase == QUEUED:
+                replica.node = change.node
+                self.load(replica)
+
+    def lose(self, replica: ClusterReplica) -> None:
+        """Let a replica lose its devices: its requests are routed again, with their tokens."""
+        phase, number = replica.books.phase, replica.number
+        underway = [seq for seq in self.requests if seq in self.moving]
+        underway += [seq for other in self.replicas for seq in other.books.coming]
+        broken = [seq for seq in underway if number in (seq.source, seq.replica)]
+        for seq in sorted(broken, key=lambda seq: seq.index):
+            self.call_back(seq)
+        self.parked += replica.lose_all()
+        self.parked += sorted(broken, key=lambda seq: seq.index)
+        for seq in self.requests:
+            if seq.source == number and seq.handed:
+                seq.forget()
+        replica.books.phase = OFF if phase == DRAINING else QUEUED
+        self.due = True
+
+    def call_back(self, seq: Traveller) -> None:
+        """Take a request back whose KV is or was to be on its way."""
+        replica = self.replicas[seq.replica]
+        if seq in self.moving:
+            assert seq.there is not None
+            self.moving.remove(seq)
+            replica.books.moving.remove(seq)
+            replica.kv.release(seq.there)
+            replica.idle_from_s = min(replica.idle_from_s, self.now)
+        else:
+            replica.books.coming.remove(seq)
+        seq.there, seq.replica = None, -1
+
+    def arrive(self) -> None:
+        """Let the next request arrive."""
+        self.route(self.to_arrive.pop(0))
+
+    def step(self, replica: ClusterReplica) -> None:
+        """End a step and begin the next one; who is handed over is to be routed."""
+        handed = replica.finish_step()
+        self.parked += handed
+        self.due = self.due or bool(handed)
+        replica.start(self.now)
+
+    def come_up(self, replica: ClusterReplica) -> None:
+        """Let a replica that has loaded serve, first of all those that waited for one."""
+        replica.books.phase = SERVING
+        self.due = True
+
+    def route_parked(self) -> None:
+        """Decide about all parked requests again."""
+        again, self.parked, self.due = self.parked, [], False
+        for seq in again:
+            self.route(seq)
+
+    def route(self, seq: Traveller) -> None:
+        """Send a request to a replica, or park it if none can take it."""
+        able = [replica for replica in self.replicas if replica.takes(seq)]
+        if not able:
+            self.parked.append(seq)
+            return
+        replica = able[seq.index % len(able)]
+        seq.replica = replica.number
+        if seq.handed:
+            replica.books.coming.append(seq)
+            self.reserve_all()
+        else:
+            replica.send(seq, self.now + replica.spec.frontend_s)
+
+    def reserve_all(self) -> None:
+        """Let KV caches set off for which there are blocks, in the order of their requests."""
+        for replica in self.replicas:
+            books = replica.books
+            while books.coming:
+                queue = [*replica.waiting, *books.sent]
+                if not all(seq.blocks for seq in queue) or not replica.reserve(books.coming[0]):
+                    break
+                self.set_off(books.coming.pop(0), replica)
+
+    def set_off(self, seq: Traveller, replica: ClusterReplica) -> None:
+        """Let a KV cache begin its way; its rate is what others with the same end leave it now."""
+        role, others = replica.role, 0
+        for other in self.moving:
+            others += other.source == seq.source or other.replica == seq.replica
+        assert seq.there is not None
+        blocks = len(seq.there.blocks)
+        start_s, bytes_per_s = role.start_s, role.bytes_per_s
+        if self.replicas[seq.source].node != replica.node:
+            start_s, bytes_per_s = role.nic_start_s, role.nic_bytes_per_s
+        bytes_s = blocks * role.block_bytes / (bytes_per_s / (1 + others))
+        seconds = role.handover_s + start_s + max(bytes_s, blocks * role.block_post_s)
+        seq.arrive_s = self.now + seconds
+        self.moving.append(seq)
+        replica.books.moving.append(seq)
+
+    def land(self, seq: Traveller) -> None:
+        """Let a KV cache arrive: its blocks at the other end are free."""
+        source, replica = self.replicas[seq.source], self.replicas[seq.replica]
+        source.kv.release(seq)
+        source.books.holding.remove(seq)
+        self.moving.remove(seq)
+        replica.books.moving.remove(seq)
+        replica.take_over(seq)
+        replica.send(seq, self.now)
+        source.idle_from_s = min(source.idle_from_s, self.now)

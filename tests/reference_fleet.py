@@ -1,0 +1,117 @@
+"""The replicas of the naive reference: how they are added and taken away."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from reference_replica import DRAINING, OFF, QUEUED, SERVING, STARTING, ClusterReplica, Role
+from reference_serving import Result
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """When replicas are decided about, and how: decision k takes candidate ``script(k)``.
+
+    Candidate 0 keeps all; 1 and 2 add a replica to the first role and take one away, and so on.
+    """
+
+    interval_s: float
+    max_changes: int
+    script: Callable[[int], int]
+
+
+@dataclass(frozen=True)
+class Change:
+    """Replicas get devices on a node, or with ``node`` -1 lose them by its failure."""
+
+    time_s: float
+    replicas: tuple[int, ...]
+    node: int
+
+
+class Fleet:
+    """The replicas of one service, and the decisions how many there are."""
+
+    def __init__(
+        self,
+        roles: Sequence[Role],
+        result: Result,
+        scaling: Scaling | None,
+        history: Sequence[Change] | None,
+    ) -> None:
+        self.roles, self.scaling = roles, scaling
+        self.history = None if history is None else list(history)
+        owners = [role for role in roles for _ in range(role.most)]
+        self.replicas = [ClusterReplica(r, role, result) for r, role in enumerate(owners)]
+        self.now, self.scale_decisions = 0.0, 0
+        self.tick_s = scaling.interval_s if scaling else math.inf
+        for role in roles:
+            for replica in self.row(role)[: role.initial]:
+                self.add(replica)
+
+    def row(self, role: Role) -> list[ClusterReplica]:
+        """Return the replicas of a role."""
+        return [replica for replica in self.replicas if replica.role is role]
+
+    def tick(self) -> None:
+        """Decide about replicas until the round is over."""
+        assert self.scaling is not None
+        self.tick_s += self.scaling.interval_s
+        for _ in range(self.scaling.max_changes):
+            if not any(self.to_add(role) or self.to_take(role) for role in self.roles):
+                return
+            candidate = self.scaling.script(self.scale_decisions)
+            self.scale_decisions += 1
+            if candidate == 0:
+                return
+            role = self.roles[(candidate - 1) // 2]
+            is_add = candidate % 2 == 1
+            replica = self.to_add(role) if is_add else self.to_take(role)
+            if replica is None:
+                return
+            if is_add:
+                self.add(replica)
+            else:
+                self.take(replica)
+
+    def to_add(self, role: Role) -> ClusterReplica | None:
+        """Return the first replica of a role that there is not."""
+        row = self.row(role)[role.least :]
+        return next((replica for replica in row if replica.books.phase == OFF), None)
+
+    def to_take(self, role: Role) -> ClusterReplica | None:
+        """Return the last one that waits or loads, or else the first with the least to do."""
+        row = self.row(role)[role.least :]
+        loading = [replica for replica in row if replica.books.phase in (QUEUED, STARTING)]
+        serving = [replica for replica in row if replica.books.phase == SERVING]
+        if loading:
+            return loading[-1]
+        return min(serving, key=lambda replica: replica.load, default=None)
+
+    def add(self, replica: ClusterReplica) -> None:
+        """Ask for a replica."""
+        replica.books.phase = QUEUED
+        if self.history is None:
+            self.load(replica)
+
+    def load(self, replica: ClusterReplica) -> None:
+        """Let a replica load."""
+        replica.books.phase = STARTING
+        replica.books.ready_s = self.now + replica.role.startup_s
+
+    def take(self, replica: ClusterReplica) -> None:
+        """Let a replica take no more requests; one with nothing to do is gone at once."""
+        if replica.books.phase == SERVING:
+            replica.books.phase = DRAINING
+            self.end_drained()
+        else:
+            replica.empty()
+
+    def end_drained(self) -> None:
+        """End the draining replicas that have nothing left, KV caches included."""
+        for replica in self.replicas:
+            books = replica.books
+            if books.phase == DRAINING and replica.load + len(books.holding) == 0:
+                replica.empty()

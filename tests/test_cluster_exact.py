@@ -1,0 +1,62 @@
+"""Services on a cluster against a naive reference: the same events, the same times."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from cluster_reference_worlds import Case, Rows, by_engine, by_reference, random_case
+
+APART = (("prefill", 1, 1, 1), ("decode", 1, 1, 1))
+TWO_APART = (("prefill", 2, 2, 2), ("decode", 2, 2, 2))
+SCALED_APART = (("prefill", 1, 1, 2), ("decode", 1, 2, 3))
+SCALED_FROM_NONE = (("aggregated", 0, 0, 3),)
+FEATURES = ("whole_prompt", "frontend", "windows", "state")
+
+
+def same_events(case: Case, rows: Rows, failing: int = -1) -> int:
+    """Compare both; returns how often replicas have lost their devices."""
+    world, history = by_engine(case, rows, failing)
+    cluster, expected = by_reference(case, history if failing >= 0 else None)
+    got = world.state["requests"][0, : len(case.stream)]
+    np.testing.assert_allclose(got["first_token_s"], expected.first_token_s, rtol=1e-9)
+    np.testing.assert_allclose(got["finish_s"], expected.finish_s, rtol=1e-9)
+    np.testing.assert_array_equal(got["preemptions"], expected.preemptions)
+    np.testing.assert_array_equal(got["cached_tokens"], expected.cached_tokens)
+    for name in ("replica", "source"):
+        ends = [getattr(seq, name) for seq in cluster.requests]
+        np.testing.assert_array_equal(got[name], ends)
+    arrive_s = [seq.arrive_s for seq in cluster.requests]
+    np.testing.assert_allclose(got["arrive_s"], arrive_s, rtol=1e-9)
+    return sum(change.node < 0 for change in history)
+
+
+@pytest.mark.parametrize("rows", [APART, TWO_APART], ids=["1+1", "2+2"])
+@pytest.mark.parametrize("seed", range(20))
+def test_prefill_and_decode_apart(seed, rows) -> None:
+    same_events(random_case(seed, rows, False), rows)
+
+
+@pytest.mark.parametrize("feature", FEATURES)
+@pytest.mark.parametrize("seed", range(100, 104))
+def test_every_kind_of_engine_apart(seed, feature) -> None:
+    same_events(random_case(seed, TWO_APART, False, feature), TWO_APART)
+
+
+@pytest.mark.parametrize("seed", range(150, 155))
+def test_engines_that_plan_ahead(seed) -> None:
+    same_events(random_case(seed, SCALED_FROM_NONE, True, "lag", "frontend"), SCALED_FROM_NONE)
+
+
+@pytest.mark.parametrize("rows", [SCALED_APART, SCALED_FROM_NONE], ids=["apart", "from-none"])
+@pytest.mark.parametrize("seed", range(200, 220))
+def test_replicas_added_and_taken_away(seed, rows) -> None:
+    same_events(random_case(seed, rows, True), rows)
+
+
+@pytest.mark.parametrize("features", [(), ("frontend",), ("whole_prompt",)], ids="+".join)
+@pytest.mark.parametrize("rows", [SCALED_APART, SCALED_FROM_NONE], ids=["apart", "from-none"])
+def test_failures_hand_requests_back(rows, features) -> None:
+    failures = 0
+    for seed in range(300, 308):
+        failures += same_events(random_case(seed, rows, True, *features), rows, failing=seed)
+    assert failures > 8
