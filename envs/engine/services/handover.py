@@ -202,8 +202,14 @@ def forget(w, e, request, now_s):
     replica = w.replicas[e, r]
     release(w, e, r, request, replica, w.replica_specs[r])
     replica.holding -= 1
+    look_again(replica, now_s)
+
+
+@kernel
+def look_again(replica, now_s):
+    """Let an idle replica whose queue may have waited for blocks look at it."""
     if replica.busy == 0 and replica.waiting > 0:
-        replica.start_s = now_s  # it may have waited for blocks
+        replica.start_s = now_s
 
 
 @kernel
@@ -239,6 +245,7 @@ def call_back(w, e, index, request, lost):
         if d != lost:
             replica.tail_blocks += request.there
             replica.free_blocks += request.there
+            look_again(replica, w.clock[e].now_s)
     if d != lost:
         replica.in_flight -= 1
         replica.in_flight_tokens -= request.prompt_tokens + request.estimate_tokens
