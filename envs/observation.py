@@ -311,16 +311,20 @@ def read(observation: dict[str, NDArray], key: str, name: str) -> NDArray[np.flo
     return layout.read(observation, key, name)
 
 
+ALONE = ("route", "place")
+"""Kinds of decisions that may be the only one of a world."""
+
+
 @cache
 def _layout_with(key: str, name: str) -> Layout:
     """Return the layout of the one kind of decision that has the column."""
-    found = [kind for kind in DECISIONS if name in {c.name for c in TABLES[key].get(kind, ())}]
+    found = [kind for kind in ALONE if name in {c.name for c in TABLES[key].get(kind, ())}]
     if name in {column.name for column in TABLES[key].get("common", ())}:
         return Layout(())  # common columns come first in every layout
     if len(found) == 1:
         return Layout(found)
     what = f"columns {name!r} in several blocks" if found else f"no column {name!r}"
-    known = ", ".join(dict.fromkeys(c.name for block in TABLES[key].values() for c in block))
+    known = ", ".join(dict.fromkeys(c.name for kind in ALONE for c in TABLES[key][kind]))
     raise KeyError(
         f"observation {key!r} has {what}; ask the environment's layout for one of {known}"
     )

@@ -28,8 +28,13 @@ def test_two_replicas_of_one_gpu_may_be_linked_differently() -> None:
 def test_every_scenario_of_the_package_runs(name: str) -> None:
     scenario = load(name)
     assert scenario.name == name and scenario.description
-    count = scenario.workload.num_requests if scenario.workload else scenario.jobs.num_jobs
-    assert play(scenario)["finished"] == count
+    parts = {"route": scenario.workload, "place": scenario.jobs}
+    sizes = {"route": "num_requests", "place": "num_jobs"}
+    info = play(scenario)
+    for part, work in parts.items():
+        if work is not None:
+            finished = info.get(f"{part}.finished", info.get("finished"))
+            assert finished == getattr(work, sizes[part])
 
 
 def test_own_gpus_and_models(tmp_path: Path) -> None:

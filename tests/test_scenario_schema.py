@@ -19,7 +19,7 @@ from gpuyard.envs.engine.gangs.records import GANG_RULES
 from gpuyard.envs.engine.network import records as network
 from gpuyard.envs.engine.serving.records import SERVING_RULES
 from gpuyard.envs.hardware import catalogue
-from gpuyard.envs.observation import Layout
+from gpuyard.envs.observation import DECISIONS, Layout
 from gpuyard.envs.parts.cluster import build_static, job_profiles
 from gpuyard.envs.perf import Deployment
 from gpuyard.envs.scenario import (
@@ -65,7 +65,7 @@ def test_every_table_is_documented() -> None:
     for key, table in TABLES.items():
         names = (f"`{key}`", f"`[{key}]`", f"`[[{key}]]`", f"`[{key}.NAME]`", f"| `{key}.")
         assert any(name in str(package.__doc__) for name in names), key
-        assert table.part in ("common", *reward.DEFAULT)
+        assert table.part in ("common", *DECISIONS)
 
 
 def test_every_field_of_replicas_and_jobs_is_documented() -> None:

@@ -119,10 +119,11 @@ def move_on(w, e, clock):
     moment_s = min(request_s, gangs_s, services_s)
     if request_s < math.inf:
         clock.idle_moments = 0
-    if moment_s > clock.limit_s or moment_s == math.inf or is_stalled(w, e, clock):
+    stalled = is_stalled(w, e, clock)
+    if moment_s > clock.limit_s or moment_s == math.inf or stalled:
         if has_requests(w) and drain(w, e, clock.limit_s):
             return True
-        end(w, e, clock, moment_s)
+        end(w, e, clock, moment_s, stalled)
         return False
     if gangs_s <= moment_s:
         gangs_happen(w, e, moment_s)
@@ -167,7 +168,7 @@ def decide(w, e, clock):
 
 
 @kernel
-def end(w, e, clock, moment_s):
+def end(w, e, clock, moment_s, stalled):
     """End the episode: in full if nothing is left, otherwise truncated, and say why."""
     clock.done = 1
     left = 0
@@ -175,7 +176,9 @@ def end(w, e, clock, moment_s):
         left += w.router[e].num_requests - w.router[e].finished
     if has_gangs(w):
         left += w.gangs[e].num_jobs - w.gangs[e].services - w.gangs[e].finished
-    is_late = left > 0 and (has_requests(w) or clock.limit_s < moment_s < math.inf)
+    is_late = left > 0 and clock.limit_s < math.inf and not stalled
+    if not has_requests(w):
+        is_late = is_late and clock.limit_s < moment_s < math.inf
     if left > 0:
         clock.truncated = MAX_TIME if is_late else STALLED
     if has_gangs(w):

@@ -27,6 +27,12 @@ Gangs are placed:
 |-------------------------------------|--------------------------------------------------------------|
 | `[cluster]`                         | see :mod:`.cluster`                                          |
 | `[jobs]`                            | see :mod:`.job_settings`                                     |
+
+Replicas are gangs on the cluster, beside jobs:
+
+| Field (default)                     | Meaning                                                      |
+|-------------------------------------|--------------------------------------------------------------|
+| `[[deployments]]`                   | see :mod:`.services`                                         |
 """
 
 from __future__ import annotations
