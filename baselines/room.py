@@ -7,7 +7,7 @@ it requires, and in one pool. Where only circuits join leafs, it fits if they ca
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,6 +59,13 @@ class Room:
         """Free occupied GPUs."""
         self.free.reshape(-1)[gpus] = True
         np.add.at(self.node_free, gpus // self.free.shape[1], 1)
+
+    def without(self, view: ClusterView, gangs: Iterable[int]) -> Room:
+        """Return a copy without some gangs that run in ``view``."""
+        twin = self.copy()
+        for gang in gangs:
+            twin.vacate(view, gang)
+        return twin
 
     def vacate(self, view: ClusterView, gang: int) -> None:
         """Free the GPUs and uplinks of a gang that runs in ``view``."""

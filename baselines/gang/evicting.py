@@ -65,15 +65,7 @@ def make_room(
     if best is None:
         return None
     _, stopped, gpus = best
-    return placement.commit(freed(view, room, stopped), gang, gpus, stopped)
-
-
-def freed(view: ClusterView, room: Room, stopped: Sequence[int]) -> Room:
-    """Return a copy of a room without some running gangs."""
-    trial = room.copy()
-    for name in stopped:
-        trial.vacate(view, name)
-    return trial
+    return placement.commit(room.without(view, stopped), gang, gpus, stopped)
 
 
 def _first_fit(
@@ -100,6 +92,6 @@ def _first_fit(
             continue
         owners = set(view.gpu_job[gpus].tolist())
         stopped = tuple(int(name) for name in order["id"] if int(name) in owners)
-        if check(stopped, gpus) and freed(view, room, stopped).joins(gpus):
+        if check(stopped, gpus) and room.without(view, stopped).joins(gpus):
             return stopped, gpus
     return None

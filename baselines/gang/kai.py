@@ -13,7 +13,7 @@ from gpuyard.envs.cluster_view import DOWN, FREE, ClusterView, Plan
 from ..quota import kai, tree
 from ..room import GPUs, Room, startable
 from ..routing.router import check_at_least
-from .evicting import freed, make_room
+from .evicting import make_room
 from .remembering import Remembering
 
 Action = Callable[[ClusterView, Room, kai.Shares, NDArray[np.void], int], Plan | None]
@@ -133,7 +133,7 @@ class KAIFairShare(Remembering[Moves]):
 
         def all_move(stopped: tuple[int, ...], gpus: GPUs) -> bool:
             """Return whether everybody who is stopped has somewhere to go on."""
-            trial = freed(view, room, stopped)
+            trial = room.without(view, stopped)
             trial.book(gpus)
             found.clear()
             for name in stopped:

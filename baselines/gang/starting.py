@@ -84,9 +84,7 @@ def _displace(
         if gpus is not None:
             owners = np.unique(view.gpu_job[gpus])
             stopped = tuple(int(owner) for owner in owners if owner >= 0)
-            freed = room.copy()
-            for owner in stopped:
-                freed.vacate(view, owner)
+            freed = room.without(view, stopped)
             if freed.joins(gpus):  # circuits of gangs that run on are not to be had
                 return placement.commit(freed, gang, gpus, stopped)
     return None

@@ -112,9 +112,7 @@ class Search:
 
     def _room(self, removed: list[Workload], scope: Scope | None = None) -> Room:
         """Return what is free once gangs are gone, inside a scope."""
-        room = self.room.copy()
-        for one in removed:
-            room.vacate(self.view, one.name)
+        room = self.room.without(self.view, (one.name for one in removed))
         return room if scope is None or scope.inside.all() else room.only(scope.inside[:, None])
 
     def _scopes(

@@ -49,21 +49,14 @@ class Requeue:
             return None
         owners = set(self.view.gpu_job[gpus].tolist())
         stop = [name for name in taken if name in owners]
-        freed = self.freed(stop)
+        freed = self.room.without(self.view, stop)
         if not freed.joins(gpus):
             return None  # circuits of gangs that run on are not to be had
         return self.placement.commit(freed, self.gang, gpus, tuple(sorted(stop)))
 
-    def freed(self, taken: list[int]) -> Room:
-        """Return what is free without some gangs."""
-        room = self.room.copy()
-        for name in taken:
-            room.vacate(self.view, name)
-        return room
-
     def place(self, taken: list[int]) -> GPUs | None:
         """Return where the job goes without some gangs, or None."""
-        room = self.freed(taken)
+        room = self.room.without(self.view, taken)
         if room.node_free.sum() < self.gang["gpus"]:
             return None
         return self.placement.place(room, self.gang, self.speeds)
