@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from ..policy import Factory, Observation, Policy
+from ..policy import Factory, Observation, Policy, ScorePolicy
 from .dynamo_load import DynamoLoad
 from .fixed import Fixed
 from .hpa import HPA, Metric
@@ -203,7 +203,7 @@ class DynamoScaler(Scaler):
 
     def rule(self, role: Role) -> ScalingRule:
         """Return the rule."""
-        gpus = role.replica.deployment.gpus
+        gpus = role.gpus
         return DynamoLoad(
             self.defaults,
             dict.fromkeys(NAMES.values(), gpus),
@@ -213,8 +213,8 @@ class DynamoScaler(Scaler):
         )
 
 
-class RandomScaler(Policy):
-    """A feasible row drawn at random: the bound from below."""
+class RandomScaler(ScorePolicy):
+    """A feasible row, uniformly at random: the zero of every comparison."""
 
     decides = frozenset({"scale"})
 
@@ -223,10 +223,9 @@ class RandomScaler(Policy):
         super().reset(scenario, num_envs, seed)
         self._rng = np.random.default_rng(seed)
 
-    def act(self, observation: Observation) -> NDArray[np.int64]:
-        """Return a feasible row in each environment, shape (n,)."""
-        draws = self._rng.random(observation["action_mask"].shape)
-        return np.where(observation["action_mask"] > 0, draws, -1.0).argmax(axis=1)
+    def score(self, observation: Observation) -> NDArray[np.floating]:
+        """Return independent uniform numbers: the largest one is a uniform choice."""
+        return self._rng.random(observation["action_mask"].shape)
 
 
 BASELINES: dict[str, Factory] = {
