@@ -15,6 +15,7 @@ import sys
 from pathlib import Path
 
 import pandas as pd
+from replica_rows import report
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
@@ -30,17 +31,6 @@ def rows() -> pd.DataFrame:
     table["ours"] = [_ours(row) for row in table.itertuples()]
     table["error"] = 100 * (table.ours / table.measured - 1)
     return table
-
-
-def errors(table: pd.DataFrame) -> pd.DataFrame:
-    """Return median and 90th percentile of the errors without sign, by quantity and use."""
-    groups = pd.concat([table, table.assign(quantity="all")]).groupby(["quantity", "fit"]).error
-    return groups.agg(
-        rows="count",
-        median=lambda error: error.abs().median(),
-        p90=lambda error: error.abs().quantile(0.9),
-        bias="median",
-    ).reset_index()
 
 
 def _ours(row) -> float:
@@ -70,8 +60,4 @@ def _moved(row, replica: Deployment, tokens: int) -> KVTransfer:
 
 
 if __name__ == "__main__":
-    found = rows()
-    if "--rows" in sys.argv:
-        shown = ["row", "quantity", "measured", "ours", "error", "fit"]
-        print(found[shown].round(2).to_string(index=False))
-    print(errors(found).round(1).to_string(index=False))
+    report(rows(), "quantity", ["row", "quantity", "measured", "ours", "error", "fit"])

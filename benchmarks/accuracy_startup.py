@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 
 import pandas as pd
+from replica_rows import report
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
@@ -29,18 +30,6 @@ def rows() -> pd.DataFrame:
     table["ours_s"] = [_ours_s(row) for row in table.itertuples()]
     table["error"] = 100 * (table.ours_s / table.measured_s - 1)
     return table
-
-
-def errors(table: pd.DataFrame) -> pd.DataFrame:
-    """Return median and 90th percentile of the errors without sign, by part and use."""
-    of_all = table.assign(part="all")
-    groups = pd.concat([table, of_all]).groupby(["part", "fit"]).error
-    return groups.agg(
-        rows="count",
-        median=lambda error: error.abs().median(),
-        p90=lambda error: error.abs().quantile(0.9),
-        bias="median",
-    ).reset_index()
 
 
 def _ours_s(row) -> float:
@@ -60,8 +49,11 @@ def _ours_s(row) -> float:
 
 
 if __name__ == "__main__":
-    found = rows()
-    if "--rows" in sys.argv:
-        shown = ["run", "model", "tp", "engine", "cached", "part", "measured_s", "ours_s", "error"]
-        print(found[[*shown, "fit"]].round(2).to_string(index=False))
-    print(errors(found).round(1).to_string(index=False))
+    report(
+        rows(),
+        "part",
+        [
+            *("run", "model", "tp", "engine", "cached"),
+            *("part", "measured_s", "ours_s", "error", "fit"),
+        ],
+    )
