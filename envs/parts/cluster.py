@@ -153,7 +153,7 @@ class ServiceGang(NamedTuple):
 def service_gangs(scenario: Scenario) -> list[ServiceGang]:
     """Return the gangs of the scenario's services, in their order."""
     found: dict[int, ServiceGang] = {}
-    for slot, replica in zip(scenario.slots, scenario.replicas, strict=False):
+    for slot, replica in zip(scenario.slots, scenario.replicas, strict=True):
         gpu = replica.deployment.gpu
         held = replica.weight_share * gpu.memory_bytes
         new = ServiceGang(slot.service, 0, held, slot.starts)

@@ -12,7 +12,7 @@ from ..engine.core import units
 from ..engine.core.records import fill_in, records, records_of
 from ..engine.services.records import FLEET, ROLE, SCALER_RULES, SERVICE_STATE
 from ..scenario import Scenario
-from ..scenario.services import KINDS, Handover, Role
+from ..scenario.services import Handover, Role
 from .part import Part, Sizes, Table
 
 
@@ -77,11 +77,10 @@ def build_roles(scenario: Scenario) -> NDArray[np.void]:
         fill_in(
             roles[row : row + 1],
             service=service,
-            kind=KINDS.index(role.kind),
             least=role.least,
             most=role.most,
             first=first,
-            gpus=role.replica.deployment.gpus,
+            gpus=role.gpus,
             startup_s=role.startup_s,
             price_per_h=role.replica.price_per_h,
             **_handover(role),

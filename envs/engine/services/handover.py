@@ -213,7 +213,7 @@ def look_again(replica, now_s):
 
 
 @kernel
-def break_off(w, e, r, now_s):
+def break_off(w, e, r):
     """Undo the handovers from or to a replica that is lost.
 
     Where the KV is lost the prompt is computed anew; where it is not, another replica is chosen.

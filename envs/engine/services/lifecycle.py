@@ -55,7 +55,7 @@ def lose(w, e, r, now_s, replica, spec):
     advance_replica(w, e, r, now_s)
     hand_back(w, e, r, now_s, replica, spec)
     if w.fleet[e].exact == 1:
-        break_off(w, e, r, now_s)
+        break_off(w, e, r)
     if replica.phase != SERVING:
         w.fleet[e].moving -= 1
     if replica.phase == DRAINING:

@@ -17,7 +17,6 @@ from ...rules import Scaler, numbers
 ROLE = np.dtype(  # what all environments share
     [
         ("service", "i4"),
-        ("kind", "i4"),
         ("least", "i4"),  # replicas; these are in the base gang
         ("most", "i4"),
         ("first", "i4"),  # its first replica; they stand in a row
