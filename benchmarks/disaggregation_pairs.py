@@ -3,10 +3,10 @@
     python benchmarks/disaggregation_pairs.py [--seeds 4]
 
 ``disaggregation_pairs.csv`` holds what others measured with both layouts at the same load on the
-same number of GPUs (one pair, several metrics). Each layout is played here with Poisson arrivals and
-the lengths of the source; nothing is fitted. A row prints the ratio apart over together as measured
-and as simulated; the end counts signs (a ratio within 5 % of 1 has none) and how far ratios are off.
-The last line is JSON.
+same number of GPUs (one pair, several metrics). Each layout is played here with Poisson arrivals
+and the lengths of the source; nothing is fitted. A row prints the ratio apart over together as
+measured and as simulated; the end counts signs (a ratio within 5 % of 1 has none) and how far
+ratios are off. The last line is JSON.
 """
 
 from __future__ import annotations
