@@ -6,9 +6,9 @@
 
 Each night a stage of jobs moves, in some order, until all have or the old cluster ends; a job
 whose owner is not known yet cannot move, and after that day it runs nowhere. Some jobs break by
-moving and are late until somebody has mended them. Prints the deadlines missed in % of all, from the first
-night to ten days after the end, by order and stage size; the last line is JSON. ``docs/studies.md``
-says what is assumed.
+moving and are late until somebody has mended them. Prints the deadlines missed in % of all, from
+the first night to ten days after the end, by order and stage size; the last line is JSON.
+``docs/studies.md`` says what is assumed.
 """
 
 from __future__ import annotations

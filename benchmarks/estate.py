@@ -4,7 +4,8 @@ Every day each job runs once, as soon as all jobs it depends on have run and a s
 is free; the most urgent job goes first (EDF: Liu and Layland, J. ACM 20(1), 1973, list scheduled,
 with deadlines handed on to what a job waits for). What a job writes must be copied over one link,
 first come first served, before a job of the other cluster can read it. A service takes part of both
-clusters by the hour of the day; no job is stopped for it. At midnight what has not run is given up and counts as late.
+clusters by the hour of the day; no job is stopped for it. At midnight what has not run is given up
+and counts as late.
 """
 
 from __future__ import annotations
