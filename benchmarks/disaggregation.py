@@ -1,15 +1,22 @@
-"""Prefill and decode apart against together, on equal GPUs: by prompt length, load and routing.
+"""Prefill and decode apart against together, on equal GPUs: by prompt length, load and fabric.
 
-    python benchmarks/disaggregation.py [--seeds 8] [--rates 1,2,3]
+    python benchmarks/disaggregation.py                            # 4 seeds, all fabrics
+    python benchmarks/disaggregation.py --fabrics node,25 --seeds 8
+    python benchmarks/disaggregation.py --plot docs/images/disaggregation.png
 
-One node's worth of replicas serves single requests of a fixed shape; each row says what is better
-where. The last line is JSON: the ratio of the two, apart over together, of each number and cell.
+Four H100 serve Llama-3-8B, all together or two and two, on one node (``node``) or each on its own
+behind a NIC of so many Gb/s. A row has the ratios, apart over together, of TTFT, of the P99 of the
+time per token, of the time to the last token and of the objectives met; then, for each shape and
+fabric, the rate from which apart is the better one. The last line is JSON.
+``disaggregation_pairs.py`` has published pairs.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+from itertools import pairwise, product
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,12 +26,20 @@ from gpuyard.envs.scenario import Scenario, from_dict
 from gpuyard.evaluation.rollout import rollout
 
 POLICY = "compose:routing/predicted-ttft+gang/fifo+scaling/fixed"
-SHAPES = {"short prompts": ("azure-conv", 2048), "long prompts": ("azure-code", 8192)}
-NUMBERS = ("ttft_mean_s", "ttft_p99_s", "tpot_mean_s", "tpot_p99_s", "e2e_mean_s", "slo_attainment")
+SHAPES = {
+    "short prompts": ("azure-conv", 2048),
+    "long prompts": ("azure-code", 8192),
+    "chat history": ("mooncake-conv", 32768),
+}
+RATES = {"short prompts": (10, 40, 70, 100), "long prompts": (5, 10, 20, 30)}
+RATES["chat history"] = (1, 2, 4, 6)
+FABRICS = ("node", "400", "100", "25", "10")
+NUMBERS = ("ttft_mean_s", "tpot_p99_s", "e2e_mean_s", "slo_attainment")
 
 
-def scenario(preset: str, max_tokens: int, rate_per_s: float, apart: bool) -> Scenario:
+def scenario(shape: str, rate_per_s: float, fabric: str, apart: bool) -> Scenario:
     """Return four replicas of Llama-3-8B on four H100, together or two and two."""
+    preset, max_tokens = SHAPES[shape]
     deployment: dict[str, Any] = {
         "name": "chat",
         "gpu": "H100-SXM",
@@ -42,14 +57,13 @@ def scenario(preset: str, max_tokens: int, rate_per_s: float, apart: bool) -> Sc
         deployment["roles"] = [{"kind": k, "min": 2, "max": 2} for k in ("prefill", "decode")]
     else:
         deployment |= {"min": 4, "max": 4}
+    pool: dict[str, Any] = {"gpu": "H100-SXM", "nodes": 2}
+    if fabric != "node":
+        pool |= {"gpus_per_node": 1, "nics_per_node": 1, "nic_gbit": float(fabric), "nodes": 5}
     return from_dict(
         {
-            "cluster": {"pools": [{"gpu": "H100-SXM", "nodes": 2}]},
-            "jobs": {
-                "num_jobs": 1,
-                "max_gpus": 1,
-                "profiles": {"VGG-16": 1.0},
-            },
+            "cluster": {"pools": [pool]},
+            "jobs": {"num_jobs": 1, "max_gpus": 1, "profiles": {"VGG-16": 1.0}},
             "deployments": [deployment],
             "scaler": {"interval_s": 0.0},
             "slo": {"ttft_s": 0.5, "tpot_s": 0.02},
@@ -64,27 +78,76 @@ def measured(world: Scenario, seeds: int) -> dict[str, float]:
     return {name: float(np.nanmean(found[name])) for name in NUMBERS}
 
 
+def ratios(shape: str, rate: float, fabric: str, seeds: int) -> dict[str, float]:
+    """Return each number apart over the same together."""
+    together, apart = (
+        measured(scenario(shape, rate, fabric, is_apart), seeds) for is_apart in (False, True)
+    )
+    return {name: apart[name] / max(together[name], 1e-9) for name in NUMBERS}
+
+
+def crossing(rates: tuple[float, ...], values: list[float], is_more_better: bool) -> str:
+    """Say from which rate on apart is better: by the line between the two rates around it."""
+    better = [value > 1 if is_more_better else value < 1 for value in values]
+    if better[0]:
+        return f"at {rates[0]:g} and more" if all(better) else f"below {_cut(rates, values):.3g}"
+    return f"from {_cut(rates, values):.3g}" if any(better) else "never"
+
+
+def _cut(rates: tuple[float, ...], values: list[float]) -> float:
+    for (low, a), (high, b) in pairwise(zip(rates, values, strict=True)):
+        if (a - 1) * (b - 1) <= 0 and a != b:
+            return low + (high - low) * (1 - a) / (b - a)
+    return rates[-1]
+
+
+def plot(found: dict[str, dict[str, float]], fabrics: list[str], path: Path) -> None:
+    """Draw the ratio of each number by rate, a panel per shape and number, a line per fabric."""
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(3, len(NUMBERS), figsize=(13, 8), layout="constrained")
+    for (row, shape), (column, number) in product(enumerate(SHAPES), enumerate(NUMBERS)):
+        axis = axes[row, column]
+        for fabric in fabrics:
+            values = [found[f"{shape}, {fabric}, {rate}/s"][number] for rate in RATES[shape]]
+            axis.plot(RATES[shape], values, "o-", markersize=3, label=fabric)
+        axis.axhline(1, color="0.5", linewidth=0.8)
+        axis.set(title=f"{shape}: {number}", yscale="log")
+    axes[0, 0].legend(title="fabric, Gb/s", fontsize=7)
+    figure.supxlabel("requests/s")
+    figure.supylabel("apart over together")
+    figure.savefig(path, dpi=110)
+
+
 def main() -> None:
-    """Print a row per shape, rate and layout, then the ratios."""
+    """Print a row per shape, fabric and rate, then where they cross."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--seeds", type=int, default=8)
-    parser.add_argument("--rates", default="10,20,40,60")
+    parser.add_argument("--seeds", type=int, default=4)
+    parser.add_argument("--fabrics", default=",".join(FABRICS))
+    parser.add_argument("--plot", type=Path, help="PNG to write")
     options = parser.parse_args()
-    ratios: dict[str, dict[str, float]] = {}
-    print(f"{'':34}" + "".join(f"{name:>16}" for name in NUMBERS))
-    for shape, (preset, max_tokens) in SHAPES.items():
-        for rate in map(float, options.rates.split(",")):
-            pair = [
-                measured(scenario(preset, max_tokens, rate, apart), options.seeds)
-                for apart in (False, True)
-            ]
-            for layout, row in zip(("together", "apart"), pair, strict=True):
-                cells = "".join(f"{row[name]:16.4f}" for name in NUMBERS)
-                print(f"{shape:14} {rate:5g}/s {layout:12}{cells}", flush=True)
-            ratios[f"{shape} {rate:g}"] = {
-                name: round(pair[1][name] / pair[0][name], 3) for name in NUMBERS if pair[0][name]
-            }
-    print(json.dumps(ratios))
+    fabrics = options.fabrics.split(",")
+    found: dict[str, dict[str, float]] = {}
+    print(f"| apart over together | {' | '.join(NUMBERS)} |\n|---|" + "---:|" * len(NUMBERS))
+    for shape, fabric in product(SHAPES, fabrics):
+        for rate in RATES[shape]:
+            row = ratios(shape, rate, fabric, options.seeds)
+            found[f"{shape}, {fabric}, {rate}/s"] = row
+            cells = " | ".join(f"{row[name]:.3g}" for name in NUMBERS)
+            print(f"| {shape}, {fabric}, {rate}/s | {cells} |", flush=True)
+    print(f"\n| apart is better | {' | '.join(NUMBERS)} |\n|---|" + "---|" * len(NUMBERS))
+    for shape, fabric in product(SHAPES, fabrics):
+        rows = [found[f"{shape}, {fabric}, {rate}/s"] for rate in RATES[shape]]
+        cells = " | ".join(
+            crossing(RATES[shape], [row[name] for row in rows], name == "slo_attainment")
+            for name in NUMBERS
+        )
+        print(f"| {shape}, {fabric} | {cells} |")
+    if options.plot:
+        plot(found, fabrics, options.plot)
+    print(
+        json.dumps({cell: {k: round(v, 3) for k, v in row.items()} for cell, row in found.items()})
+    )
 
 
 if __name__ == "__main__":

@@ -3,12 +3,13 @@
     python benchmarks/gang_topology_study.py                       # 4 seeds of 16 cells
     python benchmarks/gang_topology_study.py --plot docs/images/gang_topology.png
 
-Prefill and decode replicas of one service, in the form that Dynamo deploys, are asked for on 64 H100
-that training jobs hold. Gang: all six start together (base gang of Grove) or each as soon as it
-can. Topology: KAI's levels, or spread over nodes as kube-scheduler's default scores do. By load of
-training and oversubscription of the uplinks. Prints the time to the first token of the service, GPU
-hours that replicas held before it, then TTFT and TPOT once it runs, and the jobs' completion time;
-the last line is JSON. NVIDIA's blog on multi-node scheduling (Run:ai v2.23 with Dynamo) says what to expect.
+Prefill and decode replicas of one service, in the form that Dynamo deploys, are asked for on 64
+H100 that training jobs hold. Gang: all six start together (base gang of Grove) or each as soon as
+it can. Topology: KAI's levels, or spread over nodes as kube-scheduler's default scores do. By load
+of training and oversubscription of the uplinks. Prints the time to the first token of the service,
+GPU hours that replicas held before it, then TTFT and TPOT once it runs, and the jobs' completion
+time; the last line is JSON. NVIDIA's blog on multi-node scheduling (Run:ai v2.23 with Dynamo) says
+what to expect.
 """
 
 from __future__ import annotations

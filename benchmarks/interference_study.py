@@ -4,10 +4,10 @@
     python benchmarks/interference_study.py --plot docs/images/interference.png
 
 128 H100 in eight leafs. Six prefill and six decode replicas of Llama-3-70B fill three of them, so
-that KV caches cross uplinks; gangs of 16 and 32 GPUs with the pairwise all-to-all of the vClos study
-train on the rest. Flows find their way by ECMP (whole flows hashed), balanced ECMP or source routing;
-vClos gives gangs links of their own; "none" is a fabric without contention, the bound. Prints TTFT, TPOT
-and the jobs' completion and run times; the last line is JSON.
+that KV caches cross uplinks; gangs of 16 and 32 GPUs with the pairwise all-to-all of the vClos
+study train on the rest. Flows find their way by ECMP (whole flows hashed), balanced ECMP or source
+routing; vClos gives gangs links of their own; "none" is a fabric without contention, the bound.
+Prints TTFT, TPOT and the jobs' completion and run times; the last line is JSON.
 """
 
 from __future__ import annotations
