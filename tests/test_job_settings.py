@@ -1,6 +1,5 @@
 """The [jobs] table with a generator: rates, levels, tenants, bad input."""
 
-import math
 from pathlib import Path
 
 import numpy as np
@@ -117,17 +116,3 @@ def test_gangs_larger_than_the_cluster_are_refused(small):
     assert read_jobs(small_list, HERE, small).num_jobs == 5  # 512 of 512 fit
     with pytest.raises(ScenarioError, match="never fits"):
         read_jobs(small_list | {"required": "leaf"}, HERE, small)
-
-
-def test_a_sample_takes_well_below_a_millisecond_per_512_jobs(small):
-    from time import process_time
-
-    workload = read_jobs({}, HERE, small)
-    rng = np.random.default_rng(0)
-    workload.sample(rng)
-    best = math.inf
-    for _ in range(20):
-        start = process_time()
-        workload.sample(rng)
-        best = min(best, process_time() - start)
-    assert best < 1e-3
