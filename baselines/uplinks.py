@@ -34,6 +34,7 @@ class Uplinks:
     Attributes:
         cluster: the static cluster.
         unused: bool (S, U), uplinks of leaf switches that nobody reserved or sends over.
+        shared: bool (S, U), those that nobody reserved.
         ports: int64 (spines, U), free ports of each spine at each optical switch.
     """
 
@@ -41,6 +42,7 @@ class Uplinks:
         fabric = cluster.fabric
         self.cluster = cluster
         self.unused = np.ones((fabric.num_switches, fabric.uplinks), bool)
+        self.shared = self.unused.copy()
         each = -(-fabric.spine_ports // max(fabric.uplinks, 1))
         self.ports = np.full((fabric.spines, fabric.uplinks), each)
 
@@ -49,17 +51,20 @@ class Uplinks:
         """Return the uplinks as they stand."""
         uplinks = cls(view.cluster)
         uplinks._count(view, (view.uplink_job != FREE) | (view.uplink_flows > 0), -1)
+        uplinks.shared = view.uplink_job == FREE
         return uplinks
 
     def copy(self) -> Uplinks:
         """Return an independent copy."""
         twin = object.__new__(Uplinks)
         twin.cluster, twin.unused, twin.ports = self.cluster, self.unused.copy(), self.ports.copy()
+        twin.shared = self.shared.copy()
         return twin
 
     def vacate(self, view: ClusterView, gang: int) -> None:
         """Give back the uplinks that a running gang owns."""
         self._count(view, view.uplink_job == gang, 1)
+        self.shared |= view.uplink_job == gang
 
     def take(self, gpus: Ints, links: Links) -> None:
         """Set the circuits of a gang."""
@@ -71,20 +76,31 @@ class Uplinks:
     def join(self, gpus: Ints) -> Links | None:
         """Return links that join the leafs of a gang, or None if there are too few.
 
-        None are needed under one leaf, nor on a fabric whose links are fixed.
+        None are needed under one leaf, nor on a fabric whose links are fixed, if only each switch
+        of each leaf has one that nobody reserved.
         """
         cluster = self.cluster
         leaf = cluster.node_leaf[gpus // cluster.gpus_per_node]
         links = Links(np.full(len(gpus), -1), np.full(len(gpus), -1))
         leafs = np.unique(leaf)
-        if len(leafs) == 1 or not cluster.fabric.optical:
+        if len(leafs) == 1:
             return links
+        if not cluster.fabric.optical:
+            return links if self._have_ways_up(leafs) else None
         trial, rail = self.copy(), self._rails()[cluster.fabric.gpu_switch[gpus]]
         for number in np.unique(rail):
             ranks = [np.flatnonzero((leaf == each) & (rail == number)) for each in leafs]
             if not trial._join_rail(gpus, ranks, links):
                 return None
         return links
+
+    def _have_ways_up(self, leafs: Ints) -> bool:
+        """Return whether each switch of these leafs has an uplink that nobody reserved."""
+        closed = np.flatnonzero(~self.shared.any(axis=1))
+        if not len(closed):
+            return True
+        slots = np.flatnonzero(np.isin(self.cluster.fabric.gpu_switch, closed))
+        return not np.isin(self.cluster.node_leaf[slots // self.cluster.gpus_per_node], leafs).any()
 
     def _join_rail(self, gpus: Ints, ranks: list[Ints], links: Links) -> bool:
         """Give the ranks of each leaf uplinks; False if too few spines reach all leafs.

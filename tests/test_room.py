@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -99,3 +101,18 @@ def test_placements_are_free_complete_and_in_one_domain(busy, size, required, fi
         assert room.node_free.sum() == before.sum() - size
         room.release(found)
         assert (room.node_free == before).all()
+
+
+def test_a_gang_on_several_leafs_needs_an_uplink_of_each_that_nobody_reserved():
+    view = make_view([{"id": 9, "gpus": 24}], nodes=4)  # two leafs of two nodes
+    switches = view.cluster.fabric.gpu_switch[:16]
+    reserved = view.uplink_job.copy()
+    reserved[switches, 1:] = 5
+    room = Room(dataclasses.replace(view, uplink_job=reserved))
+    assert place(room, view.pending[0], np.ones(1)) is not None  # one is open
+    reserved[switches, 0] = 5
+    view = dataclasses.replace(view, uplink_job=reserved)
+    assert place(Room(view), view.pending[0], np.ones(1)) is None
+    room = Room(view)
+    room.uplinks.vacate(view, 5)
+    assert place(room, view.pending[0], np.ones(1)) is not None
