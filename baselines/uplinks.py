@@ -94,7 +94,7 @@ class Uplinks:
                 return None
         return links
 
-    def _have_ways_up(self, leafs: Ints) -> bool:
+    def _have_ways_up(self, leafs: NDArray[np.integer]) -> bool:
         """Return whether each switch of these leafs has an uplink that nobody reserved."""
         closed = np.flatnonzero(~self.shared.any(axis=1))
         if not len(closed):
