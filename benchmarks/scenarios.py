@@ -1,19 +1,24 @@
 """What each shipped scenario asks, and how far rules differ on it.
 
     python benchmarks/scenarios.py                   # all of them, 16 seeds
-    python benchmarks/scenarios.py routing-mixed --seeds 64
+    python benchmarks/scenarios.py routing-mixed --seeds 64 --workers 2
 
 Plays every registered baseline that takes the scenario's decisions on held-out seeds and prints the
-mean of what the reward stands for (TTFT of requests, completion time of jobs): the best, the
-median and the worst rule and the random one, the spread from best to median with the 95 % interval
-of the paired difference, and where the time of the median rule goes. ``docs/scenarios.md`` has the
-table. Joint scenarios have a command of their own, ``cluster_scenarios.py``.
+mean of what the scenario's reward stands for (time to the first token of requests, completion time
+of jobs, or their weighted waiting): the best, the median and the worst rule and the random one, the
+spread from best to median with the 95 % interval of the paired difference, and where the time of
+the median rule goes. ``docs/scenarios.md`` has the table. Joint scenarios have a command of their
+own, ``cluster_scenarios.py``.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -27,34 +32,72 @@ from gpuyard.evaluation.report import compare  # noqa: E402
 from gpuyard.evaluation.rollout import Rollout  # noqa: E402
 from gpuyard.evaluation.statistics import paired_interval  # noqa: E402
 
-MEASURE = {"route": "ttft_mean_s", "place": "jct_mean_s"}
+MEASURES = {
+    "route": {"waiting": "ttft_mean_s", "in_system": "e2e_mean_s"},
+    "place": {
+        "in_system": "jct_mean_s",
+        "waiting": "jwt_mean_s",
+        "weighted_waiting": "jwt_weighted_s",
+        "slowdown": "slowdown_mean",
+    },
+}
+"""The metric that each term of a reward adds up to."""
+
 RANDOM = {"route": "routing/random", "place": "gang/random"}
 
 
-def played(name: str, seeds: int) -> list[Rollout]:
+def measure(scenario: scenarios.Scenario) -> str:
+    """Return the metric that the scenario's reward stands for, less is better.
+
+    Raises:
+        ValueError: the reward has no term, several terms, or one that is no time.
+    """
+    (kind,) = scenario.decisions
+    given = [term for term, weight in scenario.reward[kind].items() if weight]
+    if len(given) != 1 or given[0] not in MEASURES[kind]:
+        raise ValueError(
+            f"{scenario.name}: reward = {given} must be one of {list(MEASURES[kind])}, so that one "
+            "metric says how good a rule is"
+        )
+    return MEASURES[kind][given[0]]
+
+
+def play(name: str, seeds: int, rule: str) -> list[Rollout]:
+    """Return a rule on a scenario; nothing where it refuses it."""
+    policies = {rule: baselines.make(rule)}
+    return compare(policies, [scenarios.load(name)], seeds, quiet=True, optional=policies.keys())
+
+
+def played(name: str, seeds: int, workers: int) -> list[Rollout]:
     """Return every rule on a scenario, the best first."""
     scenario = scenarios.load(name)
     rules = [rule for rule in baselines.names() if scenario.decisions == baselines.decides(rule)]
-    policies = {rule: baselines.make(rule) for rule in rules}
-    found = compare(policies, [scenario], seeds, quiet=True, optional=policies.keys())
-    return sorted(found, key=lambda rollout: float(_measure(rollout).mean()))
+    if workers == 1:
+        found = [play(name, seeds, rule) for rule in rules]
+    else:
+        with ProcessPoolExecutor(workers, get_context("spawn")) as pool:
+            found = list(pool.map(partial(play, name, seeds), rules))
+    rollouts = [rollout for of_rule in found for rollout in of_rule]
+    return sorted(rollouts, key=lambda rollout: float(rollout.metrics[measure(scenario)].mean()))
 
 
-def row(name: str, seeds: int) -> list[str]:
-    """Return the scenario's line of the table."""
-    rules = played(name, seeds)
+def row(name: str, rules: Sequence[Rollout]) -> list[str]:
+    """Return the scenario's line of the table.
+
+    Args:
+        name: of the scenario.
+        rules: on the same seeds, the best first.
+    """
+    scenario = scenarios.load(name)
+    (kind,), metric = scenario.decisions, measure(scenario)
     best, median, worst = rules[0], rules[len(rules) // 2], rules[-1]
-    kind = next(iter(scenarios.load(name).decisions))
     chance = next(r for r in rules if r.policy == RANDOM[kind])
-    gap = paired_interval(_measure(median), _measure(best))
-    unit = float(_measure(best).mean())
-    spread = f"{100 * gap.mean / unit:.0f} ± {100 * (gap.high - gap.mean) / unit:.0f} %"
-    named = [f"{r.policy} {float(_measure(r).mean()):,.3g}" for r in (best, median, worst, chance)]
-    return [name, str(len(rules)), *named, spread, _shares(median, kind)]
-
-
-def _measure(rollout: Rollout) -> np.ndarray:
-    return rollout.metrics[next(key for key in MEASURE.values() if key in rollout.metrics)]
+    gap = paired_interval(median.metrics[metric], best.metrics[metric])
+    unit = float(best.metrics[metric].mean())
+    spread = f"{100 * gap.mean / unit:.0f} ± {100 * gap.half_width / unit:.0f} %"
+    shown = (best, median, worst, chance)
+    named = [f"{r.policy} {float(r.metrics[metric].mean()):,.4g}" for r in shown]
+    return [name, metric, str(len(rules)), *named, spread, _shares(median, kind)]
 
 
 def _shares(rollout: Rollout, kind: str) -> str:
@@ -66,21 +109,24 @@ def _shares(rollout: Rollout, kind: str) -> str:
     waits = mean["jwt_mean_s"] / mean["jct_mean_s"]
     network = (1 - waits) * (1 - 1 / mean["contention_mean"])
     broken = 100 * mean["fragmentation"]
-    return f"waiting {100 * waits:.0f}, network {100 * network:.0f}; free in fragments {broken:.1f}"
+    return f"waiting {100 * waits:.0f}, network {100 * network:.1f}; free in fragments {broken:.1f}"
 
 
 def main() -> None:
+    """Print a row per scenario."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument(
         "names", nargs="*", help="scenarios; all shipped of one kind of decision by default"
     )
     parser.add_argument("--seeds", type=int, default=16, help="held-out episodes per rule")
+    parser.add_argument("--workers", type=int, default=1, help="processes, a rule each")
     options = parser.parse_args()
-    head = ["scenario", "rules", "best", "median", "worst", "random", "best to median", "%"]
+    head = ["scenario", "measure", "rules", "best", "median", "worst", "random", "spread", "%"]
     print("| " + " | ".join(head) + " |\n" + "|---" * len(head) + "|")
     shipped = [name for name in scenarios.names() if len(scenarios.load(name).decisions) == 1]
     for name in options.names or shipped:
-        print("| " + " | ".join(row(name, options.seeds)) + " |", flush=True)
+        cells = row(name, played(name, options.seeds, options.workers))
+        print("| " + " | ".join(cells) + " |", flush=True)
 
 
 if __name__ == "__main__":
