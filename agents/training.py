@@ -110,7 +110,7 @@ def _set_up(config: TrainConfig) -> None:
 def _model(config: TrainConfig, env: VecNormalize) -> MaskablePPO:
     """Return a new model; it sets all generators by the seed of the settings."""
     scenario = cast(SB3VecEnv, env.unwrapped).env.unwrapped.scenario
-    return MaskablePPO(
+    model = MaskablePPO(
         CandidatePolicy,
         env,
         learning_rate=partial(linear, config.learning_rate),
@@ -127,6 +127,8 @@ def _model(config: TrainConfig, env: VecNormalize) -> MaskablePPO:
         seed=config.seed,
         device=config.device,
     )
+    cast(ProgressRolloutBuffer, model.rollout_buffer).of_a_kind = config.of_a_kind
+    return model
 
 
 def make_env(config: TrainConfig) -> VecNormalize:
