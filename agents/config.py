@@ -44,7 +44,7 @@ class TrainConfig:
     num_envs: int = setting(64, "environments in the batch")
     n_steps: int = setting(128, "decisions per environment and update")
     batch_size: int = setting(1024, "decisions per gradient step")
-    of_a_kind: int = setting(0, "most of them of one kind: route, place or scale; 0: any number")
+    of_a_kind: int = setting(0, "of them at most so many of one kind of decision; 0: any number")
     epochs: int = setting(3, "passes over each update's decisions")
     learning_rate: float = setting(7e-4, "Adam's step size, falling linearly to 0")
     gamma: float = setting(0.99, "discount per request or finished gang")
