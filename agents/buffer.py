@@ -13,6 +13,8 @@ the usual estimator.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -20,11 +22,20 @@ from sb3_contrib.common.maskable.buffers import MaskableDictRolloutBuffer
 
 from gpuyard.envs.observation import Layout
 
+from .network import KINDS
+
 PROGRESS = Layout(()).index("cluster", "progress")  # common columns come first in every layout
 
 
 class ProgressRolloutBuffer(MaskableDictRolloutBuffer):
-    """Rollout buffer with generalised advantage estimation (Schulman et al., 2016) by progress."""
+    """Rollout buffer with generalised advantage estimation (Schulman et al., 2016) by progress.
+
+    Attributes:
+        of_a_kind: decisions of each kind that a gradient step is taken on at most; 0: no limit. In
+            joint worlds hundreds of requests are routed for each replica that is decided about.
+    """
+
+    of_a_kind = 0
 
     def compute_returns_and_advantage(self, last_values: torch.Tensor, dones: np.ndarray) -> None:
         """Fill advantages and returns.
@@ -46,6 +57,14 @@ class ProgressRolloutBuffer(MaskableDictRolloutBuffer):
             advantage = error[step] + decay * advantage
             self.advantages[step] = advantage
         self.returns = self.advantages + self.values
+
+    def _get_samples(self, batch_inds: np.ndarray, env: Any = None) -> Any:
+        """Return the decisions of a batch, in random order, that a gradient step is taken on."""
+        if self.of_a_kind:
+            of = self.observations["cluster"][batch_inds][:, KINDS].argmax(axis=1)
+            kept = [np.flatnonzero(of == kind)[: self.of_a_kind] for kind in range(len(KINDS))]
+            batch_inds = batch_inds[np.concatenate(kept)]
+        return super()._get_samples(batch_inds, env)
 
 
 def units(progress: NDArray[np.float32]) -> NDArray[np.float64]:

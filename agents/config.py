@@ -44,6 +44,7 @@ class TrainConfig:
     num_envs: int = setting(64, "environments in the batch")
     n_steps: int = setting(128, "decisions per environment and update")
     batch_size: int = setting(1024, "decisions per gradient step")
+    of_a_kind: int = setting(0, "of them at most so many of one kind of decision; 0: any number")
     epochs: int = setting(3, "passes over each update's decisions")
     learning_rate: float = setting(7e-4, "Adam's step size, falling linearly to 0")
     gamma: float = setting(0.99, "discount per request or finished gang")
@@ -74,7 +75,7 @@ class TrainConfig:
         for key in ("steps", "num_envs", "n_steps", "batch_size", "epochs", "width", "threads"):
             if getattr(self, key) < 1:
                 raise ValueError(f"{key} = {getattr(self, key)}: must be at least 1")
-        for key in ("seed", "teacher_steps", "checkpoint_every"):
+        for key in ("seed", "teacher_steps", "checkpoint_every", "of_a_kind"):
             if getattr(self, key) < 0:
                 raise ValueError(f"{key} = {getattr(self, key)}: must not be negative")
         if not 0.0 < self.gamma <= 1.0:

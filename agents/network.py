@@ -1,17 +1,22 @@
 """The candidate-scoring network: one encoder for all candidates, one logit per candidate.
 
     code_c  = relu(F relu(E [candidates[c], log_odds(candidates[c])]))      shape (width,)
-    context = relu(W [cluster, queue[0], mean_c code_c, max_c code_c])      over feasible c
-    logit_c = w . relu(A code_c + B context)
-    value   = mlp(context)
+    code_q  = relu(Q queue[q])                                              shape (ROW,)
+    context = relu(W [cluster, queue[0], mean and max_c code_c, mean and max_q code_q, sets])
+    logit_c = w_k . relu(A_k code_c + B_k context)
+    value   = mlp_k(context)
+
+Only feasible candidates c and rows q that hold something are looked at. ``sets`` says what all
+devices and links together look like (:mod:`.sets`). The first row of the queue is what is to be
+decided about, so it also stands for itself. The heads with a k are those of the kind of decision
+that is due; all else is shared.
 
 A stored quantity v = x / (x + scale) has log-odds log(x / scale), so that a sum of those is a
 product of quantities, as in rules like (prefill + wait) * work.
 
 No weight's shape depends on the number of candidates, queue rows, devices or links, so an agent
 trained on one scenario acts on any other. The pooling is that of Zaheer et al., "Deep Sets"
-(NeurIPS 2017). Infeasible candidates are left out of the work where that is most of them, as when
-gangs are placed.
+(NeurIPS 2017).
 """
 
 from __future__ import annotations
@@ -29,29 +34,39 @@ from stable_baselines3.common.type_aliases import Schedule
 from torch import Tensor, nn
 
 from gpuyard.baselines.linear import CLIP, SCALE
-from gpuyard.envs.observation import TABLES, Layout
+from gpuyard.envs.observation import DECISIONS, TABLES, Layout
 
-KEYS = (*TABLES, "action_mask")
-"""The observations that the network reads."""
-NETWORK = 2
+from . import sets
+
+KEYS = (*TABLES, "sets", "action_mask")
+"""The observations that the network reads; without ``sets`` it computes them itself."""
+NETWORK = 3
 """Which network this is: a file of weights says whose they are. 1 had a single layer in the encoder
-and no log-odds."""
+and no log-odds, 2 did not read sets and had the same heads for all kinds of decisions."""
+ROW = 16
+"""Neurons of the code of a queue row."""
+_COMMON = Layout(())  # common columns come first in every layout
+IN_USE = [_COMMON.index("queue", name) for name in ("is_request", "is_gang")]
+KINDS = [_COMMON.index("cluster", f"kind_{kind}") for kind in DECISIONS]
 
 
 class Features(NamedTuple):
-    """What the encoder hands to the heads; M is the largest number of feasible candidates.
+    """What the encoder hands to the heads, for n states with N feasible candidates in all.
 
     Attributes:
-        codes: of the feasible candidates, then of others, shape (n, M, width).
-        rows: which candidates those are, int64 (n, M); None: all C, in order.
-        mask: 1 = feasible, of all candidates, float (n, C).
+        codes: of the feasible candidates, state by state, shape (N, width).
+        state, candidate: which state and which of its candidates each is, int64 (N,).
+        mask: not 0 = feasible, of all candidates, shape (n, C).
         context: shape (n, width).
+        kinds: a flag for each of ``DECISIONS``, shape (n, 3).
     """
 
     codes: Tensor
-    rows: Tensor | None
+    state: Tensor
+    candidate: Tensor
     mask: Tensor
     context: Tensor
+    kinds: Tensor
 
 
 def columns(observation_space: spaces.Dict) -> dict[str, int]:
@@ -81,29 +96,36 @@ class CandidateEncoder(BaseFeaturesExtractor):
             nn.Linear(width, width),
             nn.ReLU(),
         )
-        pooled = numbers["cluster"] + numbers["queue"] + 2 * width
-        self.context = nn.Sequential(nn.Linear(pooled, width), nn.ReLU())
+        self.row = nn.Sequential(nn.Linear(numbers["queue"], ROW), nn.ReLU())
+        read = numbers["cluster"] + numbers["queue"] + 2 * width + 2 * ROW + sets.SIZE
+        self.context = nn.Sequential(nn.Linear(read, width), nn.ReLU())
 
     def forward(self, observation: dict[str, Tensor]) -> Features:
         """Encode; observation arrays have a leading batch axis."""
-        mask = observation["action_mask"].to(observation["candidates"].dtype)
-        feasible, chosen, rows = mask, observation["candidates"], None
-        most = max(int(mask.sum(dim=1).max()), 1)
-        if most < mask.shape[1]:
-            rows = mask.argsort(dim=1, descending=True, stable=True)[:, :most]
-            feasible = mask.gather(1, rows)
-            chosen = chosen.gather(1, rows.unsqueeze(-1).expand(-1, -1, chosen.shape[-1]))
-        codes = self.candidate(torch.cat((chosen, log_odds(chosen)), dim=-1))
-        shares = feasible / feasible.sum(dim=1, keepdim=True).clamp(min=1.0)
-        mean = torch.bmm(shares.unsqueeze(1), codes).squeeze(1)
-        # Codes are >= 0, so an infeasible candidate, set to 0, never is the maximum.
-        highest = (codes * feasible.unsqueeze(-1)).amax(dim=1)
-        parts = (observation["cluster"], observation["queue"][:, 0], mean, highest)
-        return Features(codes, rows, mask, self.context(torch.cat(parts, dim=-1)))
+        cluster, queue, candidates = (observation[key] for key in TABLES)
+        mask = observation["action_mask"]
+        state, candidate = mask.nonzero(as_tuple=True)
+        chosen = candidates[state, candidate]
+        codes = self.candidate(torch.cat((chosen, log_odds(chosen)), dim=1))
+        # Codes are >= 0, so that the 0 of a state without candidates, or of a row that is not in
+        # use, never hides a maximum.
+        nothing = codes.new_zeros(len(mask), codes.shape[1])
+        count = mask.count_nonzero(dim=1).clamp(min=1).unsqueeze(1)
+        mean = nothing.index_add(0, state, codes) / count
+        highest = nothing.scatter_reduce(0, state.unsqueeze(1).expand_as(codes), codes, "amax")
+        in_use = queue[..., IN_USE].amax(dim=-1, keepdim=True)
+        rows = self.row(queue) * in_use
+        parts = (
+            *(cluster, queue[:, 0], mean, highest),
+            *(rows.sum(dim=1) / in_use.sum(dim=1).clamp(min=1.0), rows.amax(dim=1)),
+            observation["sets"] if "sets" in observation else sets.summary(observation),
+        )
+        context = self.context(torch.cat(parts, dim=1))
+        return Features(codes, state, candidate, mask, context, cluster[:, KINDS])
 
 
-class CandidateHeads(nn.Module):
-    """Scores every candidate, and the state.
+class Head(nn.Module):
+    """Scores the candidates of one kind of decision, and the states in which it is due.
 
     Args:
         width: neurons per layer, as in the encoder.
@@ -116,22 +138,57 @@ class CandidateHeads(nn.Module):
         self.logit = nn.Linear(width, 1)
         self.value = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, 1))
 
+    def logits(self, codes: Tensor, context: Tensor, state: Tensor) -> Tensor:
+        """Return the logits (N,) of candidates, given their states' contexts (n, width)."""
+        joint = torch.relu(
+            self.from_code(codes) + self.from_context(context).index_select(0, state)
+        )
+        return self.logit(joint).squeeze(1)
+
+
+class Heads(nn.Module):
+    """A head for each kind of decision; a state is scored by that of the kind that is due.
+
+    Args:
+        width: neurons per layer, as in the encoder.
+        decides: the kinds.
+    """
+
+    def __init__(self, width: int, decides: Sequence[str]):
+        super().__init__()
+        self.of = nn.ModuleDict({kind: Head(width) for kind in decides})
+        self.kinds = [DECISIONS.index(kind) for kind in decides]
+
     def forward(self, features: Features) -> tuple[Tensor, Tensor]:
         """Return logits (n, C) and values (n, 1)."""
         return self.forward_actor(features), self.forward_critic(features)
 
     def forward_actor(self, features: Features) -> Tensor:
-        """Return logits, shape (n, C); those of infeasible candidates mean nothing."""
-        codes, rows, mask, context = features
-        joint = torch.relu(self.from_code(codes) + self.from_context(context).unsqueeze(1))
-        logits = self.logit(joint).squeeze(-1)
-        if rows is None:
-            return logits
-        return torch.zeros_like(mask).scatter(1, rows, logits)
+        """Return logits, shape (n, C); 0 for infeasible candidates."""
+        codes, state, candidate, mask, context, _ = features
+        logits = codes.new_zeros(mask.shape)
+        if len(self.of) == 1:
+            (head,) = self.heads()
+            return logits.index_put((state, candidate), head.logits(codes, context, state))
+        due = self._due(features)[state]
+        for number, head in enumerate(self.heads()):
+            its = (due == number).nonzero().squeeze(1)
+            scores = head.logits(codes.index_select(0, its), context, state[its])
+            logits = logits.index_put((state[its], candidate[its]), scores)
+        return logits
 
     def forward_critic(self, features: Features) -> Tensor:
         """Return values, shape (n, 1)."""
-        return self.value(features.context)
+        values = torch.cat([head.value(features.context) for head in self.heads()], dim=1)
+        return values if len(self.of) == 1 else values.gather(1, self._due(features).unsqueeze(1))
+
+    def heads(self) -> list[Head]:
+        """Return the heads, in the order of their kinds."""
+        return [cast(Head, head) for head in self.of.values()]
+
+    def _due(self, features: Features) -> Tensor:
+        """Return the number of each state's head, int64 (n,): the first where nothing is due."""
+        return features.kinds[:, self.kinds].argmax(dim=1)
 
 
 class CandidatePolicy(MaskableMultiInputActorCriticPolicy):
@@ -142,7 +199,7 @@ class CandidatePolicy(MaskableMultiInputActorCriticPolicy):
         action_space: ``Discrete(C)``, one action per candidate.
         lr_schedule: learning rate by remaining progress.
         width: neurons per layer.
-        decides: kinds of decisions that it is trained for; None: not known.
+        decides: kinds of decisions that it is trained for; None: not known, so heads for all.
         names: full names of the columns of each table that it reads; None: not known.
         kwargs: passed on to the parent.
     """
@@ -178,15 +235,16 @@ class CandidatePolicy(MaskableMultiInputActorCriticPolicy):
 
     def _build(self, lr_schedule: Schedule) -> None:
         self.register_buffer("network", torch.tensor(NETWORK))
-        heads = CandidateHeads(self.width)
+        heads = Heads(self.width, self.decides or DECISIONS)
         self.mlp_extractor = heads  # type: ignore[assignment]
         self.action_net = nn.Identity()  # the heads give logits and values themselves
         self.value_net = nn.Identity()  # type: ignore[assignment]
         for layer in self.modules():
             self.init_weights(layer, gain=np.sqrt(2.0))
-        # A nearly uniform first policy (SB3's rule for the last policy layer).
-        self.init_weights(heads.logit, gain=0.01)
-        self.init_weights(heads.value[-1], gain=1.0)
+        for head in heads.heads():
+            # A nearly uniform first policy (SB3's rule for the last policy layer).
+            self.init_weights(head.logit, gain=0.01)
+            self.init_weights(head.value[-1], gain=1.0)
         self.optimizer = self.optimizer_class(
             self.parameters(),
             lr=lr_schedule(1.0),  # type: ignore[call-arg]

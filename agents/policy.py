@@ -18,6 +18,7 @@ from gpuyard.envs.observation import TABLES
 
 from .checkpoint import DAMAGED, read_tensors
 from .network import NETWORK, CandidatePolicy
+from .sets import SETS
 
 if TYPE_CHECKING:
     from gpuyard.envs.scenario import Scenario
@@ -82,7 +83,7 @@ class LearnedPolicy(ScorePolicy):
         tensors = {
             key: torch.as_tensor(observation[key][..., at]) for key, at in self._columns.items()
         }
-        tensors["action_mask"] = torch.as_tensor(observation["action_mask"])
+        tensors |= {key: torch.as_tensor(observation[key]) for key in ("action_mask", *SETS)}
         with torch.no_grad():
             logits = self.network.scores(tensors).numpy().astype(np.float64)
         if self.greedy:

@@ -10,9 +10,12 @@ from collections.abc import Iterable, Sequence
 from typing import Any, cast
 
 import numpy as np
+import torch
 from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, VectorEnv
 from stable_baselines3.common.vec_env import VecEnv
+
+from . import sets
 
 Indices = None | int | Iterable[int]
 
@@ -30,7 +33,8 @@ class SB3VecEnv(VecEnv):
             Episodes have about the same number of decisions; unstaggered, a batch holds only
             beginnings, then only middles, then only ends, and a learner forgets each in turn.
         keys: the observations to hand on; all by default. A learner copies every one of them many
-            times, whether its network reads it or not.
+            times, whether its network reads it or not. ``"sets"`` is the summary of devices and
+            links, see :mod:`.sets`.
 
     Raises:
         ValueError: if the environment resets in another mode.
@@ -46,8 +50,9 @@ class SB3VecEnv(VecEnv):
         self.env: Any = env  # first: the parent's constructor asks for attributes
         self.stagger = stagger
         self._actions: np.ndarray | None = None
-        offered = cast(spaces.Dict, env.single_observation_space)
+        offered = dict(cast(spaces.Dict, env.single_observation_space).spaces)
         self.keys = tuple(keys) or tuple(offered)
+        offered["sets"] = spaces.Box(0.0, 1.0, (sets.SIZE,), np.float32)
         space = spaces.Dict({key: offered[key] for key in self.keys})
         super().__init__(env.num_envs, space, env.single_action_space)
 
@@ -125,6 +130,9 @@ class SB3VecEnv(VecEnv):
         return observation, info
 
     def _chosen_keys(self, observation: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        if "sets" in self.keys:
+            whole = {key: torch.as_tensor(observation[key]) for key in sets.SETS}
+            observation = observation | {"sets": sets.summary(whole).numpy()}
         return {key: observation[key] for key in self.keys}
 
     def _chosen(self, indices: Indices) -> list[int]:

@@ -20,6 +20,7 @@ SLO = SimpleNamespace(ttft_s=0.5, tpot_s=0.2)
 SCENARIO = SimpleNamespace(name="queues", decisions=frozenset({"route"}), layout=LAYOUT, slo=SLO)
 COLUMNS = {key: len(LAYOUT.columns(key)) for key in ("cluster", "queue", "candidates")}
 BACKLOG, SPEED = (LAYOUT.index("candidates", name) for name in ("wait_s", "capacity"))
+REQUEST = LAYOUT.index("queue", "is_request")
 SIZE, PROGRESS = LAYOUT.index("queue", "size"), LAYOUT.index("cluster", "progress")
 ROUTE = LAYOUT.index("cluster", "kind_route")
 
@@ -136,6 +137,7 @@ class QueueVectorEnv(VectorEnv):
         values = {key: np.zeros(space[key].shape, space[key].dtype) for key in space}
         values["candidates"][..., BACKLOG] = self.backlog_s / (self.backlog_s + 1.0)
         values["candidates"][..., SPEED] = self.speed / 3.0
+        values["queue"][:, 0, REQUEST] = 1.0
         values["queue"][:, 0, SIZE] = self.size / (self.size + 1.0)
         values["cluster"][:, ROUTE] = self.count < self.requests
         values["cluster"][:, PROGRESS] = np.minimum(self.count / self.requests, 1.0)

@@ -128,7 +128,9 @@ class YardVectorEnv(VectorEnv):
         box = lambda *shape: spaces.Box(0.0, 1.0, shape, np.float32)  # noqa: E731
         self.single_observation_space = spaces.Dict(
             cluster=box(widths["cluster"]),
+            device_memory=box(NODES * PER_NODE),
             device_load=box(NODES * PER_NODE),
+            link_load=box(NODES),
             queue=box(WINDOW, widths["queue"]),
             candidates=box(ROWS, widths["candidates"]),
             action_mask=spaces.Box(0, 1, (ROWS,), np.int8),
@@ -221,6 +223,8 @@ class YardVectorEnv(VectorEnv):
         for i, world in enumerate(self.worlds):
             finished = np.isfinite(world.jobs["finish_s"]).mean()
             self._write(values["cluster"][i], "cluster", kind_place=1, progress=finished)
+            for key in ("device_memory", "device_load"):
+                values[key][i] = world.holder >= 0
             for place_, job in enumerate(world.pending[:WINDOW]):
                 self._write(values["queue"][i, place_], "queue", **self._gang(world, job))
             rows, later = world.candidates()

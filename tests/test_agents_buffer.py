@@ -7,6 +7,7 @@ from gymnasium import spaces
 from sb3_contrib.common.maskable.buffers import MaskableDictRolloutBuffer
 
 from gpuyard.agents.buffer import PROGRESS, ProgressRolloutBuffer
+from gpuyard.agents.network import KINDS
 
 SPACE = spaces.Dict(cluster=spaces.Box(0.0, 1.0, (PROGRESS + 1,), np.float32))
 
@@ -62,3 +63,16 @@ def test_two_finishes_after_one_decision_discount_twice():
     second = 2 + 0.5 * third
     first = 1 + 0.5**2 * second
     assert buffer.advantages[:, 0] == pytest.approx([first, second, third])
+
+
+@pytest.mark.parametrize(("limit", "of_kinds"), [(0, [40, 16, 8]), (10, [10, 10, 8])])
+def test_a_gradient_step_takes_so_many_of_each_kind_at_most(limit, of_kinds):
+    kinds = np.repeat(np.arange(3), [40, 16, 8]).reshape(16, 4)  # steps, environments
+    buffer = filled(ProgressRolloutBuffer, *np.zeros((4, 16, 4)))
+    buffer.observations["cluster"][..., KINDS] = np.eye(3)[kinds]
+    buffer.actions[..., 0] = kinds
+    buffer.full, buffer.of_a_kind = True, limit
+    (batch,) = buffer.get(64)
+    of = batch.observations["cluster"][:, KINDS].argmax(dim=1)
+    assert torch.bincount(of).tolist() == of_kinds
+    assert (batch.actions.flatten() == of).all()  # rows stay together

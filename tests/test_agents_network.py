@@ -12,11 +12,12 @@ from agents_fake import LAYOUT
 from sb3_contrib import MaskablePPO
 
 from gpuyard.agents import network as networks
-from gpuyard.agents.network import TABLES, CandidatePolicy, trained_for
+from gpuyard.agents.network import IN_USE, KINDS, TABLES, CandidatePolicy, trained_for
 from gpuyard.agents.policy import LearnedPolicy
 from gpuyard.agents.sb3 import SB3VecEnv
+from gpuyard.agents.sets import SETS
 from gpuyard.baselines.linear import log_odds
-from gpuyard.envs.observation import Layout
+from gpuyard.envs.observation import DECISIONS, Layout
 
 torch.set_num_threads(1)  # the suite shares its cores
 
@@ -41,6 +42,24 @@ def batch(servers, n=6, seed=0):
 
 def tensors(observation):
     return {key: torch.as_tensor(value) for key, value in observation.items()}
+
+
+def crowded(servers, n=6):
+    """Observations with devices and links in use, and four requests in the queue."""
+    observation, rng = batch(servers, n), np.random.default_rng(1)
+    for key in SETS:
+        observation[key] = rng.random(observation[key].shape, np.float32)
+    observation["queue"] = rng.random((n, 4, observation["queue"].shape[-1]), np.float32)
+    observation["queue"][..., IN_USE] = 1.0, 0.0
+    return observation
+
+
+def outputs(network, observation):
+    """Logits of feasible candidates, 0 for others, then the value, shape (n, C + 1)."""
+    with torch.no_grad():
+        features = network.features_extractor(tensors(observation))
+        logits, values = network.mlp_extractor(features)
+    return torch.cat((logits * features.mask, values), dim=1).numpy()
 
 
 def test_shapes_of_weights_do_not_depend_on_the_scenario():
@@ -103,6 +122,81 @@ def test_scores_follow_a_permutation_of_the_candidates():
     np.testing.assert_allclose(permuted, scores[:, order], rtol=1e-5, atol=1e-7)
 
 
+@pytest.mark.parametrize(
+    ("keys", "order"),
+    [
+        (["device_memory", "device_load"], [5, 2, 7, 0, 1, 3, 6, 4]),
+        (["link_load"], [2, 0, 1]),
+        (["queue"], [0, 3, 1, 2]),  # the first row is what is decided about
+    ],
+)
+def test_the_order_in_a_set_does_not_matter_its_elements_do(keys, order):
+    network, observation = model().policy, crowded(4)
+    before = outputs(network, observation)
+    moved = {key: observation[key][:, order] for key in keys}
+    np.testing.assert_allclose(outputs(network, observation | moved), before, atol=1e-6)
+    other = {key: observation[key].copy() for key in keys}
+    for values in other.values():
+        values[:, 1] = 1.0 - values[:, 1]
+        if values.ndim == 3:
+            values[..., IN_USE] = observation["queue"][..., IN_USE]
+    assert np.abs(outputs(network, observation | other) - before).max() > 1e-4
+
+
+def test_twice_the_devices_and_links_of_the_same_kind_look_alike():
+    network, observation = model().policy, crowded(4)
+    twice = {key: np.repeat(observation[key], 2, axis=1) for key in SETS}
+    np.testing.assert_allclose(
+        outputs(network, observation | twice), outputs(network, observation), atol=1e-6
+    )
+
+
+def test_rows_of_the_queue_that_are_not_in_use_say_nothing():
+    network, observation = model().policy, batch(4)
+    queue = np.concatenate([observation["queue"], np.ones((6, 3, 8), np.float32)], axis=1)
+    queue[:, 2:, IN_USE] = 0.0
+    np.testing.assert_allclose(
+        outputs(network, observation | {"queue": queue}), outputs(network, observation), rtol=1e-6
+    )
+
+
+def of_kinds(*kinds):
+    observation = crowded(4, n=len(kinds))
+    observation["cluster"][:, KINDS] = np.eye(3)[[DECISIONS.index(kind) for kind in kinds]]
+    return observation
+
+
+def test_heads_learn_from_their_kind_only():
+    network = model().policy
+    features = network.features_extractor(tensors(of_kinds("place", "place", "scale")))
+    logits, values = network.mlp_extractor(features)
+    (logits.square().sum() + values.sum()).backward()
+    learned = {
+        kind: {name for name, weight in head.named_parameters() if weight.grad.abs().sum() > 0}
+        for kind, head in network.mlp_extractor.of.items()
+    }
+    every = {name for name, _ in networks.Head(1).named_parameters()}
+    assert learned == {"route": set(), "place": every, "scale": every}
+
+
+def test_kinds_in_one_batch_do_not_mix():
+    network = model().policy
+    together = of_kinds("scale", "route", "place", "route")
+    alone = [
+        outputs(network, {key: value[[at]] for key, value in together.items()}) for at in range(4)
+    ]
+    np.testing.assert_allclose(outputs(network, together), np.concatenate(alone), atol=1e-6)
+    same = {key: value[[0, 0, 0]] for key, value in together.items()}
+    same["cluster"][:, KINDS] = np.eye(3)
+    few = outputs(network, same)
+    assert np.abs(few[0] - few[1]).max() > 1e-4 and np.abs(few[1] - few[2]).max() > 1e-4
+
+
+def test_a_network_has_heads_for_what_it_decides():
+    assert list(model().policy.mlp_extractor.of) == list(DECISIONS)
+    assert list(model(names=True).policy.mlp_extractor.of) == ["route"]
+
+
 def test_log_odds_by_hand():
     shares = torch.tensor([0.0, 0.2, 0.5, 0.9, 1.0])  # log 1/4, 1, 9; beyond 6 either way
     expected = [-2.0, -math.log(4) / 3, 0.0, math.log(9) / 3, 2.0]
@@ -128,18 +222,18 @@ def test_a_code_by_hand():
     codes = encoder(tensors(space | {"candidates": candidates, "action_mask": np.ones((6, 4))}))
     odds = math.log(9) / 3
     expected = [2 * odds, 0.0, 0.0, 2 * (odds - 0.5)]
-    np.testing.assert_allclose(codes.codes[0, :, 0].detach(), expected, atol=1e-6)
+    np.testing.assert_allclose(codes.codes[codes.state == 0, 0].detach(), expected, atol=1e-6)
 
 
 def test_weights_of_another_network_are_refused_by_name(tmp_path):
     trained = model()
     trained.policy.network.fill_(1)
     trained.save(tmp_path / "old.zip")
-    with pytest.raises(ValueError, match=r"old\.zip: weights of network 1.* has network 2: train"):
+    with pytest.raises(ValueError, match=r"old\.zip: weights of network 1.* has network 3: train"):
         LearnedPolicy.load(tmp_path / "old.zip")
     del trained.policy.network  # as in files from before networks had numbers
     trained.save(tmp_path / "older.zip")
-    with pytest.raises(ValueError, match=r"weights of network 1, but this version has network 2"):
+    with pytest.raises(ValueError, match=r"weights of network 1, but this version has network 3"):
         LearnedPolicy.load(tmp_path / "older.zip")
 
 
