@@ -53,10 +53,16 @@ def test_replicas_added_and_taken_away(seed, rows) -> None:
     same_events(random_case(seed, rows, True), rows)
 
 
+@pytest.mark.parametrize("seed", range(220, 250))
+def test_replicas_change_their_role(seed) -> None:
+    same_events(random_case(seed, SCALED_APART, True, turns=True), SCALED_APART)
+
+
 @pytest.mark.parametrize("features", [(), ("frontend",), ("whole_prompt",)], ids="+".join)
 @pytest.mark.parametrize("rows", [SCALED_APART, SCALED_FROM_NONE], ids=["apart", "from-none"])
 def test_failures_hand_requests_back(rows, features) -> None:
     failures = 0
     for seed in range(300, 308):
-        failures += same_events(random_case(seed, rows, True, *features), rows, failing=seed)
+        case = random_case(seed, rows, True, *features, turns=rows is SCALED_APART)
+        failures += same_events(case, rows, failing=seed)
     assert failures > 8

@@ -16,6 +16,7 @@ from .keda import KedaTokenAware
 from .rule import ScalingRule
 from .signals import DECODE, MIXED, PREFILL, RoleSignals, Signals
 from .wva import WVASaturation
+from .xllm import XLLMScaler
 
 if TYPE_CHECKING:
     from gpuyard.envs.scenario import Scenario
@@ -25,7 +26,7 @@ NAMES = {"aggregated": MIXED, "prefill": PREFILL, "decode": DECODE}
 """What rules call a kind of role."""
 
 KEEP = 0
-"""The first row; two for each role follow, to add and to take away."""
+"""The first row; two for each role follow, to add and to take away, then changes of role."""
 
 
 class Scaler(Policy):
@@ -46,13 +47,13 @@ class Scaler(Policy):
         self.interval_s = scenario.scaler.interval_s
         self.roles = [role for service in scenario.services for role in service.roles]
         self._rules = [[self.rule(role) for role in self.roles] for _ in range(num_envs)]
-        self._looks = np.zeros(num_envs, np.int64)
+        self._now_s = np.zeros(num_envs)
         self._wanted = np.zeros((num_envs, len(self.roles)), np.int64)
 
     def restart(self, done: NDArray[np.bool_]) -> None:
         """Let the rules of these environments forget everything."""
         for e in np.flatnonzero(done).tolist():
-            self._looks[e] = 0
+            self._now_s[e] = 0.0
             for rule in self._rules[e]:
                 rule.restart()
 
@@ -60,17 +61,18 @@ class Scaler(Policy):
         """Return the row that leads towards what the rules want, shape (n,)."""
         actions = observation["action_mask"].argmax(axis=1).astype(np.int64)
         changes = self.column(observation, "cluster", "scale.changes")
+        since_s = self.read(observation, "cluster", "scale.since_s")
         for e in np.flatnonzero(self.asked(observation)).tolist():
             seen = Seen(self, observation, e)
             if changes[e] == 0:
+                self._now_s[e] += round(since_s[e] / self.interval_s) * self.interval_s
                 self._look(e, seen)
             actions[e] = self._towards(e, seen, observation["action_mask"][e] > 0)
         return actions
 
     def _look(self, e: int, seen: Seen) -> None:
         """Ask the rules of an environment what they want."""
-        self._looks[e] += 1
-        now_s = float(self._looks[e]) * self.interval_s
+        now_s = float(self._now_s[e])
         for g, rule in enumerate(self._rules[e]):
             name = NAMES[self.roles[g].kind]
             wanted = rule.desired(seen.signals(name, g, now_s, self.interval_s))
@@ -118,7 +120,7 @@ class Seen:
         ready = self.ready(g)
         fields = ("waiting", "running", "queued_tokens", "kv_usage")
         means: dict[str, Any] = {field: (self._read(field, g),) * ready for field in fields}
-        role = RoleSignals(self.starting(g), utilization=(self._read("load", g),) * ready, **means)
+        role = RoleSignals(self.starting(g), utilization=(self._read("busy", g),) * ready, **means)
         rate, prompt = self._read("rate_per_s", g), self._read("prompt_tokens", g)
         return Signals(
             now_s=now_s,
@@ -236,5 +238,6 @@ BASELINES: dict[str, Factory] = {
     "keda": KedaScaler,
     "wva": WVAScaler,
     "dynamo": DynamoScaler,
+    "xllm": XLLMScaler,
 }
 """Registered rules; docs/baselines_scaling.md has a row for each."""

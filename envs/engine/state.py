@@ -28,6 +28,7 @@ Requests and replicas:
 Services, whose replicas are gangs; V services, G roles:
 
     roles: ROLE (G,).
+    turns: TURN (T,), changes of role that there may be.
     service_states: SERVICE_STATE (E, V).
     fleet: FLEET (E,).
     scaler_rules: SCALER_RULES (1,).
@@ -143,7 +144,7 @@ from .network.records import (
     STEP,
     USAGE,
 )
-from .services.records import FLEET, ROLE, SCALER_RULES, SERVICE_STATE
+from .services.records import FLEET, ROLE, SCALER_RULES, SERVICE_STATE, TURN
 from .serving.records import (
     PREFIX_NODE,
     REPLICA,
@@ -174,6 +175,7 @@ FIELDS = (
     ("prefix_ids", np.int32, 2),
     # services
     ("roles", ROLE, 1),
+    ("turns", TURN, 1),
     ("service_states", SERVICE_STATE, 2),
     ("fleet", FLEET, 1),
     ("scaler_rules", SCALER_RULES, 1),

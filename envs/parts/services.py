@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from ..engine.core import units
 from ..engine.core.records import fill_in, records, records_of
-from ..engine.services.records import FLEET, ROLE, SCALER_RULES, SERVICE_STATE
+from ..engine.services.records import FLEET, ROLE, SCALER_RULES, SERVICE_STATE, TURN
 from ..scenario import Scenario
-from ..scenario.services import Handover, Role
+from ..scenario.services import Handover, Role, turns
 from .part import Part, Sizes, Table
 
 
@@ -21,17 +21,18 @@ class Services:
 
     def __init__(self, scenario: Scenario, num_envs: int) -> None:
         self.scenario = scenario
-        roles = build_roles(scenario)
+        roles, changes = build_roles(scenario), build_turns(scenario)
         self.part = Part(
             kind="scale",
             units=units.OF_SERVICES,
-            sizes=Sizes(candidates=1 + 2 * len(roles), queue=0, devices=0, links=0),
+            sizes=Sizes(candidates=1 + 2 * len(roles) + len(changes), queue=0, devices=0, links=0),
             state={
                 "fleet": records(num_envs, FLEET),
                 "service_states": records((num_envs, len(scenario.services)), SERVICE_STATE),
             },
             shared={
                 "roles": roles,
+                "turns": changes,
                 "scaler_rules": records_of(SCALER_RULES, **vars(scenario.scaler)),
             },
         )
@@ -68,6 +69,14 @@ def _handover(role: Role) -> dict[str, float]:
     return {name: getattr(role.handover, name, 0.0) for name in names}
 
 
+def build_turns(scenario: Scenario) -> NDArray[np.void]:
+    """Return one TURN record per change of role."""
+    pairs = np.array(turns(scenario.services), np.int32).reshape(-1, 2)
+    found = records(len(pairs), TURN)
+    fill_in(found, giver=pairs[:, 0], taker=pairs[:, 1])
+    return found
+
+
 def build_roles(scenario: Scenario) -> NDArray[np.void]:
     """Return one ROLE record per role."""
     found = [(v, role) for v, service in enumerate(scenario.services) for role in service.roles]
@@ -82,6 +91,7 @@ def build_roles(scenario: Scenario) -> NDArray[np.void]:
             first=first,
             gpus=role.gpus,
             startup_s=role.startup_s,
+            change_s=scenario.services[service].role_change_s,
             price_per_h=role.replica.price_per_h,
             **_handover(role),
         )

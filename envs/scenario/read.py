@@ -23,7 +23,8 @@ from .fit import fitted
 from .jobs import read_jobs
 from .requests import read_workload
 from .schema import Estimates, NetworkRules, ObservationSize, Scenario
-from .services import read_services, replicas_of
+from .service_tables import read_services
+from .services import replicas_of
 from .survival import check_survival
 
 FOLDER = Path(__file__).parents[1] / "scenarios"

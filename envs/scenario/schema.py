@@ -2,7 +2,7 @@
 
 A scenario has parts, and which decisions exist follows from them: with `[[replicas]]` requests are
 routed to serving replicas, with a `[cluster]` jobs are placed on it, and with `[[deployments]]` on a
-cluster (:mod:`.services`) both, and replicas are added and taken away. :func:`.read.load` says what
+cluster (:mod:`.service_tables`) both, and replicas are added and taken away. :func:`.read.load` says what
 is wrong with a file that does not fit.
 
 Every scenario:
@@ -32,7 +32,7 @@ Replicas are gangs on the cluster, beside jobs:
 
 | Field (default)                     | Meaning                                                      |
 |-------------------------------------|--------------------------------------------------------------|
-| `[[deployments]]`                   | see :mod:`.services`                                         |
+| `[[deployments]]`                   | see :mod:`.service_tables`                                   |
 """
 
 from __future__ import annotations

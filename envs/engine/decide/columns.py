@@ -31,7 +31,7 @@ INFO: dict[str, tuple[str, ...]] = {
     ),
     "scale": (
         *("serving", "starting", "draining", "parked"),
-        *("starts", "drains", "handed_back"),
+        *("starts", "drains", "turns", "handed_back"),
     ),
 }
 """Names of the numbers in ``info``, by what they are about."""

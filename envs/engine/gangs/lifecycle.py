@@ -10,7 +10,7 @@ from ..core.owners import FREE
 from ..core.units import unit
 from ..devices.nodes import give_gpu, take_gpu, take_node_down
 from ..network.traffic import enter, leave
-from .records import FINISHED, PENDING, RUNNING
+from .records import FINISHED, PENDING, RUNNING, UNSEEN
 
 
 @kernel
@@ -175,6 +175,30 @@ def vacate(w, e, j):
     count_in_queues(w, e, job, -1)
     sender.first_gpu = -1
     sender.reserved = 0
+
+
+@kernel
+def pass_on(w, e, j, heir):
+    """Give all that a running gang holds to one of its size, which runs in its place from now."""
+    job, other, now_s = w.jobs[e, j], w.jobs[e, heir], w.clock[e].now_s
+    sender, follower = w.senders[e, j], w.senders[e, heir]
+    follower.first_gpu, follower.speed = sender.first_gpu, sender.speed
+    follower.reserved = sender.reserved
+    sender.first_gpu, sender.reserved = -1, 0
+    gpu = follower.first_gpu
+    while gpu >= 0:
+        use_gpu(w, e, job, gpu, -1)
+        use_gpu(w, e, other, gpu, 1)
+        w.gpu_owner[e, gpu] = heir
+        if w.gpu_uplink[e, gpu] >= 0:
+            w.uplink_owner[e, w.gpu_switch[gpu], w.gpu_uplink[e, gpu]] = heir
+        gpu = w.gpu_next[e, gpu]
+    other.nodes, other.leafs, other.plan = job.nodes, job.leafs, job.plan
+    job.ran_s += now_s - job.start_s
+    job.status, other.status = UNSEEN, RUNNING
+    other.start_s = now_s
+    if math.isnan(other.first_start_s):
+        other.first_start_s = now_s
 
 
 @kernel

@@ -1,6 +1,7 @@
 """The life of a replica on a cluster: its gang gets devices, it loads, serves, drains and ends.
 
     OFF -> QUEUED -> STARTING -> SERVING -> DRAINING -> OFF
+    OFF -> TURNING -> STARTING: it gets the devices of one of another role that has drained
 
 A node that fails takes the whole gang with it, and with a base gang all its replicas: the gang
 queues again, and the requests go back to the router with the tokens that they have. The client has
@@ -11,12 +12,12 @@ delay, Dynamo's request migration.
 from __future__ import annotations
 
 from ..core.compile import kernel
-from ..gangs.lifecycle import dequeue, end_run, enqueue
+from ..gangs.lifecycle import dequeue, end_run, enqueue, pass_on
 from ..gangs.records import PENDING, RUNNING, UNSEEN
 from ..serving.growth import NEVER
 from ..serving.kvcache import EVICTED
 from ..serving.parking import park
-from ..serving.records import DRAINING, OFF, QUEUED, SERVING, STARTING
+from ..serving.records import DRAINING, OFF, QUEUED, SERVING, STARTING, TURNING
 from ..serving.replica import advance_replica, store_progress
 from ..serving.runs import steps_done
 from .handover import break_off
@@ -38,20 +39,38 @@ def follow_gangs(w, e, now_s):
     """Let replicas whose gang was placed load, and those whose gang lost a node give all back."""
     for r in range(len(w.replica_specs)):
         replica, spec = w.replicas[e, r], w.replica_specs[r]
-        if replica.phase == OFF:
+        if replica.phase == OFF or replica.phase == TURNING:
             continue
         runs = w.jobs[e, spec.gang].status == RUNNING
         if runs and replica.phase == QUEUED:
-            replica.phase = STARTING
-            replica.ready_s = now_s + spec.startup_s
-            w.fleet[e].moving += 1
+            load(w, e, replica, now_s + spec.startup_s)
         elif not runs and replica.phase != QUEUED:
             lose(w, e, r, now_s, replica, spec)
 
 
 @kernel
+def load(w, e, replica, ready_s):
+    """Let a replica whose gang has its devices be ready at ``ready_s``."""
+    replica.phase, replica.ready_s = STARTING, ready_s
+    w.fleet[e].moving += 1
+
+
+@kernel
+def come_up(w, e, replica):
+    """Let a replica that has loaded take requests, first of all those that waited for one."""
+    replica.phase = SERVING
+    replica.report_s = w.clock[e].now_s
+    w.fleet[e].moving -= 1
+    w.fleet[e].starts += 1
+    w.router[e].parked_due = w.router[e].parked
+
+
+@kernel
 def lose(w, e, r, now_s, replica, spec):
-    """Let a replica whose gang has lost its devices queue again, or end if it was to."""
+    """Let a replica whose gang has lost its devices queue again, or end if it was to.
+
+    One that was to take them over queues in its place.
+    """
     advance_replica(w, e, r, now_s)
     hand_back(w, e, r, now_s, replica, spec)
     if w.fleet[e].exact == 1:
@@ -61,6 +80,8 @@ def lose(w, e, r, now_s, replica, spec):
     if replica.phase == DRAINING:
         withdraw(w, e, spec.gang)
         replica.phase = OFF
+        if replica.heir >= 0:
+            ask_for(w, e, w.replica_specs[replica.heir].gang)
     else:
         replica.phase = QUEUED
     empty(w, e, r, replica, spec)
@@ -123,6 +144,8 @@ def empty(w, e, r, replica, spec):
     replica.report_running, replica.report_waiting, replica.report_blocks = 0, 0, 0
     replica.report_queued_tokens, replica.report_context = 0, 0
     replica.report_load, replica.report_link_load = 0.0, 0.0
+    replica.busy_s, replica.reported_busy_s, replica.report_busy = 0.0, 0.0, 0.0
+    replica.heir = -1
     w.decode_phases[e, r, :] = 0
     for node in range(w.prefix_holders.shape[1]):
         w.prefix_holders[e, node, r] = min(w.prefix_holders[e, node, r], EVICTED)
@@ -140,3 +163,17 @@ def retire(w, e, r, replica, spec):
         w.fleet[e].moving -= 1
     replica.phase = OFF
     empty(w, e, r, replica, spec)
+
+
+@kernel
+def end(w, e, r, replica, spec):
+    """End a replica that serves nobody, or let it go on in the role that it turns to."""
+    heir = int(replica.heir)
+    if heir >= 0:
+        pass_on(w, e, spec.gang, w.replica_specs[heir].gang)
+    retire(w, e, r, replica, spec)
+    if heir >= 0:
+        follower = w.replicas[e, heir]
+        load(w, e, follower, w.clock[e].now_s + w.roles[w.replica_specs[heir].role].change_s)
+        if follower.ready_s <= w.clock[e].now_s:
+            come_up(w, e, follower)

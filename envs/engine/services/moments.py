@@ -8,10 +8,10 @@ import numpy as np
 
 from ..core.compile import kernel
 from ..gangs.records import PENDING
-from ..serving.records import DRAINING, OFF, PREFILL, SERVING, STARTING
+from ..serving.records import DRAINING, OFF, PREFILL, STARTING
 from ..serving.replica import advance_replica
 from .handover import land, next_arrival_s, reserve
-from .lifecycle import ask_for, follow_gangs, retire
+from .lifecycle import ask_for, come_up, end, follow_gangs
 
 
 @kernel
@@ -83,23 +83,13 @@ def next_step_s(replica):
 
 
 @kernel
-def come_up(w, e, r, replica):
-    """Let a replica that has loaded take requests, first of all those that waited for one."""
-    replica.phase = SERVING
-    replica.report_s = w.clock[e].now_s
-    w.fleet[e].moving -= 1
-    w.fleet[e].starts += 1
-    w.router[e].parked_due = w.router[e].parked
-
-
-@kernel
 def replicas_happen(w, e, now_s):
     """Let the replicas that start or drain do what is due."""
     follow_gangs(w, e, now_s)
     for r in range(len(w.replica_specs)):
         replica = w.replicas[e, r]
         if replica.phase == STARTING and replica.ready_s <= now_s:
-            come_up(w, e, r, replica)
+            come_up(w, e, replica)
         elif is_followed(replica, w.replica_specs[r]):
             advance_replica(w, e, r, now_s)
             if replica.coming > 0:
@@ -108,7 +98,7 @@ def replicas_happen(w, e, now_s):
     for r in range(len(w.replica_specs)):
         replica = w.replicas[e, r]
         if replica.phase == DRAINING and replica.in_flight + replica.holding == 0:
-            retire(w, e, r, replica, w.replica_specs[r])
+            end(w, e, r, replica, w.replica_specs[r])
 
 
 @kernel

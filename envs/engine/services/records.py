@@ -22,6 +22,7 @@ ROLE = np.dtype(  # what all environments share
         ("first", "i4"),  # its first replica; they stand in a row
         ("gpus", "i4"),  # of a replica
         ("startup_s", "f8"),
+        ("change_s", "f8"),  # for a drained replica of another role to become one of it
         ("price_per_h", "f8"),  # of a replica
         # decode: what handing a request over to it takes
         ("handover_s", "f8"),  # software around it
@@ -33,6 +34,8 @@ ROLE = np.dtype(  # what all environments share
         ("domain_bytes_per_s", "f8"),
     ]
 )
+
+TURN = np.dtype([("giver", "i4"), ("taker", "i4")])  # roles between which replicas may change
 
 SERVICE_STATE = np.dtype(  # one record per environment and service
     [
@@ -69,11 +72,14 @@ FLEET = np.dtype(  # one record per environment
     [
         ("tick_s", "f8"),  # when replicas are decided about next
         ("began_s", "f8"),  # when the interval began
+        ("decided_s", "f8"),  # when the last round began in which there was a choice
+        ("since_s", "f8"),  # from the one before that to it
         ("deciding", "i4"),  # 1: a decision about replicas is due
         ("changes", "i4"),  # in the round under way
         ("moving", "i4"),  # replicas that start or drain
         ("starts", "i8"),  # replicas that began to serve
         ("drains", "i8"),  # replicas that were told to end
+        ("turns", "i8"),  # of these, into one of another role
         ("handed_back", "i8"),  # requests that a failing replica gave back
         ("exact", "i4"),  # 1: there are prefill replicas, whose every step is a moment
         ("moves", "i8"),  # KV caches sent

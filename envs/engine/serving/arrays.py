@@ -127,6 +127,7 @@ _IDLE_REPLICA = record_of(
     lru_tail=-1,
     come_head=-1,
     come_tail=-1,
+    heir=-1,
     next_finish=NEVER,
     next_window=NEVER,
 )

@@ -14,9 +14,10 @@ import numpy as np
 from ...reward import terms
 from ...rules import SLO, Router, numbers
 
-SERVING, OFF, QUEUED, STARTING, DRAINING = range(5)
+SERVING, OFF, QUEUED, STARTING, DRAINING, TURNING = range(6)
 """Phase of a replica: it takes requests; there is none; its gang waits for devices; it has them and
-loads; it takes no more. A replica that stands outside any cluster serves all the time."""
+loads; it takes no more; it waits for the devices of one of another role, which drains. A replica
+that stands outside any cluster serves all the time."""
 
 AGGREGATED, PREFILL, DECODE = range(3)
 """What a replica does: both, or hands its requests over after the prompt, or takes them then."""
@@ -109,6 +110,7 @@ REPLICA = np.dtype(
         ("step_growth_s", "f8"),  # each step of the run takes this much longer than the last
         ("end_s", "f8"),
         ("tokens", "i4"),  # tokens computed per step
+        ("busy_s", "f8"),  # in steps that have ended
         # the batch
         ("step_count", "i4"),
         ("running", "i4"),
@@ -138,6 +140,8 @@ REPLICA = np.dtype(
         ("report_context", "i4"),
         ("report_load", "f8"),
         ("report_link_load", "f8"),
+        ("reported_busy_s", "f8"),  # in steps, up to the begin of this round of scale decisions
+        ("report_busy", "f8"),  # share of the interval before it
         # where it stands on a cluster
         ("phase", "i4"),
         ("ready_s", "f8"),  # when it has started
@@ -145,6 +149,7 @@ REPLICA = np.dtype(
         ("coming", "i4"),  # requests that wait for blocks here to be handed over
         ("come_head", "i4"),
         ("come_tail", "i4"),
+        ("heir", "i4"),  # replica of another role that gets its devices when it ends, -1: none
     ],
     align=True,
 )

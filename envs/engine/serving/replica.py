@@ -397,6 +397,7 @@ def advance_replica(w, e, r, until_s):
         start_s = seen_s = replica.start_s
         if replica.busy == 1:
             start_s = seen_s = replica.end_s
+            replica.busy_s += replica.end_s - replica.start_s
             if spec.lag == 1:  # planned when the step before started
                 seen_s = replica.start_s + run_s(replica, replica.steps - 1)
             end_run(w, e, r, start_s, replica, spec, router)
