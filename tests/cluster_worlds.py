@@ -118,6 +118,18 @@ def _units(state: int, count: int) -> list[float]:
     return found
 
 
+def waits_for_base(state: Any, shared: Any, spec: Any) -> bool:
+    """Tell whether a replica's gang is rightly out of the queue.
+
+    It starts with a base gang that queues as a whole, or its base gang has not all its devices.
+    """
+    jobs, specs = state["jobs"][0], shared["replica_specs"]
+    base = specs[(specs["service"] == spec["service"]) & (specs["is_base"] == 1)]
+    if spec["is_base"]:
+        return bool(jobs["status"][shared["services"]["base_gang"][spec["service"]]] == PENDING)
+    return bool((jobs["status"][base["gang"]] != RUNNING).any())
+
+
 class Check:
     """Checks a world at every decision, and remembers what must not go back."""
 
@@ -149,6 +161,7 @@ class Check:
         assert (state["link_rate"][0] <= shared["capacity"] * (1 + 1e-9)).all()
         gangs = state["gangs"][0]
         assert gangs["pending"] == (jobs["status"] == PENDING).sum()
+        self.gates(state, shared)
         services = jobs["service"] >= 0
         assert gangs["running"] == (running & ~services).sum()
         assert gangs["pending_jobs"] == ((jobs["status"] == PENDING) & ~services).sum()
@@ -159,7 +172,7 @@ class Check:
             if replica["phase"] in (SERVING, STARTING, DRAINING):
                 assert status == RUNNING
             elif replica["phase"] == QUEUED:
-                assert status == PENDING
+                assert status == PENDING or waits_for_base(state, shared, spec)
             else:
                 assert replica["phase"] in (OFF, TURNING) and status not in (RUNNING, PENDING)
             moving += replica["phase"] in (STARTING, DRAINING)
@@ -167,6 +180,13 @@ class Check:
                 assert replica["ready_s"] > now_s
         assert state["fleet"][0]["moving"] == moving
         self.turns(state["replicas"][0], shared["replica_specs"])
+
+    def gates(self, state: Any, shared: Any) -> None:
+        """A scaled gang queues only if the base gang of its service has its devices."""
+        jobs, specs = state["jobs"][0], shared["replica_specs"]
+        for spec in specs[specs["is_base"] == 0]:
+            if jobs["status"][spec["gang"]] == PENDING:
+                assert not waits_for_base(state, shared, spec)
 
     def turns(self, replicas: Any, specs: Any) -> None:
         """Who waits for another's devices is the heir of one replica of its service that drains."""

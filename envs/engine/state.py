@@ -27,6 +27,7 @@ Requests and replicas:
 
 Services, whose replicas are gangs; V services, G roles:
 
+    services: SERVICE (V,).
     roles: ROLE (G,).
     turns: TURN (T,), changes of role that there may be.
     service_states: SERVICE_STATE (E, V).
@@ -144,7 +145,7 @@ from .network.records import (
     STEP,
     USAGE,
 )
-from .services.records import FLEET, ROLE, SCALER_RULES, SERVICE_STATE, TURN
+from .services.records import FLEET, ROLE, SCALER_RULES, SERVICE, SERVICE_STATE, TURN
 from .serving.records import (
     PREFIX_NODE,
     REPLICA,
@@ -174,6 +175,7 @@ FIELDS = (
     ("prefix_holders", np.int16, 3),
     ("prefix_ids", np.int32, 2),
     # services
+    ("services", SERVICE, 1),
     ("roles", ROLE, 1),
     ("turns", TURN, 1),
     ("service_states", SERVICE_STATE, 2),

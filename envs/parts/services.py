@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from ..engine.core import units
 from ..engine.core.records import fill_in, records, records_of
-from ..engine.services.records import FLEET, ROLE, SCALER_RULES, SERVICE_STATE, TURN
+from ..engine.services.records import FLEET, ROLE, SCALER_RULES, SERVICE, SERVICE_STATE, TURN
 from ..scenario import Scenario
-from ..scenario.services import Handover, Role, turns
+from ..scenario.services import Handover, Role, Service, turns
 from .part import Part, Sizes, Table
 
 
@@ -31,6 +31,7 @@ class Services:
                 "service_states": records((num_envs, len(scenario.services)), SERVICE_STATE),
             },
             shared={
+                "services": build_services(scenario),
                 "roles": roles,
                 "turns": changes,
                 "scaler_rules": records_of(SCALER_RULES, **vars(scenario.scaler)),
@@ -46,6 +47,7 @@ class Services:
         states["prompt_mean"][e] = [prompt for prompt, _ in lengths]
         states["output_mean"][e] = [output for _, output in lengths]
         states["slo_share"][e] = 1.0
+        states["breached_s"][e] = states["stale_s"][e] = np.inf
 
     def is_warm(self) -> bool:
         """Nothing is drawn here."""
@@ -67,6 +69,30 @@ def _handover(role: Role) -> dict[str, float]:
     """Return what ROLE says of handing requests over to a role, zeros where nobody does."""
     names = [item.name for item in fields(Handover) if item.name in (ROLE.names or ())]
     return {name: getattr(role.handover, name, 0.0) for name in names}
+
+
+def _before(service: Service, row: int, role: Role) -> int:
+    """Return the role that one starts after, -1: none; ``row`` is its own number."""
+    kinds = [other.kind for other in service.roles]
+    if not role.starts_after:
+        return -1
+    return row + kinds.index(role.starts_after) - kinds.index(role.kind)
+
+
+def build_services(scenario: Scenario) -> NDArray[np.void]:
+    """Return one SERVICE record per service; what it never does comes after an endless time."""
+    bases = {slot.service: slot.base for slot in scenario.slots}
+    found = records(len(scenario.services), SERVICE)
+    for row, service in enumerate(scenario.services):
+        fill_in(
+            found[row : row + 1],
+            base_gang=bases[row],
+            base_replicas=sum(role.least for role in service.roles),
+            splits=service.splits,
+            termination_delay_s=service.termination_delay_s or np.inf,
+            staleness_grace_s=service.staleness_grace_s or np.inf,
+        )
+    return found
 
 
 def build_turns(scenario: Scenario) -> NDArray[np.void]:
@@ -92,6 +118,8 @@ def build_roles(scenario: Scenario) -> NDArray[np.void]:
             gpus=role.gpus,
             startup_s=role.startup_s,
             change_s=scenario.services[service].role_change_s,
+            initial=role.initial,
+            after=_before(scenario.services[service], row, role),
             price_per_h=role.replica.price_per_h,
             **_handover(role),
         )

@@ -197,7 +197,7 @@ def _specs(scenario: Scenario, kinds: list[Deployment]) -> NDArray[np.void]:
 
 OUTSIDE: dict[str, float] = {
     **{"service": 0, "role": -1, "gang": -1, "rank": 0, "gpus": 0, "startup_s": 0.0},
-    **{"does": AGGREGATED, "local_tokens": 0},
+    **{"is_base": 0, "base_rank": 0, "does": AGGREGATED, "local_tokens": 0},
 }
 """Where a replica stands that is on no cluster, in the words of REPLICA_SPEC."""
 
@@ -216,6 +216,8 @@ def _place(scenario: Scenario, row: int) -> dict[str, float]:
         "role": slot.role,
         "gang": slot.gang,
         "rank": slot.rank,
+        "is_base": slot.is_base,
+        "base_rank": slot.base_rank,
         "gpus": scenario.replicas[row].deployment.gpus,
         "startup_s": role.startup_s,
     }

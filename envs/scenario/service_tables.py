@@ -15,12 +15,17 @@ field (default)                 what
 ``compile_cache`` (true)        whether nodes hold the compiled model
 ``startup_s``                   seconds from devices to the first request, instead of the model's
 ``role_change_s`` (0)           seconds from a replica's last request in one role to another role
+``termination_delay_s`` (0)     seconds below ``min`` ready replicas after which all of them end and
+                                start anew; 0: a base gang that loses a node falls at once
+``staleness_grace_s`` (60)      with such a delay, seconds after which a base gang a part of which
+                                has no devices loses the others', too; 0: it never does
 ``local_prefill_tokens`` (0)    prompts of which no more is uncached stay on a decode replica
 ``handover`` (stock)            software around a KV transfer: stock, or seeded
 ``connector`` (nixl)            what moves the KV cache: nixl, or mooncake
 ``[[deployments.roles]]``       ``kind`` prefill and decode, one table each, with ``min``, ``max``,
                                 ``initial``, ``startup_s`` and fields of a replica that differ;
-                                none: aggregated replicas, which do both
+                                ``starts_after``: the role whose ``min`` replicas must serve before
+                                one of this role loads; none: aggregated replicas, which do both
 ``[deployments.workload]``      the requests for it, as ``[workload]``
 ==============================  ====================================================================
 
@@ -48,6 +53,7 @@ from .requests import read_workload
 from .services import KINDS, Handover, Role, Service
 
 MOST_REPLICAS = 1024
+MOST_DELAY_S = 30 * 86_400.0
 
 
 @dataclass(frozen=True)
@@ -65,12 +71,15 @@ class _Fields:
     compile_cache: bool = True
     startup_s: float = field(default=0.0, metadata={"range": (0, 86_400)})
     role_change_s: float = field(default=0.0, metadata={"range": (0, 86_400)})
+    termination_delay_s: float = field(default=0.0, metadata={"range": (0, MOST_DELAY_S)})
+    staleness_grace_s: float = field(default=60.0, metadata={"range": (0, MOST_DELAY_S)})
+    starts_after: str = ""
     local_prefill_tokens: int = field(default=0, metadata={"whole": 0})
     handover: str = field(default="stock", metadata={"choices": HANDOVERS})
     connector: str = field(default="nixl", metadata={"choices": CONNECTORS})
 
 
-OF_ROLE = {"min", "max", "initial", "startup_s"}
+OF_ROLE = {"min", "max", "initial", "startup_s", "starts_after"}
 """Plain fields that each role may have of its own."""
 
 
@@ -125,6 +134,8 @@ def _read(
         preferred=min(LEVELS.index(given.preferred), LEVELS.index(given.required)),
         priority=given.priority,
         role_change_s=given.role_change_s,
+        termination_delay_s=given.termination_delay_s,
+        staleness_grace_s=given.staleness_grace_s,
     )
     _check_gangs(service, where, cluster)
     return service
@@ -151,7 +162,9 @@ def _read_roles(
     """Build the roles of a deployment: one of aggregated replicas, or those it says."""
     common = {key: value for key, value in row.items() if key not in ("roles", "workload")}
     if "roles" not in row:
-        return (_read_role(common, "aggregated", where, gpus, models, folder, workload),)
+        role = _read_role(common, "aggregated", where, gpus, models, folder, workload)
+        _check_order((role,), where)
+        return (role,)
     tables = row["roles"]
     if not isinstance(tables, list):
         raise ScenarioError(f"{where}.roles = {tables!r} must be tables: [[deployments.roles]]")
@@ -168,7 +181,22 @@ def _read_roles(
         raise ScenarioError(f"{where}.roles must be prefill and decode, one table each")
     if len({role.replica.deployment.gpu.name for role in found}) > 1:
         raise ScenarioError(f"{where}.roles must be on one gpu: they share a pool of the cluster")
+    _check_order(tuple(found), where)
     return tuple(found)
+
+
+def _check_order(roles: tuple[Role, ...], where: str) -> None:
+    """Refuse a start order that names no other role, or in which nobody comes first."""
+    kinds = {role.kind for role in roles}
+    for role in roles:
+        others = sorted(kinds - {role.kind})
+        if role.starts_after and role.starts_after not in others:
+            allowed = " or ".join(map(repr, others)) or "left out: there is no other role"
+            raise ScenarioError(
+                f"{where}: starts_after = {role.starts_after!r} of {role.kind} must be {allowed}"
+            )
+    if all(role.starts_after for role in roles):
+        raise ScenarioError(f"{where}: starts_after: each role waits for another; let one be first")
 
 
 def _read_role(
@@ -196,7 +224,7 @@ def _read_role(
     if "startup_s" not in row:
         rate = given.storage_gbps
         startup_s = startup(replica.deployment, rate, cached=given.compile_cache).total_s
-    return Role(kind, replica, given.min, most, initial, startup_s)
+    return Role(kind, replica, given.min, most, initial, startup_s, starts_after=given.starts_after)
 
 
 def _with_handover(roles: tuple[Role, ...], given: _Fields) -> tuple[Role, ...]:

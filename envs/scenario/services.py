@@ -52,6 +52,8 @@ class Role:
         initial: replicas asked for from the start.
         startup_s: seconds from a replica's devices to its first request.
         handover: what a request costs that goes on there; of decode roles.
+        starts_after: kind of the role of which ``least`` replicas must serve before one of this
+            role starts to load, "": none.
     """
 
     kind: str
@@ -61,6 +63,7 @@ class Role:
     initial: int
     startup_s: float
     handover: Handover | None = None
+    starts_after: str = ""
 
     @property
     def gpus(self) -> int:
@@ -85,6 +88,10 @@ class Service:
         preferred: level wished for.
         priority: of its gangs.
         role_change_s: seconds from a replica's last request in one role to its first in another.
+        termination_delay_s: seconds below its minimum after which it is ended and starts anew;
+            0: a base gang that loses a node falls at once, and the rest of the service stays.
+        staleness_grace_s: seconds after which a base gang of which a part has no devices loses
+            them all, if it does not fall at once; 0: it never does.
     """
 
     name: str
@@ -95,11 +102,18 @@ class Service:
     preferred: int
     priority: float
     role_change_s: float = 0.0
+    termination_delay_s: float = 0.0
+    staleness_grace_s: float = 60.0
 
     @property
     def base_gpus(self) -> int:
         """GPUs of the base gang, 0 if nothing must run."""
         return sum(role.least * role.gpus for role in self.roles)
+
+    @property
+    def splits(self) -> bool:
+        """Whether a replica of the base gang may fail, and start again, without the others."""
+        return self.termination_delay_s > 0 and sum(role.least for role in self.roles) > 1
 
 
 @dataclass(frozen=True)
@@ -108,10 +122,11 @@ class Slot:
 
     Attributes:
         service, role: numbered over the whole scenario.
-        gang: numbered over all services; a service's base gang comes first.
+        gang: in which it stands, numbered over all services; a service's base gang comes first.
         rank: of its first GPU in that gang.
-        is_base: whether that is a base gang.
-        starts: whether it is asked for from the start.
+        is_base: whether it starts with the base gang, in which it stands unless that splits.
+        base: that gang of its service, -1: there is none.
+        base_rank: of its first GPU there, if it starts with it.
     """
 
     service: int
@@ -119,7 +134,8 @@ class Slot:
     gang: int
     rank: int
     is_base: bool
-    starts: bool
+    base: int
+    base_rank: int
 
 
 def slots(services: tuple[Service, ...]) -> tuple[Slot, ...]:
@@ -140,9 +156,12 @@ def slots(services: tuple[Service, ...]) -> tuple[Slot, ...]:
         for k, role in enumerate(service.roles):
             for i in range(role.most):
                 is_base = i < role.least
-                place = (base, rank[k] + i * role.gpus) if is_base else (gang, 0)
-                found.append(Slot(number, role_number, *place, is_base, i < role.initial))
-                gang += not is_base
+                base_rank = rank[k] + i * role.gpus if is_base else 0
+                shares = is_base and not service.splits
+                place = (base, base_rank) if shares else (gang, 0)
+                first = base if service.base_gpus else -1
+                found.append(Slot(number, role_number, *place, is_base, first, base_rank))
+                gang += not shares
             role_number += 1
     return tuple(found)
 

@@ -32,6 +32,7 @@ INFO: dict[str, tuple[str, ...]] = {
     "scale": (
         *("serving", "starting", "draining", "parked"),
         *("starts", "drains", "turns", "handed_back"),
+        *("terminations", "evictions"),
     ),
 }
 """Names of the numbers in ``info``, by what they are about."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from ..core.compile import kernel
 from ..core.units import unit
+from ..gangs.moments import integrate
 from ..services.lifecycle import ask_for, end
 from ..services.moments import measure, replicas_happen
 from ..serving.records import DRAINING, OFF, SERVING, TURNING
@@ -31,6 +32,7 @@ def services_happen(w, e, moment_s):
     """
     clock, fleet = w.clock[e], w.fleet[e]
     clock.now_s = max(clock.now_s, moment_s)
+    integrate(w, e, w.gangs[e], clock.now_s)
     replicas_happen(w, e, clock.now_s)
     if fleet.tick_s <= clock.now_s:
         begin_round(w, e, clock.now_s, fleet)
@@ -154,7 +156,7 @@ def take_scale(w, e, action):
         fleet.turns += 1
         take_away(w, e, r, fleet)
     elif (action - 1) % 2 == ADD:
-        ask_for(w, e, w.replica_specs[next_off(w, e, role)].gang)
+        ask_for(w, e, next_off(w, e, role))
     else:
         take_away(w, e, next_to_take(w, e, role), fleet)
     fleet.changes += 1

@@ -138,6 +138,7 @@ def see_scale(w, e):
     info[INFO.draining], info[INFO.parked] = row[CLUSTER.draining], router.parked
     info[INFO.starts], info[INFO.drains] = fleet.starts, fleet.drains
     info[INFO.turns] = fleet.turns
+    info[INFO.terminations], info[INFO.evictions] = fleet.terminations, fleet.evictions
     info[INFO.handed_back] = fleet.handed_back
     row[CLUSTER.parked], row[CLUSTER.changes] = router.parked, fleet.changes
     row[CLUSTER.since_s] = fleet.since_s

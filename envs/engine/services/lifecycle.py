@@ -3,13 +3,15 @@
     OFF -> QUEUED -> STARTING -> SERVING -> DRAINING -> OFF
     OFF -> TURNING -> STARTING: it gets the devices of one of another role that has drained
 
-A node that fails takes the whole gang with it, and with a base gang all its replicas: the gang
-queues again, and the requests go back to the router with the tokens that they have. The client has
-those; whoever takes the request next recomputes its KV. Source: Grove's gang termination with no
-delay, Dynamo's request migration.
+A node that fails takes the whole gang with it: the gang queues again, and the requests go back to
+the router with the tokens that they have. The client has those; whoever takes the request next
+recomputes its KV. Source: Dynamo's request migration. :mod:`.bases` says what becomes of base gangs
+of which a part fails, and when those beyond may queue.
 """
 
 from __future__ import annotations
+
+import math
 
 from ..core.compile import kernel
 from ..gangs.lifecycle import dequeue, end_run, enqueue, pass_on
@@ -24,14 +26,67 @@ from .handover import break_off
 
 
 @kernel
-def ask_for(w, e, j):
-    """Let the gang of replicas queue for devices."""
-    gangs = w.gangs[e]
-    enqueue(w, e, gangs, j)
-    gangs.waited = 0
+def queue_up(w, e, j):
+    """Let a gang of replicas queue for devices."""
+    enqueue(w, e, w.gangs[e], j)
+    w.gangs[e].waited = 0
+
+
+@kernel
+def base_stands(w, e, v):
+    """Tell whether all replicas of a service's base gang have their devices."""
+    for g in range(len(w.roles)):
+        role = w.roles[g]
+        if role.service == v:
+            for r in range(role.first, role.first + role.least):
+                if w.jobs[e, w.replica_specs[r].gang].status != RUNNING:
+                    return False
+    return True
+
+
+@kernel
+def ask_for(w, e, r):
+    """Let a replica beyond the least wait for devices; its gang queues if the base gang stands."""
+    w.replicas[e, r].phase = QUEUED
+    if base_stands(w, e, w.replica_specs[r].service):
+        queue_up(w, e, w.replica_specs[r].gang)
+
+
+@kernel
+def open_gates(w, e):
+    """Let the gangs that have waited for their base gang queue if it stands.
+
+    Source: Grove, whose pods of scaled gangs stay gated until the base gang is scheduled.
+    """
     for r in range(len(w.replica_specs)):
-        if w.replica_specs[r].gang == j:
-            w.replicas[e, r].phase = QUEUED
+        spec = w.replica_specs[r]
+        is_gated = w.replicas[e, r].phase == QUEUED and w.jobs[e, spec.gang].status == UNSEEN
+        if is_gated and spec.is_base == 0 and base_stands(w, e, spec.service):
+            queue_up(w, e, spec.gang)
+
+
+@kernel
+def may_start(w, e, role):
+    """Tell whether enough replicas serve of the role that one of ``role`` starts after.
+
+    Source: Grove's ``startsAfter``, whose init container waits for the least ready replicas.
+    """
+    if role.after < 0:
+        return True
+    before, serving = w.roles[role.after], 0
+    for r in range(before.first, before.first + before.most):
+        serving += w.replicas[e, r].phase == SERVING
+    return serving >= before.least
+
+
+@kernel
+def start_waiting(w, e, now_s):
+    """Let replicas load that have their devices and have waited for those of another role."""
+    for r in range(len(w.replica_specs)):
+        replica, spec = w.replicas[e, r], w.replica_specs[r]
+        if replica.phase == STARTING and replica.ready_s == math.inf:
+            if may_start(w, e, w.roles[spec.role]):
+                replica.ready_s = now_s + spec.startup_s
 
 
 @kernel
@@ -43,9 +98,11 @@ def follow_gangs(w, e, now_s):
             continue
         runs = w.jobs[e, spec.gang].status == RUNNING
         if runs and replica.phase == QUEUED:
-            load(w, e, replica, now_s + spec.startup_s)
+            starts = may_start(w, e, w.roles[spec.role])
+            load(w, e, replica, now_s + spec.startup_s if starts else math.inf)
         elif not runs and replica.phase != QUEUED:
             lose(w, e, r, now_s, replica, spec)
+    open_gates(w, e)
 
 
 @kernel
@@ -81,9 +138,11 @@ def lose(w, e, r, now_s, replica, spec):
         withdraw(w, e, spec.gang)
         replica.phase = OFF
         if replica.heir >= 0:
-            ask_for(w, e, w.replica_specs[replica.heir].gang)
+            ask_for(w, e, replica.heir)
     else:
         replica.phase = QUEUED
+        if spec.is_base == 0 and not base_stands(w, e, spec.service):
+            withdraw(w, e, spec.gang)
     empty(w, e, r, replica, spec)
 
 

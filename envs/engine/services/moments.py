@@ -7,11 +7,11 @@ import math
 import numpy as np
 
 from ..core.compile import kernel
-from ..gangs.records import PENDING
 from ..serving.records import DRAINING, OFF, PREFILL, STARTING
 from ..serving.replica import advance_replica
+from .bases import begin_bases, next_base_s, split_bases, watch_bases
 from .handover import land, next_arrival_s, reserve
-from .lifecycle import ask_for, come_up, end, follow_gangs
+from .lifecycle import come_up, end, follow_gangs, start_waiting
 
 
 @kernel
@@ -23,9 +23,7 @@ def begin_services(w, e):
     for r in range(len(w.replica_specs)):
         if w.replica_specs[r].does == PREFILL:
             fleet.exact = 1
-    for j in range(w.gangs[e].services):
-        if w.jobs[e, j].status == PENDING:
-            ask_for(w, e, j)
+    begin_bases(w, e)
 
 
 @kernel
@@ -55,7 +53,7 @@ def next_service_s(w, e):
     fleet = w.fleet[e]
     if is_over(w, e):
         return math.inf
-    moment_s = min(fleet.tick_s, next_arrival_s(w, e))
+    moment_s = min(fleet.tick_s, next_arrival_s(w, e), next_base_s(w, e))
     if fleet.moving == 0 and fleet.exact == 0:
         return moment_s
     for r in range(len(w.replica_specs)):
@@ -85,6 +83,7 @@ def next_step_s(replica):
 @kernel
 def replicas_happen(w, e, now_s):
     """Let the replicas that start or drain do what is due."""
+    split_bases(w, e)
     follow_gangs(w, e, now_s)
     for r in range(len(w.replica_specs)):
         replica = w.replicas[e, r]
@@ -94,11 +93,13 @@ def replicas_happen(w, e, now_s):
             advance_replica(w, e, r, now_s)
             if replica.coming > 0:
                 reserve(w, e, r, replica, w.replica_specs[r])
+    start_waiting(w, e, now_s)
     land(w, e, now_s)
     for r in range(len(w.replica_specs)):
         replica = w.replicas[e, r]
         if replica.phase == DRAINING and replica.in_flight + replica.holding == 0:
             end(w, e, r, replica, w.replica_specs[r])
+    watch_bases(w, e, now_s)
 
 
 @kernel

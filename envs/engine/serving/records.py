@@ -90,6 +90,8 @@ REPLICA_SPEC = np.dtype(  # one replica's fixed properties
         ("role", "i4"),  # of that service; -1: it stands outside the cluster, as the next ones
         ("gang", "i4"),  # job that holds its devices
         ("rank", "i4"),  # of its first device in that gang
+        ("is_base", "i4"),  # 1: it is one of the least of its role, which start together
+        ("base_rank", "i4"),  # of its first device among theirs
         ("gpus", "i4"),  # its devices there
         ("startup_s", "f8"),  # from its devices to its first request
         ("does", "i4"),
