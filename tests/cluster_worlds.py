@@ -161,7 +161,6 @@ class Check:
         assert (state["link_rate"][0] <= shared["capacity"] * (1 + 1e-9)).all()
         gangs = state["gangs"][0]
         assert gangs["pending"] == (jobs["status"] == PENDING).sum()
-        self.gates(state, shared)
         services = jobs["service"] >= 0
         assert gangs["running"] == (running & ~services).sum()
         assert gangs["pending_jobs"] == ((jobs["status"] == PENDING) & ~services).sum()
@@ -180,13 +179,6 @@ class Check:
                 assert replica["ready_s"] > now_s
         assert state["fleet"][0]["moving"] == moving
         self.turns(state["replicas"][0], shared["replica_specs"])
-
-    def gates(self, state: Any, shared: Any) -> None:
-        """A scaled gang queues only if the base gang of its service has its devices."""
-        jobs, specs = state["jobs"][0], shared["replica_specs"]
-        for spec in specs[specs["is_base"] == 0]:
-            if jobs["status"][spec["gang"]] == PENDING:
-                assert not waits_for_base(state, shared, spec)
 
     def turns(self, replicas: Any, specs: Any) -> None:
         """Who waits for another's devices is the heir of one replica of its service that drains."""

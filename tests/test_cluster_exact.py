@@ -47,6 +47,12 @@ def test_engines_that_plan_ahead(seed) -> None:
     same_events(random_case(seed, SCALED_FROM_NONE, True, "lag", "frontend"), SCALED_FROM_NONE)
 
 
+@pytest.mark.parametrize("seed", range(160, 170))
+def test_engines_that_plan_ahead_apart(seed) -> None:
+    """KV that lands during a step is seen a step late, and nobody behind it with it."""
+    same_events(random_case(seed, TWO_APART, False, "lag"), TWO_APART)
+
+
 @pytest.mark.parametrize("rows", [SCALED_APART, SCALED_FROM_NONE], ids=["apart", "from-none"])
 @pytest.mark.parametrize("seed", range(200, 220))
 def test_replicas_added_and_taken_away(seed, rows) -> None:

@@ -162,13 +162,13 @@ def test_a_service_below_its_minimum_for_the_delay_begins_anew():
 
 
 def test_a_replica_that_loads_is_not_ready():
-    """Placed again at once, it would load for 5 s: too late for a delay of 4."""
+    """Placed again a second later, it would load for 5 s: too late for a delay of 4."""
     env = world(whole_nodes(termination_delay_s=4.0, staleness_grace_s=0.0), "loading")
     begin(env, [0, 1])
     failed_s = fail(env, 1)
     until(env, lambda env: phases(env)[1] != QUEUED)
     assert phases(env)[:2] == [SERVING, STARTING]
-    assert env._world.state["jobs"]["start_s"][0, 2] == pytest.approx(failed_s)
+    assert env._world.state["jobs"]["start_s"][0, 2] == pytest.approx(failed_s + 1.0)
     until(env, lambda env: info(env, "terminations") == 1)
     assert now_s(env) == pytest.approx(failed_s + 4.0)
 

@@ -39,11 +39,12 @@ class XLLMScaler(Policy):
     def reset(self, scenario: Scenario, num_envs: int, seed: int = 0) -> None:
         """Note which rows change which roles."""
         super().reset(scenario, num_envs, seed)
-        roles = [(service, role) for service in scenario.services for role in service.roles]
-        self.kinds = [role.kind for _, role in roles]
-        self.names = [service.name for service, _ in roles]
-        self.slo = scenario.slo
-        self.rates = [role.prefill_tokens_per_s(PROMPT_TOKENS) for _, role in roles]
+        pairs = zip(scenario.services, scenario.objectives, strict=True)
+        roles = [(service, role, slo) for service, slo in pairs for role in service.roles]
+        self.names = [service.name for service, _, _ in roles]
+        self.kinds = [role.kind for _, role, _ in roles]
+        self.rates = [role.prefill_tokens_per_s(PROMPT_TOKENS) for _, role, _ in roles]
+        self.slos = [slo for _, _, slo in roles]
         self.turns = turns(scenario.services)
         self._turned: list[set[str]] = [set() for _ in range(num_envs)]
 
@@ -80,5 +81,6 @@ class XLLMScaler(Policy):
             return read("to_finish", row) == 0
         prefills, decodes = read("serving", 1 + 2 * giver), read("serving", 1 + 2 * taker)
         queue_s = read("queued_tokens", 1 + 2 * giver) / self.rates[giver]
-        can_spare = queue_s < self.slo.ttft_s * (1 - 1 / prefills) or decodes < prefills
-        return read("tpot_s", 1 + 2 * taker) > self.slo.tpot_s and can_spare
+        slo = self.slos[giver]
+        can_spare = queue_s < slo.ttft_s * (1 - 1 / prefills) or decodes < prefills
+        return read("tpot_s", 1 + 2 * taker) > slo.tpot_s and can_spare

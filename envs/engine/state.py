@@ -13,6 +13,7 @@ Requests and replicas:
 
     router: ROUTER (E,).
     serving_rules: SERVING_RULES (1,).
+    objectives: OBJECTIVE (V,), of each service's requests; of all where there are no services.
     replicas: REPLICA (E, R).
     replica_specs: REPLICA_SPEC (R,).
     costs: COST (K,), of kinds of replicas.
@@ -147,6 +148,7 @@ from .network.records import (
 )
 from .services.records import FLEET, ROLE, SCALER_RULES, SERVICE, SERVICE_STATE, TURN
 from .serving.records import (
+    OBJECTIVE,
     PREFIX_NODE,
     REPLICA,
     REPLICA_SPEC,
@@ -163,6 +165,7 @@ FIELDS = (
     # requests and replicas
     ("router", ROUTER, 1),
     ("serving_rules", SERVING_RULES, 1),
+    ("objectives", OBJECTIVE, 1),
     ("replicas", REPLICA, 2),
     ("replica_specs", REPLICA_SPEC, 1),
     ("costs", COST, 1),

@@ -25,6 +25,7 @@ class Services:
         self.part = Part(
             kind="scale",
             units=units.OF_SERVICES,
+            services=tuple(service.name for service in scenario.services),
             sizes=Sizes(candidates=1 + 2 * len(roles) + len(changes), queue=0, devices=0, links=0),
             state={
                 "fleet": records(num_envs, FLEET),

@@ -218,7 +218,8 @@ def _services(
     cluster: Cluster,
 ) -> dict[str, Any]:
     """Return the services on the cluster, their replicas and the requests that they serve."""
-    services = read_services(table["deployments"], gpus, models, folder, cluster)
+    slo = section(SLO, table.get("slo", {}), "slo", ("route",))
+    services = read_services(table["deployments"], gpus, models, folder, cluster, slo)
     workload = Mixture(tuple(service.workload for service in services))
     return {"services": services, "replicas": replicas_of(services), "workload": workload}
 

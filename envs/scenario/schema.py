@@ -198,6 +198,11 @@ class Scenario:
         assert isinstance(self.workload, Workload)
         return self.workload
 
+    @property
+    def objectives(self) -> tuple[SLO, ...]:
+        """Of the requests of each service, or of all where there are no services."""
+        return tuple(service.slo or self.slo for service in self.services) or (self.slo,)
+
     @cached_property
     def slots(self) -> tuple[Slot, ...]:
         """Where each replica of its services stands among their gangs."""

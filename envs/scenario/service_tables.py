@@ -27,6 +27,7 @@ field (default)                 what
                                 ``starts_after``: the role whose ``min`` replicas must serve before
                                 one of this role loads; none: aggregated replicas, which do both
 ``[deployments.workload]``      the requests for it, as ``[workload]``
+``[deployments.slo]``           ``ttft_s`` and ``tpot_s``; where one is left out that of ``[slo]``
 ==============================  ====================================================================
 
 A base gang holds the ``min`` replicas of every role, all or none of which start.
@@ -44,8 +45,9 @@ from ..perf import Deployment
 from ..perf.serving.kv_groups import kv_groups
 from ..perf.serving.kv_transfer import CONNECTORS, HANDOVERS, handover_s, kv_transfer
 from ..perf.serving.startup import startup
+from ..rules import SLO
 from ..workload.requests.source import Workload
-from .checks import ScenarioError, check_values, checked_table, refuse_unknown
+from .checks import ScenarioError, check_values, checked_table, refuse_unknown, section
 from .deployments import read_replica
 from .fit import fitted
 from .limits import level_gpus
@@ -84,7 +86,12 @@ OF_ROLE = {"min", "max", "initial", "startup_s", "starts_after"}
 
 
 def read_services(
-    rows: Any, gpus: dict[str, GPU], models: dict[str, Model], folder: Path, cluster: Cluster
+    rows: Any,
+    gpus: dict[str, GPU],
+    models: dict[str, Model],
+    folder: Path,
+    cluster: Cluster,
+    slo: SLO,
 ) -> tuple[Service, ...]:
     """Build the services of the ``[[deployments]]`` tables.
 
@@ -97,7 +104,7 @@ def read_services(
     found: list[Service] = []
     for number, row in enumerate(rows):
         where = f"deployments[{number}]"
-        service = _read(checked_table(row, where), where, gpus, models, folder, cluster)
+        service = _read(checked_table(row, where), where, gpus, models, folder, cluster, slo)
         if not service.name or service.name in {other.name for other in found}:
             raise ScenarioError(f"{where}.name = {service.name!r} must be a name of its own")
         found.append(service)
@@ -112,9 +119,10 @@ def _read(
     models: dict[str, Model],
     folder: Path,
     cluster: Cluster,
+    slo: SLO,
 ) -> Service:
     own = {item.name for item in fields(_Fields)}
-    refuse_unknown(row, own | OF_REPLICA | {"workload", "roles"}, where)
+    refuse_unknown(row, own | OF_REPLICA | {"workload", "roles", "slo"}, where)
     given = _plain(row, own, where)
     if "workload" not in row:
         raise ScenarioError(f"{where}.workload is missing; say what is asked of it, as [workload]")
@@ -136,12 +144,21 @@ def _read(
         role_change_s=given.role_change_s,
         termination_delay_s=given.termination_delay_s,
         staleness_grace_s=given.staleness_grace_s,
+        slo=_own_slo(row, where, slo),
     )
     _check_gangs(service, where, cluster)
     return service
 
 
 OF_REPLICA = {item.name for item in fields(Deployment)} | {"kv_blocks"}
+
+
+def _own_slo(row: dict[str, Any], where: str, slo: SLO) -> SLO | None:
+    """Return a deployment's own objectives, the scenario's where it leaves one out."""
+    if "slo" not in row:
+        return None
+    own = checked_table(row["slo"], f"{where}.slo")
+    return section(SLO, {**vars(slo), **own}, f"{where}.slo", ("route",))
 
 
 def _plain(row: dict[str, Any], known: set[str], where: str) -> _Fields:
@@ -160,7 +177,7 @@ def _read_roles(
     workload: Workload,
 ) -> tuple[Role, ...]:
     """Build the roles of a deployment: one of aggregated replicas, or those it says."""
-    common = {key: value for key, value in row.items() if key not in ("roles", "workload")}
+    common = {key: value for key, value in row.items() if key not in ("roles", "workload", "slo")}
     if "roles" not in row:
         role = _read_role(common, "aggregated", where, gpus, models, folder, workload)
         _check_order((role,), where)

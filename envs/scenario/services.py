@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from itertools import permutations
 
 from ..perf import capability
+from ..rules import SLO
 from ..workload.requests.source import Workload
 from .deployments import Replica, same_weights
 
@@ -72,7 +73,30 @@ class Role:
 
     def prefill_tokens_per_s(self, prompt_tokens: int) -> float:
         """Return the prompt tokens a second of one replica, on prompts of this length alone."""
-        return prompt_tokens / capability(self.replica.deployment).prefill_s(prompt_tokens)
+        return prompt_tokens / self.prefill_s(prompt_tokens)
+
+    def prefill_s(self, prompt_tokens: float) -> float:
+        """Return the seconds of one prompt on an idle replica, estimated."""
+        return capability(self.replica.deployment).prefill_s(prompt_tokens)
+
+    def decode_curve(
+        self, prompt_tokens: float, output_tokens: float
+    ) -> tuple[tuple[float, float, float], ...]:
+        """Return what a replica decodes by batch, at the mean context of such requests, estimated.
+
+        Points of (sequences, seconds per token, tokens/s): powers of 2 up to what its memory and
+        its limit hold, and that.
+        """
+        able = capability(self.replica.deployment)
+        most, context = able.max_batch(prompt_tokens, output_tokens), output_tokens / 2
+        batches = [2**k for k in range(most.bit_length()) if 2**k < most] + [most]
+        steps_s = [able.decode_s(n, n * (prompt_tokens + context)) for n in batches]
+        return tuple((n, step_s, n / step_s) for n, step_s in zip(batches, steps_s, strict=True))
+
+    @property
+    def kv_tokens(self) -> int:
+        """Tokens that all KV blocks of a replica stand for, as engines report their cache."""
+        return self.replica.kv_blocks * self.replica.deployment.block_size
 
 
 @dataclass(frozen=True)
@@ -90,6 +114,7 @@ class Service:
         role_change_s: seconds from a replica's last request in one role to its first in another.
         termination_delay_s: seconds below its minimum after which it is ended and starts anew;
             0: a base gang that loses a node falls at once, and the rest of the service stays.
+        slo: objectives of its requests; None: the scenario's.
         staleness_grace_s: seconds after which a base gang of which a part has no devices loses
             them all, if it does not fall at once; 0: it never does.
     """
@@ -104,6 +129,7 @@ class Service:
     role_change_s: float = 0.0
     termination_delay_s: float = 0.0
     staleness_grace_s: float = 60.0
+    slo: SLO | None = None
 
     @property
     def base_gpus(self) -> int:

@@ -143,6 +143,7 @@ def take_scale(w, e, action):
     fleet = w.fleet[e]
     if not is_feasible(w, e, action):
         w.clock[e].invalid_actions += 1
+        w.gangs[e].invalid += 1
         action = KEEP
     if action == KEEP:
         fleet.deciding = 0

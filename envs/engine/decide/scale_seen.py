@@ -127,6 +127,20 @@ def show(w, e, gpu, memory, load):
     w.device_load[e, at] = min(w.device_load[e, at] + load, 1.0)
 
 
+@kernel
+def write_services(w, e, info):
+    """Fill attainment and goodput of each service so far, in turn, where there are several.
+
+    At the end requests that a truncated episode leaves have met no objective, as in the whole.
+    """
+    now_s, is_cut = w.clock[e].now_s, w.clock[e].done == 1
+    for v in range(w.service_states.shape[1]):
+        service = w.service_states[e, v]
+        of = service.arrived if is_cut else service.finished
+        info[2 * v] = service.slo_met / of if of > 0 else 0.0
+        info[2 * v + 1] = service.slo_met / now_s if now_s > 0.0 else 0.0
+
+
 @unit
 def see_scale(w, e):
     """Fill what is seen of services, after all that is seen of requests and gangs; and the info."""
@@ -140,6 +154,8 @@ def see_scale(w, e):
     info[INFO.turns] = fleet.turns
     info[INFO.terminations], info[INFO.evictions] = fleet.terminations, fleet.evictions
     info[INFO.handed_back] = fleet.handed_back
+    if w.service_states.shape[1] > 1:
+        write_services(w, e, info[len(INFO) :])
     row[CLUSTER.parked], row[CLUSTER.changes] = router.parked, fleet.changes
     row[CLUSTER.since_s] = fleet.since_s
     squash(row, CLUSTER_OFFSET, CLUSTER_SLOPE)

@@ -15,6 +15,7 @@ import math
 
 from ..core.compile import kernel
 from ..gangs.lifecycle import dequeue, end_run, enqueue, pass_on
+from ..gangs.moments import RESTART_S
 from ..gangs.records import PENDING, RUNNING, UNSEEN
 from ..serving.growth import NEVER
 from ..serving.kvcache import EVICTED
@@ -141,6 +142,7 @@ def lose(w, e, r, now_s, replica, spec):
             ask_for(w, e, replica.heir)
     else:
         replica.phase = QUEUED
+        w.fleet[e].retry_s = now_s + RESTART_S
         if spec.is_base == 0 and not base_stands(w, e, spec.service):
             withdraw(w, e, spec.gang)
     empty(w, e, r, replica, spec)

@@ -20,6 +20,7 @@ def begin_services(w, e):
     fleet = w.fleet[e]
     interval_s = w.scaler_rules[0].interval_s
     fleet.tick_s = interval_s if interval_s > 0.0 else math.inf
+    fleet.retry_s = math.inf
     for r in range(len(w.replica_specs)):
         if w.replica_specs[r].does == PREFILL:
             fleet.exact = 1
@@ -53,7 +54,7 @@ def next_service_s(w, e):
     fleet = w.fleet[e]
     if is_over(w, e):
         return math.inf
-    moment_s = min(fleet.tick_s, next_arrival_s(w, e), next_base_s(w, e))
+    moment_s = min(fleet.tick_s, fleet.retry_s, next_arrival_s(w, e), next_base_s(w, e))
     if fleet.moving == 0 and fleet.exact == 0:
         return moment_s
     for r in range(len(w.replica_specs)):
@@ -83,6 +84,8 @@ def next_step_s(replica):
 @kernel
 def replicas_happen(w, e, now_s):
     """Let the replicas that start or drain do what is due."""
+    if w.fleet[e].retry_s <= now_s:
+        w.gangs[e].waited, w.fleet[e].retry_s = 0, math.inf
     split_bases(w, e)
     follow_gangs(w, e, now_s)
     for r in range(len(w.replica_specs)):

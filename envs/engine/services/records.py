@@ -92,6 +92,7 @@ FLEET = np.dtype(  # one record per environment
         ("began_s", "f8"),  # when the interval began
         ("decided_s", "f8"),  # when the last round began in which there was a choice
         ("since_s", "f8"),  # from the one before that to it
+        ("retry_s", "f8"),  # when a replica that has lost its devices can be placed again
         ("deciding", "i4"),  # 1: a decision about replicas is due
         ("changes", "i4"),  # in the round under way
         ("moving", "i4"),  # replicas that start or drain

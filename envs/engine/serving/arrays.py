@@ -24,6 +24,7 @@ class ServingStatic:
         linear_s: float64 (K, T + 1), seconds by tokens in a step.
         head_s: float64 (K, S + 1), seconds by sequences sampling.
         serving_rules: SERVING_RULES (1,).
+        objectives: OBJECTIVE (V,), of each service's requests; of all where there are no services.
     """
 
     replica_specs: NDArray[np.void]
@@ -31,6 +32,7 @@ class ServingStatic:
     linear_s: NDArray[np.float64]
     head_s: NDArray[np.float64]
     serving_rules: NDArray[np.void]
+    objectives: NDArray[np.void]
 
 
 def allocate(

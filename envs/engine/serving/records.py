@@ -186,6 +186,7 @@ ROUTER = np.dtype(  # one record per environment
         ("mean_prompt", "f8"),
         ("signal_interval_s", "f8"),  # between two reports in this episode; 0: always up to date
         ("preemptions", "i8"),
+        ("invalid", "i8"),  # infeasible actions of routing
         # sums behind the metrics and the reward
         ("first_tokens", "i8"),
         ("multi_token", "i8"),  # finished requests of more than one output token
@@ -201,6 +202,8 @@ ROUTER = np.dtype(  # one record per environment
     ]
 )
 
+OBJECTIVE = np.dtype(numbers(SLO))  # of the requests of one service
+
 SERVING_RULES = np.dtype(  # one record for the whole world: rules of the scenario, and weights
-    [*numbers(Router, SLO), *((f"w_{term}", "f8") for term in terms("route"))]
+    [*numbers(Router), *((f"w_{term}", "f8") for term in terms("route"))]
 )
