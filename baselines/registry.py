@@ -26,7 +26,7 @@ from . import gang, isolation, options, routing, saved, topology
 from .composite import Composite
 from .linear import linear
 from .policy import Factory, Policy
-from .scaling import scaler
+from .scaling import policies as scaling
 from .systems import SYSTEMS
 
 _FAMILIES = {
@@ -34,7 +34,7 @@ _FAMILIES = {
     "gang": gang.BASELINES,
     "topology": topology.BASELINES,
     "isolation": isolation.BASELINES,
-    "scaling": scaler.BASELINES,
+    "scaling": scaling.BASELINES,
 }
 _BASELINES = {
     f"{family}/{name}": factory

@@ -74,7 +74,8 @@ CLUSTER: dict[str, Columns] = {
         Column("starting", "replica", 8.0, "replicas that wait for devices or load"),
         Column("draining", "replica", 8.0, "replicas that take no more requests"),
         Column("parked", "request", 8.0, "requests that no replica can take now"),
-        Column("changes", "replica", 4.0, "replicas added and taken away in this round"),
+        Column("changes", "replica", 4.0, "replicas added, taken away and turned in this round"),
+        Column("since_s", "s", 60.0, "since the round before in which there was a choice"),
     ),
 }
 
@@ -169,6 +170,7 @@ CANDIDATES: dict[str, Columns] = {
         Column("is_keep", "flag", None, "keeps things as they are and ends the round"),
         Column("is_add", "flag", None, "adds a replica to a role"),
         Column("is_take", "flag", None, "takes a replica from a role"),
+        Column("is_turn", "flag", None, "lets a replica of another role change to this one"),
         Column("serving", "replica", 4.0, "replicas of the role that take requests"),
         Column("queued", "replica", 4.0, "its replicas that wait for devices"),
         Column("starting", "replica", 4.0, "its replicas that load"),
@@ -184,13 +186,15 @@ CANDIDATES: dict[str, Columns] = {
         Column("running", "request", 32.0, "sequences in the batch of a replica, mean"),
         Column("queued_tokens", "token", 8192.0, "prompt tokens not yet computed, mean"),
         Column("kv_usage", "share", None, "KV blocks held by running requests, mean"),
-        Column("load", "share", None, "peak FLOP/s in use, mean"),
+        Column("busy", "share", None, "part of the last interval spent in steps, mean"),
         Column("rate_per_s", "request/s", 4.0, "the service's arrivals in the last interval"),
         Column("prompt_tokens", "token", 2048.0, "their prompts, mean"),
         Column("output_tokens", "token", 512.0, "outputs of requests that finished in it, mean"),
         Column("ttft_s", "s", 0.5, "time to first token of those that had it in it, mean"),
         Column("tpot_s", "s", 0.05, "time per output token of those that finished in it, mean"),
         Column("slo", "share", None, "of those, the ones that met both objectives"),
+        Column("to_finish", "request", 8.0, "in flight or held where the role would be changed"),
+        Column("left", "replica", 4.0, "replicas that would go on serving in the role it leaves"),
     ),
 }
 

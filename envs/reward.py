@@ -37,7 +37,7 @@ TERMS = (
     Term("slo", "route", "requests that met both objectives, TTFT and TPOT"),
     Term("tokens", "route", "output tokens of finished requests"),
     Term("preemptions", "route", "minus the number of preemptions"),
-    Term("invalid", "route", "minus the number of infeasible actions"),
+    Term("invalid", "route", "minus the number of infeasible actions of routing"),
     Term("waiting", "place", "minus the seconds gangs waited in the queue (N x mean JWT)"),
     Term(
         "weighted_waiting",
@@ -51,7 +51,7 @@ TERMS = (
     Term("preemptions", "place", "minus the number of preemptions"),
     Term("cost", "place", "minus the price of allocated GPUs, $"),
     Term("energy", "place", "minus the energy of all GPUs, kWh"),
-    Term("invalid", "place", "minus the number of infeasible actions"),
+    Term("invalid", "place", "minus the number of infeasible actions of placement and scaling"),
 )
 """Every term; this module's documentation is made of them."""
 

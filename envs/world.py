@@ -64,7 +64,8 @@ class World:
     def __init__(self, parts: Sequence[Part], num_envs: int, limits: Limits | None = None) -> None:
         self.num_envs = num_envs
         self.layout = Layout(part.kind for part in parts)
-        self.info_keys = info_keys(self.layout)
+        services = [name for part in parts for name in part.services]
+        self.info_keys = info_keys(self.layout, services)
         self.num_candidates = max(part.sizes.candidates for part in parts)
         self.clock = records(num_envs, CLOCK)
         self._new_clock = _new_clock(limits or Limits())

@@ -1,4 +1,4 @@
-"""Results of classes of requests or jobs: of each priority and of each tenant.
+"""Results of classes of requests or jobs: of each priority, tenant and service.
 
 A class has a key of its own, ``metric/dimension=label``: ``jct_mean_s/priority=1``,
 ``gpu_share/tenant=vision``. Where all are of one class there is nothing to tell apart, and no key;
@@ -28,7 +28,7 @@ def means(
 
     Args:
         values: by metric, one per request or job.
-        dimension: what the labels are, "priority" or "tenant".
+        dimension: what the labels are, "priority", "tenant" or "service".
         labels: the class of each.
     """
     found: dict[str, float] = {}
@@ -40,15 +40,23 @@ def means(
     return found
 
 
+def totals(
+    metric: str, amounts: NDArray[np.float64], dimension: str, labels: Sequence[str]
+) -> dict[str, float]:
+    """Return the sum of the amounts of each class."""
+    return {
+        f"{metric}/{dimension}={label}": float(amounts[inside].sum())
+        for label, inside in _split(labels).items()
+    }
+
+
 def shares(
     metric: str, amounts: NDArray[np.float64], dimension: str, labels: Sequence[str]
 ) -> dict[str, float]:
     """Return the part that each class has of the sum of the amounts, which is above 0."""
     total = amounts.sum()
-    return {
-        f"{metric}/{dimension}={label}": float(amounts[inside].sum() / total)
-        for label, inside in _split(labels).items()
-    }
+    found = totals(metric, amounts, dimension, labels)
+    return {key: float(amount / total) for key, amount in found.items()}
 
 
 def priorities(priority: NDArray) -> list[str]:

@@ -18,6 +18,7 @@ arrival times the attainment.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
@@ -42,22 +43,26 @@ class Objectives(Protocol):
         """Objective for the time per output token, seconds."""
 
 
-def request_metrics(requests: Table, slo: Objectives) -> dict[str, float]:
+def request_metrics(
+    requests: Table, *slos: Objectives, services: Sequence[str] = ()
+) -> dict[str, float]:
     """Return the metrics of an episode.
 
     Args:
         requests: its per-request table (``results(i)["requests"]`` of the environment).
-        slo: the objectives.
+        slos: the objectives, of each service if there are several.
+        services: their names.
 
     Returns:
         For TTFT, TPOT and E2E names like ``ttft_p99_s``; ``slo_attainment``, ``goodput``,
         ``output_tokens_per_s``, ``prefix_hit_rate``; where priorities differ ``ttft_weighted_s``
-        and TTFT and attainment of each (:mod:`.classes`). Empty if no request finished.
+        and TTFT and attainment of each; of each of several services TTFT, TPOT, attainment and
+        goodput (:mod:`.classes`). Empty if no request finished.
     """
     window = steady(requests["arrival_s"], requests["finish_s"])
     inside = window.holds(requests["arrival_s"])
     seen = {key: np.asarray(column)[inside] for key, column in requests.items()}
-    latencies, met = request_latencies(seen), attained(seen, slo)
+    latencies, met = request_latencies(seen), attained(seen, *slos)
     ttft_s = latencies["ttft"][np.isfinite(latencies["ttft"])]
     if not len(ttft_s):
         return {}
@@ -77,6 +82,12 @@ def request_metrics(requests: Table, slo: Objectives) -> dict[str, float]:
     found = classes.means(of_class, "priority", labels)
     if found:
         metrics["ttft_weighted_s"] = classes.weighted_mean(ttft_s, seen["priority"][done])
+    if services:
+        of_class["tpot_mean_s"] = latencies["tpot"]
+        labels = [services[number] for number in seen["service"].tolist()]
+        found |= classes.means(of_class, "service", labels)
+        counts = classes.totals("goodput", met.astype(np.float64), "service", labels)
+        found |= {key: window.per_s(count) for key, count in counts.items()}
     return metrics | found
 
 
@@ -95,8 +106,14 @@ def request_latencies(requests: Table) -> dict[str, NDArray[np.float64]]:
     }
 
 
-def attained(requests: Table, slo: Objectives) -> NDArray[np.bool_]:
-    """Tell which requests finished within both objectives; one token has no TPOT to miss."""
+def attained(requests: Table, *slos: Objectives) -> NDArray[np.bool_]:
+    """Tell which requests finished within both objectives; one token has no TPOT to miss.
+
+    Args:
+        requests: their table.
+        slos: the objectives, of each service if there are several.
+    """
     latencies = request_latencies(requests)
-    on_time = latencies["ttft"] <= slo.ttft_s
-    return on_time & (np.nan_to_num(latencies["tpot"]) <= slo.tpot_s)
+    of = requests["service"] if len(slos) > 1 else np.zeros(len(latencies["ttft"]), np.intp)
+    on_time = latencies["ttft"] <= np.array([slo.ttft_s for slo in slos])[of]
+    return on_time & (np.nan_to_num(latencies["tpot"]) <= np.array([s.tpot_s for s in slos])[of])

@@ -127,7 +127,9 @@ def _measure(
 
 def _of_requests(table: Table, scenario: Scenario, end_s: float) -> Measured:
     ttft_s = request_latencies(table)["ttft"]
-    return request_metrics(table, scenario.slo), {"ttft": ttft_s[_shown(table)]}
+    names = [service.name for service in scenario.services]
+    metrics = request_metrics(table, *scenario.objectives, services=names)
+    return metrics, {"ttft": ttft_s[_shown(table)]}
 
 
 def _of_jobs(table: Table, scenario: Scenario, end_s: float) -> Measured:

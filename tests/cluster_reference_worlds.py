@@ -75,8 +75,11 @@ def batch(rows: Rows, fails: bool = False) -> Batch:
     return Batch(scenario, 1)
 
 
-def random_case(seed: int, rows: Rows, scales: bool, *features: str) -> Case:
-    """Draw speeds, memory, handovers and requests for roles (kind, least, initial, most)."""
+def random_case(seed: int, rows: Rows, scales: bool, *features: str, turns: bool = False) -> Case:
+    """Draw speeds, memory, handovers and requests for roles (kind, least, initial, most).
+
+    With ``turns`` replicas change between two roles, too.
+    """
     rng = np.random.default_rng(seed)
     unit = int(rng.choice([0, 32, 64]))
     has = dict.fromkeys(features, True)
@@ -90,6 +93,7 @@ def random_case(seed: int, rows: Rows, scales: bool, *features: str) -> Case:
                 most=most,
                 initial=initial,
                 startup_s=rng.uniform(0.0, 2.0),
+                change_s=rng.uniform(0.0, 0.5) * (seed % 3 > 0) if turns else 0.0,
                 spec=spec,
                 cost=cost_table(rng, True, spec),
                 local_tokens=int(rng.choice([0, 64])) if kind == "decode" else 0,
@@ -105,7 +109,7 @@ def random_case(seed: int, rows: Rows, scales: bool, *features: str) -> Case:
     stream = random_stream(rng, int(rng.integers(5, REQUESTS + 1)), unit)
     scaling = None
     if scales:
-        script = rng.integers(0, 1 + 2 * len(rows), 4096)
+        script = rng.integers(0, 1 + 2 * len(rows) + 2 * turns, 4096)
         scaling = Scaling(
             rng.uniform(0.1, 1.0), int(rng.integers(1, 4)), lambda k: int(script[k % 4096])
         )
@@ -145,6 +149,7 @@ def fill_roles(shared: dict[str, Any], static: Any, case: Case) -> None:
     for g, role in enumerate(case.roles):
         record = records[g]
         record["startup_s"], record["handover_s"] = role.startup_s, role.handover_s
+        record["change_s"] = role.change_s
         record["kv_block_bytes"], record["kv_block_post_s"] = role.block_bytes, role.block_post_s
         record["domain_start_s"], record["domain_bytes_per_s"] = role.start_s, role.bytes_per_s
         record["nic_start_s"], record["nic_bytes_per_s"] = role.nic_start_s, role.nic_bytes_per_s

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import gymnasium as gym
@@ -19,6 +20,7 @@ from gpuyard.envs.engine.serving.records import (
     QUEUED,
     SERVING,
     STARTING,
+    TURNING,
     WHOLE,
 )
 from gpuyard.envs.scenario import Scenario, from_dict
@@ -90,6 +92,44 @@ def play(env: Any, seed: int, check: Any = None, keep: bool = False) -> dict[str
     return {**info, "return": total, "terminated": terminated}
 
 
+def fail_at(env: Any, node: int, at_s: float, repair_s: float = 0.0) -> None:
+    """Let a node fail at that time, for so long at least, and no other one.
+
+    Chooses the state of splitmix64 from which the engine draws node and repair.
+    """
+    devices = env._world.state["devices"][0]
+    nodes, mean_s = env._world.state["node_free"].shape[1], 3600 * env.scenario.faults.repair_h
+    for seed in range(100_000):
+        which, how_long = _units(seed, 2)
+        if int(which * nodes) == node and -math.log(how_long) * mean_s >= repair_s:
+            devices["random"], devices["next_failure_s"] = seed, at_s
+            return
+    raise AssertionError("no such draw")
+
+
+def _units(state: int, count: int) -> list[float]:
+    """Return the first floats in (0, 1) that splitmix64 draws from a state."""
+    found, mask = [], 2**64 - 1
+    for _ in range(count):
+        state = (state + 0x9E3779B97F4A7C15) & mask
+        key = ((state ^ (state >> 30)) * 0xBF58476D1CE4E5B9) & mask
+        key = ((key ^ (key >> 27)) * 0x94D049BB133111EB) & mask
+        found.append((((key ^ (key >> 31)) >> 11) + 0.5) * 2.0**-53)
+    return found
+
+
+def waits_for_base(state: Any, shared: Any, spec: Any) -> bool:
+    """Tell whether a replica's gang is rightly out of the queue.
+
+    It starts with a base gang that queues as a whole, or its base gang has not all its devices.
+    """
+    jobs, specs = state["jobs"][0], shared["replica_specs"]
+    base = specs[(specs["service"] == spec["service"]) & (specs["is_base"] == 1)]
+    if spec["is_base"]:
+        return bool(jobs["status"][shared["services"]["base_gang"][spec["service"]]] == PENDING)
+    return bool((jobs["status"][base["gang"]] != RUNNING).any())
+
+
 class Check:
     """Checks a world at every decision, and remembers what must not go back."""
 
@@ -131,13 +171,23 @@ class Check:
             if replica["phase"] in (SERVING, STARTING, DRAINING):
                 assert status == RUNNING
             elif replica["phase"] == QUEUED:
-                assert status == PENDING
+                assert status == PENDING or waits_for_base(state, shared, spec)
             else:
-                assert replica["phase"] == OFF and status not in (RUNNING, PENDING)
+                assert replica["phase"] in (OFF, TURNING) and status not in (RUNNING, PENDING)
             moving += replica["phase"] in (STARTING, DRAINING)
             if replica["phase"] == STARTING:
                 assert replica["ready_s"] > now_s
         assert state["fleet"][0]["moving"] == moving
+        self.turns(state["replicas"][0], shared["replica_specs"])
+
+    def turns(self, replicas: Any, specs: Any) -> None:
+        """Who waits for another's devices is the heir of one replica of its service that drains."""
+        givers = np.flatnonzero(replicas["heir"] >= 0)
+        heirs = replicas["heir"][givers]
+        assert (replicas["phase"][givers] == DRAINING).all()
+        assert sorted(heirs) == np.flatnonzero(replicas["phase"] == TURNING).tolist()
+        assert (specs["service"][heirs] == specs["service"][givers]).all()
+        assert (specs["role"][heirs] != specs["role"][givers]).all()
 
     def requests(self, state: Any, shared: Any) -> None:
         """Every request is in one place; no block is lost."""
@@ -162,7 +212,7 @@ class Check:
             here = arrived[(arrived["replica"] == r) & ~done]
             assert (here["service"] == spec["service"]).all()
             self.handovers(arrived[~done], r, replica, spec)
-            if replica["phase"] in (OFF, QUEUED, STARTING):
+            if replica["phase"] in (OFF, QUEUED, STARTING, TURNING):
                 assert replica["in_flight"] == 0 and replica["free_blocks"] == spec["kv_blocks"]
 
     def handovers(self, open_ones: Any, r: int, replica: Any, spec: Any) -> None:

@@ -9,9 +9,9 @@ import numpy as np
 from reference_kv import Request
 from reference_serving import ReplicaSpec
 
-from gpuyard.envs.engine.core.records import fill_in, records
+from gpuyard.envs.engine.core.records import fill_in, records, records_of
 from gpuyard.envs.engine.serving.arrays import ServingStatic, load
-from gpuyard.envs.engine.serving.records import REPLICA_SPEC, SERVING_RULES
+from gpuyard.envs.engine.serving.records import OBJECTIVE, REPLICA_SPEC, SERVING_RULES
 from gpuyard.envs.parts.serving import OUTSIDE, serving_part
 from gpuyard.envs.perf.serving.cost_table import COST, CostTable
 from gpuyard.envs.workload.requests.stream import RequestStream
@@ -171,8 +171,9 @@ def engine_world(specs: list[ReplicaSpec], tables: list[CostTable], stream: Requ
     costs = records(len(specs), COST)
     costs[:] = [t.coefficients for t in tables]
     rules = records(1, SERVING_RULES)
-    rules["ttft_s"], rules["tpot_s"], rules["w_waiting"] = 1.0, 0.05, 1.0
-    static = ServingStatic(spec_records, costs, linear, head, rules)
+    rules["w_waiting"] = 1.0
+    objectives = records_of(OBJECTIVE, ttft_s=1.0, tpot_s=0.05)
+    static = ServingStatic(spec_records, costs, linear, head, rules, objectives)
     nodes = int(stream.prefix_ids.max(initial=0)) + 1
     part = serving_part(static, 1, len(stream), len(stream.prefix_ids), nodes, 4, hold=False)
     world = World([part], 1)

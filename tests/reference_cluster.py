@@ -26,7 +26,6 @@ from reference_replica import (
     DRAINING,
     OFF,
     QUEUED,
-    SERVING,
     STARTING,
     ClusterReplica,
     Role,
@@ -105,7 +104,7 @@ class Cluster(Fleet):
 
     def lose(self, replica: ClusterReplica) -> None:
         """Let a replica lose its devices: its requests are routed again, with their tokens."""
-        phase, number = replica.books.phase, replica.number
+        phase, number, heir = replica.books.phase, replica.number, replica.books.heir
         underway = [seq for seq in self.requests if seq in self.moving]
         underway += [seq for other in self.replicas for seq in other.books.coming]
         broken = [seq for seq in underway if number in (seq.source, seq.replica)]
@@ -117,6 +116,8 @@ class Cluster(Fleet):
             if seq.source == number and seq.handed:
                 seq.forget()
         replica.books.phase = OFF if phase == DRAINING else QUEUED
+        if heir is not None:
+            heir.books.phase = QUEUED
         self.due = True
 
     def call_back(self, seq: Traveller) -> None:
@@ -145,7 +146,7 @@ class Cluster(Fleet):
 
     def come_up(self, replica: ClusterReplica) -> None:
         """Let a replica that has loaded serve, first of all those that waited for one."""
-        replica.books.phase = SERVING
+        super().come_up(replica)
         self.due = True
 
     def route_parked(self) -> None:

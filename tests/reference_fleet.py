@@ -6,7 +6,16 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from reference_replica import DRAINING, OFF, QUEUED, SERVING, STARTING, ClusterReplica, Role
+from reference_replica import (
+    DRAINING,
+    OFF,
+    QUEUED,
+    SERVING,
+    STARTING,
+    TURNING,
+    ClusterReplica,
+    Role,
+)
 from reference_serving import Result
 
 
@@ -15,6 +24,7 @@ class Scaling:
     """When replicas are decided about, and how: decision k takes candidate ``script(k)``.
 
     Candidate 0 keeps all; 1 and 2 add a replica to the first role and take one away, and so on.
+    With two roles two more let a replica of the first one turn to the second, and the other way.
     """
 
     interval_s: float
@@ -66,6 +76,11 @@ class Fleet:
             self.scale_decisions += 1
             if candidate == 0:
                 return
+            if candidate > 2 * len(self.roles):
+                first = candidate - 1 - 2 * len(self.roles)
+                if not self.turn(self.roles[first], self.roles[1 - first]):
+                    return
+                continue
             role = self.roles[(candidate - 1) // 2]
             is_add = candidate % 2 == 1
             replica = self.to_add(role) if is_add else self.to_take(role)
@@ -89,6 +104,17 @@ class Fleet:
         if loading:
             return loading[-1]
         return min(serving, key=lambda replica: replica.load, default=None)
+
+    def turn(self, giver: Role, taker: Role) -> bool:
+        """Let a replica become one of another role once it has drained; False if none can."""
+        serving = [it for it in self.row(giver)[giver.least :] if it.books.phase == SERVING]
+        heir = self.to_add(taker)
+        if not serving or heir is None:
+            return False
+        replica = min(serving, key=lambda replica: replica.load)
+        replica.books.heir, heir.books.phase = heir, TURNING
+        self.take(replica)
+        return True
 
     def add(self, replica: ClusterReplica) -> None:
         """Ask for a replica."""
@@ -115,3 +141,16 @@ class Fleet:
             books = replica.books
             if books.phase == DRAINING and replica.load + len(books.holding) == 0:
                 replica.empty()
+                if books.heir is not None:
+                    self.inherit(books.heir, replica.node)
+
+    def inherit(self, heir: ClusterReplica, node: int) -> None:
+        """Let a replica go on with the devices of one of another role, which has drained."""
+        heir.node, heir.books.phase = node, STARTING
+        heir.books.ready_s = self.now + heir.role.change_s
+        if heir.role.change_s == 0:
+            self.come_up(heir)
+
+    def come_up(self, replica: ClusterReplica) -> None:
+        """Let a replica serve."""
+        replica.books.phase = SERVING

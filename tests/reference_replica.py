@@ -12,6 +12,7 @@ from gpuyard.envs.perf.serving.cost_table import CostTable
 
 AGGREGATED, PREFILL, DECODE = "aggregated", "prefill", "decode"
 OFF, QUEUED, STARTING, SERVING, DRAINING = "off", "queued", "starting", "serving", "draining"
+TURNING = "turning"  # waits for the devices of a replica of another role, which drains
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,7 @@ class Role:
     startup_s: float
     spec: ReplicaSpec
     cost: CostTable
+    change_s: float = 0.0  # for a drained replica of another role to become one of it
     local_tokens: int = 0  # uncached prompt tokens that a decode replica computes itself
     handover_s: float = 0.0
     block_bytes: float = 0.0
@@ -63,6 +65,7 @@ class Books:
     coming: list[Traveller] = field(default_factory=list)  # wait for blocks to be handed over
     moving: list[Traveller] = field(default_factory=list)  # their blocks are reserved
     holding: list[Traveller] = field(default_factory=list)  # handed over, KV still here
+    heir: ClusterReplica | None = None  # of another role, gets its devices when it ends
 
 
 class ClusterReplica(Replica):

@@ -61,6 +61,24 @@ def test_failures_hand_requests_back():
     assert sum(counts) > 0
 
 
+def test_an_infeasible_action_counts_once_on_its_side():
+    """Weighted by 1 for routing and by 10 for placement, which counts those of scaling, too."""
+    reward = {"route": {"invalid": 1.0}, "place": {"invalid": 10.0}}
+    env = make(small(name="invalid", reward=reward))
+    env.reset(seed=0)
+    found: dict[int, float] = {}
+    while len(found) < 3:
+        kind = due(env)
+        infeasible = np.flatnonzero(~env.action_masks())
+        feasible = np.flatnonzero(env.action_masks())
+        action = feasible[0] if kind in found else infeasible[-1]
+        _, value, *_ = env.step(int(action))
+        if kind not in found:
+            found[kind] = float(value)
+    assert found == {0: -1.0, 1: -10.0, 2: -10.0}
+    assert env._info()["invalid_actions"] == 3
+
+
 def test_rewards_add_up_to_the_metrics_behind_them():
     env = make(
         small(

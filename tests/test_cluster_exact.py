@@ -47,10 +47,21 @@ def test_engines_that_plan_ahead(seed) -> None:
     same_events(random_case(seed, SCALED_FROM_NONE, True, "lag", "frontend"), SCALED_FROM_NONE)
 
 
+@pytest.mark.parametrize("seed", range(160, 170))
+def test_engines_that_plan_ahead_apart(seed) -> None:
+    """KV that lands during a step is seen a step late, and nobody behind it with it."""
+    same_events(random_case(seed, TWO_APART, False, "lag"), TWO_APART)
+
+
 @pytest.mark.parametrize("rows", [SCALED_APART, SCALED_FROM_NONE], ids=["apart", "from-none"])
 @pytest.mark.parametrize("seed", range(200, 220))
 def test_replicas_added_and_taken_away(seed, rows) -> None:
     same_events(random_case(seed, rows, True), rows)
+
+
+@pytest.mark.parametrize("seed", range(220, 250))
+def test_replicas_change_their_role(seed) -> None:
+    same_events(random_case(seed, SCALED_APART, True, turns=True), SCALED_APART)
 
 
 @pytest.mark.parametrize("features", [(), ("frontend",), ("whole_prompt",)], ids="+".join)
@@ -58,5 +69,6 @@ def test_replicas_added_and_taken_away(seed, rows) -> None:
 def test_failures_hand_requests_back(rows, features) -> None:
     failures = 0
     for seed in range(300, 308):
-        failures += same_events(random_case(seed, rows, True, *features), rows, failing=seed)
+        case = random_case(seed, rows, True, *features, turns=rows is SCALED_APART)
+        failures += same_events(case, rows, failing=seed)
     assert failures > 8

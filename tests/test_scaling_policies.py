@@ -6,24 +6,39 @@ from typing import Any
 
 import numpy as np
 import pytest
-from cluster_worlds import service, small
+from cluster_worlds import apart, service, small
 
 from gpuyard import baselines
 from gpuyard.envs.observation import TABLES
+from gpuyard.envs.perf import capability
+from gpuyard.envs.scenario import Scenario
 from gpuyard.evaluation.rollout import rollout
 
 KEEP, ADD, TAKE = 0, 1, 2
 """Rows of a scenario whose services have one role, for the first one; two more follow for each."""
 
 WORLD = small(service("chat", initial=2, max=4), service("code", max=2), name="scaled")
-RULES = [name for name in baselines.names("scaling") if name != "scaling/random"]
-BUSY = {"serving": 2, "load": 1.0, "waiting": 30, "running": 64, "kv_usage": 0.95}
+APART = small(
+    apart("chat", roles=[{"kind": "prefill", "max": 4}, {"kind": "decode", "max": 4}]),
+    name="scaled-apart",
+)
+RULES = [
+    name
+    for name in baselines.names("scaling")
+    if name not in ("scaling/random", "scaling/dynamo-sla")  # that one scales roles apart
+]
+BUSY = {"serving": 2, "busy": 1.0, "waiting": 30, "running": 64, "kv_usage": 0.95}
 IDLE = {"serving": 2}
 
 
-def observe(*roles: dict[str, float], changes: int = 0) -> dict[str, np.ndarray]:
+def observe(
+    *roles: dict[str, float],
+    changes: int = 0,
+    since_s: float = 30.0,
+    world: Scenario = WORLD,
+) -> dict[str, np.ndarray]:
     """Return the observation of one world at a scale decision; the columns of each role by name."""
-    layout = WORLD.layout
+    layout = world.layout
     rows = 1 + 2 * len(roles)
     observation = {
         "cluster": np.zeros((1, len(layout.columns("cluster"))), np.float32),
@@ -38,9 +53,11 @@ def observe(*roles: dict[str, float], changes: int = 0) -> dict[str, np.ndarray]
 
     observation["cluster"][0, layout.index("cluster", "kind_scale")] = 1
     write("cluster", (0,), "changes", changes)
+    write("cluster", (0,), "since_s", since_s)
     observation["action_mask"][0, KEEP] = 1
-    for g, (role, spec) in enumerate(zip(roles, WORLD.services, strict=False)):
-        least, most = spec.roles[0].least, spec.roles[0].most
+    every = [spec for each in world.services for spec in each.roles]
+    for g, (role, spec) in enumerate(zip(roles, every, strict=False)):
+        least, most = spec.least, spec.most
         count = sum(role.get(name, 0) for name in ("serving", "queued", "starting"))
         for row, may in ((1 + 2 * g, count < most), (2 + 2 * g, count > least)):
             observation["action_mask"][0, row] = may
@@ -49,17 +66,17 @@ def observe(*roles: dict[str, float], changes: int = 0) -> dict[str, np.ndarray]
     return observation
 
 
-def scaler(name: str, **options: Any) -> Any:
+def scaler(name: str, world: Scenario = WORLD, **options: Any) -> Any:
     """Return a policy for one such world, which looks every 30 s."""
     policy = baselines.make(name, **options)
-    policy.reset(baselines.composite.ShareOfScenario(WORLD, frozenset({"scale"})), 1)
+    policy.reset(baselines.composite.ShareOfScenario(world, frozenset({"scale"})), 1)
     policy.interval_s = 30.0
     return policy
 
 
-def act(policy: Any, *roles: dict[str, float], changes: int = 0) -> int:
+def act(policy: Any, *roles: dict[str, float], **round: Any) -> int:
     """Return the row that a policy takes."""
-    return int(policy.act(observe(*roles, changes=changes))[0])
+    return int(policy.act(observe(*roles, **round))[0])
 
 
 def test_hpa_adds_until_what_it_wants_is_there():
@@ -78,10 +95,17 @@ def test_hpa_takes_the_highest_recommendation_of_five_minutes():
     assert act(policy, {"serving": 1}, {"serving": 1}, changes=1) == KEEP
 
 
+def test_rounds_without_a_choice_count_as_time():
+    """Two looks, 300 s apart: the rounds between them were over before anybody was asked."""
+    policy = scaler("scaling/hpa")
+    assert act(policy, IDLE, {"serving": 1}) == KEEP
+    assert act(policy, IDLE, {"serving": 1}, since_s=300.0) == TAKE
+
+
 def test_hpa_keeps_within_the_tolerance():
     policy = scaler("scaling/hpa")
-    assert act(policy, {"serving": 2, "load": 0.54}, IDLE) == KEEP
-    assert act(scaler("scaling/hpa"), {"serving": 2, "load": 0.56}, IDLE) == ADD
+    assert act(policy, {"serving": 2, "busy": 0.54}, IDLE) == KEEP
+    assert act(scaler("scaling/hpa"), {"serving": 2, "busy": 0.56}, IDLE) == ADD
 
 
 def test_the_metric_and_target_are_those_given():
@@ -114,6 +138,43 @@ def test_keda_asks_for_seconds_of_queued_prompts():
             replicas += row == ADD
 
 
+def test_wva_by_tokens_counts_those_that_a_replica_holds():
+    """At 0.7 of two caches demand / 0.85 is beyond 2 x 0.8; at 0.2 of three one is spare."""
+    for usage, count, row in ((0.7, 2, ADD), (0.6, 2, KEEP), (0.2, 3, TAKE)):
+        policy = scaler("scaling/wva-tokens")
+        assert act(policy, {"serving": count, "kv_usage": usage}, {"serving": 1}) == row
+    # four prompts that wait fill a cache more: (0.1 + 1) / 0.85 - 0.8 is half a replica of 0.8
+    tokens = WORLD.services[0].roles[0].kv_tokens
+    queue = {"serving": 1, "kv_usage": 0.1, "waiting": 4, "prompt_tokens": tokens / 4}
+    assert act(scaler("scaling/wva-tokens"), queue, {"serving": 1}) == ADD
+
+
+def test_dynamo_by_objectives_asks_for_what_its_profile_needs():
+    """ceil(requests x prompt / prefill rate), ceil(requests x output / decode rate in 50 ms)."""
+    prefill, decode = APART.services[0].roles
+    prompt, output = APART.services[0].workload.mean_lengths()
+    able = capability(decode.replica.deployment)
+    batch = able.max_batch(prompt, output)
+    step_s = able.decode_s(batch, batch * (prompt + output / 2))
+    assert step_s < 0.05, "the largest batch is within the objective"
+    prefill_s = capability(prefill.replica.deployment).prefill_s(round(prompt))
+    for share, replicas in ((0.9, 1), (1.9, 2), (2.9, 3)):
+        policy = scaler("scaling/dynamo-sla", APART, corrected=False)
+        rate_per_s = share * round(prompt) / prefill_s / prompt
+        seen = {"rate_per_s": rate_per_s, "prompt_tokens": prompt, "output_tokens": output}
+        row = act(policy, {"serving": 1, **seen}, {"serving": 1, **seen}, world=APART)
+        decodes = int(np.ceil(rate_per_s * output / (batch / step_s)))
+        assert policy._wanted[0].tolist() == [replicas, min(max(decodes, 1), 4)]
+        assert row == (ADD if replicas > 1 else KEEP if decodes <= 1 else 3)
+
+
+def test_dynamo_by_objectives_counts_both_roles_and_refuses_one():
+    with pytest.raises(ValueError, match="deployment 'chat' has aggregated ones"):
+        scaler("scaling/dynamo-sla")
+    with pytest.raises(ValueError, match="period_s = -1"):
+        scaler("scaling/dynamo-sla", APART, period_s=-1.0)
+
+
 def test_fixed_goes_back_to_what_it_found():
     policy = scaler("scaling/fixed")
     assert act(policy, BUSY, {"serving": 1}) == KEEP
@@ -123,9 +184,9 @@ def test_fixed_goes_back_to_what_it_found():
 
 def test_each_service_is_scaled_by_itself_in_turn():
     policy = scaler("scaling/hpa")
-    assert act(policy, {"serving": 1, "load": 0.5}, {"serving": 1, "load": 1.0}) == 3
+    assert act(policy, {"serving": 1, "busy": 0.5}, {"serving": 1, "busy": 1.0}) == 3
     policy = scaler("scaling/hpa")
-    both = [{"serving": 1, "load": 1.0}, {"serving": 1, "load": 1.0}]
+    both = [{"serving": 1, "busy": 1.0}, {"serving": 1, "busy": 1.0}]
     assert act(policy, *both) == ADD
     both[0]["queued"] = 1
     assert act(policy, *both, changes=1) == 3
@@ -147,7 +208,7 @@ def test_rounds_stay_within_bounds_and_end(name):
         counts = [{"serving": int(rng.integers(1, s.roles[0].most + 1))} for s in WORLD.services]
         seen = [
             {
-                "load": rng.random(),
+                "busy": rng.random(),
                 "kv_usage": rng.random(),
                 "waiting": 20 * rng.random() ** 3,
                 "queued_tokens": 40_000 * rng.random() ** 3,
@@ -190,11 +251,11 @@ def test_more_replicas_come_under_load(name):
 
 @pytest.mark.parametrize("name", ["hpa", "wva", "dynamo"])
 def test_idle_replicas_go(name):
-    workload = {"preset": "chat", "num_requests": 80, "rate_per_s": 0.2, "max_tokens": 2048}
-    chat = {"initial": 3, "workload": workload}
-    found, fixed = played(name, chat), played("fixed", chat)
+    workload = {"preset": "chat", "num_requests": 40, "rate_per_s": 0.05, "max_tokens": 2048}
+    chat, scaler = {"initial": 3, "workload": workload}, {"interval_s": 30.0}
+    found, fixed = played(name, chat, scaler=scaler), played("fixed", chat, scaler=scaler)
     assert fixed["drains"] == 0 and found["drains"] >= 2
-    assert found["cost"] < fixed["cost"] and found["route.finished"] == 140
+    assert found["cost"] < fixed["cost"] and found["route.finished"] == 100
 
 
 def test_a_whole_system_by_name_plays_as_its_composition():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -80,10 +81,21 @@ def test_gangs_are_numbered_over_all_services_and_ranks_do_not_overlap():
 
 
 def test_only_what_is_initial_starts():
-    one = deployment((1, 1, 4))
-    role = Role("aggregated", one.roles[0].replica, 1, 4, 2, 1.0)
-    starts = slots((Service(**{**vars(one), "roles": (role,)}),))
-    assert [slot.starts for slot in starts] == [True, True, False, False]
+    env = make(small(service("chat", min=1, initial=2, max=3), name="initial"))
+    env.reset(seed=0)
+    assert env._world.state["replicas"]["phase"][0].tolist() == [QUEUED, QUEUED, OFF]
+
+
+def test_a_base_gang_that_may_lose_a_part_splits_into_gangs_of_one_replica():
+    one = replace(deployment((2, 1, 2), (4, 1, 1)), termination_delay_s=60.0)
+    found = slots((one,))
+    assert [slot.base for slot in found] == [0, 0, 0], "which all of them begin with, or wait for"
+    assert [(slot.gang, slot.rank) for slot in found] == [(1, 0), (2, 0), (3, 0)]
+    assert [slot.base_rank for slot in found] == [4, 0, 0]
+    alone = replace(deployment((4, 1, 2)), termination_delay_s=60.0)
+    assert [(slot.gang, slot.base) for slot in slots((alone,))] == [(0, 0), (1, 0)], (
+        "one has no part"
+    )
 
 
 def test_a_base_gang_starts_and_fails_as_one_and_a_scaled_one_alone():

@@ -44,7 +44,7 @@ from .decide.scale_seen import see_scale
 from .gangs.lifecycle import count_unfinished
 from .gangs.moments import begin_gangs, gangs_happen, gangs_value, integrate, next_moment_s
 from .network.traffic import settle
-from .services.moments import begin_services, is_abandoned, next_service_s
+from .services.moments import begin_services, is_abandoned, is_over, next_service_s
 from .state import STATE
 
 LOOK_UP_MOMENTS = 2000  # well under a second, after which Python may hear a signal
@@ -85,9 +85,14 @@ def decision_due(w, e):
 
 @kernel
 def gangs_next_s(w, e):
-    """Return when something happens to gangs next; inf if all jobs have finished."""
+    """Return when something happens to gangs next; inf if nobody waits for any.
+
+    Gangs of services that are pending when all requests and jobs have ended are not waited for.
+    """
     gangs = w.gangs[e]
     waits = gangs.finished < gangs.num_jobs - gangs.services or gangs.pending > 0
+    if has_services(w) and is_over(w, e):
+        waits = False
     return next_moment_s(w, e, gangs) if waits else math.inf
 
 

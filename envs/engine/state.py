@@ -13,6 +13,7 @@ Requests and replicas:
 
     router: ROUTER (E,).
     serving_rules: SERVING_RULES (1,).
+    objectives: OBJECTIVE (V,), of each service's requests; of all where there are no services.
     replicas: REPLICA (E, R).
     replica_specs: REPLICA_SPEC (R,).
     costs: COST (K,), of kinds of replicas.
@@ -27,7 +28,9 @@ Requests and replicas:
 
 Services, whose replicas are gangs; V services, G roles:
 
+    services: SERVICE (V,).
     roles: ROLE (G,).
+    turns: TURN (T,), changes of role that there may be.
     service_states: SERVICE_STATE (E, V).
     fleet: FLEET (E,).
     scaler_rules: SCALER_RULES (1,).
@@ -143,8 +146,9 @@ from .network.records import (
     STEP,
     USAGE,
 )
-from .services.records import FLEET, ROLE, SCALER_RULES, SERVICE_STATE
+from .services.records import FLEET, ROLE, SCALER_RULES, SERVICE, SERVICE_STATE, TURN
 from .serving.records import (
+    OBJECTIVE,
     PREFIX_NODE,
     REPLICA,
     REPLICA_SPEC,
@@ -161,6 +165,7 @@ FIELDS = (
     # requests and replicas
     ("router", ROUTER, 1),
     ("serving_rules", SERVING_RULES, 1),
+    ("objectives", OBJECTIVE, 1),
     ("replicas", REPLICA, 2),
     ("replica_specs", REPLICA_SPEC, 1),
     ("costs", COST, 1),
@@ -173,7 +178,9 @@ FIELDS = (
     ("prefix_holders", np.int16, 3),
     ("prefix_ids", np.int32, 2),
     # services
+    ("services", SERVICE, 1),
     ("roles", ROLE, 1),
+    ("turns", TURN, 1),
     ("service_states", SERVICE_STATE, 2),
     ("fleet", FLEET, 1),
     ("scaler_rules", SCALER_RULES, 1),

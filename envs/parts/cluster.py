@@ -135,19 +135,17 @@ def queues_of(scenario: Scenario) -> tuple[Queue, ...]:
 
 
 class ServiceGang(NamedTuple):
-    """A gang of replicas: a service's base gang, or one further replica.
+    """A gang of replicas: a service's base gang, or one replica.
 
     Attributes:
         service: whose it is.
         gpus: its size.
         memory_bytes: that each GPU holds for good: weights, activations, graphs.
-        starts: whether it is asked for from the start.
     """
 
     service: int
     gpus: int
     memory_bytes: float
-    starts: bool
 
 
 def service_gangs(scenario: Scenario) -> list[ServiceGang]:
@@ -156,10 +154,10 @@ def service_gangs(scenario: Scenario) -> list[ServiceGang]:
     for slot, replica in zip(scenario.slots, scenario.replicas, strict=True):
         gpu = replica.deployment.gpu
         held = replica.weight_share * gpu.memory_bytes
-        new = ServiceGang(slot.service, 0, held, slot.starts)
-        gang = found.get(slot.gang, new)
-        gpus, held = gang.gpus + replica.deployment.gpus, max(gang.memory_bytes, held)
-        found[slot.gang] = ServiceGang(slot.service, gpus, held, slot.starts)
+        for number in {slot.gang, slot.base} if slot.is_base else {slot.gang}:
+            gang = found.get(number, ServiceGang(slot.service, 0, held))
+            gpus, most = gang.gpus + replica.deployment.gpus, max(gang.memory_bytes, held)
+            found[number] = ServiceGang(slot.service, gpus, most)
     return [found[gang] for gang in sorted(found)]
 
 

@@ -11,7 +11,7 @@ from ..cluster_view import GANG_VIEW, QUEUE_VIEW, ClusterView, Plan
 from ..engine.core import units
 from ..engine.gangs import arrays
 from ..engine.gangs.arrays import GangStatic, new_jobs
-from ..engine.gangs.records import PENDING, RUNNING, UNSEEN
+from ..engine.gangs.records import PENDING, RUNNING
 from ..rendering import cluster as rendering
 from ..scenario import Scenario
 from ..workload.jobs.queues import Queue
@@ -194,7 +194,7 @@ UNTIL_TOLD_S = 30 * 86_400.0
 
 
 def _service_jobs(scenario: Scenario, kinds: int, queues: int) -> NDArray[np.void]:
-    """Return JOB records for the gangs of services; those to start at once are pending.
+    """Return JOB records for the gangs of services.
 
     Their kinds are the last ones, and so is their queue. They are never preempted.
     """
@@ -207,7 +207,6 @@ def _service_jobs(scenario: Scenario, kinds: int, queues: int) -> NDArray[np.voi
         jobs["service"][row], jobs["pool"][row] = gang.service, service.pool
         jobs["required"][row], jobs["preferred"][row] = service.required, service.preferred
         jobs["priority"][row] = service.priority
-        jobs["status"][row] = PENDING if gang.starts else UNSEEN
     jobs["tenant"], jobs["protected"] = queues - 1, 1
     jobs["estimate_s"], jobs["duration_s"], jobs["iterations"] = UNTIL_TOLD_S, UNTIL_TOLD_S, 1.0
     return jobs

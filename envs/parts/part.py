@@ -38,6 +38,7 @@ class Part:
         sizes: its share of the observation.
         state: what changes, each array with a leading environment axis.
         shared: what all environments have in common.
+        services: names of services, some numbers of each of which stand in the info.
     """
 
     kind: str
@@ -45,6 +46,7 @@ class Part:
     sizes: Sizes
     state: dict[str, NDArray[Any]]
     shared: dict[str, NDArray[Any]] = field(default_factory=dict)
+    services: tuple[str, ...] = ()
 
 
 class Content(Protocol):

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from ..engine.core import units
 from ..engine.core.records import fill_in, records, records_of
-from ..engine.services.records import FLEET, ROLE, SCALER_RULES, SERVICE_STATE
+from ..engine.services.records import FLEET, ROLE, SCALER_RULES, SERVICE, SERVICE_STATE, TURN
 from ..scenario import Scenario
-from ..scenario.services import Handover, Role
+from ..scenario.services import Handover, Role, Service, turns
 from .part import Part, Sizes, Table
 
 
@@ -21,17 +21,20 @@ class Services:
 
     def __init__(self, scenario: Scenario, num_envs: int) -> None:
         self.scenario = scenario
-        roles = build_roles(scenario)
+        roles, changes = build_roles(scenario), build_turns(scenario)
         self.part = Part(
             kind="scale",
             units=units.OF_SERVICES,
-            sizes=Sizes(candidates=1 + 2 * len(roles), queue=0, devices=0, links=0),
+            services=tuple(service.name for service in scenario.services),
+            sizes=Sizes(candidates=1 + 2 * len(roles) + len(changes), queue=0, devices=0, links=0),
             state={
                 "fleet": records(num_envs, FLEET),
                 "service_states": records((num_envs, len(scenario.services)), SERVICE_STATE),
             },
             shared={
+                "services": build_services(scenario),
                 "roles": roles,
+                "turns": changes,
                 "scaler_rules": records_of(SCALER_RULES, **vars(scenario.scaler)),
             },
         )
@@ -45,6 +48,7 @@ class Services:
         states["prompt_mean"][e] = [prompt for prompt, _ in lengths]
         states["output_mean"][e] = [output for _, output in lengths]
         states["slo_share"][e] = 1.0
+        states["breached_s"][e] = states["stale_s"][e] = np.inf
 
     def is_warm(self) -> bool:
         """Nothing is drawn here."""
@@ -68,6 +72,38 @@ def _handover(role: Role) -> dict[str, float]:
     return {name: getattr(role.handover, name, 0.0) for name in names}
 
 
+def _before(service: Service, row: int, role: Role) -> int:
+    """Return the role that one starts after, -1: none; ``row`` is its own number."""
+    kinds = [other.kind for other in service.roles]
+    if not role.starts_after:
+        return -1
+    return row + kinds.index(role.starts_after) - kinds.index(role.kind)
+
+
+def build_services(scenario: Scenario) -> NDArray[np.void]:
+    """Return one SERVICE record per service; what it never does comes after an endless time."""
+    bases = {slot.service: slot.base for slot in scenario.slots}
+    found = records(len(scenario.services), SERVICE)
+    for row, service in enumerate(scenario.services):
+        fill_in(
+            found[row : row + 1],
+            base_gang=bases[row],
+            base_replicas=sum(role.least for role in service.roles),
+            splits=service.splits,
+            termination_delay_s=service.termination_delay_s or np.inf,
+            staleness_grace_s=service.staleness_grace_s or np.inf,
+        )
+    return found
+
+
+def build_turns(scenario: Scenario) -> NDArray[np.void]:
+    """Return one TURN record per change of role."""
+    pairs = np.array(turns(scenario.services), np.int32).reshape(-1, 2)
+    found = records(len(pairs), TURN)
+    fill_in(found, giver=pairs[:, 0], taker=pairs[:, 1])
+    return found
+
+
 def build_roles(scenario: Scenario) -> NDArray[np.void]:
     """Return one ROLE record per role."""
     found = [(v, role) for v, service in enumerate(scenario.services) for role in service.roles]
@@ -82,6 +118,9 @@ def build_roles(scenario: Scenario) -> NDArray[np.void]:
             first=first,
             gpus=role.gpus,
             startup_s=role.startup_s,
+            change_s=scenario.services[service].role_change_s,
+            initial=role.initial,
+            after=_before(scenario.services[service], row, role),
             price_per_h=role.replica.price_per_h,
             **_handover(role),
         )

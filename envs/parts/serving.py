@@ -15,6 +15,7 @@ from ..engine.serving.arrays import ServingStatic
 from ..engine.serving.records import (
     AGGREGATED,
     DRAINING,
+    OBJECTIVE,
     QUEUED,
     REPLICA_SPEC,
     SERVING,
@@ -32,7 +33,7 @@ from .part import Part, Sizes, Table
 
 COLUMNS = (
     *("arrival_s", "first_token_s", "finish_s", "prompt_tokens", "output_tokens", "replica"),
-    *("cached_tokens", "preemptions", "priority", "session"),
+    *("cached_tokens", "preemptions", "priority", "session", "service"),
 )
 """Of the table of requests."""
 
@@ -81,7 +82,7 @@ class Serving:
 
         Columns, all of shape (N,): `arrival_s`, `first_token_s`, `finish_s`, `prompt_tokens`,
         `output_tokens`, `replica` (-1: none), `cached_tokens`, `preemptions`, `priority`,
-        `session`.
+        `session`, `service` (number of the deployment, 0 where there are none).
         """
         state = self.part.state
         rows = state["requests"][e][: int(state["router"]["num_requests"][e])]
@@ -145,12 +146,21 @@ def build_static(scenario: Scenario) -> ServingStatic:
         costs[row] = table.coefficients
         linear_s[row, : len(table.linear_s)] = table.linear_s
         head_s[row, : len(table.head_s)] = table.head_s
-    return ServingStatic(_specs(scenario, kinds), costs, linear_s, head_s, _rules(scenario))
+    rules, objectives = _rules(scenario), _objectives(scenario)
+    return ServingStatic(_specs(scenario, kinds), costs, linear_s, head_s, rules, objectives)
 
 
 def _rules(scenario: Scenario) -> NDArray[np.void]:
     weights = {f"w_{term}": weight for term, weight in scenario.reward["route"].items()}
-    return records_of(SERVING_RULES, **vars(scenario.router), **vars(scenario.slo), **weights)
+    return records_of(SERVING_RULES, **vars(scenario.router), **weights)
+
+
+def _objectives(scenario: Scenario) -> NDArray[np.void]:
+    """Return one OBJECTIVE record per service, or one where there are none."""
+    found = records(len(scenario.objectives), OBJECTIVE)
+    for row, slo in enumerate(scenario.objectives):
+        fill_in(found[row : row + 1], **vars(slo))
+    return found
 
 
 def _specs(scenario: Scenario, kinds: list[Deployment]) -> NDArray[np.void]:
@@ -197,7 +207,7 @@ def _specs(scenario: Scenario, kinds: list[Deployment]) -> NDArray[np.void]:
 
 OUTSIDE: dict[str, float] = {
     **{"service": 0, "role": -1, "gang": -1, "rank": 0, "gpus": 0, "startup_s": 0.0},
-    **{"does": AGGREGATED, "local_tokens": 0},
+    **{"is_base": 0, "base_rank": 0, "does": AGGREGATED, "local_tokens": 0},
 }
 """Where a replica stands that is on no cluster, in the words of REPLICA_SPEC."""
 
@@ -216,6 +226,8 @@ def _place(scenario: Scenario, row: int) -> dict[str, float]:
         "role": slot.role,
         "gang": slot.gang,
         "rank": slot.rank,
+        "is_base": slot.is_base,
+        "base_rank": slot.base_rank,
         "gpus": scenario.replicas[row].deployment.gpus,
         "startup_s": role.startup_s,
     }

@@ -56,6 +56,15 @@ class Replica:
         return self.deployment.gpus * self.deployment.gpu.price_per_h
 
 
+WEIGHTS = ("gpu", "model", "tp", "ep", "dp", "dtype", "engine")
+"""What the weights on each GPU of a replica depend on, and who has loaded them."""
+
+
+def same_weights(one: Deployment, other: Deployment) -> bool:
+    """Tell whether a replica of one deployment has loaded what one of the other needs."""
+    return all(getattr(one, name) == getattr(other, name) for name in WEIGHTS)
+
+
 def own_entries(build: Callable[[str, Any], Any], tables: Any, where: str) -> dict[str, Any]:
     """Build the scenario's own GPUs or models."""
     try:

@@ -23,7 +23,8 @@ from .fit import fitted
 from .jobs import read_jobs
 from .requests import read_workload
 from .schema import Estimates, NetworkRules, ObservationSize, Scenario
-from .services import read_services, replicas_of
+from .service_tables import read_services
+from .services import replicas_of
 from .survival import check_survival
 
 FOLDER = Path(__file__).parents[1] / "scenarios"
@@ -217,7 +218,8 @@ def _services(
     cluster: Cluster,
 ) -> dict[str, Any]:
     """Return the services on the cluster, their replicas and the requests that they serve."""
-    services = read_services(table["deployments"], gpus, models, folder, cluster)
+    slo = section(SLO, table.get("slo", {}), "slo", ("route",))
+    services = read_services(table["deployments"], gpus, models, folder, cluster, slo)
     workload = Mixture(tuple(service.workload for service in services))
     return {"services": services, "replicas": replicas_of(services), "workload": workload}
 

@@ -2,7 +2,7 @@
 
 A scenario has parts, and which decisions exist follows from them: with `[[replicas]]` requests are
 routed to serving replicas, with a `[cluster]` jobs are placed on it, and with `[[deployments]]` on a
-cluster (:mod:`.services`) both, and replicas are added and taken away. :func:`.read.load` says what
+cluster (:mod:`.service_tables`) both, and replicas are added and taken away. :func:`.read.load` says what
 is wrong with a file that does not fit.
 
 Every scenario:
@@ -32,7 +32,7 @@ Replicas are gangs on the cluster, beside jobs:
 
 | Field (default)                     | Meaning                                                      |
 |-------------------------------------|--------------------------------------------------------------|
-| `[[deployments]]`                   | see :mod:`.services`                                         |
+| `[[deployments]]`                   | see :mod:`.service_tables`                                   |
 """
 
 from __future__ import annotations
@@ -197,6 +197,11 @@ class Scenario:
             return self.services[self.slots[replica].service].workload
         assert isinstance(self.workload, Workload)
         return self.workload
+
+    @property
+    def objectives(self) -> tuple[SLO, ...]:
+        """Of the requests of each service, or of all where there are no services."""
+        return tuple(service.slo or self.slo for service in self.services) or (self.slo,)
 
     @cached_property
     def slots(self) -> tuple[Slot, ...]:

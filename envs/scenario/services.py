@@ -1,54 +1,21 @@
-"""Services: the ``[[deployments]]`` tables of a scenario, whose replicas stand on its cluster.
+"""Services: deployments whose replicas stand on a cluster, their roles, and the gangs they form.
 
-==============================  ====================================================================
-field (default)                 what
-==============================  ====================================================================
-``name``                        of the deployment, its own
-``gpu``, ``model``, ``tp``, ...  as of ``[[replicas]]``; the pool with that GPU holds its replicas
-``min`` (1)                     replicas that must run together: the base gang
-``max`` (``initial``)           replicas at most
-``initial`` (``min``)           replicas asked for when an episode begins
-``required`` (zone)             widest topology level allowed to a gang of replicas
-``preferred`` (node)            level wished for
-``priority`` (1)                of its gangs among all, 0 lowest, 1 highest
-``storage_gbps`` (5)            GB/s at which a node reads weights
-``compile_cache`` (true)        whether nodes hold the compiled model
-``startup_s``                   seconds from devices to the first request, instead of the model's
-``local_prefill_tokens`` (0)    prompts of which no more is uncached stay on a decode replica
-``handover`` (stock)            software around a KV transfer: stock, or seeded
-``connector`` (nixl)            what moves the KV cache: nixl, or mooncake
-``[[deployments.roles]]``       ``kind`` prefill and decode, one table each, with ``min``, ``max``,
-                                ``initial``, ``startup_s`` and fields of a replica that differ;
-                                none: aggregated replicas, which do both
-``[deployments.workload]``      the requests for it, as ``[workload]``
-==============================  ====================================================================
-
-A base gang holds the ``min`` replicas of every role, all or none of which start.
+They are read from the ``[[deployments]]`` tables of a scenario (:mod:`.service_tables`). A base
+gang holds the ``min`` replicas of every role, all or none of which start.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields, replace
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass
+from itertools import permutations
 
-from ..hardware.catalogue import GPU, Model
-from ..hardware.cluster import LEVELS, Cluster
-from ..perf import Deployment, capability
-from ..perf.serving.kv_groups import kv_groups
-from ..perf.serving.kv_transfer import CONNECTORS, HANDOVERS, handover_s, kv_transfer
-from ..perf.serving.startup import startup
+from ..perf import capability
+from ..rules import SLO
 from ..workload.requests.source import Workload
-from .checks import ScenarioError, check_values, checked_table, refuse_unknown
-from .deployments import Replica, read_replica
-from .fit import fitted
-from .limits import level_gpus
-from .requests import read_workload
+from .deployments import Replica, same_weights
 
 KINDS = ("aggregated", "prefill", "decode")
 """What replicas of a role do, in the order of the engine's numbers: both, or one of them."""
-
-MOST_REPLICAS = 1024
 
 
 @dataclass(frozen=True)
@@ -86,6 +53,8 @@ class Role:
         initial: replicas asked for from the start.
         startup_s: seconds from a replica's devices to its first request.
         handover: what a request costs that goes on there; of decode roles.
+        starts_after: kind of the role of which ``least`` replicas must serve before one of this
+            role starts to load, "": none.
     """
 
     kind: str
@@ -95,6 +64,7 @@ class Role:
     initial: int
     startup_s: float
     handover: Handover | None = None
+    starts_after: str = ""
 
     @property
     def gpus(self) -> int:
@@ -103,7 +73,30 @@ class Role:
 
     def prefill_tokens_per_s(self, prompt_tokens: int) -> float:
         """Return the prompt tokens a second of one replica, on prompts of this length alone."""
-        return prompt_tokens / capability(self.replica.deployment).prefill_s(prompt_tokens)
+        return prompt_tokens / self.prefill_s(prompt_tokens)
+
+    def prefill_s(self, prompt_tokens: float) -> float:
+        """Return the seconds of one prompt on an idle replica, estimated."""
+        return capability(self.replica.deployment).prefill_s(prompt_tokens)
+
+    def decode_curve(
+        self, prompt_tokens: float, output_tokens: float
+    ) -> tuple[tuple[float, float, float], ...]:
+        """Return what a replica decodes by batch, at the mean context of such requests, estimated.
+
+        Points of (sequences, seconds per token, tokens/s): powers of 2 up to what its memory and
+        its limit hold, and that.
+        """
+        able = capability(self.replica.deployment)
+        most, context = able.max_batch(prompt_tokens, output_tokens), output_tokens / 2
+        batches = [2**k for k in range(most.bit_length()) if 2**k < most] + [most]
+        steps_s = [able.decode_s(n, n * (prompt_tokens + context)) for n in batches]
+        return tuple((n, step_s, n / step_s) for n, step_s in zip(batches, steps_s, strict=True))
+
+    @property
+    def kv_tokens(self) -> int:
+        """Tokens that all KV blocks of a replica stand for, as engines report their cache."""
+        return self.replica.kv_blocks * self.replica.deployment.block_size
 
 
 @dataclass(frozen=True)
@@ -118,6 +111,12 @@ class Service:
         required: widest level allowed to a gang, index into ``hardware.cluster.LEVELS``.
         preferred: level wished for.
         priority: of its gangs.
+        role_change_s: seconds from a replica's last request in one role to its first in another.
+        termination_delay_s: seconds below its minimum after which it is ended and starts anew;
+            0: a base gang that loses a node falls at once, and the rest of the service stays.
+        slo: objectives of its requests; None: the scenario's.
+        staleness_grace_s: seconds after which a base gang of which a part has no devices loses
+            them all, if it does not fall at once; 0: it never does.
     """
 
     name: str
@@ -127,11 +126,20 @@ class Service:
     required: int
     preferred: int
     priority: float
+    role_change_s: float = 0.0
+    termination_delay_s: float = 0.0
+    staleness_grace_s: float = 60.0
+    slo: SLO | None = None
 
     @property
     def base_gpus(self) -> int:
         """GPUs of the base gang, 0 if nothing must run."""
         return sum(role.least * role.gpus for role in self.roles)
+
+    @property
+    def splits(self) -> bool:
+        """Whether a replica of the base gang may fail, and start again, without the others."""
+        return self.termination_delay_s > 0 and sum(role.least for role in self.roles) > 1
 
 
 @dataclass(frozen=True)
@@ -140,10 +148,11 @@ class Slot:
 
     Attributes:
         service, role: numbered over the whole scenario.
-        gang: numbered over all services; a service's base gang comes first.
+        gang: in which it stands, numbered over all services; a service's base gang comes first.
         rank: of its first GPU in that gang.
-        is_base: whether that is a base gang.
-        starts: whether it is asked for from the start.
+        is_base: whether it starts with the base gang, in which it stands unless that splits.
+        base: that gang of its service, -1: there is none.
+        base_rank: of its first GPU there, if it starts with it.
     """
 
     service: int
@@ -151,7 +160,8 @@ class Slot:
     gang: int
     rank: int
     is_base: bool
-    starts: bool
+    base: int
+    base_rank: int
 
 
 def slots(services: tuple[Service, ...]) -> tuple[Slot, ...]:
@@ -172,221 +182,30 @@ def slots(services: tuple[Service, ...]) -> tuple[Slot, ...]:
         for k, role in enumerate(service.roles):
             for i in range(role.most):
                 is_base = i < role.least
-                place = (base, rank[k] + i * role.gpus) if is_base else (gang, 0)
-                found.append(Slot(number, role_number, *place, is_base, i < role.initial))
-                gang += not is_base
+                base_rank = rank[k] + i * role.gpus if is_base else 0
+                shares = is_base and not service.splits
+                place = (base, base_rank) if shares else (gang, 0)
+                first = base if service.base_gpus else -1
+                found.append(Slot(number, role_number, *place, is_base, first, base_rank))
+                gang += not shares
             role_number += 1
     return tuple(found)
 
 
-@dataclass(frozen=True)
-class _Fields:
-    """The plain fields of ``[[deployments]]`` besides those of a replica."""
+def turns(services: tuple[Service, ...]) -> list[tuple[int, int]]:
+    """Return between which roles replicas may change: those of a service with the same weights.
 
-    name: str = ""
-    min: int = field(default=1, metadata={"whole": 0})
-    max: int = field(default=0, metadata={"whole": 1})
-    initial: int = field(default=0, metadata={"whole": 0})
-    required: str = field(default="zone", metadata={"choices": LEVELS})
-    preferred: str = field(default="node", metadata={"choices": LEVELS})
-    priority: float = field(default=1.0, metadata={"within": (0, 1)})
-    storage_gbps: float = field(default=5.0, metadata={"above": 0})
-    compile_cache: bool = True
-    startup_s: float = field(default=0.0, metadata={"range": (0, 86_400)})
-    local_prefill_tokens: int = field(default=0, metadata={"whole": 0})
-    handover: str = field(default="stock", metadata={"choices": HANDOVERS})
-    connector: str = field(default="nixl", metadata={"choices": CONNECTORS})
-
-
-OF_ROLE = {"min", "max", "initial", "startup_s"}
-"""Plain fields that each role may have of its own."""
-
-
-def read_services(
-    rows: Any, gpus: dict[str, GPU], models: dict[str, Model], folder: Path, cluster: Cluster
-) -> tuple[Service, ...]:
-    """Build the services of the ``[[deployments]]`` tables.
-
-    Raises:
-        ScenarioError: naming the field, value and remedy.
-        TraceError: naming the trace file, line, field, value and remedy.
+    From and to, the roles numbered over all services.
     """
-    if not isinstance(rows, list) or not rows:
-        raise ScenarioError(f"deployments = {rows!r} must be tables: write [[deployments]]")
-    found: list[Service] = []
-    for number, row in enumerate(rows):
-        where = f"deployments[{number}]"
-        service = _read(checked_table(row, where), where, gpus, models, folder, cluster)
-        if not service.name or service.name in {other.name for other in found}:
-            raise ScenarioError(f"{where}.name = {service.name!r} must be a name of its own")
-        found.append(service)
-    _check_size(found)
-    return tuple(found)
-
-
-def _read(
-    row: dict[str, Any],
-    where: str,
-    gpus: dict[str, GPU],
-    models: dict[str, Model],
-    folder: Path,
-    cluster: Cluster,
-) -> Service:
-    own = {item.name for item in fields(_Fields)}
-    refuse_unknown(row, own | OF_REPLICA | {"workload", "roles"}, where)
-    given = _plain(row, own, where)
-    if "workload" not in row:
-        raise ScenarioError(f"{where}.workload is missing; say what is asked of it, as [workload]")
-    try:
-        workload = read_workload(checked_table(row["workload"], f"{where}.workload"), folder)
-        roles = _read_roles(row, where, gpus, models, folder, workload)
-        roles = _with_handover(roles, given)
-    except (ScenarioError, ArithmeticError, ValueError) as error:
-        said = str(error)
-        raise ScenarioError(said if said.startswith(where) else f"{where}: {said}") from error
-    service = Service(
-        name=given.name,
-        roles=roles,
-        workload=workload,
-        pool=_pool(roles[0].replica.deployment.gpu, where, cluster),
-        required=LEVELS.index(given.required),
-        preferred=min(LEVELS.index(given.preferred), LEVELS.index(given.required)),
-        priority=given.priority,
-    )
-    _check_gangs(service, where, cluster)
-    return service
-
-
-OF_REPLICA = {item.name for item in fields(Deployment)} | {"kv_blocks"}
-
-
-def _plain(row: dict[str, Any], known: set[str], where: str) -> _Fields:
-    """Return the plain fields of a table, checked."""
-    plain = {key: row[key] for key in row if key in known}
-    check_values(_Fields, plain, where)
-    return _Fields(**plain)
-
-
-def _read_roles(
-    row: dict[str, Any],
-    where: str,
-    gpus: dict[str, GPU],
-    models: dict[str, Model],
-    folder: Path,
-    workload: Workload,
-) -> tuple[Role, ...]:
-    """Build the roles of a deployment: one of aggregated replicas, or those it says."""
-    common = {key: value for key, value in row.items() if key not in ("roles", "workload")}
-    if "roles" not in row:
-        return (_read_role(common, "aggregated", where, gpus, models, folder, workload),)
-    tables = row["roles"]
-    if not isinstance(tables, list):
-        raise ScenarioError(f"{where}.roles = {tables!r} must be tables: [[deployments.roles]]")
-    found: list[Role] = []
-    for number, table in enumerate(tables):
-        here = f"{where}.roles[{number}]"
-        refuse_unknown(checked_table(table, here), OF_ROLE | OF_REPLICA | {"kind"}, here)
-        kind = table.get("kind")
-        if kind not in KINDS[1:] or kind in {role.kind for role in found}:
-            raise ScenarioError(f"{here}.kind = {kind!r} must be prefill and decode, once each")
-        merged = common | {key: value for key, value in table.items() if key != "kind"}
-        found.append(_read_role(merged, kind, here, gpus, models, folder, workload))
-    if {role.kind for role in found} != set(KINDS[1:]):
-        raise ScenarioError(f"{where}.roles must be prefill and decode, one table each")
-    if len({role.replica.deployment.gpu.name for role in found}) > 1:
-        raise ScenarioError(f"{where}.roles must be on one gpu: they share a pool of the cluster")
-    return tuple(found)
-
-
-def _read_role(
-    row: dict[str, Any],
-    kind: str,
-    where: str,
-    gpus: dict[str, GPU],
-    models: dict[str, Model],
-    folder: Path,
-    workload: Workload,
-) -> Role:
-    """Build one role from the fields of its deployment and its own."""
-    given = _plain(row, {item.name for item in fields(_Fields)}, where)
-    initial = given.initial if "initial" in row else given.min
-    most = given.max if "max" in row else max(initial, 1)
-    if not given.min <= initial <= most:
-        raise ScenarioError(
-            f"{where}: min = {given.min}, initial = {initial}, max = {most} must not fall: give "
-            "min <= initial <= max"
-        )
-    settings = {key: row[key] for key in row if key in OF_REPLICA}
-    replica = read_replica(settings, where, gpus, models, folder)
-    (replica,) = fitted((replica,), workload)
-    startup_s = given.startup_s
-    if "startup_s" not in row:
-        rate = given.storage_gbps
-        startup_s = startup(replica.deployment, rate, cached=given.compile_cache).total_s
-    return Role(kind, replica, given.min, most, initial, startup_s)
-
-
-def _with_handover(roles: tuple[Role, ...], given: _Fields) -> tuple[Role, ...]:
-    """Return the roles, the decode role with what it costs to hand a request over to it."""
-    by_kind = {role.kind: role for role in roles}
-    if "decode" not in by_kind:
-        return roles
-    prefill, decode = (by_kind[kind].replica.deployment for kind in ("prefill", "decode"))
-    tokens = 1024 * decode.block_size  # many blocks, whose costs are alike
-    nic, domain = (
-        kv_transfer(prefill, decode, tokens, given.connector, inside) for inside in (False, True)
-    )
-    blocks = kv_groups(decode).blocks_of(tokens)
-    handover = Handover(
-        local_tokens=given.local_prefill_tokens,
-        handover_s=handover_s(given.handover),
-        kv_block_bytes=nic.size_bytes / blocks,
-        kv_block_post_s=nic.post_s / blocks,
-        nic_start_s=nic.start_s,
-        nic_bytes_per_s=nic.link_bytes_per_s,
-        domain_start_s=domain.start_s,
-        domain_bytes_per_s=domain.link_bytes_per_s,
-    )
-    return tuple(replace(r, handover=handover) if r.kind == "decode" else r for r in roles)
-
-
-def _pool(gpu: GPU, where: str, cluster: Cluster) -> int:
-    """Return the pool of the cluster that has a GPU."""
-    for number, pool in enumerate(cluster.pools):
-        if pool.gpu.name == gpu.name:
-            return number
-    known = ", ".join(pool.gpu.name for pool in cluster.pools)
-    raise ScenarioError(f"{where}.gpu = {gpu.name!r} is in no pool of the cluster; it has {known}")
-
-
-def _check_gangs(service: Service, where: str, cluster: Cluster) -> None:
-    """Refuse gangs of replicas that no plan could ever place."""
-    per_node = cluster.pools[service.pool].gpus_per_node
-    room = int(level_gpus(cluster)[service.pool, service.required])
-    largest = max(role.gpus for role in service.roles)
-    for what, gpus in (("base gang", service.base_gpus), ("replica", largest)):
-        if gpus > room:
-            raise ScenarioError(
-                f"{where}: a {what} of {gpus} GPUs never fits: a {LEVELS[service.required]} of its "
-                f"pool has at most {room}; lower min or tp, or widen required"
-            )
-    for role in service.roles:
-        gpus = role.replica.deployment.gpus
-        small, large = sorted((gpus, per_node))
-        if service.base_gpus > per_node and large % small:
-            raise ScenarioError(
-                f"{where}: replicas of {gpus} GPUs would straddle nodes of {per_node}; choose tp "
-                f"and dp so that one divides the other"
-            )
-
-
-def _check_size(services: list[Service]) -> None:
-    """Refuse more replicas than a decision can have candidates."""
-    count = sum(role.most for service in services for role in service.roles)
-    if count > MOST_REPLICAS:
-        raise ScenarioError(
-            f"deployments: {count} replicas at most are {count - MOST_REPLICAS} too many: lower max"
-        )
+    found: list[tuple[int, int]] = []
+    first = 0
+    for service in services:
+        roles = [role.replica.deployment for role in service.roles]
+        for giver, taker in permutations(range(len(roles)), 2):
+            if same_weights(roles[giver], roles[taker]):
+                found.append((first + giver, first + taker))
+        first += len(roles)
+    return found
 
 
 def replicas_of(services: tuple[Service, ...]) -> tuple[Replica, ...]:

@@ -31,10 +31,14 @@ INFO: dict[str, tuple[str, ...]] = {
     ),
     "scale": (
         *("serving", "starting", "draining", "parked"),
-        *("starts", "drains", "handed_back"),
+        *("starts", "drains", "turns", "handed_back"),
+        *("terminations", "evictions"),
     ),
 }
 """Names of the numbers in ``info``, by what they are about."""
+
+OF_SERVICE = ("slo_attainment", "goodput")
+"""Those of one of several services, which come last."""
 
 LAYOUT = np.dtype([(f"{key}_{kind}", "i4") for key in (*TABLES, "info") for kind in DECISIONS])
 """Where each block of columns and of the info begins: one record for the whole world."""
@@ -57,16 +61,19 @@ SAME = {"time_s", "invalid_actions", "truncated_reason"}
 """Numbers that several blocks of the info have, all of the same value."""
 
 
-def info_keys(layout: Layout) -> tuple[str, ...]:
+def info_keys(layout: Layout, services: Sequence[str] = ()) -> tuple[str, ...]:
     """Return the names of the numbers behind the reward, in order.
 
-    A number that several kinds of decisions have, each of its own, is named ``"place.finished"``.
+    A number that several kinds of decisions have, each of its own, is named ``"place.finished"``,
+    that of one of several services ``"goodput/service=chat"``.
     """
     named = [(kind, key) for kind in layout.decisions for key in INFO[kind]]
     keys = [key for _, key in named]
-    return tuple(
+    alone = tuple(
         f"{kind}.{key}" if keys.count(key) > 1 and key not in SAME else key for kind, key in named
     )
+    of_each = [f"{key}/service={name}" for name in services for key in OF_SERVICE]
+    return (*alone, *of_each) if len(services) > 1 else alone
 
 
 def places(key: str, block: str) -> Any:

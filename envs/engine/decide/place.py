@@ -79,6 +79,7 @@ def take_place(w, e, action):
     if try_action(w, e, gangs, action):
         return
     w.clock[e].invalid_actions += 1
+    gangs.invalid += 1
     gangs.waited = 1
     if next_moment_s(w, e, gangs) < math.inf:
         return

@@ -42,7 +42,7 @@ def requests_value(w, e):
         - rules.w_waiting * waiting_s(router, now_s)
         - rules.w_in_system * in_system_s(router, now_s)
         - rules.w_preemptions * router.preemptions
-        - rules.w_invalid * w.clock[e].invalid_actions
+        - rules.w_invalid * router.invalid
     )
 
 
@@ -97,6 +97,7 @@ def take_route(w, e, action):
         return
     if action < 0 or action >= len(w.replica_specs) or not takes(w, e, action, request):
         clock.invalid_actions += 1
+        router.invalid += 1
         action = least_in_flight(w, e, request)
     spec = w.replica_specs[action]
     cost = w.costs[spec.kind]

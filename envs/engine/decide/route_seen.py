@@ -211,8 +211,8 @@ def observe_queue_row(w, e, row, now_s, request):
     out[QUEUE.estimate] = request.estimate_tokens
     out[QUEUE.age_s] = max(now_s - request.arrival_s, 0.0)
     out[QUEUE.priority] = request.priority
-    out[QUEUE.ttft_slo_s] = w.serving_rules[0].ttft_s
-    out[QUEUE.tpot_slo_s] = w.serving_rules[0].tpot_s
+    out[QUEUE.ttft_slo_s] = w.objectives[request.service].ttft_s
+    out[QUEUE.tpot_slo_s] = w.objectives[request.service].tpot_s
     squash(out, QUEUE_OFFSET, QUEUE_SLOPE)
 
 

@@ -1,21 +1,26 @@
 """The decision how many replicas a role has: when it is due, and how a candidate is taken.
 
 A round of decisions begins at every interval. Each decision adds a replica to a role, takes one
-away, or keeps things as they are, which ends the round; so does the last change that a round may
-make. What was added queues for devices at once, and is placed before the round goes on.
+away, lets one change its role, or keeps things as they are, which ends the round; so does the last
+change that a round may make. What was added queues for devices at once, and is placed before the
+round goes on. A replica that changes its role keeps its devices and its weights: it drains, and
+goes on as a replica of the other role. Neither role leaves its bounds. Source: stateless instances
+of Arrow (arXiv:2505.11916), which a scheduler moves between the pools of its two roles.
 """
 
 from __future__ import annotations
 
 from ..core.compile import kernel
 from ..core.units import unit
-from ..services.lifecycle import ask_for, retire
+from ..gangs.moments import integrate
+from ..services.lifecycle import ask_for, end
 from ..services.moments import measure, replicas_happen
-from ..serving.records import DRAINING, OFF, SERVING
+from ..serving.records import DRAINING, OFF, SERVING, TURNING
 from ..serving.replica import advance_replica
 from .route_seen import report
 
 KEEP = 0  # the first candidate; two for each role follow, to add and to take away
+# then one for each change of role
 ADD, TAKE = 0, 1
 
 
@@ -27,6 +32,7 @@ def services_happen(w, e, moment_s):
     """
     clock, fleet = w.clock[e], w.fleet[e]
     clock.now_s = max(clock.now_s, moment_s)
+    integrate(w, e, w.gangs[e], clock.now_s)
     replicas_happen(w, e, clock.now_s)
     if fleet.tick_s <= clock.now_s:
         begin_round(w, e, clock.now_s, fleet)
@@ -40,11 +46,26 @@ def begin_round(w, e, now_s, fleet):
         if replica.phase == SERVING:
             advance_replica(w, e, r, now_s)
             report(w, e, r, now_s, replica, spec, w.costs[spec.kind])
+            report_busy(replica, now_s, max(fleet.began_s, replica.ready_s))
     measure(w, e, now_s - fleet.began_s)
     fleet.began_s = now_s
     fleet.tick_s += w.scaler_rules[0].interval_s
     fleet.changes = 0
     fleet.deciding = has_choice(w, e)
+    if fleet.deciding == 1:
+        fleet.since_s, fleet.decided_s = now_s - fleet.decided_s, now_s
+
+
+@kernel
+def report_busy(replica, now_s, since_s):
+    """Let a replica, advanced to now, report its share of the time since then in steps."""
+    busy_s = replica.busy_s
+    if replica.busy == 1:
+        busy_s += now_s - replica.start_s
+    replica.report_busy = 0.0
+    if now_s > since_s:
+        replica.report_busy = min((busy_s - replica.reported_busy_s) / (now_s - since_s), 1.0)
+    replica.reported_busy_s = busy_s
 
 
 @kernel
@@ -75,7 +96,7 @@ def next_to_take(w, e, role):
     best, best_load = -1, 0
     for r in range(role.first + role.least, role.first + role.most):
         replica = w.replicas[e, r]
-        if replica.phase == OFF or replica.phase == DRAINING:
+        if replica.phase == OFF or replica.phase == DRAINING or replica.phase == TURNING:
             continue
         load = replica.in_flight if replica.phase == SERVING else -1
         if best < 0 or load < best_load or (load == best_load and load < 0):
@@ -84,12 +105,32 @@ def next_to_take(w, e, role):
 
 
 @kernel
+def next_to_turn(w, e, role):
+    """Return the replica that would leave a role for another one, -1 if none can.
+
+    Of those that serve, and are not among those that it must have, the one with the fewest requests
+    in flight.
+    """
+    best = -1
+    for r in range(role.first + role.least, role.first + role.most):
+        replica = w.replicas[e, r]
+        if replica.phase == SERVING:
+            if best < 0 or replica.in_flight < w.replicas[e, best].in_flight:
+                best = r
+    return best
+
+
+@kernel
 def is_feasible(w, e, candidate):
     """Tell whether a candidate can be taken."""
     if candidate == KEEP:
         return True
-    if candidate < 0 or candidate > 2 * len(w.roles):
+    t = candidate - 1 - 2 * len(w.roles)
+    if candidate < 0 or t >= len(w.turns):
         return False
+    if t >= 0:
+        giver, taker = w.roles[w.turns[t].giver], w.roles[w.turns[t].taker]
+        return next_to_turn(w, e, giver) >= 0 and next_off(w, e, taker) >= 0
     role = w.roles[(candidate - 1) // 2]
     if (candidate - 1) % 2 == ADD:
         return next_off(w, e, role) >= 0
@@ -102,13 +143,21 @@ def take_scale(w, e, action):
     fleet = w.fleet[e]
     if not is_feasible(w, e, action):
         w.clock[e].invalid_actions += 1
+        w.gangs[e].invalid += 1
         action = KEEP
     if action == KEEP:
         fleet.deciding = 0
         return
-    role = w.roles[(action - 1) // 2]
-    if (action - 1) % 2 == ADD:
-        ask_for(w, e, w.replica_specs[next_off(w, e, role)].gang)
+    t = action - 1 - 2 * len(w.roles)
+    role = w.roles[w.turns[t].giver if t >= 0 else (action - 1) // 2]
+    if t >= 0:
+        r = next_to_turn(w, e, role)
+        heir = next_off(w, e, w.roles[w.turns[t].taker])
+        w.replicas[e, r].heir, w.replicas[e, heir].phase = heir, TURNING
+        fleet.turns += 1
+        take_away(w, e, r, fleet)
+    elif (action - 1) % 2 == ADD:
+        ask_for(w, e, next_off(w, e, role))
     else:
         take_away(w, e, next_to_take(w, e, role), fleet)
     fleet.changes += 1
@@ -124,4 +173,4 @@ def take_away(w, e, r, fleet):
         replica.phase = DRAINING
         fleet.moving += 1
     else:
-        retire(w, e, r, replica, w.replica_specs[r])
+        end(w, e, r, replica, w.replica_specs[r])

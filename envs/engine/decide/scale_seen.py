@@ -8,9 +8,9 @@ from __future__ import annotations
 from ..core.compile import kernel
 from ..core.records import SCALE
 from ..core.units import unit
-from ..serving.records import DRAINING, QUEUED, SERVING, STARTING
+from ..serving.records import DRAINING, QUEUED, SERVING, STARTING, TURNING
 from .columns import info_places, places, scaling, squash
-from .scale import ADD, KEEP, TAKE, is_feasible
+from .scale import ADD, KEEP, TAKE, is_feasible, next_to_turn
 
 CLUSTER = places("cluster", "scale")
 CANDIDATE = places("candidates", "scale")
@@ -25,7 +25,7 @@ def count_phases(w, e, row):
     for r in range(len(w.replica_specs)):
         phase = w.replicas[e, r].phase
         row[CLUSTER.serving] += phase == SERVING
-        row[CLUSTER.starting] += phase == QUEUED or phase == STARTING
+        row[CLUSTER.starting] += phase == QUEUED or phase == STARTING or phase == TURNING
         row[CLUSTER.draining] += phase == DRAINING
 
 
@@ -34,7 +34,7 @@ def describe_role(w, e, row, role):
     """Fill the columns of a row that say how a role and its service stand."""
     for r in range(role.first, role.first + role.most):
         replica, spec = w.replicas[e, r], w.replica_specs[r]
-        row[CANDIDATE.queued] += replica.phase == QUEUED
+        row[CANDIDATE.queued] += replica.phase == QUEUED or replica.phase == TURNING
         row[CANDIDATE.starting] += replica.phase == STARTING
         row[CANDIDATE.draining] += replica.phase == DRAINING
         if replica.phase != SERVING:
@@ -45,9 +45,9 @@ def describe_role(w, e, row, role):
         row[CANDIDATE.running] += replica.report_running
         row[CANDIDATE.queued_tokens] += replica.report_queued_tokens
         row[CANDIDATE.kv_usage] += replica.report_blocks / spec.kv_blocks
-        row[CANDIDATE.load] += replica.report_load
+        row[CANDIDATE.busy] += replica.report_busy
     serving = max(row[CANDIDATE.serving], 1.0)
-    for column in range(CANDIDATE.in_flight, CANDIDATE.load + 1):
+    for column in range(CANDIDATE.in_flight, CANDIDATE.busy + 1):
         row[column] /= serving  # sums so far
     service = w.service_states[e, role.service]
     row[CANDIDATE.least], row[CANDIDATE.most] = role.least, role.most
@@ -63,7 +63,7 @@ def describe_role(w, e, row, role):
 
 @kernel
 def observe_roles(w, e):
-    """Fill the candidates: to keep, then for each role to add and to take away."""
+    """Fill the candidates: to keep, for each role to add and to take away, then changes of role."""
     begin = w.layout[0].candidates_scale
     w.candidates[e, KEEP, begin + CANDIDATE.is_keep] = 1.0
     w.action_mask[e, KEEP] = 1
@@ -76,6 +76,26 @@ def observe_roles(w, e):
             row[CANDIDATE.is_take] = what == TAKE
             describe_role(w, e, row, w.roles[g])
             squash(row, CANDIDATE_OFFSET, CANDIDATE_SLOPE)
+    for t in range(len(w.turns)):
+        at = 1 + 2 * len(w.roles) + t
+        w.action_mask[e, at] = is_feasible(w, e, at)
+        row = w.candidates[e, at, begin:]
+        row[CANDIDATE.is_turn] = 1.0
+        describe_role(w, e, row, w.roles[w.turns[t].taker])
+        row[CANDIDATE.startup_s] = w.roles[w.turns[t].taker].change_s
+        describe_giver(w, e, row, w.roles[w.turns[t].giver])
+        squash(row, CANDIDATE_OFFSET, CANDIDATE_SLOPE)
+
+
+@kernel
+def describe_giver(w, e, row, role):
+    """Fill the columns of a change of role that say what it costs the role that is left."""
+    for r in range(role.first, role.first + role.most):
+        row[CANDIDATE.left] += w.replicas[e, r].phase == SERVING
+    turns = next_to_turn(w, e, role)
+    if turns >= 0:
+        row[CANDIDATE.left] -= 1.0
+        row[CANDIDATE.to_finish] = w.replicas[e, turns].in_flight + w.replicas[e, turns].holding
 
 
 @kernel
@@ -107,6 +127,20 @@ def show(w, e, gpu, memory, load):
     w.device_load[e, at] = min(w.device_load[e, at] + load, 1.0)
 
 
+@kernel
+def write_services(w, e, info):
+    """Fill attainment and goodput of each service so far, in turn, where there are several.
+
+    At the end requests that a truncated episode leaves have met no objective, as in the whole.
+    """
+    now_s, is_cut = w.clock[e].now_s, w.clock[e].done == 1
+    for v in range(w.service_states.shape[1]):
+        service = w.service_states[e, v]
+        of = service.arrived if is_cut else service.finished
+        info[2 * v] = service.slo_met / of if of > 0 else 0.0
+        info[2 * v + 1] = service.slo_met / now_s if now_s > 0.0 else 0.0
+
+
 @unit
 def see_scale(w, e):
     """Fill what is seen of services, after all that is seen of requests and gangs; and the info."""
@@ -117,8 +151,13 @@ def see_scale(w, e):
     info[INFO.serving], info[INFO.starting] = row[CLUSTER.serving], row[CLUSTER.starting]
     info[INFO.draining], info[INFO.parked] = row[CLUSTER.draining], router.parked
     info[INFO.starts], info[INFO.drains] = fleet.starts, fleet.drains
+    info[INFO.turns] = fleet.turns
+    info[INFO.terminations], info[INFO.evictions] = fleet.terminations, fleet.evictions
     info[INFO.handed_back] = fleet.handed_back
+    if w.service_states.shape[1] > 1:
+        write_services(w, e, info[len(INFO) :])
     row[CLUSTER.parked], row[CLUSTER.changes] = router.parked, fleet.changes
+    row[CLUSTER.since_s] = fleet.since_s
     squash(row, CLUSTER_OFFSET, CLUSTER_SLOPE)
     show_replicas(w, e)
     if w.clock[e].due == SCALE:

@@ -10,7 +10,7 @@ from ..core.owners import FREE
 from ..core.units import unit
 from ..devices.nodes import give_gpu, take_gpu, take_node_down
 from ..network.traffic import enter, leave
-from .records import FINISHED, PENDING, RUNNING
+from .records import FINISHED, PENDING, RUNNING, UNSEEN
 
 
 @kernel
@@ -92,26 +92,35 @@ def unlist_running(w, e, gangs, j):
 @kernel
 def occupy(w, e, j):
     """Give the gang the GPUs in ``order``, note how far it spreads and how fast it computes."""
-    job, sender, slots = w.jobs[e, j], w.senders[e, j], w.fabric[0].gpus_per_node
-    devices = w.devices[e]
-    job.nodes = 0
-    sender.speed = math.inf
-    devices.mark += 1
-    sender.first_gpu = w.order[e, 0]
+    job = w.jobs[e, j]
+    w.senders[e, j].first_gpu = w.order[e, 0]
     for rank in range(job.gpus):
         gpu = w.order[e, rank]
         take_gpu(w, e, gpu, j)
         w.gpu_next[e, gpu] = w.order[e, rank + 1] if rank + 1 < job.gpus else -1
-        node = gpu // slots
         use_gpu(w, e, job, gpu, 1)
+    spread(w, e, j)
+    count_in_queues(w, e, job, 1)
+
+
+@kernel
+def spread(w, e, j):
+    """Note over how many nodes and leafs the GPUs of a gang spread, and how fast it computes."""
+    job, sender, slots = w.jobs[e, j], w.senders[e, j], w.fabric[0].gpus_per_node
+    devices = w.devices[e]
+    job.nodes, sender.speed = 0, math.inf
+    devices.mark += 1
+    gpu = sender.first_gpu
+    while gpu >= 0:
+        node = gpu // slots
         if w.gpu_mark[e, node * slots] != devices.mark:
             w.gpu_mark[e, node * slots] = devices.mark
             job.nodes += 1
             speed = w.node_speed[e, node] * w.speeds[job.kind, w.node_specs[node].pool]
             sender.speed = min(sender.speed, speed)
+        gpu = w.gpu_next[e, gpu]
     job.leafs = mark_leafs(w, e, j)
     count_on_leafs(w, e, job, 1)
-    count_in_queues(w, e, job, 1)
 
 
 @kernel
@@ -175,6 +184,38 @@ def vacate(w, e, j):
     count_in_queues(w, e, job, -1)
     sender.first_gpu = -1
     sender.reserved = 0
+
+
+@kernel
+def pass_on(w, e, j, heir):
+    """Give the first GPUs of a running gang to another gang, which runs from now on.
+
+    That gets as many as it has ranks, with the uplinks that are theirs; a gang without GPUs ends.
+    """
+    job, other, now_s = w.jobs[e, j], w.jobs[e, heir], w.clock[e].now_s
+    sender, follower = w.senders[e, j], w.senders[e, heir]
+    mark_leafs(w, e, j)
+    count_on_leafs(w, e, job, -1)
+    follower.first_gpu, follower.reserved = sender.first_gpu, sender.reserved
+    gpu, last = sender.first_gpu, -1
+    for _ in range(other.gpus):
+        use_gpu(w, e, job, gpu, -1)
+        use_gpu(w, e, other, gpu, 1)
+        w.gpu_owner[e, gpu] = heir
+        if w.gpu_uplink[e, gpu] >= 0:
+            w.uplink_owner[e, w.gpu_switch[gpu], w.gpu_uplink[e, gpu]] = heir
+        gpu, last = w.gpu_next[e, gpu], gpu
+    w.gpu_next[e, last] = -1
+    sender.first_gpu = gpu
+    spread(w, e, heir)
+    other.plan, other.status, other.start_s = job.plan, RUNNING, now_s
+    if math.isnan(other.first_start_s):
+        other.first_start_s = now_s
+    if gpu >= 0:
+        spread(w, e, j)
+    else:
+        job.ran_s += now_s - job.start_s
+        job.status, sender.reserved = UNSEEN, 0
 
 
 @kernel

@@ -15,7 +15,8 @@ from .lifecycle import enqueue, fail_node, finish
 JOULES_PER_KWH = 3.6e6
 RESTART_S = 1.0
 """A preempted gang can start again after so long at the latest; it is what time stands for where
-a policy has stopped all that ran and nothing else is to come."""
+a policy has stopped all that ran and nothing else is to come. A replica whose node has failed is
+asked about again after so long."""
 
 
 @unit
@@ -126,5 +127,5 @@ def gangs_value(w, e):
         - rules.w_preemptions * gangs.preemptions
         - rules.w_cost * devices.cost
         - rules.w_energy * devices.energy_j / JOULES_PER_KWH
-        - rules.w_invalid * w.clock[e].invalid_actions
+        - rules.w_invalid * gangs.invalid
     )

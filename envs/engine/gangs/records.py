@@ -78,6 +78,7 @@ GANGS = np.dtype(  # one record per environment
         ("waited", "i4"),  # 1: nobody is to be asked before something happens to gangs
         ("preemptions", "i8"),
         ("failures", "i8"),
+        ("invalid", "i8"),  # infeasible actions of placement and scaling
         ("stopped_s", "f8"),  # when a gang was last preempted
         ("counted", "i4"),  # gangs in the sums: finished, and at the end those that are not
         ("gap_s", "f8"),  # moving average of the time between arrivals

@@ -1,36 +1,93 @@
 """The life of a replica on a cluster: its gang gets devices, it loads, serves, drains and ends.
 
     OFF -> QUEUED -> STARTING -> SERVING -> DRAINING -> OFF
+    OFF -> TURNING -> STARTING: it gets the devices of one of another role that has drained
 
-A node that fails takes the whole gang with it, and with a base gang all its replicas: the gang
-queues again, and the requests go back to the router with the tokens that they have. The client has
-those; whoever takes the request next recomputes its KV. Source: Grove's gang termination with no
-delay, Dynamo's request migration.
+A node that fails takes the whole gang with it: the gang queues again, and the requests go back to
+the router with the tokens that they have. The client has those; whoever takes the request next
+recomputes its KV. Source: Dynamo's request migration. :mod:`.bases` says what becomes of base gangs
+of which a part fails, and when those beyond may queue.
 """
 
 from __future__ import annotations
 
+import math
+
 from ..core.compile import kernel
-from ..gangs.lifecycle import dequeue, end_run, enqueue
+from ..gangs.lifecycle import dequeue, end_run, enqueue, pass_on
+from ..gangs.moments import RESTART_S
 from ..gangs.records import PENDING, RUNNING, UNSEEN
 from ..serving.growth import NEVER
 from ..serving.kvcache import EVICTED
 from ..serving.parking import park
-from ..serving.records import DRAINING, OFF, QUEUED, SERVING, STARTING
+from ..serving.records import DRAINING, OFF, QUEUED, SERVING, STARTING, TURNING
 from ..serving.replica import advance_replica, store_progress
 from ..serving.runs import steps_done
 from .handover import break_off
 
 
 @kernel
-def ask_for(w, e, j):
-    """Let the gang of replicas queue for devices."""
-    gangs = w.gangs[e]
-    enqueue(w, e, gangs, j)
-    gangs.waited = 0
+def queue_up(w, e, j):
+    """Let a gang of replicas queue for devices."""
+    enqueue(w, e, w.gangs[e], j)
+    w.gangs[e].waited = 0
+
+
+@kernel
+def base_stands(w, e, v):
+    """Tell whether all replicas of a service's base gang have their devices."""
+    for g in range(len(w.roles)):
+        role = w.roles[g]
+        if role.service == v:
+            for r in range(role.first, role.first + role.least):
+                if w.jobs[e, w.replica_specs[r].gang].status != RUNNING:
+                    return False
+    return True
+
+
+@kernel
+def ask_for(w, e, r):
+    """Let a replica beyond the least wait for devices; its gang queues if the base gang stands."""
+    w.replicas[e, r].phase = QUEUED
+    if base_stands(w, e, w.replica_specs[r].service):
+        queue_up(w, e, w.replica_specs[r].gang)
+
+
+@kernel
+def open_gates(w, e):
+    """Let the gangs that have waited for their base gang queue if it stands.
+
+    Source: Grove, whose pods of scaled gangs stay gated until the base gang is scheduled.
+    """
     for r in range(len(w.replica_specs)):
-        if w.replica_specs[r].gang == j:
-            w.replicas[e, r].phase = QUEUED
+        spec = w.replica_specs[r]
+        is_gated = w.replicas[e, r].phase == QUEUED and w.jobs[e, spec.gang].status == UNSEEN
+        if is_gated and spec.is_base == 0 and base_stands(w, e, spec.service):
+            queue_up(w, e, spec.gang)
+
+
+@kernel
+def may_start(w, e, role):
+    """Tell whether enough replicas serve of the role that one of ``role`` starts after.
+
+    Source: Grove's ``startsAfter``, whose init container waits for the least ready replicas.
+    """
+    if role.after < 0:
+        return True
+    before, serving = w.roles[role.after], 0
+    for r in range(before.first, before.first + before.most):
+        serving += w.replicas[e, r].phase == SERVING
+    return serving >= before.least
+
+
+@kernel
+def start_waiting(w, e, now_s):
+    """Let replicas load that have their devices and have waited for those of another role."""
+    for r in range(len(w.replica_specs)):
+        replica, spec = w.replicas[e, r], w.replica_specs[r]
+        if replica.phase == STARTING and replica.ready_s == math.inf:
+            if may_start(w, e, w.roles[spec.role]):
+                replica.ready_s = now_s + spec.startup_s
 
 
 @kernel
@@ -38,20 +95,40 @@ def follow_gangs(w, e, now_s):
     """Let replicas whose gang was placed load, and those whose gang lost a node give all back."""
     for r in range(len(w.replica_specs)):
         replica, spec = w.replicas[e, r], w.replica_specs[r]
-        if replica.phase == OFF:
+        if replica.phase == OFF or replica.phase == TURNING:
             continue
         runs = w.jobs[e, spec.gang].status == RUNNING
         if runs and replica.phase == QUEUED:
-            replica.phase = STARTING
-            replica.ready_s = now_s + spec.startup_s
-            w.fleet[e].moving += 1
+            starts = may_start(w, e, w.roles[spec.role])
+            load(w, e, replica, now_s + spec.startup_s if starts else math.inf)
         elif not runs and replica.phase != QUEUED:
             lose(w, e, r, now_s, replica, spec)
+    open_gates(w, e)
+
+
+@kernel
+def load(w, e, replica, ready_s):
+    """Let a replica whose gang has its devices be ready at ``ready_s``."""
+    replica.phase, replica.ready_s = STARTING, ready_s
+    w.fleet[e].moving += 1
+
+
+@kernel
+def come_up(w, e, replica):
+    """Let a replica that has loaded take requests, first of all those that waited for one."""
+    replica.phase = SERVING
+    replica.report_s = w.clock[e].now_s
+    w.fleet[e].moving -= 1
+    w.fleet[e].starts += 1
+    w.router[e].parked_due = w.router[e].parked
 
 
 @kernel
 def lose(w, e, r, now_s, replica, spec):
-    """Let a replica whose gang has lost its devices queue again, or end if it was to."""
+    """Let a replica whose gang has lost its devices queue again, or end if it was to.
+
+    One that was to take them over queues in its place.
+    """
     advance_replica(w, e, r, now_s)
     hand_back(w, e, r, now_s, replica, spec)
     if w.fleet[e].exact == 1:
@@ -61,8 +138,13 @@ def lose(w, e, r, now_s, replica, spec):
     if replica.phase == DRAINING:
         withdraw(w, e, spec.gang)
         replica.phase = OFF
+        if replica.heir >= 0:
+            ask_for(w, e, replica.heir)
     else:
         replica.phase = QUEUED
+        w.fleet[e].retry_s = now_s + RESTART_S
+        if spec.is_base == 0 and not base_stands(w, e, spec.service):
+            withdraw(w, e, spec.gang)
     empty(w, e, r, replica, spec)
 
 
@@ -123,6 +205,8 @@ def empty(w, e, r, replica, spec):
     replica.report_running, replica.report_waiting, replica.report_blocks = 0, 0, 0
     replica.report_queued_tokens, replica.report_context = 0, 0
     replica.report_load, replica.report_link_load = 0.0, 0.0
+    replica.busy_s, replica.reported_busy_s, replica.report_busy = 0.0, 0.0, 0.0
+    replica.heir = -1
     w.decode_phases[e, r, :] = 0
     for node in range(w.prefix_holders.shape[1]):
         w.prefix_holders[e, node, r] = min(w.prefix_holders[e, node, r], EVICTED)
@@ -140,3 +224,17 @@ def retire(w, e, r, replica, spec):
         w.fleet[e].moving -= 1
     replica.phase = OFF
     empty(w, e, r, replica, spec)
+
+
+@kernel
+def end(w, e, r, replica, spec):
+    """End a replica that serves nobody, or let it go on in the role that it turns to."""
+    heir = int(replica.heir)
+    if heir >= 0:
+        pass_on(w, e, spec.gang, w.replica_specs[heir].gang)
+    retire(w, e, r, replica, spec)
+    if heir >= 0:
+        follower = w.replicas[e, heir]
+        load(w, e, follower, w.clock[e].now_s + w.roles[w.replica_specs[heir].role].change_s)
+        if follower.ready_s <= w.clock[e].now_s:
+            come_up(w, e, follower)

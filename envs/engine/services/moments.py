@@ -7,11 +7,11 @@ import math
 import numpy as np
 
 from ..core.compile import kernel
-from ..gangs.records import PENDING
-from ..serving.records import DRAINING, OFF, PREFILL, SERVING, STARTING
+from ..serving.records import DRAINING, OFF, PREFILL, STARTING
 from ..serving.replica import advance_replica
+from .bases import begin_bases, next_base_s, split_bases, watch_bases
 from .handover import land, next_arrival_s, reserve
-from .lifecycle import ask_for, follow_gangs, retire
+from .lifecycle import come_up, end, follow_gangs, start_waiting
 
 
 @kernel
@@ -20,12 +20,11 @@ def begin_services(w, e):
     fleet = w.fleet[e]
     interval_s = w.scaler_rules[0].interval_s
     fleet.tick_s = interval_s if interval_s > 0.0 else math.inf
+    fleet.retry_s = math.inf
     for r in range(len(w.replica_specs)):
         if w.replica_specs[r].does == PREFILL:
             fleet.exact = 1
-    for j in range(w.gangs[e].services):
-        if w.jobs[e, j].status == PENDING:
-            ask_for(w, e, j)
+    begin_bases(w, e)
 
 
 @kernel
@@ -55,7 +54,7 @@ def next_service_s(w, e):
     fleet = w.fleet[e]
     if is_over(w, e):
         return math.inf
-    moment_s = min(fleet.tick_s, next_arrival_s(w, e))
+    moment_s = min(fleet.tick_s, fleet.retry_s, next_arrival_s(w, e), next_base_s(w, e))
     if fleet.moving == 0 and fleet.exact == 0:
         return moment_s
     for r in range(len(w.replica_specs)):
@@ -83,32 +82,27 @@ def next_step_s(replica):
 
 
 @kernel
-def come_up(w, e, r, replica):
-    """Let a replica that has loaded take requests, first of all those that waited for one."""
-    replica.phase = SERVING
-    replica.report_s = w.clock[e].now_s
-    w.fleet[e].moving -= 1
-    w.fleet[e].starts += 1
-    w.router[e].parked_due = w.router[e].parked
-
-
-@kernel
 def replicas_happen(w, e, now_s):
     """Let the replicas that start or drain do what is due."""
+    if w.fleet[e].retry_s <= now_s:
+        w.gangs[e].waited, w.fleet[e].retry_s = 0, math.inf
+    split_bases(w, e)
     follow_gangs(w, e, now_s)
     for r in range(len(w.replica_specs)):
         replica = w.replicas[e, r]
         if replica.phase == STARTING and replica.ready_s <= now_s:
-            come_up(w, e, r, replica)
+            come_up(w, e, replica)
         elif is_followed(replica, w.replica_specs[r]):
             advance_replica(w, e, r, now_s)
             if replica.coming > 0:
                 reserve(w, e, r, replica, w.replica_specs[r])
+    start_waiting(w, e, now_s)
     land(w, e, now_s)
     for r in range(len(w.replica_specs)):
         replica = w.replicas[e, r]
         if replica.phase == DRAINING and replica.in_flight + replica.holding == 0:
-            retire(w, e, r, replica, w.replica_specs[r])
+            end(w, e, r, replica, w.replica_specs[r])
+    watch_bases(w, e, now_s)
 
 
 @kernel

@@ -3,7 +3,9 @@
 A service is a deployment on the cluster: one or more roles, each with a row of replicas of which
 some exist. Replicas are gangs: the least number of every role make up the service's base gang, one
 gang that starts all at once or not at all; each further replica is a scaled gang of its own.
-Source: Grove, base and scaled PodGangs (``operator/internal/controller/podcliqueset``).
+Source: Grove, base and scaled PodGangs (``operator/internal/controller/podcliqueset``). Where a
+replica of the base gang may fail without the others, the base gang is there to start with: once it
+has its devices, each of its replicas stands in a gang of its own.
 
 The gang of a replica stands in front of all jobs: services are the oldest in the queue.
 """
@@ -14,14 +16,27 @@ import numpy as np
 
 from ...rules import Scaler, numbers
 
+SERVICE = np.dtype(  # what all environments share
+    [
+        ("base_gang", "i4"),  # -1: none
+        ("base_replicas", "i4"),  # in that
+        ("splits", "i4"),  # 1: its replicas stand in gangs of their own once it has started
+        ("termination_delay_s", "f8"),  # inf: never
+        ("staleness_grace_s", "f8"),  # inf: never
+    ]
+)
+
 ROLE = np.dtype(  # what all environments share
     [
         ("service", "i4"),
         ("least", "i4"),  # replicas; these are in the base gang
         ("most", "i4"),
+        ("initial", "i4"),  # asked for when an episode begins
+        ("after", "i4"),  # role whose least replicas must serve before one starts, -1: none
         ("first", "i4"),  # its first replica; they stand in a row
         ("gpus", "i4"),  # of a replica
         ("startup_s", "f8"),
+        ("change_s", "f8"),  # for a drained replica of another role to become one of it
         ("price_per_h", "f8"),  # of a replica
         # decode: what handing a request over to it takes
         ("handover_s", "f8"),  # software around it
@@ -34,8 +49,14 @@ ROLE = np.dtype(  # what all environments share
     ]
 )
 
+TURN = np.dtype([("giver", "i4"), ("taker", "i4")])  # roles between which replicas may change
+
 SERVICE_STATE = np.dtype(  # one record per environment and service
     [
+        # its base gang
+        ("was_ready", "i4"),  # 1: every role has had its least replicas since it began
+        ("breached_s", "f8"),  # since when one has not, inf: all have
+        ("stale_s", "f8"),  # since when a part has devices and a part has none, inf: it is not so
         # sums since the episode began, and as they stood when the last interval began
         ("arrived", "i8"),
         ("prompt_tokens", "i8"),
@@ -69,11 +90,17 @@ FLEET = np.dtype(  # one record per environment
     [
         ("tick_s", "f8"),  # when replicas are decided about next
         ("began_s", "f8"),  # when the interval began
+        ("decided_s", "f8"),  # when the last round began in which there was a choice
+        ("since_s", "f8"),  # from the one before that to it
+        ("retry_s", "f8"),  # when a replica that has lost its devices can be placed again
         ("deciding", "i4"),  # 1: a decision about replicas is due
         ("changes", "i4"),  # in the round under way
         ("moving", "i4"),  # replicas that start or drain
         ("starts", "i8"),  # replicas that began to serve
         ("drains", "i8"),  # replicas that were told to end
+        ("turns", "i8"),  # of these, into one of another role
+        ("terminations", "i8"),  # services below their minimum that were ended
+        ("evictions", "i8"),  # base gangs that were stale
         ("handed_back", "i8"),  # requests that a failing replica gave back
         ("exact", "i4"),  # 1: there are prefill replicas, whose every step is a moment
         ("moves", "i8"),  # KV caches sent

@@ -24,6 +24,7 @@ class ServingStatic:
         linear_s: float64 (K, T + 1), seconds by tokens in a step.
         head_s: float64 (K, S + 1), seconds by sequences sampling.
         serving_rules: SERVING_RULES (1,).
+        objectives: OBJECTIVE (V,), of each service's requests; of all where there are no services.
     """
 
     replica_specs: NDArray[np.void]
@@ -31,6 +32,7 @@ class ServingStatic:
     linear_s: NDArray[np.float64]
     head_s: NDArray[np.float64]
     serving_rules: NDArray[np.void]
+    objectives: NDArray[np.void]
 
 
 def allocate(
@@ -127,6 +129,7 @@ _IDLE_REPLICA = record_of(
     lru_tail=-1,
     come_head=-1,
     come_tail=-1,
+    heir=-1,
     next_finish=NEVER,
     next_window=NEVER,
 )

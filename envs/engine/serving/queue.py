@@ -88,11 +88,15 @@ def wake(queued_s, replica, spec):
 
 
 @kernel
-def leave_queue(w, e, r, index, replica):
-    """Take the head of the queue into the batch."""
-    replica.head = w.requests[e, index].next
-    if replica.head < 0:
-        replica.tail = -1
+def leave_queue(w, e, r, index, before, replica):
+    """Take a request of the queue, behind ``before`` (-1: the first one), into the batch."""
+    following = w.requests[e, index].next
+    if before >= 0:
+        w.requests[e, before].next = following
+    else:
+        replica.head = following
+    if following < 0:
+        replica.tail = before
     replica.waiting -= 1
     w.slots[e, r, replica.running].request = index
     w.slots[e, r, replica.running].finish_step = NEVER

@@ -14,9 +14,10 @@ import numpy as np
 from ...reward import terms
 from ...rules import SLO, Router, numbers
 
-SERVING, OFF, QUEUED, STARTING, DRAINING = range(5)
+SERVING, OFF, QUEUED, STARTING, DRAINING, TURNING = range(6)
 """Phase of a replica: it takes requests; there is none; its gang waits for devices; it has them and
-loads; it takes no more. A replica that stands outside any cluster serves all the time."""
+loads; it takes no more; it waits for the devices of one of another role, which drains. A replica
+that stands outside any cluster serves all the time."""
 
 AGGREGATED, PREFILL, DECODE = range(3)
 """What a replica does: both, or hands its requests over after the prompt, or takes them then."""
@@ -89,6 +90,8 @@ REPLICA_SPEC = np.dtype(  # one replica's fixed properties
         ("role", "i4"),  # of that service; -1: it stands outside the cluster, as the next ones
         ("gang", "i4"),  # job that holds its devices
         ("rank", "i4"),  # of its first device in that gang
+        ("is_base", "i4"),  # 1: it is one of the least of its role, which start together
+        ("base_rank", "i4"),  # of its first device among theirs
         ("gpus", "i4"),  # its devices there
         ("startup_s", "f8"),  # from its devices to its first request
         ("does", "i4"),
@@ -109,6 +112,7 @@ REPLICA = np.dtype(
         ("step_growth_s", "f8"),  # each step of the run takes this much longer than the last
         ("end_s", "f8"),
         ("tokens", "i4"),  # tokens computed per step
+        ("busy_s", "f8"),  # in steps that have ended
         # the batch
         ("step_count", "i4"),
         ("running", "i4"),
@@ -138,6 +142,8 @@ REPLICA = np.dtype(
         ("report_context", "i4"),
         ("report_load", "f8"),
         ("report_link_load", "f8"),
+        ("reported_busy_s", "f8"),  # in steps, up to the begin of this round of scale decisions
+        ("report_busy", "f8"),  # share of the interval before it
         # where it stands on a cluster
         ("phase", "i4"),
         ("ready_s", "f8"),  # when it has started
@@ -145,6 +151,7 @@ REPLICA = np.dtype(
         ("coming", "i4"),  # requests that wait for blocks here to be handed over
         ("come_head", "i4"),
         ("come_tail", "i4"),
+        ("heir", "i4"),  # replica of another role that gets its devices when it ends, -1: none
     ],
     align=True,
 )
@@ -179,6 +186,7 @@ ROUTER = np.dtype(  # one record per environment
         ("mean_prompt", "f8"),
         ("signal_interval_s", "f8"),  # between two reports in this episode; 0: always up to date
         ("preemptions", "i8"),
+        ("invalid", "i8"),  # infeasible actions of routing
         # sums behind the metrics and the reward
         ("first_tokens", "i8"),
         ("multi_token", "i8"),  # finished requests of more than one output token
@@ -194,6 +202,8 @@ ROUTER = np.dtype(  # one record per environment
     ]
 )
 
+OBJECTIVE = np.dtype(numbers(SLO))  # of the requests of one service
+
 SERVING_RULES = np.dtype(  # one record for the whole world: rules of the scenario, and weights
-    [*numbers(Router, SLO), *((f"w_{term}", "f8") for term in terms("route"))]
+    [*numbers(Router), *((f"w_{term}", "f8") for term in terms("route"))]
 )

@@ -116,19 +116,18 @@ def grow_or_preempt(w, e, r, replica, spec, router):
 
 
 @kernel
-def admit_head(w, e, r, budget, replica, spec):
-    """Admit the head of the queue if its blocks fit.
+def admit(w, e, r, index, before, budget, replica, spec):
+    """Admit a request of the queue, behind ``before`` (-1: the first one), if its blocks fit.
 
     Returns the prompt tokens it computes in this step; 0 if it was not admitted, -1 if an eviction
     among its cached nodes might still change the answer: a shorter hit makes the chunk end sooner.
     All its tokens need the same whatever is evicted.
     """
-    index = replica.head
     request = w.requests[e, index]
     known = request.prompt_tokens + request.generated
     if request.blocks > 0:  # its KV came from a prefill replica, all but the last token's
         request.computed = known - 1
-        leave_queue(w, e, r, index, replica)
+        leave_queue(w, e, r, index, before, replica)
         return 1
     units = 0
     if request.prefix_count > 0 and spec.unit_tokens > 0:
@@ -147,7 +146,7 @@ def admit_head(w, e, r, budget, replica, spec):
     if request.cached_tokens < 0:
         request.cached_tokens = min(hit, request.prompt_tokens)
     replica.queued_tokens -= hit
-    leave_queue(w, e, r, index, replica)
+    leave_queue(w, e, r, index, before, replica)
     return chunk
 
 
@@ -205,10 +204,15 @@ def begin_step(w, e, r, now_s, seen_s, replica, spec, router, cost):
     # then the queue
     blocked_by_hits = False
     if not preempted:
-        while replica.waiting > 0 and budget > 0 and replica.running < spec.max_num_seqs:
-            if w.requests[e, replica.head].queued_s > seen_s:
-                break
-            chunk = admit_head(w, e, r, budget, replica, spec)
+        before, at = -1, int(replica.head)
+        while at >= 0 and budget > 0 and replica.running < spec.max_num_seqs:
+            following = int(w.requests[e, at].next)
+            if w.requests[e, at].queued_s > seen_s:
+                if w.requests[e, at].blocks == 0:
+                    break
+                before, at = at, following  # its KV has just come: those behind it were here before
+                continue
+            chunk = admit(w, e, r, at, before, budget, replica, spec)
             if chunk <= 0:
                 blocked_by_hits = chunk < 0
                 break
@@ -216,6 +220,7 @@ def begin_step(w, e, r, now_s, seen_s, replica, spec, router, cost):
             prompt_s += prefill_attention_s(cost, chunk, request.computed)
             compute_prompt(w, e, r, now_s, chunk, request, replica, spec)
             budget -= chunk
+            at = following
     if replica.running == 0:  # the KV of requests that were handed over takes all blocks
         replica.busy, replica.start_s = 0, math.inf
         return
@@ -282,7 +287,8 @@ def finish_request(w, e, r, end_s, index, replica, spec, router):
         router.tpot_s += tpot_s
         router.multi_token += 1
     ttft_s = request.first_token_s - request.arrival_s
-    met = ttft_s <= w.serving_rules[0].ttft_s and tpot_s <= w.serving_rules[0].tpot_s
+    objective = w.objectives[request.service]
+    met = ttft_s <= objective.ttft_s and tpot_s <= objective.tpot_s
     router.slo_met += met
     if w.service_states.shape[1] > 0:
         count_for_service(w.service_states[e, spec.service], request, tpot_s, met)
@@ -397,6 +403,7 @@ def advance_replica(w, e, r, until_s):
         start_s = seen_s = replica.start_s
         if replica.busy == 1:
             start_s = seen_s = replica.end_s
+            replica.busy_s += replica.end_s - replica.start_s
             if spec.lag == 1:  # planned when the step before started
                 seen_s = replica.start_s + run_s(replica, replica.steps - 1)
             end_run(w, e, r, start_s, replica, spec, router)

@@ -1,0 +1,307 @@
+"""Services: the ``[[deployments]]`` tables of a scenario, whose replicas stand on its cluster.
+
+==============================  ====================================================================
+field (default)                 what
+==============================  ====================================================================
+``name``                        of the deployment, its own
+``gpu``, ``model``, ``tp``, ...  as of ``[[replicas]]``; the pool with that GPU holds its replicas
+``min`` (1)                     replicas that must run together: the base gang
+``max`` (``initial``)           replicas at most
+``initial`` (``min``)           replicas asked for when an episode begins
+``required`` (zone)             widest topology level allowed to a gang of replicas
+``preferred`` (node)            level wished for
+``priority`` (1)                of its gangs among all, 0 lowest, 1 highest
+``storage_gbps`` (5)            GB/s at which a node reads weights
+``compile_cache`` (true)        whether nodes hold the compiled model
+``startup_s``                   seconds from devices to the first request, instead of the model's
+``role_change_s`` (0)           seconds from a replica's last request in one role to another role
+``termination_delay_s`` (0)     seconds below ``min`` ready replicas after which all of them end and
+                                start anew; 0: a base gang that loses a node falls at once
+``staleness_grace_s`` (60)      with such a delay, seconds after which a base gang a part of which
+                                has no devices loses the others', too; 0: it never does
+``local_prefill_tokens`` (0)    prompts of which no more is uncached stay on a decode replica
+``handover`` (stock)            software around a KV transfer: stock, or seeded
+``connector`` (nixl)            what moves the KV cache: nixl, or mooncake
+``[[deployments.roles]]``       ``kind`` prefill and decode, one table each, with ``min``, ``max``,
+                                ``initial``, ``startup_s`` and fields of a replica that differ;
+                                ``starts_after``: the role whose ``min`` replicas must serve before
+                                one of this role loads; none: aggregated replicas, which do both
+``[deployments.workload]``      the requests for it, as ``[workload]``
+``[deployments.slo]``           ``ttft_s`` and ``tpot_s``; where one is left out that of ``[slo]``
+==============================  ====================================================================
+
+A base gang holds the ``min`` replicas of every role, all or none of which start.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+from ..hardware.catalogue import GPU, Model
+from ..hardware.cluster import LEVELS, Cluster
+from ..perf import Deployment
+from ..perf.serving.kv_groups import kv_groups
+from ..perf.serving.kv_transfer import CONNECTORS, HANDOVERS, handover_s, kv_transfer
+from ..perf.serving.startup import startup
+from ..rules import SLO
+from ..workload.requests.source import Workload
+from .checks import ScenarioError, check_values, checked_table, refuse_unknown, section
+from .deployments import read_replica
+from .fit import fitted
+from .limits import level_gpus
+from .requests import read_workload
+from .services import KINDS, Handover, Role, Service
+
+MOST_REPLICAS = 1024
+MOST_DELAY_S = 30 * 86_400.0
+
+
+@dataclass(frozen=True)
+class _Fields:
+    """The plain fields of ``[[deployments]]`` besides those of a replica."""
+
+    name: str = ""
+    min: int = field(default=1, metadata={"whole": 0})
+    max: int = field(default=0, metadata={"whole": 1})
+    initial: int = field(default=0, metadata={"whole": 0})
+    required: str = field(default="zone", metadata={"choices": LEVELS})
+    preferred: str = field(default="node", metadata={"choices": LEVELS})
+    priority: float = field(default=1.0, metadata={"within": (0, 1)})
+    storage_gbps: float = field(default=5.0, metadata={"above": 0})
+    compile_cache: bool = True
+    startup_s: float = field(default=0.0, metadata={"range": (0, 86_400)})
+    role_change_s: float = field(default=0.0, metadata={"range": (0, 86_400)})
+    termination_delay_s: float = field(default=0.0, metadata={"range": (0, MOST_DELAY_S)})
+    staleness_grace_s: float = field(default=60.0, metadata={"range": (0, MOST_DELAY_S)})
+    starts_after: str = ""
+    local_prefill_tokens: int = field(default=0, metadata={"whole": 0})
+    handover: str = field(default="stock", metadata={"choices": HANDOVERS})
+    connector: str = field(default="nixl", metadata={"choices": CONNECTORS})
+
+
+OF_ROLE = {"min", "max", "initial", "startup_s", "starts_after"}
+"""Plain fields that each role may have of its own."""
+
+
+def read_services(
+    rows: Any,
+    gpus: dict[str, GPU],
+    models: dict[str, Model],
+    folder: Path,
+    cluster: Cluster,
+    slo: SLO,
+) -> tuple[Service, ...]:
+    """Build the services of the ``[[deployments]]`` tables.
+
+    Raises:
+        ScenarioError: naming the field, value and remedy.
+        TraceError: naming the trace file, line, field, value and remedy.
+    """
+    if not isinstance(rows, list) or not rows:
+        raise ScenarioError(f"deployments = {rows!r} must be tables: write [[deployments]]")
+    found: list[Service] = []
+    for number, row in enumerate(rows):
+        where = f"deployments[{number}]"
+        service = _read(checked_table(row, where), where, gpus, models, folder, cluster, slo)
+        if not service.name or service.name in {other.name for other in found}:
+            raise ScenarioError(f"{where}.name = {service.name!r} must be a name of its own")
+        found.append(service)
+    _check_size(found)
+    return tuple(found)
+
+
+def _read(
+    row: dict[str, Any],
+    where: str,
+    gpus: dict[str, GPU],
+    models: dict[str, Model],
+    folder: Path,
+    cluster: Cluster,
+    slo: SLO,
+) -> Service:
+    own = {item.name for item in fields(_Fields)}
+    refuse_unknown(row, own | OF_REPLICA | {"workload", "roles", "slo"}, where)
+    given = _plain(row, own, where)
+    if "workload" not in row:
+        raise ScenarioError(f"{where}.workload is missing; say what is asked of it, as [workload]")
+    try:
+        workload = read_workload(checked_table(row["workload"], f"{where}.workload"), folder)
+        roles = _read_roles(row, where, gpus, models, folder, workload)
+        roles = _with_handover(roles, given)
+    except (ScenarioError, ArithmeticError, ValueError) as error:
+        said = str(error)
+        raise ScenarioError(said if said.startswith(where) else f"{where}: {said}") from error
+    service = Service(
+        name=given.name,
+        roles=roles,
+        workload=workload,
+        pool=_pool(roles[0].replica.deployment.gpu, where, cluster),
+        required=LEVELS.index(given.required),
+        preferred=min(LEVELS.index(given.preferred), LEVELS.index(given.required)),
+        priority=given.priority,
+        role_change_s=given.role_change_s,
+        termination_delay_s=given.termination_delay_s,
+        staleness_grace_s=given.staleness_grace_s,
+        slo=_own_slo(row, where, slo),
+    )
+    _check_gangs(service, where, cluster)
+    return service
+
+
+OF_REPLICA = {item.name for item in fields(Deployment)} | {"kv_blocks"}
+
+
+def _own_slo(row: dict[str, Any], where: str, slo: SLO) -> SLO | None:
+    """Return a deployment's own objectives, the scenario's where it leaves one out."""
+    if "slo" not in row:
+        return None
+    own = checked_table(row["slo"], f"{where}.slo")
+    return section(SLO, {**vars(slo), **own}, f"{where}.slo", ("route",))
+
+
+def _plain(row: dict[str, Any], known: set[str], where: str) -> _Fields:
+    """Return the plain fields of a table, checked."""
+    plain = {key: row[key] for key in row if key in known}
+    check_values(_Fields, plain, where)
+    return _Fields(**plain)
+
+
+def _read_roles(
+    row: dict[str, Any],
+    where: str,
+    gpus: dict[str, GPU],
+    models: dict[str, Model],
+    folder: Path,
+    workload: Workload,
+) -> tuple[Role, ...]:
+    """Build the roles of a deployment: one of aggregated replicas, or those it says."""
+    common = {key: value for key, value in row.items() if key not in ("roles", "workload", "slo")}
+    if "roles" not in row:
+        role = _read_role(common, "aggregated", where, gpus, models, folder, workload)
+        _check_order((role,), where)
+        return (role,)
+    tables = row["roles"]
+    if not isinstance(tables, list):
+        raise ScenarioError(f"{where}.roles = {tables!r} must be tables: [[deployments.roles]]")
+    found: list[Role] = []
+    for number, table in enumerate(tables):
+        here = f"{where}.roles[{number}]"
+        refuse_unknown(checked_table(table, here), OF_ROLE | OF_REPLICA | {"kind"}, here)
+        kind = table.get("kind")
+        if kind not in KINDS[1:] or kind in {role.kind for role in found}:
+            raise ScenarioError(f"{here}.kind = {kind!r} must be prefill and decode, once each")
+        merged = common | {key: value for key, value in table.items() if key != "kind"}
+        found.append(_read_role(merged, kind, here, gpus, models, folder, workload))
+    if {role.kind for role in found} != set(KINDS[1:]):
+        raise ScenarioError(f"{where}.roles must be prefill and decode, one table each")
+    if len({role.replica.deployment.gpu.name for role in found}) > 1:
+        raise ScenarioError(f"{where}.roles must be on one gpu: they share a pool of the cluster")
+    _check_order(tuple(found), where)
+    return tuple(found)
+
+
+def _check_order(roles: tuple[Role, ...], where: str) -> None:
+    """Refuse a start order that names no other role, or in which nobody comes first."""
+    kinds = {role.kind for role in roles}
+    for role in roles:
+        others = sorted(kinds - {role.kind})
+        if role.starts_after and role.starts_after not in others:
+            allowed = " or ".join(map(repr, others)) or "left out: there is no other role"
+            raise ScenarioError(
+                f"{where}: starts_after = {role.starts_after!r} of {role.kind} must be {allowed}"
+            )
+    if all(role.starts_after for role in roles):
+        raise ScenarioError(f"{where}: starts_after: each role waits for another; let one be first")
+
+
+def _read_role(
+    row: dict[str, Any],
+    kind: str,
+    where: str,
+    gpus: dict[str, GPU],
+    models: dict[str, Model],
+    folder: Path,
+    workload: Workload,
+) -> Role:
+    """Build one role from the fields of its deployment and its own."""
+    given = _plain(row, {item.name for item in fields(_Fields)}, where)
+    initial = given.initial if "initial" in row else given.min
+    most = given.max if "max" in row else max(initial, 1)
+    if not given.min <= initial <= most:
+        raise ScenarioError(
+            f"{where}: min = {given.min}, initial = {initial}, max = {most} must not fall: give "
+            "min <= initial <= max"
+        )
+    settings = {key: row[key] for key in row if key in OF_REPLICA}
+    replica = read_replica(settings, where, gpus, models, folder)
+    (replica,) = fitted((replica,), workload)
+    startup_s = given.startup_s
+    if "startup_s" not in row:
+        rate = given.storage_gbps
+        startup_s = startup(replica.deployment, rate, cached=given.compile_cache).total_s
+    return Role(kind, replica, given.min, most, initial, startup_s, starts_after=given.starts_after)
+
+
+def _with_handover(roles: tuple[Role, ...], given: _Fields) -> tuple[Role, ...]:
+    """Return the roles, the decode role with what it costs to hand a request over to it."""
+    by_kind = {role.kind: role for role in roles}
+    if "decode" not in by_kind:
+        return roles
+    prefill, decode = (by_kind[kind].replica.deployment for kind in ("prefill", "decode"))
+    tokens = 1024 * decode.block_size  # many blocks, whose costs are alike
+    nic, domain = (
+        kv_transfer(prefill, decode, tokens, given.connector, inside) for inside in (False, True)
+    )
+    blocks = kv_groups(decode).blocks_of(tokens)
+    handover = Handover(
+        local_tokens=given.local_prefill_tokens,
+        handover_s=handover_s(given.handover),
+        kv_block_bytes=nic.size_bytes / blocks,
+        kv_block_post_s=nic.post_s / blocks,
+        nic_start_s=nic.start_s,
+        nic_bytes_per_s=nic.link_bytes_per_s,
+        domain_start_s=domain.start_s,
+        domain_bytes_per_s=domain.link_bytes_per_s,
+    )
+    return tuple(replace(r, handover=handover) if r.kind == "decode" else r for r in roles)
+
+
+def _pool(gpu: GPU, where: str, cluster: Cluster) -> int:
+    """Return the pool of the cluster that has a GPU."""
+    for number, pool in enumerate(cluster.pools):
+        if pool.gpu.name == gpu.name:
+            return number
+    known = ", ".join(pool.gpu.name for pool in cluster.pools)
+    raise ScenarioError(f"{where}.gpu = {gpu.name!r} is in no pool of the cluster; it has {known}")
+
+
+def _check_gangs(service: Service, where: str, cluster: Cluster) -> None:
+    """Refuse gangs of replicas that no plan could ever place."""
+    per_node = cluster.pools[service.pool].gpus_per_node
+    room = int(level_gpus(cluster)[service.pool, service.required])
+    largest = max(role.gpus for role in service.roles)
+    for what, gpus in (("base gang", service.base_gpus), ("replica", largest)):
+        if gpus > room:
+            raise ScenarioError(
+                f"{where}: a {what} of {gpus} GPUs never fits: a {LEVELS[service.required]} of its "
+                f"pool has at most {room}; lower min or tp, or widen required"
+            )
+    for role in service.roles:
+        gpus = role.replica.deployment.gpus
+        small, large = sorted((gpus, per_node))
+        if service.base_gpus > per_node and large % small:
+            raise ScenarioError(
+                f"{where}: replicas of {gpus} GPUs would straddle nodes of {per_node}; choose tp "
+                f"and dp so that one divides the other"
+            )
+
+
+def _check_size(services: list[Service]) -> None:
+    """Refuse more replicas than a decision can have candidates."""
+    count = sum(role.most for service in services for role in service.roles)
+    if count > MOST_REPLICAS:
+        raise ScenarioError(
+            f"deployments: {count} replicas at most are {count - MOST_REPLICAS} too many: lower max"
+        )
