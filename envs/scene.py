@@ -62,10 +62,6 @@ REQUEST_SCENE = np.dtype(
 )
 
 
-def _none(dtype: np.dtype) -> NDArray:
-    return field(default_factory=lambda: np.zeros(0, dtype))
-
-
 @dataclass(frozen=True)
 class Scene:
     """A world at a decision or at its end.
@@ -87,13 +83,13 @@ class Scene:
     """
 
     now_s: float
-    gangs: NDArray[np.void] = _none(GANG_SCENE)
-    last_start: NDArray[np.int32] = _none(np.dtype(np.int32))
-    link_load: NDArray[np.float64] = _none(np.dtype(np.float64))
-    repairs_s: NDArray[np.float64] = _none(np.dtype(np.float64))
+    gangs: NDArray[np.void] = field(default_factory=lambda: np.zeros(0, GANG_SCENE))
+    last_start: NDArray[np.int32] = field(default_factory=lambda: np.zeros(0, np.int32))
+    link_load: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0, np.float64))
+    repairs_s: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0, np.float64))
     next_failure_s: float = np.inf
-    replicas: NDArray[np.void] = _none(REPLICA_SCENE)
-    requests: NDArray[np.void] = _none(REQUEST_SCENE)
+    replicas: NDArray[np.void] = field(default_factory=lambda: np.zeros(0, REPLICA_SCENE))
+    requests: NDArray[np.void] = field(default_factory=lambda: np.zeros(0, REQUEST_SCENE))
     first_request: int = 0
     deciding: int = -1
     is_current: bool = True

@@ -168,7 +168,8 @@ class Gangs:
         state, static = self.part.state, self.static
         rows = state["jobs"][e][: int(state["gangs"]["arrived"][e])]
         gangs = np.zeros(len(rows), GANG_SCENE)
-        gangs["state"], gangs["memory_bytes"] = rows["status"], static.kinds["memory_bytes"][rows["kind"]]
+        gangs["state"] = rows["status"]
+        gangs["memory_bytes"] = static.kinds["memory_bytes"][rows["kind"]]
         for name in GANGS_AS_THEY_ARE:
             gangs[name] = rows[name]
         return {

@@ -48,6 +48,7 @@ class RunRecorder:
         self.stopped = np.flatnonzero(gangs["preemptions"] > self._preemptions).tolist()
         known = self._known
         has_started = np.isfinite(gangs["start_s"]) & (gangs["start_s"] != known["start_s"])
+        has_started |= (gangs["state"] == RUNNING) & (known["run"] < 0)  # again at one moment
         has_left = (known["run"] >= 0) & (has_started | (gangs["state"] != RUNNING))
         for gang in np.flatnonzero(has_left).tolist():
             self._end(gang, gangs[gang])
@@ -133,9 +134,7 @@ class PhaseRecorder:
             self._rows.append((replica, last, since_s, begin_s))
         self._phase[replica], self._since_s[replica] = phase, begin_s
 
-    def _way(
-        self, replica: int, to: int, scene: Scene, before_s: float
-    ) -> list[tuple[int, float]]:
+    def _way(self, replica: int, to: int, scene: Scene, before_s: float) -> list[tuple[int, float]]:
         """Return the phases that a replica has entered since the last scene, and when each began.
 
         What is asked for or taken away is so by the decision at ``before_s``.

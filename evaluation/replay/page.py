@@ -9,7 +9,7 @@ from importlib.resources import files
 from .document import document
 from .episode import Episode
 
-SCRIPTS = ("data.js", "yard.js", "panels.js", "requests.js", "timeline.js", "main.js")
+SCRIPTS = ("data.js", "places.js", "yard.js", "panels.js", "requests.js", "timeline.js", "main.js")
 """In the order in which they build on each other."""
 
 

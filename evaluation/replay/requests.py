@@ -3,7 +3,8 @@
 Arrivals, first and last tokens, moments of routing and arrivals of KV caches are exact. When a
 request leaves the queue of its replica the engine does not note: it is taken to do so when it was
 last seen there, or, if it is only seen again with its first token, no earlier than the step that
-ended with the first token before it on that replica.
+ended with the first token before it on that replica. That it was preempted is noted when it is
+seen.
 """
 
 from __future__ import annotations
@@ -35,7 +36,8 @@ class RequestRecorder:
         self._phase = np.full(num_requests, -1, np.int32)  # -1: has not been seen
         self._replica = np.full(num_requests, -1, np.int32)
         self._since_s = np.full(num_requests, np.nan)
-        self._last_token_s = [[-np.inf, -np.inf] for _ in range(num_replicas)]
+        self._has_token = np.zeros(num_requests, np.bool_)
+        self._tokens_s = [(-np.inf, -np.inf)] * num_replicas  # last first tokens of each
         self._before_s = 0.0
         self._rows: list[tuple[int, int, int, float, float]] = []
         self.first = 0
@@ -45,7 +47,10 @@ class RequestRecorder:
         """Note what has happened since the last scene."""
         rows, first = scene.requests, scene.first_request
         here = slice(first, first + len(rows))
+        has_token = np.isfinite(rows["first_token_s"])
         moved = (rows["phase"] != self._phase[here]) | (rows["replica"] != self._replica[here])
+        moved |= has_token & ~self._has_token[here]
+        self._has_token[here] = has_token
         changed = np.flatnonzero(moved & (self._phase[here] != DONE))
         for at in changed[np.argsort(rows["first_token_s"][changed], kind="stable")].tolist():
             self._follow(first + at, rows[at], scene.now_s)
@@ -63,35 +68,40 @@ class RequestRecorder:
         """Let a request go through the phases that it has entered since it was seen."""
         if self._phase[number] < 0:
             self._phase[number], self._since_s[number] = ROUTER, row["arrival_s"]
-        to, moves_on = int(row["phase"]), row["source"] >= 0
-        way = range(int(self._phase[number]) + 1, to + 1)
+        to, last, moves_on = int(row["phase"]), int(self._phase[number]), row["source"] >= 0
+        way = [phase for phase in range(last + 1, to + 1) if phase != TRANSFER or moves_on]
+        if ROUTER < last < DECODE > to and row["first_token_s"] > self._since_s[number]:
+            way = [DECODE, to]  # it was decoded for a while and thrown out, both unseen
         for phase in way or (to,):  # back, or from one replica to another
-            if phase == TRANSFER and not moves_on:
-                continue
             replica = row["source"] if moves_on and phase < TRANSFER else row["replica"]
+            if phase == DECODE > to:
+                replica = self._replica[number]
             begin_s = self._begin_s(number, phase, to, row, now_s)
             self._enter(number, phase, int(replica), begin_s)
         self._replica[number] = row["replica"]
+        self._note_token(int(row["replica"]), float(row["first_token_s"]))
+
+    def _note_token(self, replica: int, token_s: float) -> None:
+        """Remember when the last first tokens came of a replica, two different moments."""
+        if replica >= 0 and token_s > self._tokens_s[replica][1]:
+            self._tokens_s[replica] = self._tokens_s[replica][1], token_s
 
     def _begin_s(self, number: int, phase: int, to: int, row: np.void, now_s: float) -> float:
         """Return when a phase on a request's way to phase ``to`` began."""
+        token_s, moves_on = float(row["first_token_s"]), row["source"] >= 0
         if phase == DONE:
             return float(row["finish_s"])
         if phase == DECODE:
-            exact_s = row["landed_s"] if row["source"] >= 0 else row["first_token_s"]
-            return float(exact_s if exact_s > self._since_s[number] else self._before_s)
+            exact_s = float(row["landed_s"]) if moves_on else token_s
+            return exact_s if exact_s > self._since_s[number] else self._before_s
         if phase == ROUTER or (phase == TRANSFER and row["replica"] < 0):
             return now_s  # its prompt is computed, or its replica lost: it is decided at once
-        if phase == PREFILL and to > PREFILL and row["source"] < 0:
-            return self._after_earlier_tokens(int(row["replica"]), float(row["first_token_s"]))
+        if phase == QUEUE and self._phase[number] > QUEUE:
+            return now_s  # it was preempted
+        if phase == PREFILL and to > PREFILL and not moves_on:
+            before_s, last_s = self._tokens_s[row["replica"]]
+            return max(self._before_s, last_s if last_s < token_s else before_s)
         return self._before_s
-
-    def _after_earlier_tokens(self, replica: int, token_s: float) -> float:
-        """Return the earliest begin of a prefill that is only seen with its first token."""
-        last = self._last_token_s[replica]
-        if token_s > last[1]:
-            last[:] = last[1], token_s
-        return max(self._before_s, last[0])
 
     def _enter(self, number: int, phase: int, replica: int, begin_s: float) -> None:
         """Let a phase begin, no earlier than the one before, and note that one."""

@@ -7,7 +7,7 @@ node              a thread per GPU: a complete event per run of a gang on it; ou
 service           a thread per replica: a complete event per phase; requests as nestable
                   asynchronous slices, one per request, in it one per phase
 decisions         a thread per kind: an instant event per decision
-cluster           counters: pending gangs and GPUs, requests at the router, link load
+cluster           counters: pending gangs and GPUs, requests at the router and queued, link load
 ================  ===============================================================================
 
 Source: Trace Event Format (Google, "Trace Event Format", the document behind chrome://tracing):
@@ -27,10 +27,13 @@ from numpy.typing import NDArray
 from gpuyard.envs.observation import DECISIONS
 from gpuyard.envs.scene import REPLICA_PHASES, REQUEST_PHASES
 
-from .document import gang_names, groups, num_services, replica_names, role_names
+from ..plots import over_time
+from .document import gang_names, num_services
 from .episode import ENDS, VERBS, Episode
+from .site import groups, replica_names, role_names
+from .waits import waits
 
-ROUTER = REQUEST_PHASES.index("router")
+ROUTER, QUEUE = REQUEST_PHASES.index("router"), REQUEST_PHASES.index("queue")
 CLUSTER, DECIDING, SERVING, NODES = 1, 2, 100, 10_000
 """Process ids: counters, decisions, the first service, the first node."""
 
@@ -47,12 +50,12 @@ def trace(episode: Episode) -> str:
     return json.dumps(whole, separators=(",", ":"))
 
 
-def _us(seconds: float) -> float:
-    return round(1e6 * seconds, 1)
+def _us(seconds: float) -> int:
+    return round(1e6 * float(seconds))
 
 
 def _complete(name: str, pid: int, tid: int, begin_s: float, end_s: float, **args: Any) -> Event:
-    times = {"ts": _us(begin_s), "dur": round(_us(end_s) - _us(begin_s), 1)}
+    times = {"ts": _us(begin_s), "dur": _us(end_s) - _us(begin_s)}
     return {"name": name, "ph": "X", **times, "pid": pid, "tid": tid, "args": args}
 
 
@@ -61,11 +64,13 @@ def _names(episode: Episode) -> Iterator[Event]:
     yield from _process(CLUSTER, "cluster", ["counters"])
     yield from _process(DECIDING, "decisions", DECISIONS)
     scenario = episode.scenario
-    roles = [slot.role for slot in scenario.slots] if scenario.services else []
     for service, name in enumerate(_services(episode)):
-        own = [k for k in range(len(scenario.replicas)) if _service_of(episode, k) == service]
-        yield from _process(SERVING + service, name, [replica_names(scenario)[k] for k in own], own)
-    del roles
+        own = {
+            number: replica
+            for number, replica in enumerate(replica_names(scenario))
+            if _service_of(episode, number) == service
+        }
+        yield from _process(SERVING + service, name, own.values(), own)
     if scenario.cluster is not None:
         for group in groups(scenario):
             for node in group["nodes"]:
@@ -102,7 +107,7 @@ def _devices(episode: Episode) -> Iterator[Event]:
     slots, names = episode.scenario.cluster.gpus_per_node, gang_names(episode)
     services = num_services(episode)
     for run in episode.runs:
-        args = {"gang": run.gang, "gpus": len(run.devices), "ended": ENDS[run.ended]}
+        args: Event = {"gang": run.gang, "gpus": len(run.devices), "ended": ENDS[run.ended]}
         if run.gang >= services:
             args["job"] = run.gang - services
         for rank, device in enumerate(run.devices.tolist()):
@@ -160,7 +165,7 @@ def _decisions(episode: Episode) -> Iterator[Event]:
     }
     for row in episode.decisions:
         kind = DECISIONS[row["kind"]]
-        args = {"options": int(row["options"]), "refused": bool(row["refused"])}
+        args: Event = {"options": int(row["options"]), "refused": bool(row["refused"])}
         subject = int(row["subject"])
         if subject >= 0:
             args["subject"] = names[kind][subject] if names[kind] else f"request {subject}"
@@ -173,17 +178,28 @@ def _decisions(episode: Episode) -> Iterator[Event]:
 
 def _counters(episode: Episode) -> Iterator[Event]:
     """Yield what is counted, whenever it changes."""
-    times, _ = _pending(episode)
-    at_router = episode.stays[episode.stays["phase"] == ROUTER]
-    for name, begins, ends, amounts in (
-        ("pending gangs", *times.T[:2], np.ones(len(times))),
-        ("pending GPUs", *times.T[:2], times.T[2]),
-        ("requests at the router", at_router["begin_s"], at_router["end_s"], np.ones(len(at_router))),
-    ):
-        for time_s, amount in _over_time(begins, ends, amounts):
-            yield _counter(name, time_s, {"number": amount})
+    if "place" in episode.scenario.decisions:
+        gangs, begins, ends = np.array(waits(episode)).reshape(-1, 3).T
+        yield from _steps("pending gangs", np.ones(len(gangs)), begins, ends)
+        sizes = episode.gangs["gpus"][gangs.astype(int)]
+        yield from _steps("pending GPUs", sizes.astype(float), begins, ends)
+    if "route" in episode.scenario.decisions:
+        for name, phase in (("requests at the router", ROUTER), ("requests queued", QUEUE)):
+            own = episode.stays[episode.stays["phase"] == phase]
+            yield from _steps(name, np.ones(len(own)), own["begin_s"], own["end_s"])
     samples = episode.samples
     if samples.link_load.shape[1]:
         for time_s, loads in zip(samples.times_s.tolist(), samples.link_load, strict=True):
             load = {"mean": round(float(loads.mean()), 2), "max": int(loads.max())}
             yield _counter("link load, %", time_s, load)
+
+
+def _steps(name: str, amounts: NDArray, begins: NDArray, ends: NDArray) -> Iterator[Event]:
+    """Yield the sum of amounts under way, from 0 on, whenever it changes."""
+    yield _counter(name, 0.0, {"number": 0})
+    for time_s, amount in zip(*over_time(amounts, begins, ends), strict=True):
+        yield _counter(name, time_s, {"number": round(amount)})
+
+
+def _counter(name: str, time_s: float, args: dict[str, float]) -> Event:
+    return {"name": name, "ph": "C", "ts": _us(time_s), "pid": CLUSTER, "tid": 0, "args": args}

@@ -2,6 +2,7 @@
 const E = JSON.parse(document.getElementById("episode").textContent);
 const [SERVING, OFF, QUEUED, STARTING, DRAINING] = E.words.replica.keys();
 const [ROUTER, QUEUE, PREFILL, TRANSFER, DECODE] = E.words.request.keys();
+const [OPEN, FINISHED, PREEMPTED] = E.words.ends.keys();
 const FREE = -1, DOWN = -2;
 
 const nodes = E.groups.flatMap((group) => group.nodes);
@@ -84,30 +85,14 @@ lives.forEach((life, request) => {
 });
 
 const isJob = (gang) => gang >= E.gangs.services;
-const waits = []; // of gangs: {gang, begin, end}
-E.gangs.name.forEach((name, gang) => {
-  let since = isJob(gang) ? E.gangs.arrival[gang] : null;
-  for (const run of runsOf[gang]) {
-    if (since !== null) waits.push({ gang, begin: since, end: run.start });
-    since = run.ended === 2 || run.ended === 3 ? run.end : null;
-    if (run.ended === 1) count.jobsDone.add(run.end, 1);
-  }
-  if (since !== null) waits.push({ gang, begin: since, end: E.end + 1 });
-});
-const seenQueued = new Set();
-for (const { replica, phase, begin, end } of phases) {
-  const gang = E.replicas[replica].gang, key = gang + "@" + begin;
-  if (phase !== QUEUED || seenQueued.has(key)) continue; // one gang may hold several replicas
-  seenQueued.add(key);
-  if (!waits.some((wait) => wait.gang === gang && wait.begin === begin)) waits.push({ gang, begin, end });
-}
-waits.sort((a, b) => a.gang - b.gang);
+const waits = E.waits.map(([gang, begin, end]) => ({ gang, begin, end }));
 for (const { gang, begin, end } of waits) {
   count.pending.span(begin, end);
   count.pendingGpus.span(begin, end, E.gangs.gpus[gang]);
 }
 for (const run of runs) {
   if (isJob(run.gang)) {
+    if (run.ended === FINISHED) count.jobsDone.add(run.end, 1);
     count.jobs.span(run.start, run.end);
     count.heldByJobs.span(run.start, run.end, E.gangs.gpus[run.gang]);
     continue;
@@ -140,16 +125,19 @@ const phaseOf = (replica, t) => {
   const last = phasesOf[replica][phasesOf[replica].length - 1];
   return last && t >= E.end && last.end >= E.end ? last.phase : OFF;
 };
-// A cache that serves nobody holds no block of a running request.
-const kvUse = (replica, t) =>
-  count.running[replica].value(t) + count.transfer.value(t) > 0 ? kvSample(t, replica) : 0;
+// Share of a replica's KV cache that is held: as sampled, and less if fewer requests run since then.
+function kvUse(replica, t) {
+  const sampled = E.samples.times[Math.max(0, at(E.samples.times, t))];
+  const then = count.running[replica].value(sampled), now = count.running[replica].value(t);
+  return kvSample(t, replica) * (then > now ? now / then : 1);
+}
 
 // Who holds each device: a gang, FREE or DOWN; and the runs under way.
 function holders(t) {
   const held = new Int32Array(numDevices).fill(FREE), under = [];
   for (const run of runs) {
     if (run.start > t) break;
-    if (t < run.end || (run.ended === 0 && t >= run.end)) {
+    if (t < run.end || (run.ended === OPEN && t >= run.end)) {
       under.push(run);
       for (const device of run.devices) held[device] = run.gang;
     }
@@ -180,7 +168,7 @@ function replicasOn(under) {
 // What is worth a mark on the time line.
 const events = [];
 for (const run of runs) {
-  if (run.ended === 2) events.push({ time: run.end, what: "preempted", text: `${E.gangs.name[run.gang]} is preempted` });
+  if (run.ended === PREEMPTED) events.push({ time: run.end, what: "preempted", text: `${E.gangs.name[run.gang]} is preempted` });
 }
 for (const { node, begin, end } of outages) {
   events.push({ time: begin, what: "failed", text: `node ${node} fails` });
@@ -198,7 +186,7 @@ const marks = events.slice();
 for (const run of runs) {
   if (!isJob(run.gang)) continue;
   events.push({ time: run.start, what: "start", text: `${E.gangs.name[run.gang]} starts on ${E.gangs.gpus[run.gang]} GPUs` });
-  if (run.ended === 1) events.push({ time: run.end, what: "end", text: `${E.gangs.name[run.gang]} finishes` });
+  if (run.ended === FINISHED) events.push({ time: run.end, what: "end", text: `${E.gangs.name[run.gang]} finishes` });
 }
 events.sort((a, b) => a.time - b.time);
 const eventTimes = events.map((event) => event.time);
