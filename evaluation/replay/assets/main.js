@@ -117,7 +117,8 @@ function begin() {
   document.documentElement.classList.toggle("with-roles", E.roles.length > 0);
   byId("title").textContent = `${E.scenario} · ${E.policy}`;
   const cut = E.truncated ? " (cut short)" : "";
-  byId("subtitle").textContent = `${E.description.replace(/\.$/, "")} · seed ${E.seed} · ${span(E.end)}${cut} · ${number(D.time_s.length)} decisions`;
+  const about = [E.description.replace(/\.$/, ""), `seed ${E.seed}`, `${span(E.end)}${cut}`, `${number(D.time_s.length)} decisions`];
+  byId("subtitle").textContent = about.filter((text) => text).join(" · ");
   byId("queue-card").hidden = !E.gangs.name.length;
   byId("request-card").hidden = !lives.length;
   byId("replica-card").hidden = !E.replicas.length;

@@ -10,7 +10,7 @@ function drawTiles(t, now) {
     const down = count.down.value(t);
     tiles.push([`${number(held)} of ${number(numGpus)}`, `GPUs held${down ? `, ${down} failed` : ""}`]);
     const jobs = E.gangs.name.length - E.gangs.services;
-    tiles.push([`${count.jobs.value(t)} running`, `jobs; ${count.jobsDone.value(t)} of ${number(jobs)} finished`]);
+    tiles.push([`${count.jobs.value(t)} running`, `jobs; ${number(count.jobsDone.value(t))} of ${number(jobs)} finished`]);
     tiles.push([`${count.pending.value(t)} waiting`, `gangs, for ${number(count.pendingGpus.value(t))} GPUs`]);
   }
   if (E.roles.length) {
@@ -112,7 +112,7 @@ function drawLegend() {
   }
   if (E.gangs.name.length) {
     box(colours.free, "free");
-    box(colours.down, "failed node");
+    if (outages.length) box(colours.down, "failed node");
   }
   words.push("<span>height: memory in use</span>");
   if (E.roles.length) words.push("<span>/// starting &nbsp; \\\\\\ draining</span>");

@@ -59,7 +59,7 @@ function drawYard(t, now, chosen) {
     pen.stroke();
     pen.fillStyle = colours.soft;
     pen.textAlign = "left";
-    (group.lines || [group.name]).forEach((line, k) => pen.fillText(line, x + PAD, y + PAD + 6 + 14 * k, w - 2 * PAD));
+    (group.lines || [w < 90 ? group.name.replace(/leaf |,.*/g, "") : group.name]).forEach((line, k) => pen.fillText(line, x + PAD, y + PAD + 6 + 14 * k, w - 2 * PAD));
     const loads = group.uplinks.map((pair) => busier(pair, t));
     if (!loads.length) continue;
     pen.textAlign = "right";
@@ -122,7 +122,7 @@ function drawNode(pen, box, side, t, now, chosen) {
   }
   if (!node.links) return;
   pen.fillStyle = loadColour(busier(node.links, t));
-  pen.fillRect(box.nic, box.y, NIC, linesOf(node) * (boxes.cell + NODE_GAP) - NODE_GAP - 1.5);
+  pen.fillRect(box.nic, box.y, NIC, linesOf(node) * (boxes.cell + boxes.gap) - boxes.gap - 1.5);
 }
 
 function hatch(pen, x, y, side, falling) {
