@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .cluster_view import ClusterView
+from .engine.core.records import PLACE
 from .parts.part import Content, Table
 from .rendering.canvas import stacked
 from .scenario import Scenario
+from .scene import Scene
 from .world import World, telling
 
 if TYPE_CHECKING:
@@ -74,6 +76,15 @@ class Batch:
         """Return what a planner may read of environment ``e``."""
         clock = self.world.clock[e]
         return self.gangs.view(e, float(clock["now_s"]), int(clock["invalid_actions"]))
+
+    def scene(self, e: int, first_request: int) -> Scene:
+        """Return what may be seen of environment ``e``; see :meth:`.ClusterEnv.scene`."""
+        fields: dict[str, Any] = {}
+        for content in self.contents.values():
+            fields |= content.scene(e, first_request)
+        clock = self.world.clock[e]
+        is_current = int(clock["due"]) != PLACE
+        return Scene(now_s=float(clock["now_s"]), is_current=is_current, **fields)
 
     @property
     def gangs(self) -> Gangs:

@@ -19,6 +19,7 @@ from .engine.core.records import START, STEP
 from .observation import Layout
 from .scenario import Scenario, load
 from .scenario.provenance import Fact, provenance, warn_of_analogies
+from .scene import Scene
 from .world import Outputs, check_keys
 
 Observation = dict[str, NDArray]
@@ -257,6 +258,14 @@ class ClusterEnv(gym.Env[Observation, np.int64]):
     def view(self) -> ClusterView:
         """Return what a planner may read of a placement world; see :mod:`.cluster_view`."""
         return self._batch.view(0)
+
+    def scene(self, first_request: int = 0) -> Scene:
+        """Return where everything stands, to record it; see :mod:`.scene`.
+
+        Args:
+            first_request: requests before this one are left out.
+        """
+        return self._batch.scene(0, first_request)
 
     def propose(self, plan: Plan) -> None:
         """Hand over a plan of one's own; the last candidate carries it out in the next step."""

@@ -21,6 +21,7 @@ from .engine.core.records import IDLE, START, STEP
 from .observation import Layout
 from .scenario import Scenario, load
 from .scenario.provenance import Fact, provenance, warn_of_analogies
+from .scene import Scene
 from .world import Outputs, check_keys
 
 Observation = dict[str, NDArray]
@@ -170,6 +171,10 @@ class ClusterVectorEnv(VectorEnv[Observation, NDArray[np.int64], NDArray[Any]]):
     def view(self, index: int) -> ClusterView:
         """Return what a planner may read of placement world ``index``."""
         return self._batch.view(index)
+
+    def scene(self, index: int, first_request: int = 0) -> Scene:
+        """Return where everything stands in world ``index``; see the single environment."""
+        return self._batch.scene(index, first_request)
 
     def propose(self, index: int, plan: Plan) -> None:
         """Hand over a plan for world ``index``; the last candidate carries it out."""

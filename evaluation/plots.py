@@ -143,7 +143,7 @@ def gantt(jobs: dict[str, NDArray], title: str, path: Path) -> None:
     figure.colorbar(runs, ax=lines, label="GPUs of the job", pad=0.01)
     lines.set(ylabel="jobs, by arrival", ylim=(len(row) - 0.5, -0.5))
     for begin, colour, label in ((arrival, LIGHT, "asked for"), (start, ACCENT, "held")):
-        times, gpus = _over_time(jobs["gpus"], begin, finish)
+        times, gpus = over_time(jobs["gpus"], begin, finish)
         area.fill_between(times, gpus, step="post", color=colour, label=label)
     area.set(xlabel="time, h", ylabel="GPUs", xlim=lines.get_xlim())
     area.legend(frameon=False, fontsize=8)
@@ -151,7 +151,7 @@ def gantt(jobs: dict[str, NDArray], title: str, path: Path) -> None:
     _save(figure, path)
 
 
-def _over_time(amounts: NDArray, begin: NDArray, end: NDArray) -> tuple[NDArray, NDArray]:
+def over_time(amounts: NDArray, begin: NDArray, end: NDArray) -> tuple[NDArray, NDArray]:
     """Return the times at which the sum of amounts under way changes, and the sum from each on."""
     times, at = np.unique(np.concatenate([begin, end]), return_inverse=True)
     return times, np.cumsum(np.bincount(at, weights=np.concatenate([amounts, -amounts])))

@@ -1,4 +1,4 @@
-"""The console command ``gpuyard``: train, evaluate, tune, scenarios, show, deploy, warmup."""
+"""The console command ``gpuyard``: train, evaluate, render, tune, show, deploy and others."""
 
 from __future__ import annotations
 
@@ -72,6 +72,7 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(dest="command", required=True)
     _add_train(commands)
     _add_evaluate(commands)
+    _add_render(commands)
     _add_tune(commands)
     scenarios = commands.add_parser("scenarios", help="list the scenarios of the package")
     scenarios.set_defaults(run=_scenarios)
@@ -141,6 +142,27 @@ def _add_evaluate(commands: argparse._SubParsersAction) -> None:
     )
     sub.add_argument("--out", type=Path, default=Path("runs/evaluation"), help="folder of results")
     sub.set_defaults(run=_evaluate)
+
+
+def _add_render(commands: argparse._SubParsersAction) -> None:
+    sub = commands.add_parser(
+        "render",
+        help="play one episode and write it as a page, a trace or a picture",
+        description="Play one episode with a policy and write it as one HTML page (.html), a trace "
+        "for Perfetto (.json) or a picture (.png).",
+    )
+    sub.add_argument("scenario", help="a scenario's name or file")
+    sub.add_argument(
+        "--policy",
+        required=True,
+        help="a name (perhaps with options), module:Class, a tuned policy (.json), a model (.zip)",
+    )
+    sub.add_argument("--seed", type=int, default=0, help="of the episode (default: 0)")
+    sub.add_argument(
+        "--out", type=Path, nargs="+", default=[Path("episode.html")], help="files to write"
+    )
+    sub.add_argument("--force", action="store_true", help="overwrite them")
+    sub.set_defaults(run=_render)
 
 
 def _add_tune(commands: argparse._SubParsersAction) -> None:
@@ -322,6 +344,17 @@ def _policy(name: str) -> Policy:
     from gpuyard.agents.policy import LearnedPolicy
 
     return LearnedPolicy.load(name)
+
+
+def _render(options: argparse.Namespace) -> int:
+    from gpuyard.envs.scenario import load
+    from gpuyard.render import check, render
+
+    check(options.out, options.force)
+    scenario, policy = load(options.scenario), _policy(options.policy)
+    for line in render(scenario, options.policy, policy, options.seed, options.out):
+        print(line)
+    return 0
 
 
 def _tune(options: argparse.Namespace) -> int:

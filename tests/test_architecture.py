@@ -49,17 +49,19 @@ MAY: dict[str, set[str]] = {
         "envs/engine/network",  # the names of fidelities and routings
     },
     "envs/cluster_view.py": {"envs/hardware", "envs/engine/core"},
+    "envs/scene.py": set(),
     "envs/rendering": {"envs/cluster_view.py", "envs/scenario"},
     "envs/parts": {
         *("envs/scenario", "envs/engine/core", "envs/engine/network", "envs/engine/devices"),
         *("envs/engine/serving", "envs/engine/gangs", "envs/engine/services", "envs/perf"),
         "envs/hardware",
-        *("envs/workload", "envs/rendering", "envs/cluster_view.py"),
+        *("envs/workload", "envs/rendering", "envs/cluster_view.py", "envs/scene.py"),
     },
     "envs": {  # the faces: what Gymnasium sees, and the world behind it
         *("envs/parts", "envs/scenario", "envs/engine", "envs/engine/core", "envs/engine/decide"),
         "envs/rendering",
         *("envs/observation.py", "envs/cluster_view.py", "envs/workload", "gpuyard"),
+        "envs/scene.py",
         *("envs/reward.py", "envs/engine/network"),  # of an old name
     },
     # policies see observations, views and scenarios, never the engine's state
@@ -74,7 +76,10 @@ MAY: dict[str, set[str]] = {
         "envs/scenario",
         "gpuyard",
     },
-    "evaluation": {"baselines", "envs/scenario", "envs/reward.py", "gpuyard"},
+    "evaluation": {
+        *("baselines", "envs/scenario", "envs/observation.py", "envs/reward.py", "envs/scene.py"),
+        "gpuyard",
+    },
 }
 """Rooms, and what each may import besides itself; a file belongs to the narrowest."""
 

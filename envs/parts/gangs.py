@@ -14,6 +14,7 @@ from ..engine.gangs.arrays import GangStatic, new_jobs
 from ..engine.gangs.records import PENDING, RUNNING
 from ..rendering import cluster as rendering
 from ..scenario import Scenario
+from ..scene import GANG_SCENE
 from ..workload.jobs.queues import Queue
 from ..workload.jobs.stream import JobStream
 from .cluster import build_static, job_profiles, queues_of, service_gangs
@@ -28,6 +29,12 @@ COLUMNS = (
     "profile",
 )
 """Of the table of jobs, as the engine has them."""
+
+GANGS_AS_THEY_ARE = (
+    *("service", "gpus", "arrival_s", "start_s", "stopped_s", "finish_s", "ran_s"),
+    *("preemptions", "failures"),
+)
+"""Fields of a scene's gangs, as the engine has them."""
 
 
 class Gangs:
@@ -155,6 +162,23 @@ class Gangs:
             preemption=self.scenario.scheduler.preemption,
             refused=refused,
         )
+
+    def scene(self, e: int, first_request: int) -> dict[str, Any]:
+        """Return what may be seen of gangs and devices of environment ``e``."""
+        state, static = self.part.state, self.static
+        rows = state["jobs"][e][: int(state["gangs"]["arrived"][e])]
+        gangs = np.zeros(len(rows), GANG_SCENE)
+        gangs["state"] = rows["status"]
+        gangs["memory_bytes"] = static.kinds["memory_bytes"][rows["kind"]]
+        for name in GANGS_AS_THEY_ARE:
+            gangs[name] = rows[name]
+        return {
+            "gangs": gangs,
+            "last_start": state["order"][e].copy(),
+            "link_load": np.minimum(state["link_rate"][e] / static.capacity, 1.0),
+            "repairs_s": state["repairs"][e].copy(),
+            "next_failure_s": float(state["devices"]["next_failure_s"][e]),
+        }
 
     def propose(self, e: int, plan: Plan) -> None:
         """Hand over a planner's plan, to be carried out by the last candidate.

@@ -66,5 +66,8 @@ class Content(Protocol):
     def results(self, e: int) -> dict[str, Table]:
         """Return the tables of environment ``e``'s episode by name; times NaN if not reached."""
 
+    def scene(self, e: int, first_request: int) -> dict[str, Any]:
+        """Return this part's fields of a :class:`..scene.Scene` of environment ``e``."""
+
     def render(self, e: int, now_s: float, mode: str) -> Any:
         """Return environment ``e`` as text ("ansi") or as a uint8 image ("rgb_array")."""

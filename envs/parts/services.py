@@ -61,6 +61,10 @@ class Services:
         """Return no table: requests and jobs have theirs."""
         return {}
 
+    def scene(self, e: int, first_request: int) -> dict[str, Any]:
+        """Return nothing: services are seen as their gangs and replicas."""
+        return {}
+
     def render(self, e: int, now_s: float, mode: str) -> Any:
         """Services are drawn as their gangs on the cluster and as replicas."""
         raise NotImplementedError

@@ -21,6 +21,7 @@ from ..engine.serving.records import (
     SERVING,
     SERVING_RULES,
     STARTING,
+    WHOLE,
 )
 from ..perf import capability, tabulate
 from ..perf.serving.cost_table import COST
@@ -29,6 +30,7 @@ from ..perf.serving.kv_groups import kv_groups
 from ..rendering import replicas as rendering
 from ..scenario import Scenario
 from ..scenario.services import KINDS
+from ..scene import REPLICA_SCENE, REQUEST_PHASES, REQUEST_SCENE
 from .part import Part, Sizes, Table
 
 COLUMNS = (
@@ -39,6 +41,9 @@ COLUMNS = (
 
 DRAWN = {SERVING: "", QUEUED: "waits for GPUs", STARTING: "starts", DRAINING: "drains"}
 """Phases in which a replica is drawn, and what is said of it."""
+
+
+AT_ROUTER, IN_QUEUE, IN_PREFILL, IN_TRANSFER, IN_DECODE, DONE = range(len(REQUEST_PHASES))
 
 
 class Serving:
@@ -90,6 +95,22 @@ class Serving:
         table["cached_tokens"] = np.maximum(table["cached_tokens"], 0)
         return {"requests": table}
 
+    def scene(self, e: int, first_request: int) -> dict[str, Any]:
+        """Return what may be seen of requests and replicas of environment ``e``."""
+        state, specs = self.part.state, self.static.replica_specs
+        replicas = np.zeros(len(specs), REPLICA_SCENE)
+        rows = state["replicas"][e]
+        replicas["phase"], replicas["ready_s"] = rows["phase"], rows["ready_s"]
+        replicas["kv_share"] = 1.0 - rows["free_blocks"] / specs["kv_blocks"]
+        replicas["link_load"] = rows["report_link_load"]
+        router = state["router"][e]
+        return {
+            "replicas": replicas,
+            "requests": _seen(state["requests"][e][first_request : int(router["arrived"])]),
+            "first_request": first_request,
+            "deciding": int(router["deciding"]),
+        }
+
     def render(self, e: int, now_s: float, mode: str) -> Any:
         """Return environment ``e`` as text ("ansi") or as a uint8 image ("rgb_array")."""
         state = self.part.state
@@ -97,6 +118,21 @@ class Serving:
             self.scenario, now_s, state["router"][e], state["replicas"][e], DRAWN
         )
         return rendering.as_text(picture) if mode == "ansi" else rendering.as_image(picture)
+
+
+def _seen(rows: NDArray[np.void]) -> NDArray[np.void]:
+    """Return REQUEST_SCENE records of requests that have arrived."""
+    seen = np.zeros(len(rows), REQUEST_SCENE)
+    for name in ("replica", "source", "arrival_s", "first_token_s", "finish_s"):
+        seen[name] = rows[name]
+    moved = rows["source"] >= 0
+    seen["landed_s"] = np.where(moved, rows["arrive_s"], np.nan)
+    begun = moved | np.isfinite(rows["first_token_s"])  # and still is, unless it was preempted
+    here = np.where(rows["blocks"] == 0, IN_QUEUE, np.where(begun, IN_DECODE, IN_PREFILL))
+    here = np.where(rows["replica"] < 0, AT_ROUTER, here)
+    here = np.where(rows["stage"] != WHOLE, IN_TRANSFER, here)
+    seen["phase"] = np.where(np.isfinite(rows["finish_s"]), DONE, here)
+    return seen
 
 
 def serving_part(

@@ -1,0 +1,64 @@
+"""``gpuyard render``: what it writes, what it says, and what it refuses."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from test_cli import fails
+
+from gpuyard.cli import main
+
+ROOT = Path(__file__).parents[1]
+PNG = b"\x89PNG\r\n\x1a\n"
+
+
+def test_an_episode_is_written_as_page_trace_and_picture(tmp_path, capsys):
+    pytest.importorskip("matplotlib")
+    paths = [tmp_path / "new" / f"episode{suffix}" for suffix in (".html", ".json", ".png")]
+    command = ["render", "routing-burst", "--policy", "routing/least-requests", "--seed", "3"]
+    assert main([*command, "--out", *map(str, paths)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[1].rstrip(":") for line in lines] == [str(path) for path in paths]
+    page, trace, picture = (path.read_bytes() for path in paths)
+    assert page.startswith(b"<!doctype html>") and b"routing-burst" in page
+    about = json.loads(trace)["otherData"]
+    assert about == {"scenario": "routing-burst", "policy": "routing/least-requests", "seed": 3}
+    assert picture.startswith(PNG)
+
+    said = fails(capsys, *command, "--out", str(paths[0]))
+    assert str(paths[0]) in said and "--force" in said
+    assert paths[0].read_bytes() == page
+    assert main([*command, "--force", "--out", str(paths[0]), str(paths[2])]) == 0
+    assert paths[0].read_bytes() == page and paths[2].read_bytes() == picture
+
+
+@pytest.mark.parametrize(
+    ("out", "says"),
+    [
+        ("episode.gif", "suffix must be one of .html"),
+        ("episode", "suffix must be one of .html"),
+        ("a.html a.html", "names a file twice"),
+    ],
+)
+def test_files_of_no_known_kind_are_refused_before_anything_is_played(capsys, out, says):
+    command = ["render", "routing-default", "--policy", "routing/random", "--out", *out.split()]
+    assert says in fails(capsys, *command)
+
+
+def test_a_policy_for_other_decisions_is_refused(tmp_path, capsys):
+    path = tmp_path / "x.html"
+    said = fails(capsys, "render", "routing-default", "--policy", "gang/fifo", "--out", str(path))
+    assert "decides place" in said and not path.exists()
+
+
+def test_a_picture_without_matplotlib_says_what_to_install(tmp_path):
+    arguments = ["render", "routing-burst", "--policy", "routing/random"]
+    arguments += ["--out", str(tmp_path / "x.png")]
+    code = (
+        "import sys\nsys.modules['matplotlib'] = None\n"
+        f"from gpuyard.cli import main\nsys.exit(main({arguments!r}))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 2 and "install gpuyard[plot]" in done.stderr
