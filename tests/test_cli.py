@@ -25,7 +25,9 @@ def fails(capsys, *arguments):
     return lines[0]
 
 
-@pytest.mark.parametrize("command", ["--help", "train --help", "evaluate --help", "scenarios"])
+@pytest.mark.parametrize(
+    "command", ["--help", "train --help", "evaluate --help", "render --help", "scenarios"]
+)
 def test_light_commands_do_not_import_torch(command):
     code = (
         "import sys\n"

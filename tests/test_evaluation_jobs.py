@@ -132,6 +132,6 @@ def test_gantt_is_drawn(tmp_path, preempted):
 
 
 def test_what_is_held_over_time():
-    times, gpus = plots._over_time(JOBS["gpus"], JOBS["start_s"], JOBS["finish_s"])
+    times, gpus = plots.over_time(JOBS["gpus"], JOBS["start_s"], JOBS["finish_s"])
     np.testing.assert_allclose(times, [0, 100, 150, 155, 200])
     np.testing.assert_array_equal(gpus, [8, 4, 8, 4, 0])

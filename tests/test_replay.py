@@ -2,16 +2,21 @@
 
 from itertools import pairwise
 
+import cluster_worlds
 import numpy as np
 import pytest
 from replay_episodes import WORLDS, play, played
 
+from gpuyard.baselines import make
 from gpuyard.envs.engine.gangs import records as gangs
 from gpuyard.envs.engine.serving import records as serving
 from gpuyard.envs.observation import DECISIONS
 from gpuyard.envs.scene import GANG_STATES, REPLICA_PHASES, REQUEST_PHASES
+from gpuyard.evaluation.replay.document import document
 from gpuyard.evaluation.replay.episode import ENDS, VERBS
+from gpuyard.evaluation.replay.recorder import play as record
 from gpuyard.evaluation.replay.waits import waits
+from gpuyard.evaluation.rollout import rollout
 
 ON_CLUSTER = ("gangs", "services", "apart")
 WITH_REQUESTS = ("requests", "services", "apart")
@@ -200,3 +205,35 @@ def test_samples_are_bounded_and_evenly_spread():
     few = episode.samples
     at = np.searchsorted(whole.samples.times_s, times_s)
     assert (few.link_load == whole.samples.link_load[at]).all()
+
+
+def test_the_episode_is_that_of_a_rollout():
+    """With as many environments, which share the policy's random numbers."""
+    scenario = WORLDS["services"]()
+    name = "compose:routing/random+gang/sjf+scaling/hpa-queue"
+    episode = record(name, make(name), scenario, seed=5)
+    expected = rollout(name, make(name), scenario, np.array([5]), num_envs=1)
+    assert expected.first.keys() == episode.tables.keys()
+    for key, table in expected.first.items():
+        for column, values in table.items():
+            assert np.array_equal(values, episode.tables[key][column], equal_nan=True), column
+    assert episode.end_s == expected.metrics["time_s"][0]
+
+
+@pytest.mark.parametrize("limits", ({"max_time_s": 20.0}, {"max_decisions": 40}))
+def test_what_a_truncated_episode_leaves_lasts_to_its_end(limits):
+    scenario = cluster_worlds.small(name="cut", limits=limits)
+    got = play(scenario, seed=1)
+    episode = got.episode
+    assert episode.truncated == (got.info["truncated_reason"] > 0)
+    table, stays = episode.tables["requests"], episode.stays
+    arrived = table["arrival_s"] <= episode.end_s
+    assert set(stays["request"].tolist()) == set(np.flatnonzero(arrived).tolist())
+    left = np.flatnonzero(arrived & ~np.isfinite(table["finish_s"])).tolist()
+    assert set(left) == set(stays["request"][stays["end_s"] == episode.end_s].tolist()) - set(
+        np.flatnonzero(table["finish_s"] == episode.end_s).tolist()
+    )
+    assert {run.end_s for run in episode.runs if ENDS[run.ended] == "open"} == {episode.end_s}
+    assert (episode.phases["end_s"] <= episode.end_s).all()
+    lives = document(episode)["requests"]["life"]
+    assert [bool(life) for life in lives] == arrived.tolist()

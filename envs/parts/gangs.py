@@ -174,7 +174,7 @@ class Gangs:
             gangs[name] = rows[name]
         return {
             "gangs": gangs,
-            "last_start": state["order"][e].copy(),
+            "last_start": state["order"][e].copy(),  # nothing but a start or a plan writes there
             "link_load": np.minimum(state["link_rate"][e] / static.capacity, 1.0),
             "repairs_s": state["repairs"][e].copy(),
             "next_failure_s": float(state["devices"]["next_failure_s"][e]),

@@ -49,10 +49,10 @@ class Steps {
       else { this.times.push(time); this.values.push(sum); }
     }
     this.changes = [];
+    this.most = this.values.reduce((a, b) => Math.max(a, b), 0);
     return this;
   }
   value(t) { const k = at(this.times, t); return k < 0 ? 0 : this.values[k]; }
-  get most() { return this.values.reduce((a, b) => Math.max(a, b), 0); }
 }
 
 const count = {
@@ -111,7 +111,11 @@ function unrolled(changes, width) {
     if (k) rows.copyWithin(k * width, (k - 1) * width, k * width);
     for (let i = 0; i < row.length; i += 2) rows[k * width + row[i]] = row[i + 1];
   });
-  return (t, i) => rows[Math.max(0, at(E.samples.times, t)) * width + i] / 100;
+  let moment = null, begin = 0; // of the row last asked for
+  return (t, i) => {
+    if (t !== moment) begin = Math.max(0, at(E.samples.times, (moment = t))) * width;
+    return rows[begin + i] / 100;
+  };
 }
 const links = [...E.groups.flatMap((g) => [...g.uplinks, ...g.nodes.flatMap((n) => (n.links ? [n.links] : []))]), ...E.core.flat()];
 const numLinks = Math.max(-1, ...links.flat()) + 1;

@@ -2,43 +2,53 @@
 const PAD = 8, GAP = 10, HEAD = 20, NIC = 5;
 let boxes = { width: 0 };
 
-const WRAP = 18, MOST_HEIGHT = 560, MOST_CELL = 30, LEAST_WIDTH = 56, LEAST_ALONE = 104, CORE_ROW = 18;
+const WRAP = 18, MOST_HEIGHT = 600, MOST_CELL = 30, LEAST_WIDTH = 56, LEAST_ALONE = 104, CORE_ROW = 18, COLUMN_GAP = 7;
 const columnsOf = (node) => Math.min(node.gpus, WRAP), linesOf = (node) => Math.ceil(node.gpus / WRAP);
 const coreRows = E.core.map((pairs, pod) => ({ pod, pairs })).filter((row) => row.pairs.length);
 
-// Places of groups, nodes and cells for a width: large cells, full rows, and not too high.
+// Places of groups, nodes and cells for a width: large cells, full rows, and not too high. Groups
+// stand so many in a row, the nodes of each in so many columns; the best of all such ways is taken.
 function placed(width) {
-  const slots = Math.max(1, ...nodes.map(columnsOf)), frame = NIC + 3 + 2 * PAD + GAP;
+  const slots = Math.max(1, ...nodes.map(columnsOf));
   const least = E.groups[0].lines ? LEAST_ALONE : LEAST_WIDTH;
-  const tried = E.groups.map((_, k) => {
-    const perRow = k + 1, rows = Math.ceil(E.groups.length / perRow);
-    const cell = Math.min(MOST_CELL, ((width + GAP) / perRow - frame) / slots);
-    const found = leafs(perRow, Math.max(cell, 1));
-    found.worth = (cell * E.groups.length) / (perRow * rows) - found.height / 40;
-    if (found.height > MOST_HEIGHT) found.worth -= found.height;
-    if (cell < 1 || perRow * (least + GAP) > Math.max(width, least) + GAP) found.worth -= 1e6;
-    return found;
-  });
-  const best = tried.reduce((one, other) => (other.worth > one.worth ? other : one));
+  let best = null;
+  for (let perRow = 1; perRow <= E.groups.length; perRow++) {
+    if (perRow > 1 && perRow * (least + GAP) > width + GAP) break;
+    for (const columns of [1, 2, 3, 4, 6, 8]) {
+      const inside = (width + GAP) / perRow - GAP - 2 * PAD - (columns - 1) * COLUMN_GAP;
+      const cell = Math.min(MOST_CELL, (inside / columns - NIC - 3) / slots);
+      if (cell < 1 && best) continue;
+      const found = leafs(perRow, columns, Math.max(cell, 1));
+      const filled = E.groups.length / (perRow * Math.ceil(E.groups.length / perRow));
+      const over = Math.max(0, found.height - MOST_HEIGHT);
+      found.worth = Math.log(found.cell * filled * (0.5 + (0.5 * found.used) / width)) - found.height / 1500 - over / 300;
+      if (!best || found.worth > best.worth) best = found;
+    }
+  }
   return { ...best, width, top: best.height, height: best.height + CORE_ROW * coreRows.length + (coreRows.length ? 6 : 0) };
 }
 
-function leafs(perRow, cell) {
-  const found = { cell, gap: Math.min(3, cell / 4), groups: [], nodes: [], height: 0 };
+function leafs(perRow, columns, cell) {
+  const found = { cell, gap: Math.min(3, cell / 4), groups: [], nodes: [], height: 0, used: 0 };
   let x = 0, y = 0, row = 0;
   E.groups.forEach((group, k) => {
     if (k && k % perRow === 0) { x = 0; y += row + GAP; row = 0; }
-    const w = Math.max(Math.max(...group.nodes.map(columnsOf)) * cell + NIC + 3 + 2 * PAD, group.lines ? LEAST_ALONE : LEAST_WIDTH);
-    const strip = group.uplinks.length ? 10 : 0, head = group.lines ? 14 * group.lines.length + 6 : HEAD;
-    const h = group.nodes.reduce((sum, node) => sum + linesOf(node) * (cell + found.gap), 0) + head + strip + 2 * PAD - found.gap;
-    found.groups.push({ group, x, y, w, h });
-    let top = y + PAD + head + strip;
-    for (const node of group.nodes) {
-      found.nodes.push({ node, x: x + PAD, y: top, nic: x + w - PAD - NIC });
-      top += linesOf(node) * (cell + found.gap);
-    }
+    const wide = Math.max(...group.nodes.map(columnsOf)) * cell + NIC + 3;
+    const head = group.lines ? 14 * group.lines.length + 6 : HEAD, top = y + PAD + head + (group.uplinks.length ? 10 : 0);
+    const share = Math.ceil(group.nodes.length / columns), taken = Math.ceil(group.nodes.length / share);
+    const w = Math.max(taken * (wide + COLUMN_GAP) - COLUMN_GAP + 2 * PAD, group.lines ? LEAST_ALONE : LEAST_WIDTH);
+    let below = top, high = 0;
+    group.nodes.forEach((node, n) => {
+      if (n % share === 0) below = top;
+      const left = x + PAD + Math.floor(n / share) * (wide + COLUMN_GAP);
+      found.nodes.push({ node, x: left, y: below, nic: left + wide - NIC });
+      below += linesOf(node) * (cell + found.gap);
+      high = Math.max(high, below - found.gap - y + PAD);
+    });
+    found.groups.push({ group, x, y, w, h: high });
     x += w + GAP;
-    row = Math.max(row, h);
+    row = Math.max(row, high);
+    found.used = Math.max(found.used, x - GAP);
   });
   found.height = y + row;
   return found;

@@ -1,11 +1,12 @@
 // The devices: leafs, their nodes, and in each node its GPUs, coloured by what holds them.
-let colours = {};
+let colours = {}, ramp = [];
 function readColours() {
   const style = getComputedStyle(document.documentElement);
   const names = ["paper", "card", "ink", "soft", "line", "accent", "on-job", "free", "down", "waiting", "bad"];
   for (let k = 0; k < 6; k++) names.push(`job-${k}`, `role-${k}`);
   for (let k = 0; k < 3; k++) names.push(`load-${k}`);
   for (const phase of E.words.request) names.push(`phase-${phase}`);
+  ramp = [];
   colours = Object.fromEntries(names.map((name) => [name, style.getPropertyValue(`--${name}`).trim()]));
 }
 const roleColour = (role) => colours[`role-${Math.max(role, 0) % 6}`];
@@ -20,6 +21,9 @@ const inkOn = (hex) => {
 };
 const rgb = (hex) => [1, 3, 5].map((k) => parseInt(hex.slice(k, k + 2), 16));
 function loadColour(load) {
+  return (ramp[Math.round(100 * load)] ??= rampColour(load));
+}
+function rampColour(load) {
   const [from, to, share] =
     load < 0.5 ? [colours["load-0"], colours["load-1"], 2 * load] : [colours["load-1"], colours["load-2"], 2 * load - 1];
   const [a, b] = [rgb(from), rgb(to)];
@@ -70,6 +74,7 @@ function drawYard(t, now, chosen) {
       pen.fillRect(x + PAD + k * step, y + PAD + HEAD - 5, Math.max(step - (step > 4 ? 1 : 0), 0.5), 8);
     });
   }
+  pen.textAlign = "left";
   for (const box of boxes.nodes) drawNode(pen, box, side, t, now, chosen);
   coreRows.forEach(({ pod, pairs }, row) => {
     const y = boxes.top + 6 + row * CORE_ROW, begin = 86, step = (boxes.width - begin) / pairs.length;
@@ -83,57 +88,54 @@ function drawYard(t, now, chosen) {
   });
 }
 
+// Neighbours on a line that are held alike are one label, and one rectangle where cells are tiny.
 function drawNode(pen, box, side, t, now, chosen) {
-  const { node } = box;
-  const labels = []; // of jobs: [name, x, y, width]
-  for (let slot = 0; slot < node.gpus; slot++) {
-    const device = node.first + slot, [x, y] = placeOf(box, slot);
-    const replica = now.on[device], gang = now.held[device];
-    pen.globalAlpha = 1;
-    pen.fillStyle = gang === DOWN ? colours.down : colours.free;
-    pen.fillRect(x, y, side, side);
-    if (gang === DOWN) {
-      cross(pen, x, y, side);
-      continue;
-    }
-    if (gang === FREE && replica < 0) continue;
-    const faded = chosen !== null && chosen !== (gang >= 0 ? gang : -2 - replica) ? 0.25 : 1;
-    const role = replica >= 0 ? E.replicas[replica].role : -1;
-    const colour = replica >= 0 ? roleColour(role) : gangColour(gang);
-    const phase = replica >= 0 && gang >= 0 ? now.phase[replica] : SERVING;
-    const fill = phase === STARTING ? E.replicas[replica].weights : memory(device, gang, replica, t);
-    pen.fillStyle = colour;
-    pen.globalAlpha = 0.38 * faded;
-    pen.fillRect(x, y, side, side);
-    pen.globalAlpha = (phase === STARTING ? 0.35 : 1) * faded;
-    pen.fillRect(x, y + side * (1 - fill), side, side * fill);
-    pen.globalAlpha = faded;
-    if (phase === STARTING || phase === DRAINING) hatch(pen, x, y, side, phase === DRAINING);
-    if (replica >= 0) continue;
-    const name = String(gang - E.gangs.services), last = labels[labels.length - 1];
-    if (last && last[0] === name && last[2] === y) last[3] += boxes.cell;
-    else labels.push([name, x, y, boxes.cell]);
-  }
-  pen.globalAlpha = 1;
-  pen.textAlign = "left";
-  pen.fillStyle = colours["on-job"];
-  for (const [name, x, y, wide] of labels) {
-    if (boxes.cell >= 13 && pen.measureText(name).width + 3 < wide) pen.fillText(name, x + 3, y + side / 2);
+  const { node } = box, seam = boxes.cell - side;
+  for (let slot = 0, alike; slot < node.gpus; slot += alike) {
+    const device = node.first + slot, lineEnd = Math.min((Math.floor(slot / WRAP) + 1) * WRAP, node.gpus);
+    alike = 1;
+    while (slot + alike < lineEnd && now.held[device + alike] === now.held[device] && now.on[device + alike] === now.on[device]) alike++;
+    const [x, y] = placeOf(box, slot), wide = alike * boxes.cell - seam;
+    if (boxes.cell < 8) drawCell(pen, x, y, wide, side, device, t, now, chosen);
+    else for (let k = 0; k < alike; k++) drawCell(pen, x + k * boxes.cell, y, side, side, device + k, t, now, chosen);
+    const name = String(now.held[device] - E.gangs.services);
+    if (now.held[device] < 0 || now.on[device] >= 0 || boxes.cell < 13 || pen.measureText(name).width + 3 > wide) continue;
+    pen.fillStyle = colours["on-job"];
+    pen.fillText(name, x + 3, y + side / 2);
   }
   if (!node.links) return;
   pen.fillStyle = loadColour(busier(node.links, t));
-  pen.fillRect(box.nic, box.y, NIC, linesOf(node) * (boxes.cell + boxes.gap) - boxes.gap - 1.5);
+  pen.fillRect(box.nic, box.y, NIC, linesOf(node) * (boxes.cell + boxes.gap) - boxes.gap - seam);
 }
 
-function hatch(pen, x, y, side, falling) {
+function drawCell(pen, x, y, wide, side, device, t, now, chosen) {
+  const replica = now.on[device], gang = now.held[device];
+  pen.fillStyle = gang === DOWN ? colours.down : colours.free;
+  pen.fillRect(x, y, wide, side);
+  if (gang === DOWN) cross(pen, x + (wide - side) / 2, y, side);
+  if (gang === DOWN || (gang === FREE && replica < 0)) return;
+  const faded = chosen !== null && chosen !== (gang >= 0 ? gang : -2 - replica) ? 0.25 : 1;
+  const phase = replica >= 0 && gang >= 0 ? now.phase[replica] : SERVING;
+  const fill = phase === STARTING ? E.replicas[replica].weights : memory(device, gang, replica, t);
+  pen.fillStyle = replica >= 0 ? roleColour(E.replicas[replica].role) : gangColour(gang);
+  pen.globalAlpha = 0.38 * faded;
+  pen.fillRect(x, y, wide, side);
+  pen.globalAlpha = (phase === STARTING ? 0.35 : 1) * faded;
+  pen.fillRect(x, y + side * (1 - fill), wide, side * fill);
+  pen.globalAlpha = faded;
+  if (phase === STARTING || phase === DRAINING) hatch(pen, x, y, wide, side, phase === DRAINING);
+  pen.globalAlpha = 1;
+}
+
+function hatch(pen, x, y, wide, side, falling) {
   pen.save();
   pen.beginPath();
-  pen.rect(x, y, side, side);
+  pen.rect(x, y, wide, side);
   pen.clip();
   pen.strokeStyle = colours.card;
   pen.lineWidth = falling ? 2 : 1.4;
   pen.beginPath();
-  for (let k = -side; k < 2 * side; k += falling ? 6 : 5) {
+  for (let k = -side; k < wide + side; k += falling ? 6 : 5) {
     pen.moveTo(x + k, falling ? y : y + side);
     pen.lineTo(x + k + side, falling ? y + side : y);
   }
