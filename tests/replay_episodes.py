@@ -38,7 +38,11 @@ WORLDS = {
     "services": lambda: cluster_worlds.small(
         name="services", faults=FAULTS, scheduler=PREEMPTION, router={"hold_s": 0.1}
     ),
-    "apart": lambda: cluster_worlds.small(cluster_worlds.apart("split"), name="apart"),
+    "apart": lambda: cluster_worlds.small(
+        cluster_worlds.apart("split", termination_delay_s=20.0, role_change_s=1.0),
+        name="apart",
+        faults={"node_mtbf_h": 0.2, "repair_h": 0.005},
+    ),
 }
 """One for each set of parts that a scenario may have."""
 

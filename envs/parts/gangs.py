@@ -170,10 +170,12 @@ class Gangs:
         gangs = np.zeros(len(rows), GANG_SCENE)
         gangs["state"] = rows["status"]
         gangs["memory_bytes"] = static.kinds["memory_bytes"][rows["kind"]]
+        gangs["first_gpu"] = state["senders"]["first_gpu"][e][: len(rows)]
         for name in GANGS_AS_THEY_ARE:
             gangs[name] = rows[name]
         return {
             "gangs": gangs,
+            "gpu_next": state["gpu_next"][e].copy(),
             "last_start": state["order"][e].copy(),  # nothing but a start or a plan writes there
             "link_load": np.minimum(state["link_rate"][e] / static.capacity, 1.0),
             "repairs_s": state["repairs"][e].copy(),

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpuyard.envs.observation import CANDIDATES, DECISIONS
+from gpuyard.envs.scenario.services import turns
 
 from .episode import DECISION, VERBS
 
@@ -59,6 +60,8 @@ class DecisionRecorder:
     def __init__(self, scenario: Scenario) -> None:
         self._layout = scenario.layout
         self._num_replicas = len(scenario.replicas)
+        self._num_roles = sum(len(service.roles) for service in scenario.services)
+        self._turns = turns(scenario.services)
         self._rows: list[tuple[float, int, int, int, int, int, bool]] = []
 
     def look(self, step: Step) -> None:
@@ -87,18 +90,23 @@ class DecisionRecorder:
 
     def _place(self, step: Step) -> Outcome:
         runs, own = step.runs, self._flag(step, "place.is_own")
-        if runs.started:
+        start_s, now_s = step.after.gangs["start_s"], step.before.now_s
+        placed = [gang for gang in runs.started if start_s[gang] == now_s]
+        if placed:
             plans = [self._flag(step, f"place.{plan}") for plan in PLANS]
-            return "started", runs.started[0], plans.index(True) if any(plans) else -1
+            return "started", placed[0], plans.index(True) if any(plans) else -1
         if runs.stopped and (own or self._flag(step, "place.is_preempt")):
             return "preempted", runs.stopped[0], -1
         return "waited", -1, -1
 
     def _scale(self, step: Step) -> Outcome:
-        for verb, flag in (("added", "scale.is_add"), ("took", "scale.is_take")):
-            if not step.refused and self._flag(step, flag):
-                return verb, (step.action - 1) // 2, -1
-        return "kept", -1, -1
+        if step.refused or self._flag(step, "scale.is_keep"):
+            return "kept", -1, -1
+        if self._flag(step, "scale.is_turn"):
+            giver, taker = self._turns[step.action - 1 - 2 * self._num_roles]
+            return "turned", taker, giver
+        verb = "added" if self._flag(step, "scale.is_add") else "took"
+        return verb, (step.action - 1) // 2, -1
 
     def _flag(self, step: Step, name: str) -> bool:
         """Return whether a flag of the candidate taken is set."""

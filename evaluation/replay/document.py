@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from gpuyard.envs.observation import DECISIONS
 from gpuyard.envs.scene import REPLICA_PHASES, REQUEST_PHASES
 
+from ..requests import attained
 from .decisions import PLANS
 from .episode import ENDS, VERBS, Episode
 from .site import Json, core, groups, replica_names, replicas, role_names
@@ -49,11 +50,10 @@ def document(episode: Episode) -> Json:
             [run.gang, *_times(run.start_s, run.end_s), run.ended, *_spans(run.devices)]
             for run in episode.runs
         ],
-        "waits": [[gang, *_times(begin_s, end_s)] for gang, begin_s, end_s in waits(episode)],
+        "waits": [[*wait[:3], *_times(*wait[3:])] for wait in waits(episode)],
         "phases": _rows(episode.phases),
         "outages": _rows(episode.outages),
         "requests": _requests(episode),
-        "slo": [scenario.slo.ttft_s, scenario.slo.tpot_s],
         "decisions": {
             name: _times(*episode.decisions[name]) if name == "time_s" else _list(column)
             for name, column in _columns(episode.decisions).items()
@@ -72,7 +72,8 @@ def gang_names(episode: Episode) -> list[str]:
     names: list[list[str]] = [[] for _ in range(services)]
     if services:
         for slot, name in zip(scenario.slots, replica_names(scenario), strict=True):
-            names[slot.gang].append(name)
+            for gang in {slot.gang, slot.base} if slot.is_base else {slot.gang}:
+                names[gang].append(name)
     jobs = range(len(episode.gangs) - services)
     return [" + ".join(parts) for parts in names] + [f"job {number}" for number in jobs]
 
@@ -120,6 +121,7 @@ def _requests(episode: Episode) -> Json:
         "finish": _times(*table["finish_s"]),
         "prompt": _list(table["prompt_tokens"]),
         "output": _list(table["output_tokens"]),
+        "met": _list(attained(table, *episode.scenario.objectives).astype(int)),
     }
 
 

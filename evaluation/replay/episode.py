@@ -14,10 +14,10 @@ if TYPE_CHECKING:
     from gpuyard.envs.scenario import Scenario
 
 ENDS = ("open", "finished", "preempted", "failed", "retired")
-"""How a run ends: not before the episode, its work done, preempted, its node failed, or the replica
-was taken away."""
+"""How a run ends: not before the episode, its work done, preempted, its node failed, or its devices
+were taken away: the replica is not needed, or another gang goes on with them."""
 
-VERBS = ("sent", "held", "started", "preempted", "waited", "added", "took", "kept")
+VERBS = ("sent", "held", "started", "preempted", "waited", "added", "took", "turned", "kept")
 """What a decision did: with a request, with gangs, with replicas."""
 
 STAY = np.dtype(  # of a request in one phase
@@ -42,7 +42,7 @@ DECISION = np.dtype(
         ("kind", "i4"),  # index into envs.observation.DECISIONS
         ("verb", "i4"),  # index into VERBS
         ("subject", "i4"),  # request, gang, or role; -1: none
-        ("choice", "i4"),  # replica, or plan (-1: a plan of the policy's own); else -1
+        ("choice", "i4"),  # replica, plan (-1: the policy's own), role that one leaves; else -1
         ("options", "i4"),  # feasible candidates
         ("refused", "i4"),  # 1: the policy's candidate was infeasible and was replaced
     ]
@@ -57,7 +57,7 @@ class Run:
         gang: number among all gangs, those of services first.
         start_s, end_s: from when to when.
         ended: index into :data:`ENDS`.
-        devices: GPUs in rank order; empty if the engine started several gangs in one step.
+        devices: GPUs in rank order; empty if they are not known.
     """
 
     gang: int

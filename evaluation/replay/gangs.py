@@ -17,16 +17,28 @@ if TYPE_CHECKING:
     from gpuyard.envs.scene import Scene
 
 PENDING, RUNNING, FINISHED, ABSENT = range(len(GANG_STATES))
-SERVING, OFF, QUEUED, STARTING, DRAINING = range(len(REPLICA_PHASES))
+SERVING, OFF, QUEUED, STARTING, DRAINING, TURNING = range(len(REPLICA_PHASES))
 OPEN, DONE, PREEMPTED, FAILED, RETIRED = range(len(ENDS))
+
+
+KNOWN = np.dtype(  # of a gang, when it was last seen
+    [
+        ("start_s", "f8"),
+        ("ran_s", "f8"),
+        ("run", "i4"),  # that is open, -1: none
+        ("preemptions", "i4"),
+        ("failures", "i4"),
+    ]
+)
 
 
 class RunRecorder:
     """Follows gangs from scene to scene.
 
-    Between two scenes at most one gang starts, for every start is a decision. Where the engine
-    decides itself (after ``limits.max_decisions``) several may, of which only the last one's
-    devices are known.
+    Between two scenes one gang at most is placed, for that is a decision; others get the devices of
+    one that ends (replicas of a base gang that splits, or that change their role). Where the engine
+    decides itself (after ``limits.max_decisions``) it may place several: of those that have ended
+    only the last one's devices are known.
 
     Attributes:
         runs: in order of their start; one that has not ended is open.
@@ -38,15 +50,14 @@ class RunRecorder:
         self.runs: list[Run] = []
         self.started: list[int] = []
         self.stopped: list[int] = []
-        self._known = np.zeros(0, np.dtype([("start_s", "f8"), ("ran_s", "f8"), ("run", "i4")]))
-        self._preemptions = np.zeros(0, np.int32)
+        self._known = np.zeros(0, KNOWN)
 
     def look(self, scene: Scene) -> None:
         """Note what has happened since the last scene."""
         gangs = scene.gangs
         self._grow(len(gangs))
-        self.stopped = np.flatnonzero(gangs["preemptions"] > self._preemptions).tolist()
         known = self._known
+        self.stopped = np.flatnonzero(gangs["preemptions"] > known["preemptions"]).tolist()
         has_started = np.isfinite(gangs["start_s"]) & (gangs["start_s"] != known["start_s"])
         has_started |= (gangs["state"] == RUNNING) & (known["run"] < 0)  # again at one moment
         has_left = (known["run"] >= 0) & (has_started | (gangs["state"] != RUNNING))
@@ -54,16 +65,18 @@ class RunRecorder:
             self._end(gang, gangs[gang])
         started = np.flatnonzero(has_started)
         self.started = started[np.argsort(gangs["start_s"][started], kind="stable")].tolist()
+        gone = [gang for gang in self.started if gangs["state"][gang] != RUNNING]
         for gang in self.started:
             row = gangs[gang]
-            last = gang == self.started[-1]
-            devices = scene.last_start[: row["gpus"]] if last else scene.last_start[:0]
-            known[gang] = row["start_s"], known["ran_s"][gang], len(self.runs)
-            start_s = float(row["start_s"])
-            self.runs.append(Run(gang, start_s, np.nan, OPEN, devices.copy()))
-            if row["state"] != RUNNING:
+            devices = scene.held_by(gang)
+            if gone and gang == gone[-1] and (row["service"] < 0 or len(gone) == 1):
+                devices = scene.last_start[: row["gpus"]].copy()
+            known["start_s"][gang], known["run"][gang] = row["start_s"], len(self.runs)
+            self.runs.append(Run(gang, float(row["start_s"]), np.nan, OPEN, devices))
+            if gang in gone:
                 self._end(gang, row)
-        self._preemptions = gangs["preemptions"].copy()
+        for name in ("preemptions", "failures"):
+            known[name] = gangs[name]
 
     def end_of_last(self, gang: int) -> float:
         """Return when the last run of a gang ended, seconds; NaN if it is open."""
@@ -74,25 +87,26 @@ class RunRecorder:
         return tuple(run if run.ended else replace(run, end_s=end_s) for run in self.runs)
 
     def _end(self, gang: int, row: np.void) -> None:
-        at = int(self._known["run"][gang])
-        run = self.runs[at]
+        """Note how and when the open run of a gang ended."""
+        known = self._known[gang]
+        at = int(known["run"])
         if row["state"] == FINISHED:
             end_s, ended = float(row["finish_s"]), DONE
-        elif row["state"] == ABSENT:
-            end_s, ended = run.start_s + float(row["ran_s"] - self._known["ran_s"][gang]), RETIRED
+        elif row["preemptions"] > known["preemptions"]:
+            end_s, ended = float(row["stopped_s"]), PREEMPTED
+        elif row["failures"] > known["failures"]:
+            end_s, ended = float(row["stopped_s"]), FAILED
         else:
-            end_s, ended = float(row["stopped_s"]), PREEMPTED if gang in self.stopped else FAILED
-        self.runs[at] = replace(run, end_s=end_s, ended=ended)
-        self._known["run"][gang], self._known["ran_s"][gang] = -1, row["ran_s"]
+            end_s, ended = self.runs[at].start_s + float(row["ran_s"] - known["ran_s"]), RETIRED
+        self.runs[at] = replace(self.runs[at], end_s=end_s, ended=ended)
+        known["run"], known["ran_s"] = -1, row["ran_s"]
 
     def _grow(self, gangs: int) -> None:
         if gangs == len(self._known):
             return
-        fresh = np.zeros(gangs - len(self._known), self._known.dtype)
+        fresh = np.zeros(gangs - len(self._known), KNOWN)
         fresh["start_s"], fresh["run"] = np.nan, -1
         self._known = np.concatenate([self._known, fresh])
-        more = np.zeros(gangs - len(self._preemptions), np.int32)
-        self._preemptions = np.concatenate([self._preemptions, more])
 
 
 class PhaseRecorder:
@@ -141,24 +155,21 @@ class PhaseRecorder:
         """
         assert self._phase is not None and self._gangs is not None
         last, gang = int(self._phase[replica]), self._gangs[replica]
-        row = scene.gangs[gang]
+        starting = (STARTING, float(scene.gangs["start_s"][gang]))
         serving = (SERVING, float(scene.replicas["ready_s"][replica]))
-        starting = (STARTING, float(row["start_s"]))
-        if to == STARTING:
-            return [starting]
-        if to == SERVING:
-            return [starting, serving] if last == QUEUED else [serving]
-        if to == DRAINING:
-            return [(DRAINING, before_s)]
-        if to == QUEUED:  # asked for, or its node has failed
-            if last == OFF:
-                return [(QUEUED, before_s)]
-            served = last == STARTING and serving[1] < row["stopped_s"]
-            return [serving] * served + [(QUEUED, float(row["stopped_s"]))]
-        if last in (QUEUED, STARTING):
+        if to == DRAINING or (last == OFF and to in (QUEUED, TURNING)):
+            return [(to, before_s)]
+        if to in (STARTING, SERVING):  # one that was off has got the devices of another role's
+            way = [(TURNING, before_s)] * (last == OFF) + [starting] * (last != STARTING)
+            return way + [serving] * (to == SERVING)
+        if to == QUEUED and last in (STARTING, SERVING):  # its gang has lost its devices
+            lost_s = self._runs.end_of_last(gang)
+            return [serving] * (last == STARTING and serving[1] < lost_s) + [(QUEUED, lost_s)]
+        if to == QUEUED:  # the one whose devices it was to have has lost them
+            return [(QUEUED, scene.now_s)]
+        if last in (QUEUED, STARTING, TURNING):
             return [(OFF, before_s)]
-        ended_s = self._runs.end_of_last(gang)
-        return [(DRAINING, before_s)] * (last == SERVING) + [(OFF, ended_s)]
+        return [(DRAINING, before_s)] * (last == SERVING) + [(OFF, self._runs.end_of_last(gang))]
 
 
 class OutageRecorder:

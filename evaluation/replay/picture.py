@@ -122,9 +122,8 @@ def _columns(episode: Episode, begin_s: float, end_s: float) -> tuple[int, int]:
 
 
 def _gang_queue(axis: Axes, episode: Episode) -> None:
-    gangs, begins, ends = np.array(waits(episode)).reshape(-1, 3).T
-    sizes = episode.gangs["gpus"][gangs.astype(int)].astype(float)
-    _fill(axis, sizes, begins, ends, WAITING, "")
+    _, _, gpus, begins, ends = np.array(waits(episode), float).reshape(-1, 5).T
+    _fill(axis, gpus, begins, ends, WAITING, "")
     axis.set_ylabel("GPUs\nwaited for", fontsize=8)
 
 

@@ -7,7 +7,8 @@ node              a thread per GPU: a complete event per run of a gang on it; ou
 service           a thread per replica: a complete event per phase; requests as nestable
                   asynchronous slices, one per request, in it one per phase
 decisions         a thread per kind: an instant event per decision
-cluster           counters: pending gangs and GPUs, requests at the router and queued, link load
+cluster           counters: who waits for GPUs and for how many, requests at the router and queued
+                  at replicas, link load
 ================  ===============================================================================
 
 Source: Trace Event Format (Google, "Trace Event Format", the document behind chrome://tracing):
@@ -141,9 +142,8 @@ def _requests(episode: Episode) -> Iterator[Event]:
     edges = np.flatnonzero(np.diff(stays["request"])) + 1
     for own in np.split(stays, edges):
         number = int(own["request"][0])
-        used = own["replica"][own["replica"] >= 0]
-        service = _service_of(episode, int(used[0])) if len(used) else 0
-        common = {"cat": "request", "id": number, "pid": SERVING + service, "tid": 0}
+        pid = SERVING + int(table["service"][number])
+        common = {"cat": "request", "id": number, "pid": pid, "tid": 0}
         args = {name: int(table[name][number]) for name in ("prompt_tokens", "output_tokens")}
         begin, end = _us(own["begin_s"][0]), _us(own["end_s"][-1])
         yield {"name": "request", "ph": "b", "ts": begin, **common, "args": args}
@@ -179,10 +179,9 @@ def _decisions(episode: Episode) -> Iterator[Event]:
 def _counters(episode: Episode) -> Iterator[Event]:
     """Yield what is counted, whenever it changes."""
     if "place" in episode.scenario.decisions:
-        gangs, begins, ends = np.array(waits(episode)).reshape(-1, 3).T
-        yield from _steps("pending gangs", np.ones(len(gangs)), begins, ends)
-        sizes = episode.gangs["gpus"][gangs.astype(int)]
-        yield from _steps("pending GPUs", sizes.astype(float), begins, ends)
+        _, _, gpus, begins, ends = np.array(waits(episode), float).reshape(-1, 5).T
+        yield from _steps("waiting for GPUs", np.ones(len(gpus)), begins, ends)
+        yield from _steps("GPUs waited for", gpus, begins, ends)
     if "route" in episode.scenario.decisions:
         for name, phase in (("requests at the router", ROUTER), ("requests queued", QUEUE)):
             own = episode.stays[episode.stays["phase"] == phase]

@@ -1,6 +1,6 @@
 // The episode as it was recorded, and what holds at a moment. Times are seconds.
 const E = JSON.parse(document.getElementById("episode").textContent);
-const [SERVING, OFF, QUEUED, STARTING, DRAINING] = E.words.replica.keys();
+const [SERVING, OFF, QUEUED, STARTING, DRAINING, TURNING] = E.words.replica.keys();
 const [ROUTER, QUEUE, PREFILL, TRANSFER, DECODE] = E.words.request.keys();
 const [OPEN, FINISHED, PREEMPTED] = E.words.ends.keys();
 const FREE = -1, DOWN = -2;
@@ -79,16 +79,15 @@ lives.forEach((life, request) => {
   count.first.add(first, 1);
   count.ttft.add(first, first - life[0]);
   if (E.requests.finish[request] === null) return;
-  const more = E.requests.output[request] - 1;
   count.finished.add(end, 1);
-  if (first - life[0] <= E.slo[0] && (more < 1 || (end - first) / more <= E.slo[1])) count.met.add(end, 1);
+  if (E.requests.met[request]) count.met.add(end, 1);
 });
 
 const isJob = (gang) => gang >= E.gangs.services;
-const waits = E.waits.map(([gang, begin, end]) => ({ gang, begin, end }));
-for (const { gang, begin, end } of waits) {
+const waits = E.waits.map(([gang, replica, gpus, begin, end]) => ({ gang, replica, gpus, begin, end }));
+for (const { gpus, begin, end } of waits) {
   count.pending.span(begin, end);
-  count.pendingGpus.span(begin, end, E.gangs.gpus[gang]);
+  count.pendingGpus.span(begin, end, gpus);
 }
 for (const run of runs) {
   if (isJob(run.gang)) {
@@ -184,6 +183,7 @@ for (const { replica, phase, begin } of phases) {
   if (phase === QUEUED) events.push({ time: begin, what: "asked", text: `${name} is asked for` });
   if (phase === STARTING) events.push({ time: begin, what: "starting", text: `${name} gets its GPUs and starts` });
   if (phase === SERVING) events.push({ time: begin, what: "serving", text: `${name} serves` });
+  if (phase === TURNING) events.push({ time: begin, what: "asked", text: `${name} is to get the GPUs of another role's` });
   if (phase === DRAINING) events.push({ time: begin, what: "draining", text: `${name} is taken away` });
 }
 const marks = events.slice();

@@ -11,12 +11,12 @@ function drawTiles(t, now) {
     tiles.push([`${number(held)} of ${number(numGpus)}`, `GPUs held${down ? `, ${down} failed` : ""}`]);
     const jobs = E.gangs.name.length - E.gangs.services;
     tiles.push([`${count.jobs.value(t)} running`, `jobs; ${number(count.jobsDone.value(t))} of ${number(jobs)} finished`]);
-    tiles.push([`${count.pending.value(t)} waiting`, `gangs, for ${number(count.pendingGpus.value(t))} GPUs`]);
+    tiles.push([`${count.pending.value(t)} waiting`, `for ${number(count.pendingGpus.value(t))} GPUs`]);
   }
   if (E.roles.length) {
-    const how = [0, 0, 0, 0, 0];
+    const how = E.words.replica.map(() => 0);
     now.phase.forEach((phase) => how[phase]++);
-    tiles.push([`${how[SERVING]} serving`, `replicas; ${how[QUEUED] + how[STARTING]} to come, ${how[DRAINING]} draining`]);
+    tiles.push([`${how[SERVING]} serving`, `replicas; ${how[QUEUED] + how[STARTING] + how[TURNING]} to come, ${how[DRAINING]} draining`]);
   }
   if (lives.length) {
     const waiting = count.router.value(t) + count.queued.reduce((sum, steps) => sum + steps.value(t), 0);
@@ -32,9 +32,11 @@ function drawTiles(t, now) {
 const MOST_CHIPS = 40;
 function drawQueue(t) {
   const pending = waits.filter((wait) => wait.begin <= t && t < wait.end);
-  const chips = pending.slice(0, MOST_CHIPS).map(({ gang, begin }) => {
-    const width = 44 + 14 * Math.log2(E.gangs.gpus[gang] + 1);
-    return `<span class="chip" data-gang="${gang}" style="background:${gangColour(gang)};color:${inkOn(gangColour(gang))};min-width:${width}px">${escaped(E.gangs.name[gang])} · ${E.gangs.gpus[gang]} GPUs · ${span(t - begin)}</span>`;
+  const chips = pending.slice(0, MOST_CHIPS).map(({ gang, replica, gpus, begin }) => {
+    const width = 44 + 14 * Math.log2(gpus + 1), isReplica = replica >= 0;
+    const name = isReplica ? E.replicas[replica].name : E.gangs.name[gang];
+    const about = isReplica ? `data-replica="${replica}"` : `data-gang="${gang}"`;
+    return `<span class="chip" ${about} style="background:${gangColour(gang)};color:${inkOn(gangColour(gang))};min-width:${width}px">${escaped(name)} · ${gpus} GPUs · ${span(t - begin)}</span>`;
   });
   if (pending.length > MOST_CHIPS) chips.push(`<span class="none">and ${pending.length - MOST_CHIPS} more</span>`);
   byId("queue").innerHTML = chips.join("") || '<span class="none">nobody waits for devices</span>';
@@ -76,6 +78,7 @@ function decisionText(k) {
     case "waited": return "wait for the next event";
     case "added": return `one more ${E.roles[subject]} replica`;
     case "took": return `one ${E.roles[subject]} replica less`;
+    case "turned": return `one ${E.roles[choice]} replica turns into one of ${E.roles[subject]}`;
     default: return "keep the replicas there are";
   }
 }

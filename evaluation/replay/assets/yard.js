@@ -11,8 +11,8 @@ function readColours() {
 }
 const roleColour = (role) => colours[`role-${Math.max(role, 0) % 6}`];
 const jobColour = (gang) => colours[`job-${(gang - E.gangs.services) % 6}`];
-const gangColour = (gang) =>
-  isJob(gang) ? jobColour(gang) : roleColour(E.replicas.find((replica) => replica.gang === gang).role);
+const roleOf = E.gangs.name.map((_, gang) => (E.replicas.find((replica) => replica.gang === gang) || { role: 0 }).role);
+const gangColour = (gang) => (isJob(gang) ? jobColour(gang) : roleColour(roleOf[gang]));
 
 // Dark or light, whichever reads better on a colour.
 const inkOn = (hex) => {
