@@ -11,6 +11,7 @@ const coreRows = E.core.map((pairs, pod) => ({ pod, pairs })).filter((row) => ro
 function placed(width) {
   const slots = Math.max(1, ...nodes.map(columnsOf));
   const least = E.groups[0].lines ? LEAST_ALONE : LEAST_WIDTH;
+  const most = Math.max(...E.groups.map((group) => group.nodes.length));
   let best = null;
   for (let perRow = 1; perRow <= E.groups.length; perRow++) {
     if (perRow > 1 && perRow * (least + GAP) > width + GAP) break;
@@ -19,14 +20,17 @@ function placed(width) {
       const cell = Math.min(MOST_CELL, (inside / columns - NIC - 3) / slots);
       if (cell < 1 && best) continue;
       const found = leafs(perRow, columns, Math.max(cell, 1));
-      const filled = E.groups.length / (perRow * Math.ceil(E.groups.length / perRow));
+      const filled = fullness(E.groups.length, perRow) * fullness(most, columns);
       const over = Math.max(0, found.height - MOST_HEIGHT);
-      found.worth = Math.log(found.cell * filled * (0.5 + (0.5 * found.used) / width)) - found.height / 1500 - over / 300;
+      found.worth = Math.log(found.cell * filled * (0.5 + (0.5 * found.used) / width)) - found.height / 900 - over / 300;
       if (!best || found.worth > best.worth) best = found;
     }
   }
   return { ...best, width, top: best.height, height: best.height + CORE_ROW * coreRows.length + (coreRows.length ? 6 : 0) };
 }
+
+// Share of places that are taken where items stand so many in a row.
+const fullness = (items, perRow) => items / (perRow * Math.ceil(items / perRow));
 
 function leafs(perRow, columns, cell) {
   const found = { cell, gap: Math.min(3, cell / 4), groups: [], nodes: [], height: 0, used: 0 };
