@@ -1,8 +1,10 @@
 """A recorded episode against the tables of the world and against the world at every decision."""
 
+from dataclasses import fields
 from itertools import pairwise
 
 import cluster_worlds
+import gymnasium as gym
 import numpy as np
 import pytest
 from replay_episodes import WORLDS, play, played
@@ -246,3 +248,32 @@ def test_what_a_truncated_episode_leaves_lasts_to_its_end(limits):
     assert (episode.phases["end_s"] <= episode.end_s).all()
     lives = document(episode)["requests"]["life"]
     assert [bool(life) for life in lives] == arrived.tolist()
+
+
+def contents(env):
+    """Return all numbers of a world's state as bytes, without what lies between fields."""
+    arrays = env.get_state()["world"]["arrays"]
+    return {
+        (name, field): (array[field] if field else array).tobytes()
+        for name, array in arrays.items()
+        for field in array.dtype.names or ("",)
+    }
+
+
+def test_both_faces_show_the_same_scene_and_looking_changes_nothing():
+    scenario = WORLDS["services"]()
+    one = gym.make("gpuyard/Cluster-v0", scenario=scenario).unwrapped
+    two = gym.make_vec("gpuyard/Cluster-v0", num_envs=2, scenario=scenario).unwrapped
+    one.reset(seed=2)
+    two.reset(seed=1)
+    for _ in range(60):
+        action = one.action_masks().argmax()
+        one.step(action)
+        two.step(np.array([two.action_masks()[0].argmax(), action]))
+    before = contents(one)
+    mine, theirs = one.scene(first_request=3), two.scene(1, first_request=3)
+    assert contents(one) == before
+    assert mine.first_request == 3 and len(one.scene().requests) == len(mine.requests) + 3
+    for item in fields(mine):
+        a, b = getattr(mine, item.name), getattr(theirs, item.name)
+        assert np.asarray(a).tobytes() == np.asarray(b).tobytes(), item.name
