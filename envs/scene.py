@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 GANG_STATES = ("pending", "running", "finished", "absent")
 """What a gang does; a service's gang is absent while nobody asks for it."""
 
-REPLICA_PHASES = ("serving", "off", "queued", "starting", "draining")
-"""What a replica does; one that stands outside any cluster serves all the time."""
+REPLICA_PHASES = ("serving", "off", "queued", "starting", "draining", "turning")
+"""What a replica does; one that stands outside any cluster serves all the time, and one that turns
+waits for the devices of another that drains."""
 
 REQUEST_PHASES = ("router", "queue", "prefill", "transfer", "decode", "done")
 """Where a request is, in the order in which it goes: at the router (also parked or held back), in
@@ -37,6 +38,7 @@ GANG_SCENE = np.dtype(
         ("ran_s", "f8"),  # in the runs that have ended
         ("preemptions", "i4"),
         ("failures", "i4"),
+        ("first_gpu", "i4"),  # of its GPUs in rank order, -1: it holds none
     ]
 )
 
@@ -71,6 +73,7 @@ class Scene:
         gangs: GANG_SCENE, those of services, then the jobs that have arrived.
         last_start: int32 (D,); its first entries are the GPUs, in rank order, that were given to
             the gang which started last.
+        gpu_next: int32 (D,), the next GPU of the same gang in rank order, -1: it is the last.
         link_load: float64 (L,), share of each directed link's capacity in use.
         repairs_s: float64 (N,), when each failed node is repaired; inf: it works.
         next_failure_s: when a node fails next; inf: none does.
@@ -85,6 +88,7 @@ class Scene:
     now_s: float
     gangs: NDArray[np.void] = field(default_factory=lambda: np.zeros(0, GANG_SCENE))
     last_start: NDArray[np.int32] = field(default_factory=lambda: np.zeros(0, np.int32))
+    gpu_next: NDArray[np.int32] = field(default_factory=lambda: np.zeros(0, np.int32))
     link_load: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0, np.float64))
     repairs_s: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0, np.float64))
     next_failure_s: float = np.inf

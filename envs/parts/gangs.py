@@ -172,9 +172,11 @@ class Gangs:
         gangs["memory_bytes"] = static.kinds["memory_bytes"][rows["kind"]]
         for name in GANGS_AS_THEY_ARE:
             gangs[name] = rows[name]
+        gangs["first_gpu"] = state["senders"]["first_gpu"][e][: len(rows)]
         return {
             "gangs": gangs,
             "last_start": state["order"][e].copy(),
+            "gpu_next": state["gpu_next"][e].copy(),
             "link_load": np.minimum(state["link_rate"][e] / static.capacity, 1.0),
             "repairs_s": state["repairs"][e].copy(),
             "next_failure_s": float(state["devices"]["next_failure_s"][e]),

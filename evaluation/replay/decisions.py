@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpuyard.envs.observation import CANDIDATES, DECISIONS
+from gpuyard.envs.scenario.services import turns
 
 from .episode import DECISION, VERBS
 
@@ -59,6 +60,8 @@ class DecisionRecorder:
     def __init__(self, scenario: Scenario) -> None:
         self._layout = scenario.layout
         self._num_replicas = len(scenario.replicas)
+        first = 1 + 2 * sum(len(service.roles) for service in scenario.services)
+        self._gains = {first + t: to for t, (_, to) in enumerate(turns(scenario.services))}
         self._rows: list[tuple[float, int, int, int, int, int, bool]] = []
 
     def look(self, step: Step) -> None:
@@ -98,6 +101,8 @@ class DecisionRecorder:
         for verb, flag in (("added", "scale.is_add"), ("took", "scale.is_take")):
             if not step.refused and self._flag(step, flag):
                 return verb, (step.action - 1) // 2, -1
+        if not step.refused and self._flag(step, "scale.is_turn"):
+            return "turned", self._gains[step.action], -1
         return "kept", -1, -1
 
     def _flag(self, step: Step, name: str) -> bool:

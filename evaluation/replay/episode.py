@@ -17,7 +17,7 @@ ENDS = ("open", "finished", "preempted", "failed", "retired")
 """How a run ends: not before the episode, its work done, preempted, its node failed, or the replica
 was taken away."""
 
-VERBS = ("sent", "held", "started", "preempted", "waited", "added", "took", "kept")
+VERBS = ("sent", "held", "started", "preempted", "waited", "added", "took", "turned", "kept")
 """What a decision did: with a request, with gangs, with replicas."""
 
 STAY = np.dtype(  # of a request in one phase

@@ -17,16 +17,16 @@ if TYPE_CHECKING:
     from gpuyard.envs.scene import Scene
 
 PENDING, RUNNING, FINISHED, ABSENT = range(len(GANG_STATES))
-SERVING, OFF, QUEUED, STARTING, DRAINING = range(len(REPLICA_PHASES))
+SERVING, OFF, QUEUED, STARTING, DRAINING, TURNING = range(len(REPLICA_PHASES))
 OPEN, DONE, PREEMPTED, FAILED, RETIRED = range(len(ENDS))
 
 
 class RunRecorder:
     """Follows gangs from scene to scene.
 
-    Between two scenes at most one gang starts, for every start is a decision. Where the engine
-    decides itself (after ``limits.max_decisions``) several may, of which only the last one's
-    devices are known.
+    Between two scenes at most one gang is placed, for every start is a decision; others may get the
+    devices of one that ends. Where the engine decides itself (after ``limits.max_decisions``)
+    several may, and of those that have ended again only the last one's devices are known.
 
     Attributes:
         runs: in order of their start; one that has not ended is open.
@@ -56,8 +56,9 @@ class RunRecorder:
         self.started = started[np.argsort(gangs["start_s"][started], kind="stable")].tolist()
         for gang in self.started:
             row = gangs[gang]
-            last = gang == self.started[-1]
-            devices = scene.last_start[: row["gpus"]] if last else scene.last_start[:0]
+            devices = scene.last_start[: row["gpus"] if gang == self.started[-1] else 0]
+            if row["state"] == RUNNING:
+                devices = _chain(scene, row)
             known[gang] = row["start_s"], known["ran_s"][gang], len(self.runs)
             start_s = float(row["start_s"])
             self.runs.append(Run(gang, start_s, np.nan, OPEN, devices.copy()))
@@ -66,8 +67,8 @@ class RunRecorder:
         self._preemptions = gangs["preemptions"].copy()
 
     def end_of_last(self, gang: int) -> float:
-        """Return when the last run of a gang ended, seconds; NaN if it is open."""
-        return next(run.end_s for run in reversed(self.runs) if run.gang == gang)
+        """Return when the last run of a gang that has ended did, seconds."""
+        return next(run.end_s for run in reversed(self.runs) if run.gang == gang and run.ended)
 
     def all(self, end_s: float) -> tuple[Run, ...]:
         """Return all runs; those that are open last to the end of the episode."""
@@ -93,6 +94,14 @@ class RunRecorder:
         self._known = np.concatenate([self._known, fresh])
         more = np.zeros(gangs - len(self._preemptions), np.int32)
         self._preemptions = np.concatenate([self._preemptions, more])
+
+
+def _chain(scene: Scene, row: np.void) -> NDArray[np.int32]:
+    """Return the GPUs that a gang holds, in rank order."""
+    found = [int(row["first_gpu"])]
+    while scene.gpu_next[found[-1]] >= 0:
+        found.append(int(scene.gpu_next[found[-1]]))
+    return np.array(found, np.int32)
 
 
 class PhaseRecorder:
@@ -147,14 +156,17 @@ class PhaseRecorder:
         if to == STARTING:
             return [starting]
         if to == SERVING:
-            return [starting, serving] if last == QUEUED else [serving]
-        if to == DRAINING:
-            return [(DRAINING, before_s)]
-        if to == QUEUED:  # asked for, or its node has failed
+            return [serving] if last == STARTING else [starting, serving]
+        if to in (DRAINING, TURNING):
+            return [(to, before_s)]
+        if to == QUEUED:  # asked for, or it or the one whose devices were to be its own lost them
             if last == OFF:
                 return [(QUEUED, before_s)]
-            served = last == STARTING and serving[1] < row["stopped_s"]
-            return [serving] * served + [(QUEUED, float(row["stopped_s"]))]
+            if last == TURNING:
+                return [(QUEUED, float(np.nanmax(scene.gangs["stopped_s"])))]
+            lost_s = self._runs.end_of_last(gang)
+            served = last == STARTING and serving[1] < lost_s
+            return [serving] * served + [(QUEUED, lost_s)]
         if last in (QUEUED, STARTING):
             return [(OFF, before_s)]
         ended_s = self._runs.end_of_last(gang)

@@ -1,6 +1,6 @@
 // The episode as it was recorded, and what holds at a moment. Times are seconds.
 const E = JSON.parse(document.getElementById("episode").textContent);
-const [SERVING, OFF, QUEUED, STARTING, DRAINING] = E.words.replica.keys();
+const [SERVING, OFF, QUEUED, STARTING, DRAINING, TURNING] = E.words.replica.keys();
 const [ROUTER, QUEUE, PREFILL, TRANSFER, DECODE] = E.words.request.keys();
 const [OPEN, FINISHED, PREEMPTED] = E.words.ends.keys();
 const FREE = -1, DOWN = -2;

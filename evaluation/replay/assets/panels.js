@@ -16,7 +16,7 @@ function drawTiles(t, now) {
   if (E.roles.length) {
     const how = [0, 0, 0, 0, 0];
     now.phase.forEach((phase) => how[phase]++);
-    tiles.push([`${how[SERVING]} serving`, `replicas; ${how[QUEUED] + how[STARTING]} to come, ${how[DRAINING]} draining`]);
+    tiles.push([`${how[SERVING]} serving`, `replicas; ${how[QUEUED] + how[STARTING] + how[TURNING]} to come, ${how[DRAINING]} draining`]);
   }
   if (lives.length) {
     const waiting = count.router.value(t) + count.queued.reduce((sum, steps) => sum + steps.value(t), 0);
@@ -76,6 +76,7 @@ function decisionText(k) {
     case "waited": return "wait for the next event";
     case "added": return `one more ${E.roles[subject]} replica`;
     case "took": return `one ${E.roles[subject]} replica less`;
+    case "turned": return `a replica turns to ${E.roles[subject]}`;
     default: return "keep the replicas there are";
   }
 }
