@@ -27,7 +27,10 @@ BASE = {"route": "routing/dynamo", "place": "topology/kai", "scale": "scaling/ke
 INSTEAD = {
     "route": ("routing/random", "routing/least-requests", "routing/predicted-latency"),
     "place": ("topology/kubernetes-spread", "gang/easy-backfill", "gang/sjf", "isolation/vclos"),
-    "scale": ("scaling/fixed", "scaling/hpa-queue", "scaling/wva", "scaling/dynamo"),
+    "scale": (
+        *("scaling/fixed", "scaling/hpa", "scaling/hpa-queue", "scaling/wva"),
+        *("scaling/wva-tokens", "scaling/dynamo"),
+    ),
 }
 CHANCE = {"route": "routing/random", "place": "gang/random", "scale": "scaling/random"}
 METRICS = ("slo_attainment", "ttft_mean_s", "jct_mean_s", "cost", "starts")

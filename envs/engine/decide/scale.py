@@ -149,19 +149,24 @@ def take_scale(w, e, action):
         fleet.deciding = 0
         return
     t = action - 1 - 2 * len(w.roles)
-    role = w.roles[w.turns[t].giver if t >= 0 else (action - 1) // 2]
     if t >= 0:
-        r = next_to_turn(w, e, role)
-        heir = next_off(w, e, w.roles[w.turns[t].taker])
-        w.replicas[e, r].heir, w.replicas[e, heir].phase = heir, TURNING
-        fleet.turns += 1
-        take_away(w, e, r, fleet)
+        begin_turn(w, e, t, fleet)
     elif (action - 1) % 2 == ADD:
-        ask_for(w, e, next_off(w, e, role))
+        ask_for(w, e, next_off(w, e, w.roles[(action - 1) // 2]))
     else:
-        take_away(w, e, next_to_take(w, e, role), fleet)
+        take_away(w, e, next_to_take(w, e, w.roles[(action - 1) // 2]), fleet)
     fleet.changes += 1
     fleet.deciding = fleet.changes < w.scaler_rules[0].max_changes and has_choice(w, e)
+
+
+@kernel
+def begin_turn(w, e, t, fleet):
+    """Let a replica of one role go, and one of another wait for its devices."""
+    giver, taker = w.roles[w.turns[t].giver], w.roles[w.turns[t].taker]
+    r, heir = next_to_turn(w, e, giver), next_off(w, e, taker)
+    w.replicas[e, r].heir, w.replicas[e, heir].phase = heir, TURNING
+    fleet.turns += 1
+    take_away(w, e, r, fleet)
 
 
 @kernel
