@@ -17,7 +17,13 @@ from gpuyard.envs.observation import Layout
 
 LAYOUT = Layout({"route"})
 SLO = SimpleNamespace(ttft_s=0.5, tpot_s=0.2)
-SCENARIO = SimpleNamespace(name="queues", decisions=frozenset({"route"}), layout=LAYOUT, slo=SLO)
+SCENARIO = SimpleNamespace(
+    name="queues",
+    decisions=frozenset({"route"}),
+    layout=LAYOUT,
+    services=(),
+    objectives=(SLO,),
+)
 COLUMNS = {key: len(LAYOUT.columns(key)) for key in ("cluster", "queue", "candidates")}
 BACKLOG, SPEED = (LAYOUT.index("candidates", name) for name in ("wait_s", "capacity"))
 REQUEST = LAYOUT.index("queue", "is_request")
