@@ -250,7 +250,6 @@ def _specs(scenario: Scenario, first_kinds: list[int]) -> NDArray[np.void]:
             lag=deployment.rules.asynchronous,
             frontend_s=deployment.frontend_ms * 1e-3,
             kind=first_kinds[row],
-            node_gpus=deployment.network.gpus_per_node,
             first_device=device,
             num_devices=deployment.gpus if place["role"] < 0 else 0,
             weight_share=replica.weight_share,
@@ -267,7 +266,7 @@ def _specs(scenario: Scenario, first_kinds: list[int]) -> NDArray[np.void]:
 
 OUTSIDE: dict[str, float] = {
     **{"service": 0, "role": -1, "gang": -1, "rank": 0, "gpus": 0, "startup_s": 0.0},
-    **{"is_base": 0, "base_rank": 0, "does": AGGREGATED, "local_tokens": 0},
+    **{"is_base": 0, "base_rank": 0, "node_gpus": 0, "does": AGGREGATED, "local_tokens": 0},
 }
 """Where a replica stands that is on no cluster, in the words of REPLICA_SPEC."""
 
@@ -289,5 +288,6 @@ def _place(scenario: Scenario, row: int) -> dict[str, float]:
         "is_base": slot.is_base,
         "base_rank": slot.base_rank,
         "gpus": scenario.replicas[row].deployment.gpus,
+        "node_gpus": scenario.replicas[row].deployment.network.gpus_per_node,
         "startup_s": role.startup_s,
     }

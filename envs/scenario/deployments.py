@@ -64,7 +64,7 @@ class Replica:
         return self.deployment.gpus * self.deployment.gpu.price_per_h
 
 
-WEIGHTS = ("gpu", "model", "tp", "ep", "dp", "dtype", "engine")
+WEIGHTS = ("gpu", "model", "tp", "ep", "dp", "pp", "redundant_experts", "dtype", "engine")
 """What the weights on each GPU of a replica depend on, and who has loaded them."""
 
 

@@ -77,7 +77,7 @@ REPLICA_SPEC = np.dtype(  # one replica's fixed properties
         ("whole_prompt", "i4"),  # 1: admits only with free blocks for all known tokens
         ("lag", "i4"),  # 1: plans a step when the one before starts
         ("frontend_s", "f8"),  # from the router to the engine
-        ("kind", "i4"),  # row of the cost tables if it is on as few nodes as can be
+        ("kind", "i4"),  # row of the cost tables, on a cluster if on as few nodes as can be
         ("node_gpus", "i4"),  # its devices on one node then
         ("first_device", "i4"),
         ("num_devices", "i4"),
