@@ -28,13 +28,7 @@ import math
 
 from ..core.compile import kernel
 from ..core.units import unit
-from .costs import (
-    alone_s,
-    host_step_s,
-    mixed_attention_s,
-    prefill_attention_s,
-    shared_s,
-)
+from .costs import alone_s, host_step_s, mixed_attention_s, prefill_attention_s, shared_s
 from .growth import (
     NEVER,
     blocks_needed,
