@@ -19,6 +19,7 @@ from gpuyard.envs.perf.serving.collectives import all_reduce_s, has_nvlink
 from gpuyard.envs.perf.serving.cost_table import COST
 from gpuyard.envs.perf.serving.gemm import kernel_s
 from gpuyard.envs.perf.serving.host import host_s
+from gpuyard.envs.perf.serving.tokenwise import linear_s
 
 GPUS = {
     "a100_sxm": "A100-80",
@@ -265,7 +266,7 @@ def _layer_s(d: Deployment, phase: str, size: int) -> float:
         attention = step.prefill_s(c, [(763, 0)] * max(1, round(size / 763)))
     else:
         attention = float(step.decode_s(c, size, 880 * size))
-    return (float(step.linear_s(d, size)) - host_s(d) + attention) / d.model.layers
+    return (float(linear_s(d, size)) - host_s(d) + attention) / d.model.layers
 
 
 def _record(values: dict[str, float]) -> np.void:

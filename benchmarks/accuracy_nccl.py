@@ -28,7 +28,7 @@ from gpuyard.envs.perf.network import internode  # noqa: E402
 
 TABLE = "perf/public/nccl_tests.csv"
 GROUPS = ("one node", "two nodes, switches", "400G rings", "all-to-all", "racks", "odd networks")
-STAND_IN = {"H800": "H100-SXM"}  # the same GPU with half the NVLink
+STAND_IN = {"H800": "H800-SXM"}
 SERIES = ["source", "op", "gpu", "ranks", "algo"]
 FITS = {
     "400G rings": ("START_S", "FILL_S", "FILL_BYTES"),

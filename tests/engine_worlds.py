@@ -56,6 +56,9 @@ def cost_table(rng: np.random.Generator, affine: bool, spec: ReplicaSpec) -> Cos
     linear = rng.uniform(2e-3, 1e-2) + tokens * rng.uniform(1e-6, 3e-5)
     linear[0] = 0.0
     head = np.arange(spec.max_num_seqs + 1) * rng.uniform(0, 1e-5)
+    if affine and spec.kv_blocks % 3 == 0:  # chunks are spread over ranks
+        cost["other_shards"] = 1 + spec.kv_blocks % 2
+        cost["pre_alone_s"] = 1e-6 * (spec.kv_blocks % 11)
     return CostTable(cost[()], linear, head)
 
 

@@ -111,11 +111,15 @@ def step_cost_s(
         total += ((k["dec_flop_s"] * cached) ** 3 + memory**3) ** (1 / 3)
     if chunks:
         total += k["pre_fixed_s"]
+    longest_s = all_s = 0.0
     for q, c in chunks:
         flops = k["pre_flop_s"] * q * (c + (q + k["pre_pad"]) / 2)
         tile = k["pre_tile_s"] * (q + k["pre_pad"])
         memory = k["pre_query_s"] * q + k["pre_cache_s"] * (c + q)
-        total += (flops**3 + tile**3 + memory**3) ** (1 / 3)
+        chunk_s = (flops**3 + tile**3 + memory**3) ** (1 / 3)
+        all_s += chunk_s
+        longest_s = max(longest_s, chunk_s + k["pre_alone_s"] * q)
+    total += max(longest_s, all_s / (1 + k["other_shards"]))
     return max(total, k["host_s"] + k["host_seq_s"] * n)
 
 

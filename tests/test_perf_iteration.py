@@ -12,8 +12,6 @@ from gpuyard.envs.perf.serving.cost_table import COST
 from gpuyard.envs.perf.serving.iteration import (
     coefficients,
     decode_s,
-    head_s,
-    linear_s,
     prefill_s,
     step_s,
 )
@@ -23,6 +21,7 @@ from gpuyard.envs.perf.serving.kv_capacity import (
     rank_weight_bytes,
 )
 from gpuyard.envs.perf.serving.kv_groups import KVGroups, block_bytes, kv_groups
+from gpuyard.envs.perf.serving.tokenwise import head_s, linear_s
 
 LLAMA = Deployment(gpu("H100-SXM"), model("Llama-3-8B"), max_num_seqs=256)
 
@@ -211,7 +210,13 @@ def test_model_that_does_not_fit_says_what_to_do():
     [
         ({"tp": 0}, "tp = 0"),
         ({"tp": 3}, "must divide the 32 heads"),
-        ({"tp": 16}, "exceeds the 8 H100-SXM"),
+        ({"node_gpus": 9}, "node_gpus = 9: a node has at most 8 H100-SXM"),
+        ({"pp": 5}, "pp = 5: it must divide the 32 layers of Llama-3-8B"),
+        ({"redundant_experts": 2}, "redundant_experts = 2: Llama-3-8B has no experts"),
+        ({"all_to_all": "pplx"}, "all_to_all = 'pplx': use \"deepep\", or leave it out"),
+        ({"all_to_all": "deepep"}, "it needs dp > 1 and ep = tp \\* dp"),
+        ({"two_batch_overlap": True}, "two_batch_overlap = True: it needs all_to_all"),
+        ({"expert_imbalance": 0.5}, "expert_imbalance = 0.5: give the busiest over the mean"),
         ({"links": "usb"}, "links = 'usb': use one of nvlink, pcie, host, or leave it out"),
         ({"ep": 2}, "has no experts"),
         ({"dtype": "nvfp4"}, "has no nvfp4; use one of bf16"),
@@ -262,8 +267,8 @@ def test_links_are_chosen_per_replica():
     board, llama = gpu("RTX-PRO-6000"), model("Llama-3.1-8B")
     with pytest.raises(ValueError, match="links = 'nvlink': use one of pcie, host, or leave"):
         Deployment(board, llama, links="nvlink")
-    with pytest.raises(ValueError, match="exceeds the 8 GB200-NVL72"):
-        Deployment(gpu("GB200-NVL72"), llama, tp=16, links="pcie")
+    assert Deployment(gpu("GB200-NVL72"), llama, tp=16).network.gpus_per_node == 16
+    assert Deployment(gpu("GB200-NVL72"), llama, tp=16, links="pcie").network.gpus_per_node == 8
     near, far = (Deployment(board, llama, tp=2, links=links) for links in ("pcie", ""))
     assert coefficients(near)["comm_bytes_per_s"] == 64e9
     assert coefficients(far)["comm_bytes_per_s"] == 16e9

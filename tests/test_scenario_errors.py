@@ -38,7 +38,7 @@ BAD = [
     (replica(tp="x"), "replicas[1].tp = 'x'", "must be a whole number"),
     (replica(tp=True), "replicas[1].tp = True", "must be a whole number"),
     (replica(tp=3), "tp = 3", "must divide the 32 heads"),
-    (replica(tp=16), "tp * dp = 16", "exceeds the 8 A100-80"),
+    (replica(node_gpus=9), "node_gpus = 9", "at most 8 A100-80"),
     (replica(ep=2), "ep = 2", "no experts; use 1"),
     (replica(dp=2), "dp = 2", "no experts; use 1"),
     (replica(dtype="int7"), "dtype 'int7'", "use one of bf16"),

@@ -23,6 +23,7 @@ from ..engine.serving.records import (
     STARTING,
     WHOLE,
 )
+from ..hardware.cluster import LEVELS
 from ..perf import capability, tabulate
 from ..perf.serving.cost_table import COST
 from ..perf.serving.deployment import Deployment
@@ -173,7 +174,7 @@ def serving_part(
 
 def build_static(scenario: Scenario) -> ServingStatic:
     """Turn a scenario into the records and tables that the engine reads."""
-    kinds = list(dict.fromkeys(replica.deployment for replica in scenario.replicas))
+    kinds, first_kinds = _kinds(scenario)
     tables = [tabulate(kind) for kind in kinds]
     costs = records(len(kinds), COST)
     linear_s = np.zeros((len(kinds), max(len(table.linear_s) for table in tables)))
@@ -183,7 +184,29 @@ def build_static(scenario: Scenario) -> ServingStatic:
         linear_s[row, : len(table.linear_s)] = table.linear_s
         head_s[row, : len(table.head_s)] = table.head_s
     rules, objectives = _rules(scenario), _objectives(scenario)
-    return ServingStatic(_specs(scenario, kinds), costs, linear_s, head_s, rules, objectives)
+    return ServingStatic(_specs(scenario, first_kinds), costs, linear_s, head_s, rules, objectives)
+
+
+def _kinds(scenario: Scenario) -> tuple[list[Deployment], list[int]]:
+    """Return what has rows of its own in the cost tables, and the first row of each replica.
+
+    A replica whose gang may lie on more nodes than it must has further rows behind that one.
+    """
+    kinds: list[Deployment] = []
+    begin: dict[tuple[Deployment, ...], int] = {}
+    first_kinds = []
+    for row, replica in enumerate(scenario.replicas):
+        ways: tuple[Deployment, ...] = (replica.deployment,)
+        if scenario.services and scenario.services[scenario.slots[row].service].required > NODE:
+            ways = replica.deployment.spreads
+        if ways not in begin:
+            begin[ways] = len(kinds)
+            kinds += ways
+        first_kinds.append(begin[ways])
+    return kinds, first_kinds
+
+
+NODE = LEVELS.index("node")
 
 
 def _rules(scenario: Scenario) -> NDArray[np.void]:
@@ -199,7 +222,7 @@ def _objectives(scenario: Scenario) -> NDArray[np.void]:
     return found
 
 
-def _specs(scenario: Scenario, kinds: list[Deployment]) -> NDArray[np.void]:
+def _specs(scenario: Scenario, first_kinds: list[int]) -> NDArray[np.void]:
     """Return one REPLICA_SPEC record per replica."""
     fastest = max(replica.capacity for replica in scenario.replicas)
     specs = records(len(scenario.replicas), REPLICA_SPEC)
@@ -226,7 +249,7 @@ def _specs(scenario: Scenario, kinds: list[Deployment]) -> NDArray[np.void]:
             whole_prompt=deployment.rules.whole_prompt,
             lag=deployment.rules.asynchronous,
             frontend_s=deployment.frontend_ms * 1e-3,
-            kind=kinds.index(deployment),
+            kind=first_kinds[row],
             first_device=device,
             num_devices=deployment.gpus if place["role"] < 0 else 0,
             weight_share=replica.weight_share,
@@ -243,7 +266,7 @@ def _specs(scenario: Scenario, kinds: list[Deployment]) -> NDArray[np.void]:
 
 OUTSIDE: dict[str, float] = {
     **{"service": 0, "role": -1, "gang": -1, "rank": 0, "gpus": 0, "startup_s": 0.0},
-    **{"is_base": 0, "base_rank": 0, "does": AGGREGATED, "local_tokens": 0},
+    **{"is_base": 0, "base_rank": 0, "node_gpus": 0, "does": AGGREGATED, "local_tokens": 0},
 }
 """Where a replica stands that is on no cluster, in the words of REPLICA_SPEC."""
 
@@ -265,5 +288,6 @@ def _place(scenario: Scenario, row: int) -> dict[str, float]:
         "is_base": slot.is_base,
         "base_rank": slot.base_rank,
         "gpus": scenario.replicas[row].deployment.gpus,
+        "node_gpus": scenario.replicas[row].deployment.network.gpus_per_node,
         "startup_s": role.startup_s,
     }

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 from ..hardware import catalogue, huggingface
 from ..hardware.catalogue import GPU, Model
+from ..hardware.cluster import Pool
 from ..perf import Deployment, kv_blocks
 from ..perf.serving.kv_groups import block_bytes
 from .checks import (
@@ -38,6 +39,13 @@ class Replica:
     kv_blocks: int
     capacity: float = 0.0
 
+    def on(self, pool: Pool) -> Replica:
+        """Return this replica on a pool's nodes: their GPUs, and a GPU's part of their NICs."""
+        nic = pool.nic_bytes_per_s * min(1.0, pool.nics_per_node / pool.gpus_per_node)
+        gpu = replace(self.deployment.gpu, nic_bytes_per_s=nic)
+        node_gpus = min(pool.gpus_per_node, self.deployment.most_node_gpus)
+        return replace(self, deployment=replace(self.deployment, gpu=gpu, node_gpus=node_gpus))
+
     @property
     def kv_share(self) -> float:
         """Share of its devices' memory that all KV blocks take."""
@@ -56,7 +64,7 @@ class Replica:
         return self.deployment.gpus * self.deployment.gpu.price_per_h
 
 
-WEIGHTS = ("gpu", "model", "tp", "ep", "dp", "dtype", "engine")
+WEIGHTS = ("gpu", "model", "tp", "ep", "dp", "pp", "redundant_experts", "dtype", "engine")
 """What the weights on each GPU of a replica depend on, and who has loaded them."""
 
 

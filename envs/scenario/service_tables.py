@@ -40,7 +40,7 @@ from pathlib import Path
 from typing import Any
 
 from ..hardware.catalogue import GPU, Model
-from ..hardware.cluster import LEVELS, Cluster
+from ..hardware.cluster import LEVELS, Cluster, Pool
 from ..perf import Deployment
 from ..perf.serving.kv_groups import kv_groups
 from ..perf.serving.kv_transfer import CONNECTORS, HANDOVERS, handover_s, kv_transfer
@@ -129,6 +129,8 @@ def _read(
     try:
         workload = read_workload(checked_table(row["workload"], f"{where}.workload"), folder)
         roles = _read_roles(row, where, gpus, models, folder, workload)
+        pool = _pool(roles[0].replica.deployment.gpu, where, cluster)
+        roles = tuple(_standing_in(cluster.pools[pool], role, workload) for role in roles)
         roles = _with_handover(roles, given)
     except (ScenarioError, ArithmeticError, ValueError) as error:
         said = str(error)
@@ -137,7 +139,7 @@ def _read(
         name=given.name,
         roles=roles,
         workload=workload,
-        pool=_pool(roles[0].replica.deployment.gpu, where, cluster),
+        pool=pool,
         required=LEVELS.index(given.required),
         preferred=min(LEVELS.index(given.preferred), LEVELS.index(given.required)),
         priority=given.priority,
@@ -150,7 +152,7 @@ def _read(
     return service
 
 
-OF_REPLICA = {item.name for item in fields(Deployment)} | {"kv_blocks"}
+OF_REPLICA = {item.name for item in fields(Deployment)} - {"node_gpus"} | {"kv_blocks"}
 
 
 def _own_slo(row: dict[str, Any], where: str, slo: SLO) -> SLO | None:
@@ -266,6 +268,12 @@ def _with_handover(roles: tuple[Role, ...], given: _Fields) -> tuple[Role, ...]:
         domain_bytes_per_s=domain.link_bytes_per_s,
     )
     return tuple(replace(r, handover=handover) if r.kind == "decode" else r for r in roles)
+
+
+def _standing_in(pool: Pool, role: Role, workload: Workload) -> Role:
+    """Return a role whose replicas have the nodes and NICs of a pool."""
+    (replica,) = fitted((role.replica.on(pool),), workload)
+    return replace(role, replica=replica)
 
 
 def _pool(gpu: GPU, where: str, cluster: Cluster) -> int:

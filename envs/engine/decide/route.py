@@ -100,8 +100,8 @@ def take_route(w, e, action):
         router.invalid += 1
         action = least_in_flight(w, e, request)
     spec = w.replica_specs[action]
-    cost = w.costs[spec.kind]
-    prefill_s = predict_prefill_s(w, request.prompt_tokens, 0, spec, cost)
+    kind = w.replicas[e, action].kind
+    prefill_s = predict_prefill_s(w, request.prompt_tokens, 0, kind, spec, w.costs[kind])
     request.work_s = prefill_s + request.estimate_tokens * spec.token_s
     if request.stage == HANDED:
         request.work_s -= prefill_s
@@ -180,7 +180,7 @@ def next_route(w, e):
             if report_s > replica.report_s:
                 spec = w.replica_specs[r]
                 advance_replica(w, e, r, report_s)
-                report(w, e, r, report_s, replica, spec, w.costs[spec.kind])
+                report(w, e, r, report_s, replica, spec, w.costs[replica.kind])
         if is_due(replica, until_s):
             advance_replica(w, e, r, until_s)
     index = int(w.router[e].deciding)

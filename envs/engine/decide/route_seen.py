@@ -14,7 +14,7 @@ from ..core.compile import kernel
 from ..core.random import hash64
 from ..core.records import PLACE, SCALE
 from ..core.units import unit
-from ..serving.costs import decode_step_s, host_step_s, prefill_attention_s
+from ..serving.costs import alone_s, decode_step_s, host_step_s, prefill_attention_s
 from ..serving.growth import blocks_of, floor_div
 from ..serving.kvcache import cached_units, sent_units
 from ..serving.records import AGGREGATED, DECODE, HANDED, PREFILL, SERVING
@@ -54,19 +54,19 @@ def report(w, e, r, now_s, replica, spec, cost):
 
 
 @kernel
-def predict_prefill_s(w, tokens, cached, spec, cost):
+def predict_prefill_s(w, tokens, cached, kind, spec, cost):
     """Return the seconds to prefill ``tokens`` prompt tokens alone on top of ``cached`` ones."""
     budget = spec.max_num_batched_tokens
     seconds = 0.0
     rest = tokens
     while rest > budget:
-        step_s = w.linear_s[spec.kind, budget] + cost.pre_fixed_s
-        step_s += prefill_attention_s(cost, budget, cached)
+        step_s = w.linear_s[kind, budget] + cost.pre_fixed_s
+        step_s += alone_s(cost, budget, prefill_attention_s(cost, budget, cached))
         seconds += max(step_s, host_step_s(cost, 0))
         cached += budget
         rest -= budget
-    step_s = w.linear_s[spec.kind, rest] + cost.pre_fixed_s + w.head_s[spec.kind, 1]
-    step_s += prefill_attention_s(cost, rest, cached)
+    step_s = w.linear_s[kind, rest] + cost.pre_fixed_s + w.head_s[kind, 1]
+    step_s += alone_s(cost, rest, prefill_attention_s(cost, rest, cached))
     return seconds + max(step_s, host_step_s(cost, 1))
 
 
@@ -150,10 +150,10 @@ def observe_candidate(w, e, r, home, hit, prefill_s, request, replica, spec, cos
         sent = min(units * spec.unit_tokens, prompt)
     running = min(replica.report_running + replica.report_waiting + 1, spec.max_num_seqs)
     context = replica.report_context + replica.report_queued_tokens + prompt
-    step_s = decode_step_s(cost, w.linear_s, w.head_s, spec.kind, running, context)
+    step_s = decode_step_s(cost, w.linear_s, w.head_s, replica.kind, running, context)
     budget = spec.max_num_batched_tokens
     wait_s = spec.frontend_s
-    wait_s += replica.report_queued_tokens * w.linear_s[spec.kind, budget] / budget
+    wait_s += replica.report_queued_tokens * w.linear_s[replica.kind, budget] / budget
     if replica.report_running > 0:
         wait_s += (0.5 + spec.lag) * step_s
     blocks = blocks_of(prompt + request.estimate_tokens, spec)
@@ -278,7 +278,7 @@ def observe_replicas(w, e, index):
     for r in range(len(w.replica_specs)):
         replica = w.replicas[e, r]
         spec = w.replica_specs[r]
-        cost = w.costs[spec.kind]
+        cost = w.costs[replica.kind]
         if live:
             report(w, e, r, now_s, replica, spec, cost)
             report_s = math.inf
@@ -295,12 +295,12 @@ def observe_replicas(w, e, index):
             continue
         request = w.requests[e, index]
         hit = cached_tokens(w, e, r, request, report_s, spec)
-        if spec.kind != predicted_kind or hit != predicted_hit:  # replicas often agree
-            predicted_kind, predicted_hit = spec.kind, hit
+        if replica.kind != predicted_kind or hit != predicted_hit:  # replicas often agree
+            predicted_kind, predicted_hit = replica.kind, hit
             tokens = request.prompt_tokens - hit
             if request.stage == HANDED:
                 tokens = 1
-            prefill_s = predict_prefill_s(w, tokens, hit, spec, cost)
+            prefill_s = predict_prefill_s(w, tokens, hit, replica.kind, spec, cost)
         wait_s = observe_candidate(w, e, r, home, hit, prefill_s, request, replica, spec, cost)
         w.action_mask[e, r] = fits(request, spec)
         if w.action_mask[e, r] == 1 and wait_s + prefill_s < best_s:

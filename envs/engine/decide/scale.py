@@ -45,7 +45,7 @@ def begin_round(w, e, now_s, fleet):
         replica, spec = w.replicas[e, r], w.replica_specs[r]
         if replica.phase == SERVING:
             advance_replica(w, e, r, now_s)
-            report(w, e, r, now_s, replica, spec, w.costs[spec.kind])
+            report(w, e, r, now_s, replica, spec, w.costs[replica.kind])
             report_busy(replica, now_s, max(fleet.began_s, replica.ready_s))
     measure(w, e, now_s - fleet.began_s)
     fleet.began_s = now_s

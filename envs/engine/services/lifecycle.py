@@ -24,6 +24,7 @@ from ..serving.records import DRAINING, OFF, QUEUED, SERVING, STARTING, TURNING
 from ..serving.replica import advance_replica, store_progress
 from ..serving.runs import steps_done
 from .handover import break_off
+from .spread import kind_there
 
 
 @kernel
@@ -100,16 +101,18 @@ def follow_gangs(w, e, now_s):
         runs = w.jobs[e, spec.gang].status == RUNNING
         if runs and replica.phase == QUEUED:
             starts = may_start(w, e, w.roles[spec.role])
-            load(w, e, replica, now_s + spec.startup_s if starts else math.inf)
+            load(w, e, r, now_s + spec.startup_s if starts else math.inf)
         elif not runs and replica.phase != QUEUED:
             lose(w, e, r, now_s, replica, spec)
     open_gates(w, e)
 
 
 @kernel
-def load(w, e, replica, ready_s):
+def load(w, e, r, ready_s):
     """Let a replica whose gang has its devices be ready at ``ready_s``."""
+    replica = w.replicas[e, r]
     replica.phase, replica.ready_s = STARTING, ready_s
+    replica.kind = kind_there(w, e, r, w.replica_specs[r])
     w.fleet[e].moving += 1
 
 
@@ -235,6 +238,6 @@ def end(w, e, r, replica, spec):
     retire(w, e, r, replica, spec)
     if heir >= 0:
         follower = w.replicas[e, heir]
-        load(w, e, follower, w.clock[e].now_s + w.roles[w.replica_specs[heir].role].change_s)
+        load(w, e, heir, w.clock[e].now_s + w.roles[w.replica_specs[heir].role].change_s)
         if follower.ready_s <= w.clock[e].now_s:
             come_up(w, e, follower)

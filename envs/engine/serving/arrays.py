@@ -84,6 +84,7 @@ def load(
     replicas = arrays["replicas"]
     fill(replicas[e], _IDLE_REPLICA)
     replicas["phase"][e] = np.where(static.replica_specs["role"] < 0, SERVING, OFF)
+    replicas["kind"][e] = static.replica_specs["kind"]
     for name in ("free_blocks", "tail_blocks"):
         replicas[name][e] = static.replica_specs["kv_blocks"]
     arrays["decode_phases"][e] = 0

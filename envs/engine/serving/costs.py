@@ -50,6 +50,21 @@ def prefill_attention_s(cost, chunk, cached):
 
 
 @kernel
+def alone_s(cost, chunk, attention_s):
+    """Return the seconds of a chunk for its shard, beyond the tables, if the others have none."""
+    return attention_s + cost.pre_alone_s * chunk
+
+
+@kernel
+def shared_s(cost, attention_s, longest_s):
+    """Return the seconds of a step's chunks, which are spread over all shards.
+
+    The sum of their attention, evenly, or the longest of :func:`alone_s`, if that is more.
+    """
+    return max(longest_s, attention_s / (1.0 + cost.other_shards))
+
+
+@kernel
 def host_step_s(cost, sampling):
     """Return the seconds that the host needs for a step, which the GPU's hide if longer."""
     return cost.host_s + cost.host_seq_s * sampling

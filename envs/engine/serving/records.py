@@ -77,7 +77,8 @@ REPLICA_SPEC = np.dtype(  # one replica's fixed properties
         ("whole_prompt", "i4"),  # 1: admits only with free blocks for all known tokens
         ("lag", "i4"),  # 1: plans a step when the one before starts
         ("frontend_s", "f8"),  # from the router to the engine
-        ("kind", "i4"),  # row of the cost tables
+        ("kind", "i4"),  # row of the cost tables, on a cluster if on as few nodes as can be
+        ("node_gpus", "i4"),  # its devices on one node then
         ("first_device", "i4"),
         ("num_devices", "i4"),
         ("weight_share", "f8"),  # device memory taken by all but the KV blocks
@@ -112,6 +113,7 @@ REPLICA = np.dtype(
         ("step_growth_s", "f8"),  # each step of the run takes this much longer than the last
         ("end_s", "f8"),
         ("tokens", "i4"),  # tokens computed per step
+        ("kind", "i4"),  # row of the cost tables, by the nodes that it lies on
         ("busy_s", "f8"),  # in steps that have ended
         # the batch
         ("step_count", "i4"),

@@ -28,7 +28,7 @@ import math
 
 from ..core.compile import kernel
 from ..core.units import unit
-from .costs import host_step_s, mixed_attention_s, prefill_attention_s
+from .costs import alone_s, host_step_s, mixed_attention_s, prefill_attention_s, shared_s
 from .growth import (
     NEVER,
     blocks_needed,
@@ -194,11 +194,12 @@ def begin_step(w, e, r, now_s, seen_s, replica, spec, router, cost):
             preempted, seen_s = False, now_s
     else:
         allocate(w, e, r, need, replica, spec)
-    prompt_s = 0.0
+    prompt_s, longest_s = 0.0, 0.0
     budget = spec.max_num_batched_tokens - decoding
     if chunk > 0:
         request = w.requests[e, w.slots[e, r, replica.running - 1].request]
-        prompt_s += prefill_attention_s(cost, chunk, request.computed)
+        prompt_s = prefill_attention_s(cost, chunk, request.computed)
+        longest_s = alone_s(cost, chunk, prompt_s)
         compute_prompt(w, e, r, now_s, chunk, request, replica, spec)
         budget -= chunk
     # then the queue
@@ -217,7 +218,9 @@ def begin_step(w, e, r, now_s, seen_s, replica, spec, router, cost):
                 blocked_by_hits = chunk < 0
                 break
             request = w.requests[e, w.slots[e, r, replica.running - 1].request]
-            prompt_s += prefill_attention_s(cost, chunk, request.computed)
+            chunk_s = prefill_attention_s(cost, chunk, request.computed)
+            longest_s = max(longest_s, alone_s(cost, chunk, chunk_s))
+            prompt_s += chunk_s
             compute_prompt(w, e, r, now_s, chunk, request, replica, spec)
             budget -= chunk
             at = following
@@ -235,11 +238,11 @@ def begin_step(w, e, r, now_s, seen_s, replica, spec, router, cost):
         request = w.requests[e, w.slots[e, r, replica.running - 1].request]
         if request.computed < request.prompt_tokens + request.generated:
             sampling -= 1
-        seconds = w.linear_s[spec.kind, replica.tokens] + w.head_s[spec.kind, sampling]
+        seconds = w.linear_s[replica.kind, replica.tokens] + w.head_s[replica.kind, sampling]
         seconds += mixed_attention_s(
             cost, decoding, replica.context_tokens, replica.tokens - decoding
         )
-        seconds += cost.pre_fixed_s + prompt_s
+        seconds += cost.pre_fixed_s + shared_s(cost, prompt_s, longest_s)
         replica.first_step_s = max(seconds, host_step_s(cost, sampling))
     else:
         plan_run(w, e, r, replica, spec, cost, preempted or blocked_by_hits)
@@ -409,4 +412,4 @@ def advance_replica(w, e, r, until_s):
             end_run(w, e, r, start_s, replica, spec, router)
             if replica.running == 0:
                 seen_s = start_s
-        begin_step(w, e, r, start_s, seen_s, replica, spec, router, w.costs[spec.kind])
+        begin_step(w, e, r, start_s, seen_s, replica, spec, router, w.costs[replica.kind])

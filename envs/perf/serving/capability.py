@@ -27,7 +27,8 @@ class Capability:
 
     ``prefill = a0 + a1 X + a2 sum x^2`` seconds for prompts of X tokens in all, ``decode = b0 +
     b1 B + b2 C`` seconds for B sequences with C cached tokens in all, ``kv_blocks`` the capacity
-    and ``groups`` what a sequence holds of it.
+    and ``groups`` what a sequence holds of it. ``shards``: prompts that are computed side by side,
+    by dp ranks and pipeline stages.
     """
 
     prefill: tuple[float, float, float]
@@ -35,6 +36,7 @@ class Capability:
     kv_blocks: int
     groups: KVGroups
     max_num_seqs: int
+    shards: int = 1
 
     def prefill_s(self, prompt_tokens: float) -> float:
         """Return seconds to prefill one prompt alone."""
@@ -59,7 +61,7 @@ class Capability:
         if math.isfinite(tpot_s):
             b0, b1, b2 = self.decode
             each_s = b1 + b2 * (prompt_tokens + output_tokens / 2)
-            each_s += self.prefill_s(prompt_tokens) / output_tokens
+            each_s += self.prefill_s(prompt_tokens) / self.shards / output_tokens
             batch = min(batch, math.floor((tpot_s - b0) / each_s))
         return max(1, batch)
 
@@ -67,11 +69,11 @@ class Capability:
         """Return expected output tokens/s for these mean lengths.
 
         While ``batch`` requests (0: ``max_batch``) pass through, the replica runs that many
-        prefills and ``output_tokens`` decode steps at the mean context.
+        prefills, ``shards`` at a time, and ``output_tokens`` decode steps at the mean context.
         """
         batch = batch or self.max_batch(prompt_tokens, output_tokens)
         context = batch * (prompt_tokens + output_tokens / 2)
-        seconds = batch * self.prefill_s(prompt_tokens)
+        seconds = batch / self.shards * self.prefill_s(prompt_tokens)
         seconds += output_tokens * self.decode_s(batch, context)
         return batch * output_tokens / seconds
 
@@ -90,7 +92,8 @@ def capability(deployment: Deployment) -> Capability:
         for context in (256, 1024, 4096)
         if b <= deployment.max_num_seqs and (b == 1 or b * groups.blocks_of(context) <= blocks)
     ]
-    return Capability(_fit(prefill), _fit(decode), blocks, groups, deployment.max_num_seqs)
+    limits = (blocks, groups, deployment.max_num_seqs, deployment.shards)
+    return Capability(_fit(prefill), _fit(decode), *limits)
 
 
 def _fit(samples: Sequence[tuple[tuple[float, ...], float]]) -> tuple[float, float, float]:

@@ -14,10 +14,10 @@ engines that do not schedule ahead it is 0, and the tables hold the host's time.
               (0 if B = 0; affine in C up to the log term where dec_flop_s = 0)
     mixed   = mix_seq_s * B + mix_cell_s * B * Q + mix_token_s * C
               (decode(B, C) where mix_token_s = 0: kernels whose decodes do not mind the chunk)
-    prefill = pre_fixed_s + sum over chunks of
-              ((pre_flop_s * q * (c + (q + pre_pad)/2))**3 + (pre_tile_s * (q + pre_pad))**3
+    chunk   = ((pre_flop_s * q * (c + (q + pre_pad)/2))**3 + (pre_tile_s * (q + pre_pad))**3
                + (pre_query_s * q + pre_cache_s * (c + q))**3)**(1/3)
-              (0 if no chunk)
+    prefill = pre_fixed_s + max(largest of chunk + pre_alone_s * q,
+                                sum of chunks / (1 + other_shards))   (0 if no chunk)
 
 Times in seconds, for the whole model (all layers). Source of the forms: perf_models sections 3.1
 to 3.8 of the reference; each term's own source stands with the kernel that fills it.
@@ -51,6 +51,8 @@ COST = np.dtype(
         ("pre_tile_s", "f8"),
         ("pre_query_s", "f8"),
         ("pre_cache_s", "f8"),
+        ("pre_alone_s", "f8"),  # of a token, on its shard, that linear_s counts on the other ones
+        ("other_shards", "f8"),  # parts of the batch that are computed beside one of them
         ("flop_per_token", "f8"),  # model FLOPs of one token on one device, for device_load
         ("peak_flops", "f8"),  # FLOP/s of one device at the dtype in use
         ("comm_bytes_per_token", "f8"),  # bytes one device sends over its scale-up link per token

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ...hardware.catalogue import GPU, Model
 from ...hardware.dtypes import DTYPES, KV_BYTES
+from ..network import internode
 from .collectives import LINKS, has_nvlink
 from .engines import NEWEST, Engine, default_limits, engine
 
 MOST_FRONTEND_MS = 60_000.0
+EXCHANGES = ("", "deepep")
+"""How tokens reach their experts where attention is data-parallel."""
 
 
 @dataclass(frozen=True)
 class Deployment:
-    """One replica: a model on ``tp * dp`` GPUs of one kind.
+    """One replica: a model on ``tp * dp * pp`` GPUs of one kind, on one node or several.
+
+    Ranks fill node after node, those of a tensor-parallel group side by side, stages last.
 
     Attributes:
         tp: tensor-parallel degree.
@@ -22,15 +27,23 @@ class Deployment:
             over the remaining ``tp * dp / ep`` ranks.
         dp: attention data parallelism: every dp rank holds its own sequences and KV cache, the
             tokens of all ranks meet in the experts.
+        pp: pipeline stages, each with as many layers; as many micro-batches are under way.
+        node_gpus: GPUs of the replica on one node at most; 0: as many as a scale-up domain has.
         dtype: weights; kv_dtype: KV cache.
         max_num_seqs, max_num_batched_tokens, block_size, gpu_memory_utilization: as in vLLM, for
-            the whole replica (with dp > 1 the sum over its ranks); 0: the engine's default for
-            this GPU, filled in.
+            the whole replica (with dp > 1 the sum over its ranks, tokens over micro-batches, too);
+            0: the engine's default for this GPU, filled in.
         engine: serving engine and its version, see :mod:`.engines`.
         frontend_ms: what HTTP server, tokeniser and detokeniser add to the time of a request
             outside the engine; -1: the engine's default, filled in; 0: without.
-        links: what its GPUs talk over: ``nvlink``, ``pcie`` (from GPU to GPU) or ``host`` (through
-            the host's memory); "": what is usual for the GPU.
+        links: what its GPUs talk over inside a node: ``nvlink``, ``pcie`` (from GPU to GPU) or
+            ``host`` (through the host's memory); "": what is usual for the GPU.
+        all_to_all: how tokens reach experts with dp > 1: ``deepep`` (:mod:`.expert_parallel`), or
+            "" for an all-gather and a reduce-scatter.
+        two_batch_overlap: a step is two micro-batches; one computes while the other's tokens are
+            on their way (with ``deepep``).
+        redundant_experts: copies of experts beyond the model's, to balance them (EPLB).
+        expert_imbalance: tokens of the busiest rank's experts over the mean, at least 1.
 
     Raises:
         ValueError: naming the field, its value and the remedy.
@@ -41,6 +54,8 @@ class Deployment:
     tp: int = 1
     ep: int = 1
     dp: int = 1
+    pp: int = 1
+    node_gpus: int = field(default=0, metadata={"whole": 0})
     dtype: str = "bf16"
     kv_dtype: str = "bf16"
     max_num_seqs: int = field(default=0, metadata={"whole": 1})
@@ -50,6 +65,10 @@ class Deployment:
     engine: str = NEWEST
     frontend_ms: float = field(default=-1.0, metadata={"at_least": 0})
     links: str = ""
+    all_to_all: str = ""
+    two_batch_overlap: bool = False
+    redundant_experts: int = field(default=0, metadata={"whole": 0})
+    expert_imbalance: float = field(default=1.0, metadata={"at_least": 1})
 
     def __post_init__(self) -> None:
         try:
@@ -57,7 +76,15 @@ class Deployment:
         except ValueError as error:
             raise self._error("engine", str(error)) from None
         self._fill_in(rules)
-        for limit in ("tp", "ep", "dp", "max_num_seqs", "max_num_batched_tokens", "block_size"):
+        for limit in (
+            "tp",
+            "ep",
+            "dp",
+            "pp",
+            "max_num_seqs",
+            "max_num_batched_tokens",
+            "block_size",
+        ):
             value = getattr(self, limit)
             if not (isinstance(value, int) and value >= 1):
                 raise self._error(limit, "give a whole number >= 1")
@@ -80,6 +107,7 @@ class Deployment:
     def _fill_in(self, rules: Engine) -> None:
         """Replace what was not given by the engine's defaults for this GPU."""
         tokens, seqs = (limit * max(self.dp, 1) for limit in default_limits(self.gpu))
+        tokens *= max(self.pp, 1)  # of every micro-batch
         if self.max_num_seqs and not self.max_num_batched_tokens:
             tokens = max(tokens, self.max_num_seqs + 1)
         elif self.max_num_batched_tokens:
@@ -103,22 +131,38 @@ class Deployment:
             raise self._error("tp", f"divide {model.kv_heads} KV heads or use a multiple of them")
         if model.ffn % self.tp:
             raise self._error("tp", f"it must divide the FFN width {model.ffn} of {model.name}")
-        wide = self.gpu.scale_up in ("nvlink", "mesh") and self.links in ("", "nvlink")
-        limit = self.gpu.scale_up_domain if wide else 8
-        if self.gpus > limit:
-            remedy = f"tp * dp = {self.gpus} exceeds the {limit} {self.gpu.name} of one domain"
-            raise self._error("tp", remedy)
+        if model.layers % self.pp:
+            raise self._error("pp", f"it must divide the {model.layers} layers of {model.name}")
+        if not 0 <= self.node_gpus <= self.most_node_gpus:
+            remedy = (
+                f"a node has at most {self.most_node_gpus} {self.gpu.name}; 0: as many as it has"
+            )
+            raise self._error("node_gpus", remedy)
+        self._check_experts()
+
+    def _check_experts(self) -> None:
+        model = self.model
         if not model.experts:
-            if self.ep > 1 or self.dp > 1:
-                field = "ep" if self.ep > 1 else "dp"
-                raise self._error(field, f"{model.name} has no experts; use 1 and more replicas")
-            return
-        if model.experts % self.ep:
-            raise self._error("ep", f"it must divide the {model.experts} experts of {model.name}")
-        if self.gpus % self.ep:
-            raise self._error("ep", f"it must divide tp * dp = {self.gpus}")
-        if model.expert_ffn % self.moe_tp:
+            for field_name, default in (("ep", 1), ("dp", 1), ("redundant_experts", 0)):
+                if getattr(self, field_name) > default:
+                    remedy = f"{model.name} has no experts; use {default} and more replicas"
+                    raise self._error(field_name, remedy)
+        elif (model.experts + self.redundant_experts) % self.ep:
+            also = f" and {self.redundant_experts} redundant" if self.redundant_experts else ""
+            remedy = f"it must divide the {model.experts}{also} experts of {model.name}"
+            raise self._error("ep", remedy)
+        elif self.stage_gpus % self.ep:
+            raise self._error("ep", f"it must divide tp * dp = {self.stage_gpus}")
+        elif model.expert_ffn % self.moe_tp:
             raise self._error("ep", f"{self.moe_tp} ranks share an expert of {model.expert_ffn}")
+        if self.all_to_all not in EXCHANGES:
+            raise self._error("all_to_all", 'use "deepep", or leave it out')
+        if self.all_to_all and not (self.dp > 1 and self.ep == self.stage_gpus):
+            raise self._error("all_to_all", "it needs dp > 1 and ep = tp * dp")
+        if self.two_batch_overlap and not self.all_to_all:
+            raise self._error("two_batch_overlap", 'it needs all_to_all = "deepep"')
+        if not self.expert_imbalance >= 1:
+            raise self._error("expert_imbalance", "give the busiest over the mean, at least 1")
 
     def _error(self, field: str, remedy: str) -> ValueError:
         label = f"deployment of {self.model.name} on {self.gpu.name}"
@@ -135,14 +179,48 @@ class Deployment:
         return self.rules.stack
 
     @property
+    def stage_gpus(self) -> int:
+        """GPUs of one pipeline stage."""
+        return self.tp * self.dp
+
+    @property
     def gpus(self) -> int:
         """GPUs of the replica."""
-        return self.tp * self.dp
+        return self.stage_gpus * self.pp
+
+    @property
+    def shards(self) -> int:
+        """Parts of the batch that are computed at the same time: dp ranks times micro-batches."""
+        return self.dp * self.pp
 
     @property
     def moe_tp(self) -> int:
         """Ranks that share one expert."""
-        return self.gpus // self.ep
+        return self.stage_gpus // self.ep
+
+    @property
+    def most_node_gpus(self) -> int:
+        """GPUs of its kind in a node at most."""
+        wide = self.gpu.scale_up in ("nvlink", "mesh") and self.links in ("", "nvlink")
+        return self.gpu.scale_up_domain if wide else 8
+
+    @property
+    def network(self) -> internode.Network:
+        """What its nodes talk over, each with as many of its GPUs as divide them all."""
+        most = min(self.node_gpus or self.most_node_gpus, self.gpus)
+        node_gpus = max(n for n in range(1, most + 1) if self.gpus % n == 0)
+        return internode.Network(self.gpu.nic_bytes_per_s, node_gpus)
+
+    @property
+    def spreads(self) -> tuple[Deployment, ...]:
+        """This replica as it is, and with at most half as many GPUs on a node and so on to one."""
+        most = self.network.gpus_per_node
+        halves = (most >> k for k in range(1, most.bit_length()))
+        return (self, *(replace(self, node_gpus=half) for half in halves))
+
+    def group(self, ranks: int) -> internode.Group:
+        """Return where ``ranks`` of its GPUs that lie side by side are."""
+        return internode.group(ranks, 1, self.network)
 
     @property
     def dense_dtype(self) -> str:

@@ -26,7 +26,7 @@ def kv_blocks(deployment: Deployment) -> int:
     """Return the KV blocks of the whole replica (all dp ranks).
 
     ``gpu_memory_utilization * memory - weights - activations - buffers`` per GPU, divided by the
-    bytes of a block on that GPU.
+    bytes of a block on that GPU, which has its stage's layers.
 
     Raises:
         ValueError: if not even one block is left, with the numbers and the remedy.
@@ -41,8 +41,8 @@ def kv_blocks(deployment: Deployment) -> int:
             f"{d.model.name} in {d.dtype} does not fit on {d.gpus} x {d.gpu.name}: per GPU "
             f"{weights / 2**30:.1f} GiB of weights and {other / 2**30:.1f} GiB of activations and "
             f"buffers leave no KV block in {d.gpu_memory_utilization:g} x "
-            f"{d.gpu.memory_bytes / 2**30:.1f} GiB; raise tp (or ep), use fewer bits per weight "
-            f"or a GPU with more memory"
+            f"{d.gpu.memory_bytes / 2**30:.1f} GiB; raise tp (or ep, pp), use fewer bits "
+            f"per weight or a GPU with more memory"
         )
     return blocks * d.dp
 
@@ -56,9 +56,9 @@ def kv_tokens(deployment: Deployment) -> int:
 def rank_weight_bytes(deployment: Deployment) -> float:
     """Return weight bytes on one GPU.
 
-    Experts over all GPUs, the rest over the tp ranks, but for what every rank has: the routers and,
-    with a latent cache, the projections down to it, and in 16 bits the two that are folded into
-    query and output.
+    Experts over all GPUs, the rest over the tp ranks and stages, but for what every rank has: the
+    routers and, with a latent cache, the projections down to it, and in 16 bits the two that are
+    folded into query and output.
     """
     d, model = deployment, deployment.model
     dense_bytes = DTYPES[d.dense_dtype].weight_bytes
@@ -70,7 +70,10 @@ def rank_weight_bytes(deployment: Deployment) -> float:
         copied += model.layers * model.hidden * latent
         folded = 2.0 * model.layers * d.rank_heads * 2 * model.head_dim * model.kv_lora_rank
     shared = model.weight_bytes(d.dtype) - routed - copied * dense_bytes
-    return shared / d.tp + copied * dense_bytes + folded + routed * _padding(d) / d.gpus
+    routed *= _padding(d)
+    if model.experts:
+        routed *= 1 + d.redundant_experts / model.experts
+    return (shared / d.tp + copied * dense_bytes + folded) / d.pp + routed / d.gpus
 
 
 def activation_bytes(deployment: Deployment) -> float:
@@ -83,7 +86,7 @@ def activation_bytes(deployment: Deployment) -> float:
     """
     d, model = deployment, deployment.model
     width = model.ffn or model.shared_ffn or model.active_experts * model.expert_ffn
-    forward = d.max_num_batched_tokens * 2 * (2 * model.hidden + 3 * width / d.tp) / d.dp
+    forward = d.max_num_batched_tokens * 2 * (2 * model.hidden + 3 * width / d.tp) / d.shards
     return max(
         forward, d.max_num_seqs / d.dp * model.vocab * d.rules.logit_bytes
     ) + expert_workspace_bytes(d)
@@ -99,7 +102,7 @@ def expert_workspace_bytes(deployment: Deployment) -> float:
     d, model = deployment, deployment.model
     if not model.experts:
         return 0.0
-    rows = d.max_num_batched_tokens * model.active_experts / (d.ep if d.dp > 1 else 1)
+    rows = d.max_num_batched_tokens / d.pp * model.active_experts / (d.ep if d.dp > 1 else 1)
     if d.dtype == "fp8":
         rows += model.experts / d.ep * ALIGNED_ROWS
     hidden, width = _padded(d)

@@ -79,13 +79,14 @@ def _is_grouped(d: Deployment) -> bool:
 def _rank_bytes(d: Deployment) -> tuple[dict[str, float], float]:
     """Return the bytes on one GPU of a token in all layers of a kind, and of a sequence's states.
 
-    Ranks divide the KV heads of a layer, and copy them where there are more ranks than heads.
+    Ranks divide the KV heads of a layer, and copy them where there are more ranks than heads;
+    stages divide the layers.
     """
     token_bytes, state_bytes = {"full": 0.0, "window": 0.0}, 0.0
     for group in d.model.kv_groups(d.kv_dtype):
         if group.kind == "linear":
-            state_bytes = group.layers * group.state_bytes / d.tp
+            state_bytes = group.layers * group.state_bytes / d.tp / d.pp
             continue
         share = max(1, group.kv_heads // d.tp) / group.kv_heads
-        token_bytes[group.kind] = group.layers * group.token_bytes * share
+        token_bytes[group.kind] = group.layers * group.token_bytes * share / d.pp
     return token_bytes, state_bytes

@@ -89,12 +89,13 @@ def kv_transfer(
     path = "domain" if inside_domain else "nic"
     row = _tables()["connector"][connector][path]
     link_rate = row["share"] * min(
-        replica.tp * _gpu_bytes_per_s(replica, inside_domain) for replica in (prefill, decode)
+        replica.tp * replica.pp * _gpu_bytes_per_s(replica, inside_domain)
+        for replica in (prefill, decode)
     )
     return KVTransfer(
         kv_transfer_bytes(decode, tokens),
-        prefill.tp,
-        decode.tp,
+        prefill.tp * prefill.pp,
+        decode.tp * decode.pp,
         inside_domain,
         row["start_ms"] * 1e-3,
         descriptors(decode, tokens) * row["descriptor_us"] * 1e-6,
@@ -106,14 +107,14 @@ def kv_transfer_bytes(decode: Deployment, tokens: int) -> float:
     """Return bytes of ``tokens`` >= 1 in whole blocks on all ranks that hold a sequence."""
     if not tokens >= 1:
         raise ValueError(f"tokens = {tokens!r}: give at least 1")
-    return kv_groups(decode).blocks_of(tokens) * block_bytes(decode) * decode.tp
+    return kv_groups(decode).blocks_of(tokens) * block_bytes(decode) * decode.tp * decode.pp
 
 
 def descriptors(decode: Deployment, tokens: int) -> int:
     """Return the pieces that one rank's worker posts: per block, layer, and of K and V each."""
     groups, model = kv_groups(decode), decode.model
     spanned = model.full_layers if groups.window_groups else model.layers - model.linear_layers
-    return groups.blocks_of(tokens) * spanned * (1 if model.mla else 2)
+    return groups.blocks_of(tokens) * spanned // decode.pp * (1 if model.mla else 2)
 
 
 def handover_s(kind: str = "stock") -> float:

@@ -9,7 +9,8 @@ import numpy as np
 from .constants import recorded
 from .cost_table import CostTable
 from .deployment import Deployment
-from .iteration import coefficients, head_s, linear_s
+from .iteration import coefficients
+from .tokenwise import head_s, linear_s
 
 
 @lru_cache(maxsize=256)
