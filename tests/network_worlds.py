@@ -28,7 +28,7 @@ from gpuyard.envs.engine.network.traffic import (
 )
 from gpuyard.envs.engine.state import STATE
 
-UNITS = ("enter", "leave", "settle", "move_on")
+UNITS = ("enter", "leave", "settle", "move_on", "recall")
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,7 @@ class Net:
     scale_up: float = 1000.0
     uplink: float = 100.0
     core: float = 100.0
+    ports: tuple[float, ...] = ()  # bytes/s of links beyond the fabric's
     routing: int = SOURCE
     fidelity: int = FLUID
 
@@ -77,12 +78,13 @@ class Run:
     kinds: list[Kind]
     num_jobs: int
     seed: int = 0
+    once: int = 0  # one-shot senders at once
     arrays: dict[str, NDArray[Any]] = field(init=False)
     jobs: NDArray[Any] = field(init=False)
     load: NDArray[np.float64] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.arrays = state(self.net, self.kinds, self.num_jobs, self.seed)
+        self.arrays = state(self.net, self.kinds, self.num_jobs, self.seed, self.once)
         self._table = STATE.table(self.arrays)
         self.jobs, self.load = self.arrays["senders"][0], self.arrays["link_rate"][0]
         self._do(RESET)
@@ -139,7 +141,9 @@ class Run:
         return times[0], times[1]
 
 
-def state(net: Net, kinds: list[Kind], num_jobs: int, seed: int = 0) -> dict[str, NDArray[Any]]:
+def state(
+    net: Net, kinds: list[Kind], num_jobs: int, seed: int = 0, once: int = 0
+) -> dict[str, NDArray[Any]]:
     """Return the arrays of one environment that the network reads."""
     nodes = net.leafs * net.nodes_per_leaf
     switches = net.leafs * net.rails
@@ -184,6 +188,7 @@ def state(net: Net, kinds: list[Kind], num_jobs: int, seed: int = 0) -> dict[str
             np.full(2 * nodes, min(net.node, net.nic * net.gpus_per_node)),
             np.full(2 * switches * net.uplinks, net.uplink),
             np.full(2 * pods * net.spines * net.core_uplinks, net.core),
+            net.ports,
         ]
     )
     gpus = len(gpu_switch)
@@ -204,7 +209,10 @@ def state(net: Net, kinds: list[Kind], num_jobs: int, seed: int = 0) -> dict[str
         "circuits": circuits.astype(np.int32).copy(),
         "order": np.zeros((1, gpus), np.int32),
     }
-    known |= allocate(1, num_jobs, capacity, gpu_switch, switches, fabric[0], kind_rows, phase_rows)
+    known |= allocate(
+        *(1, num_jobs, capacity, gpu_switch, switches, fabric[0], kind_rows, phase_rows),
+        *(once, net.gpus_per_node),
+    )
     known["network"]["hash_seed"] = np.random.default_rng(seed).integers(2**63, dtype=np.uint64)
     return known
 
