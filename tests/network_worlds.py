@@ -17,6 +17,7 @@ from gpuyard.envs.engine.devices.records import NODE_SPEC
 from gpuyard.envs.engine.network.arrays import allocate, reset, switch_ports
 from gpuyard.envs.engine.network.links import FABRIC
 from gpuyard.envs.engine.network.names import FLUID, SOURCE
+from gpuyard.envs.engine.network.once import recall
 from gpuyard.envs.engine.network.records import PATTERN, PHASE
 from gpuyard.envs.engine.network.traffic import (
     enter,
@@ -114,6 +115,9 @@ class Run:
 
     def advance(self, now_s: float) -> int:
         return int(self._do(ADVANCE, -1, now_s))
+
+    def recall(self, k: int, now_s: float) -> None:
+        self._do(RECALL, k, now_s)
 
     def progress(self, j: int, now_s: float) -> float:
         return self._do(PROGRESS, j, now_s)
@@ -218,7 +222,7 @@ def state(
 
 
 arrays_at = STATE.at
-RESET, ENTER, LEAVE, SETTLE, ADVANCE, NEXT, PROGRESS = range(7)
+RESET, ENTER, LEAVE, SETTLE, ADVANCE, NEXT, PROGRESS, RECALL = range(8)
 
 
 @entry
@@ -239,6 +243,8 @@ def do(address, what, j, now_s):
         return next_event_s(w, 0)
     elif what == PROGRESS:
         return progress(w, 0, j, now_s)
+    elif what == RECALL:
+        recall(w, 0, j, now_s)
     return 0.0
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -12,7 +13,6 @@ from numpy.typing import NDArray
 from gpuyard.envs.engine.core.compile import entry, kernel
 from gpuyard.envs.engine.network.once import send, take_ended, take_free
 from gpuyard.envs.engine.network.traffic import enter, move_on, next_event_s, progress, settle
-from gpuyard.envs.engine.network.usage import first_once
 from gpuyard.envs.engine.state import STATE
 
 TRANSFER = np.dtype(
@@ -75,6 +75,26 @@ class Trip:
         )
         return ended - self.transfers["start_s"], (until_s - from_s) / (done[0] - done[1])
 
+    def events(self) -> Iterator[float]:
+        """Let all happen, event by event; yields the time after each."""
+        run, jobs, gone, left = self.run, 0, 0, len(self.transfers)
+        while left > 0:
+            job_s = self.starts_s[jobs] if jobs < len(self.kinds) else math.inf
+            send_s = self.transfers["start_s"][gone] if gone < len(self.transfers) else math.inf
+            now_s = min(run.next_event_s(), job_s, send_s)
+            if job_s <= now_s:
+                run.enter(jobs, self.gpus[jobs], now_s)
+                jobs += 1
+            elif send_s <= now_s:
+                launch(self.run._table.ctypes.data, self.transfers[gone], self.ports, gone, now_s)
+                gone += 1
+            else:
+                run.advance(now_s)
+                while landed(self.run._table.ctypes.data) >= 0:
+                    left -= 1
+            run.settle(now_s)
+            yield now_s
+
 
 arrays_at = STATE.at
 
@@ -114,6 +134,18 @@ def carry(address, starts, first, transfers, ports, from_s, until_s, ended, done
             settle(w, 0, now_s)
 
 
+@entry
+def launch(address, transfer, ports, client, now_s):
+    """Send one transfer; a way in for Python."""
+    let_go(arrays_at(address), transfer, ports, client, now_s)
+
+
+@entry
+def landed(address):
+    """Return a transfer that has arrived, -1: none."""
+    return take_ended(arrays_at(address), 0)
+
+
 @kernel
 def let_go(w, transfer, ports, client, now_s):
     """Send one transfer."""
@@ -125,6 +157,3 @@ def let_go(w, transfer, ports, client, now_s):
     once.from_port, once.to_port = ports[transfer.source], ports[transfer.target]
     once.inside = 0
     send(w, 0, k, now_s)
-
-
-__all__ = ["ENDLESS", "TRANSFER", "Trip", "carry", "first_once", "let_go"]

@@ -53,14 +53,16 @@ def test_one_handover_takes_what_its_parts_take(tmp_path):
     assert request(env)["stage"] in (MOVING, WHOLE)
     # both replicas stand on one node: 1 ms, and the slower of the bytes over 0.8 of NVLink and the
     # posting of K and V of 32 layers, 3.0 us each; 110 ms of answers through the router before
-    role = env._world.shared["roles"][1]
-    bytes_s = blocks * BLOCK * KV_BYTES / role["domain_bytes_per_s"]
+    nvlink = 0.8 * 300e9  # A100, one direction
+    bytes_s = blocks * BLOCK * KV_BYTES / nvlink
     post_s = blocks * 32 * 2 * 3.0e-6
     wanted_s = handed_s + 0.110 + 0.001 + max(bytes_s, post_s)
-    assert request(env)["arrive_s"] == pytest.approx(wanted_s)
     fleet = env._world.state["fleet"][0]
     assert fleet["moves"] == 1 and fleet["moved_bytes"] == blocks * BLOCK * KV_BYTES
     run_on(env)
+    assert request(env)["arrive_s"] == pytest.approx(wanted_s)
+    assert fleet["arrived_bytes"] == fleet["moved_bytes"] and fleet["lost_bytes"] == 0
+    assert fleet["moving_s"] == pytest.approx(wanted_s - handed_s)
     assert request(env)["first_token_s"] > wanted_s
     assert replicas[0]["free_blocks"] == specs[0]["kv_blocks"] and replicas[0]["holding"] == 0
 

@@ -26,7 +26,7 @@ _WAITS = -1  # SENDER.phase until its bytes move
 def clear(w, e, net):
     """Let all one-shot senders be free, each with its room."""
     room = w.once.shape[1]
-    net.free_once, net.ended_head, net.ended_tail, net.once_running = -1, -1, -1, 0
+    net.free_once, net.ended_head, net.once_running = -1, -1, 0
     for k in range(room - 1, -1, -1):
         sender = w.senders[e, first_once(w) + k]
         sender.usage_begin = w.usages.shape[1] - (room - k) * net.most_links
@@ -68,13 +68,20 @@ def go_on(w, e, j, now_s):
         begin(w, e, j, now_s)
         return
     stop(w, e, j, now_s)
-    net, k = w.network[e], j - first_once(w)
-    w.once[e, k].next = -1
-    if net.ended_tail >= 0:
-        w.once[e, net.ended_tail].next = k
+    list_ended(w, e, w.network[e], j - first_once(w))
+
+
+@kernel
+def list_ended(w, e, net, k):
+    """Add a one-shot sender to those that have ended at this moment, in the order of clients."""
+    before, behind = -1, int(net.ended_head)
+    while behind >= 0 and w.once[e, behind].client < w.once[e, k].client:
+        before, behind = behind, int(w.once[e, behind].next)
+    w.once[e, k].next = behind
+    if before >= 0:
+        w.once[e, before].next = k
     else:
         net.ended_head = k
-    net.ended_tail = k
 
 
 @kernel
@@ -136,7 +143,7 @@ def stop(w, e, j, now_s):
         if fidelity == FLUID:
             withdraw(w, e, j)
             take_off(w, e, j)
-            affect(w, e, j, now_s, False)
+            affect(w, e, j, sender.usage_begin + sender.usage_count, now_s, False)
         elif fidelity != UNCONTENDED:
             stop_sending(w, e, j, fidelity == OCCUPANCY)
             take_off(w, e, j)
@@ -166,8 +173,6 @@ def take_ended(w, e):
     while net.ended_head >= 0:
         k = int(net.ended_head)
         net.ended_head = w.once[e, k].next
-        if net.ended_head < 0:
-            net.ended_tail = -1
         free(w, e, net, k)
         if w.once[e, k].client >= 0:
             return int(w.once[e, k].client)

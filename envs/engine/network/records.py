@@ -197,8 +197,7 @@ NETWORK = np.dtype(  # one record per environment
         ("touched", "i4"),  # senders whose rate must be found anew
         ("most_links", "i4"),  # on the way of a one-shot sender
         ("free_once", "i4"),  # first one-shot sender that is free, -1: none
-        ("ended_head", "i4"),  # one-shot senders that have ended and nobody has taken, in order
-        ("ended_tail", "i4"),
+        ("ended_head", "i4"),  # one-shot senders that have ended and nobody has taken, by client
         ("once_running", "i4"),  # one-shot senders under way, those that do not send yet too
         ("mark", "i8"),
         ("hash_seed", "u8"),

@@ -98,7 +98,7 @@ def join(w, e, j, now_s):
     sender = w.senders[e, j]
     sender.rate, sender.bottleneck, sender.since_s = 0.0, -1, now_s
     count_flows(w, e, sender, 1.0)
-    affect(w, e, j, now_s, True)
+    affect(w, e, j, sender.usage_begin + sender.usage_count, now_s, True)
 
 
 @kernel
@@ -118,18 +118,18 @@ def count_flows(w, e, sender, sign):
 
 
 @kernel(inline=False)
-def affect(w, e, j, now_s, begins):
+def affect(w, e, j, end, now_s, begins):
     """Solve once whom it affects that sender ``j`` begins, or has gone from its links.
 
     If it begins, itself and who has more than an equal part of a link; who is held back by one of
-    its links in both cases. Then let periodic senders on these links note it.
+    its links in both cases. Then let periodic senders on these links note it. Its entries are, or
+    were, those up to ``end``.
     """
     net, sender = w.network[e], w.senders[e, j]
     net.mark += 1
     found = 0
     if begins:
         sender.seen, w.solved[e, 0], found = net.mark, j, 1
-    end = sender.usage_begin + sender.usage_count
     for slot in range(sender.usage_begin, end):
         link = int(w.usages[e, slot].link)
         at, fair = int(w.once_head[e, link]), math.inf

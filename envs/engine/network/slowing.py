@@ -33,7 +33,7 @@ def slowness(level):
 
 
 @kernel
-def level_of(w, record, capacity, weight, rate):
+def level_of(record, capacity, weight, rate):
     """Return the level of flows of ``weight`` that go at ``rate`` alone, on a link as it is."""
     if record.flows <= 0.0:
         return 0
@@ -58,7 +58,9 @@ def begin_watch(w, e, sender, now_s):
         w.levels[e, s, :] = 0
         w.levels[e, s, 0] = step.count
     for slot in range(sender.usage_begin, sender.usage_begin + sender.usage_count):
-        watch(w, e, w.usages[e, slot].link, now_s)
+        link = w.usages[e, slot].link
+        if w.links[e, link].flows > 0.0:
+            watch(w, e, link, now_s)
 
 
 @kernel
@@ -71,8 +73,8 @@ def watch(w, e, link, now_s):
         sender = w.senders[e, usage.sender]
         s = int(sender.step_begin + usage.phase)
         step = w.steps[e, s]
-        level = level_of(w, record, capacity, usage.weight, step.rate)
-        if level != usage.level:
+        level = level_of(record, capacity, usage.weight, step.rate)
+        if level != usage.level and step.bytes > 0.0:
             w.levels[e, s, usage.level] -= 1
             w.levels[e, s, level] += 1
             usage.level = level
@@ -109,7 +111,7 @@ def cost_s(w, e, sender):
     total_s = 0.0
     for s in range(sender.step_begin, sender.step_begin + sender.step_count):
         step = w.steps[e, s]
-        if step.count > 0:
+        if step.work_s > 0.0:
             slower = step.busy_s / step.work_s - step.busy_s / step.among_s
             total_s += step.bytes / step.rate * slower
     return total_s
@@ -135,9 +137,9 @@ def plan_look(w, e, j, now_s):
 
 
 @kernel
-def is_look(sender, now_s):
-    """Tell whether a periodic sender's event is to look at it, and not its end."""
-    return sender.once_s > 0.0 and sender.left > sender.rate * (now_s - sender.since_s) * (1 + 1e-9)
+def is_look(sender):
+    """Tell whether a periodic sender's next event is to look at it, and not its end."""
+    return sender.event_s < sender.since_s + sender.left / sender.rate
 
 
 @kernel(inline=False)

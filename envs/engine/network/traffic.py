@@ -80,10 +80,11 @@ def leave(w, e, j, now_s):
         catch_up(sender, now_s)
         sender.iterations_left = sender.left
         fluid.depart(w, e, j)
+    end = sender.usage_begin + sender.usage_count
     release(w, e, j)
     remove(w, e, j)
     if w.fabric[0].fidelity == FLUID and w.network[e].once_running > 0:
-        affect(w, e, j, now_s, False)
+        affect(w, e, j, end, now_s, False)
 
 
 @unit
@@ -120,7 +121,7 @@ def move_on(w, e, now_s) -> int:
         finished = False
     elif has_phases(w, sender):
         finished = next_phase(w, e, j, now_s, w.fabric[0].fidelity == OCCUPANCY)
-    elif is_look(sender, now_s):
+    elif is_look(sender):
         look(w, e, j, now_s)
         finished = False
     if not finished:

@@ -1,9 +1,8 @@
 """Which links a running sender uses: its flows in each phase, added up per link.
 
 Entries are taken one behind the other from an array; those of one sender and phase lie side by
-side, and the entries of a link form a list. When the array is full the entries of senders that have
-left are squeezed out. One-shot senders have room of their own behind, and in FLUID lists of their
-own.
+side, and the entries of a link form a list. One-shot senders have room of their own behind, and in
+FLUID lists of their own.
 """
 
 from __future__ import annotations
@@ -13,10 +12,9 @@ import math
 from ...perf.training.modes import CYCLIC, XOR
 from ..core.compile import kernel
 from .links import node_down, node_up, uplink_of
-from .records import FLUID, LEVELS
+from .records import FLUID
 from .routes import find_way
-
-_GONE = -1
+from .squeeze import GONE, make_room
 
 
 @kernel
@@ -200,7 +198,7 @@ def take_off(w, e, j):
         if up == 1:
             parts = round(usage.weight * w.fabric[0].queue_pairs)
             w.uplink_flows[e, switch, uplink] -= parts
-        usage.sender = _GONE
+        usage.sender = GONE
 
 
 @kernel(inline=False)
@@ -209,82 +207,9 @@ def release(w, e, j):
     net, sender = w.network[e], w.senders[e, j]
     take_off(w, e, j)
     for s in range(sender.step_begin, sender.step_begin + sender.step_count):
-        w.steps[e, s].sender = _GONE
+        w.steps[e, s].sender = GONE
     if sender.usage_begin + sender.usage_count == net.usages:  # the last one in goes out at once
         net.usages = sender.usage_begin
     if sender.step_count > 0 and sender.step_begin + sender.step_count == net.steps:
         net.steps = sender.step_begin
     sender.usage_count, sender.step_count = 0, 0
-
-
-@kernel
-def make_room(w, e, net, pattern):
-    """Squeeze out dead entries if a sender of this pattern might not fit behind the last one."""
-    fabric, once = w.fabric[0], w.once.shape[1]
-    per_flow = 2 + fabric.queue_pairs * fabric.hops
-    usages, steps = w.usages.shape[1] - once * net.most_links, w.steps.shape[1] - once
-    if net.usages + per_flow * pattern.ranks * pattern.num_phases > usages:
-        squeeze_usages(w, e, net)
-    if net.steps + pattern.num_phases > steps:
-        squeeze_steps(w, e, net)
-
-
-@kernel(inline=False)
-def squeeze_usages(w, e, net):
-    """Move all live entries to the front of the array, in their order."""
-    to = 0
-    last = _GONE
-    for slot in range(net.usages):
-        usage = w.usages[e, slot]
-        if usage.sender == _GONE:
-            continue
-        if usage.sender != last:
-            last = usage.sender
-            w.senders[e, last].usage_begin = to
-        if to < slot:
-            if usage.before >= 0:
-                w.usages[e, usage.before].next = to
-            else:
-                w.link_head[e, usage.link] = to
-            if usage.next >= 0:
-                w.usages[e, usage.next].before = to
-            moved = w.usages[e, to]
-            moved.sender, moved.link, moved.phase = usage.sender, usage.link, usage.phase
-            moved.weight, moved.next, moved.before = usage.weight, usage.next, usage.before
-            moved.level = usage.level
-        to += 1
-    net.usages = to
-
-
-@kernel
-def move_levels(w, e, at, to):
-    """Move what is known of how much one-shot senders slow a phase."""
-    if w.once.shape[1] == 0:
-        return
-    step, moved = w.steps[e, at], w.steps[e, to]
-    moved.level, moved.since_s = step.level, step.since_s
-    moved.busy_s, moved.among_s, moved.work_s = step.busy_s, step.among_s, step.work_s
-    for level in range(LEVELS):
-        w.levels[e, to, level] = w.levels[e, at, level]
-
-
-@kernel(inline=False)
-def squeeze_steps(w, e, net):
-    """Move all live steps to the front of the array, in their order."""
-    to = 0
-    last = _GONE
-    for at in range(net.steps):
-        step = w.steps[e, at]
-        if step.sender == _GONE:
-            continue
-        if step.sender != last:
-            last = step.sender
-            w.senders[e, last].step_begin = to
-        if to < at:
-            moved = w.steps[e, to]
-            moved.sender, moved.begin, moved.count = step.sender, step.begin, step.count
-            moved.bytes, moved.limit, moved.rate = step.bytes, step.limit, step.rate
-            moved.after_s, moved.mark = step.after_s, 0
-            move_levels(w, e, at, to)
-        to += 1
-    net.steps = to

@@ -140,6 +140,8 @@ _NEW_REQUEST = record_of(
     cached_tokens=-1,
     source=-1,
     retry_s=np.nan,
+    sent_s=np.nan,
+    arrive_s=np.nan,
     first_token_s=np.nan,
     finish_s=np.nan,
 )
