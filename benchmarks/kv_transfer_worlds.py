@@ -1,6 +1,6 @@
 """Whole worlds of prefill and decode replicas beside training gangs, in FLUID and in FLOW.
 
-Sixteen A100 with a NIC each under eight leaf switches, 2:1; three prefill and three decode replicas
+Sixteen A100 with a NIC each under eight leaf switches, 4:1; three prefill and three decode replicas
 of Llama-2-7B (half a MB of KV cache a token) and gangs of VGG-16 and BERT on the rest, all of them
 where the same fixed rule puts them, leafs apart. Requests go round in turn. By rate of requests:
 how much of their NICs' time the prefill replicas send, and the error of FLUID in mean TTFT, time of
@@ -40,7 +40,7 @@ def scenario(rate_per_s: float, fidelity: str, requests: int = 400) -> Scenario:
         {
             "cluster": {
                 "pools": [{"gpu": "A100-80", "nodes": 16, "gpus_per_node": 1}],
-                "fabric": {"nodes_per_leaf": 2, "uplinks": 1, "spines": 1, "oversubscription": 2.0},
+                "fabric": {"nodes_per_leaf": 2, "uplinks": 1, "spines": 1, "oversubscription": 4.0},
             },
             "network": {"fidelity": fidelity, "routing": "ecmp", "queue_pairs": 1},
             "jobs": {
