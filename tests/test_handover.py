@@ -152,3 +152,27 @@ def test_bad_roles_are_refused(roles, says):
     with pytest.raises(ScenarioError, match=says) as error:
         small(service("chat", max=1, roles=roles))
     assert "deployments[0]" in str(error.value)
+
+
+@pytest.mark.parametrize(("prefill", "decode", "nics"), [(1, 2, 1), (2, 1, 1), (2, 2, 2)])
+def test_each_gpu_sends_and_takes_over_its_own_nic(tmp_path, prefill, decode, nics):
+    """Nodes of one GPU under one leaf switch: the side with fewer NICs says how fast it is."""
+    trace = tmp_path / "requests.csv"
+    trace.write_text("arrival_s,prompt_tokens,output_tokens\n10.0,1600,20\n")
+    roles = [{"kind": "prefill", "tp": prefill}, {"kind": "decode", "tp": decode}]
+    workload = {"trace": str(trace), "num_requests": 0}
+    scenario = small(
+        apart("chat", roles=roles, workload=workload, connector="mooncake"),
+        cluster={
+            "pools": [{"gpu": "A100-80", "nodes": 6, "gpus_per_node": 1}],
+            "fabric": {"nodes_per_leaf": 6},
+        },
+        jobs={"num_jobs": 1, "rate_per_h": 0.5, "max_gpus": 1},
+        scaler={"interval_s": 0.0},
+    )
+    env = make(scenario)
+    env.reset(seed=0)
+    run_on(env)
+    # software, its start, then bytes at 0.73 of NICs of 25 GB/s (kv_transfer.toml)
+    wanted_s = 0.110 + 0.34e-3 + 1600 * KV_BYTES / (0.73 * 25e9 * nics)
+    assert request(env)["arrive_s"] - request(env)["sent_s"] == pytest.approx(wanted_s)

@@ -221,9 +221,21 @@ def test_what_is_given_up_leaves_its_links_to_the_others(fidelity):
     assert trip.run.next_event_s() == math.inf
 
 
+@pytest.mark.parametrize("fidelity", [FLUID, FLOW])
+def test_between_pods_it_crosses_the_core(fidelity):
+    """2 GB over uplinks of 50 and a core link of 20 GB/s take 0.1 s."""
+    net = Net(
+        *(2, 3, 1),
+        **{"uplinks": 1, "spines": 1, "leafs_per_pod": 1, "core_uplinks": 1, "nic": 1e6},
+        **{"uplink": RATE, "core": 20.0, "fidelity": fidelity},
+    )
+    times_s, _ = Trip(net, [], [], [], sent([0.0], [2.0]), 1e6).go(0.0, 0.05)
+    assert times_s == pytest.approx([0.1])
+
+
 def test_whole_worlds():
     """TTFT, transfers and jobs of a joint world; ``benchmarks/kv_transfer_worlds.py`` has more."""
-    found = worlds.compare(12.0, seeds=2, requests=150)
-    assert found["flow"]["load"] > 0.05 and found["flow"]["slowdown"] > 1.05
+    found = worlds.compare(8.0, 8.0, seeds=2, span_s=30.0)
+    assert found["flow"]["transfer_s"] > 0.4, "it waits for others"
     for name in worlds.NUMBERS:
         assert found["fluid"][name] == pytest.approx(found["flow"][name], rel=0.05), name
