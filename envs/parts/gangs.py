@@ -225,8 +225,11 @@ def _transfers(scenario: Scenario) -> tuple[int, int]:
     assert scenario.workload is not None
     apart = [service.roles for service in scenario.services if len(service.roles) > 1]
     gpus = max(role.replica.deployment.tp for both in apart for role in both)
-    return scenario.workload.num_requests, gpus
+    return min(scenario.workload.num_requests, MOST_TRANSFERS), gpus
 
+
+MOST_TRANSFERS = 4096
+"""On their way at once; it bounds memory. Further ones wait for one to arrive."""
 
 UNTIL_TOLD_S = 30 * 86_400.0
 """Estimated run time of a service's gang, which runs until it is told to end."""

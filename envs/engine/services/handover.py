@@ -46,9 +46,11 @@ def begin_handover(w, e, r, index):
 def reserve(w, e, r, replica, spec):
     """Reserve blocks for the requests that come to a replica, as far as there are any, in order.
 
+    So many can be on their way at once as the network has one-shot senders.
+
     A request in its queue that waits for blocks goes before them; such ones are the last there.
     """
-    while replica.coming > 0:
+    while replica.coming > 0 and w.network[e].free_once >= 0:
         if replica.waiting > 0 and w.requests[e, replica.tail].blocks == 0:
             return
         index = int(replica.come_head)
