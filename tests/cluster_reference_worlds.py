@@ -12,6 +12,7 @@ from cluster_worlds import service, small
 from engine_worlds import cost_table, random_spec, random_stream, reference_requests
 from reference_cluster import Cluster
 from reference_fleet import Change, Scaling
+from reference_network import Gang, Wires
 from reference_replica import Role
 from reference_serving import ReplicaSpec, Result
 
@@ -27,6 +28,16 @@ LATE_S = 1e6  # when the one job of these worlds arrives, which is after their e
 Rows = tuple[tuple[str, int, int, int], ...]
 """Of a service's roles: kind, replicas at least, at the start, at most."""
 
+CLUSTERS: dict[str, dict[str, Any]] = {
+    "one node": {"pools": [{"nodes": 1, "gpus_per_node": 8}]},
+    "failing nodes": {"pools": [{"nodes": 4, "gpus_per_node": 2}]},
+    "busy links": {
+        "pools": [{"nodes": 12, "gpus_per_node": 1}],
+        "fabric": {"nodes_per_leaf": 4, "uplinks": 2, "spines": 2, "uplink_gbit": 200.0},
+    },
+}
+"""Where the worlds are. Links are busy with gangs, which are there on no other cluster."""
+
 
 @dataclass(frozen=True)
 class Case:
@@ -38,11 +49,8 @@ class Case:
 
 
 @cache
-def batch(rows: Rows, fails: bool = False) -> Batch:
-    """Return a world whose service has roles (kind, least, initial, most).
-
-    It has one node, or four of which one fails every second.
-    """
+def batch(rows: Rows, where: str = "one node") -> Batch:
+    """Return a world whose service has roles (kind, least, initial, most), on one of `CLUSTERS`."""
     names = ("min", "initial", "max")
     roles: list[dict[str, Any]] = [
         {"kind": kind, "max_num_seqs": 64 + place, **dict(zip(names, counts, strict=True))}
@@ -54,28 +62,56 @@ def batch(rows: Rows, fails: bool = False) -> Batch:
         "rate_per_s": 1.0,
         "max_tokens": 600,
     }
-    table = service("both", required="node", workload=workload)
+    required = "node" if where != "busy links" else "zone"
+    table = service("both", required=required, workload=workload)
     for name in names:
         table.pop(name, None)
     if rows[0][0] == "aggregated":
         table |= {key: value for key, value in roles[0].items() if key != "kind"}
     else:
         table["roles"] = roles
-    nodes = 4 if fails else 1
-    pools = [{"gpu": "A100-80", "nodes": nodes, "gpus_per_node": 8 // nodes}]
-    faults = {"node_mtbf_h": nodes * 1.0 / 3600, "repair_h": 1e-3} if fails else {}
+    (pool,) = CLUSTERS[where]["pools"]
+    usual = {"nodes_per_leaf": pool["nodes"], "oversubscription": 1.0}
+    fabric = CLUSTERS[where].get("fabric", usual)
+    faults, jobs = {}, {"num_jobs": 1, "rate_per_h": 0.5, "max_gpus": 1}
+    if where == "failing nodes":  # one every second
+        faults = {"node_mtbf_h": pool["nodes"] / 3600, "repair_h": 1e-3}
+    if where == "busy links":
+        jobs = {"num_jobs": 8, "rate_per_h": 14_400.0, "max_gpus": 4}
     scenario = small(
         table,
         name="exact",
-        cluster={"pools": pools, "fabric": {"nodes_per_leaf": nodes, "oversubscription": 1.0}},
+        cluster={"pools": [{"gpu": "A100-80", **pool}], "fabric": fabric},
         faults=faults,
-        jobs={"num_jobs": 1, "rate_per_h": 0.5, "max_gpus": 1},
+        jobs=jobs,
+        network={"fidelity": "flow", "routing": "source"},
         scaler={"interval_s": 1.0},
     )
     return Batch(scenario, 1)
 
 
-def random_case(seed: int, rows: Rows, scales: bool, *features: str, turns: bool = False) -> Case:
+def wires(world: World) -> Wires:
+    """Return the fabric of a world in the words of the reference."""
+    fabric, node = world.shared["fabric"][0], world.shared["node_specs"][0]
+    return Wires(
+        nodes=int(fabric["nodes"]),
+        slots=int(fabric["gpus_per_node"]),
+        nodes_per_leaf=int(fabric["nodes"] // fabric["leafs"]),
+        uplinks=int(fabric["uplinks"]),
+        nic_bytes_per_s=float(node["nic_bytes_per_s"]),
+        scale_up_bytes_per_s=float(node["scale_up_bytes_per_s"]),
+        capacity=world.shared["capacity"].tolist(),
+    )
+
+
+def random_case(
+    seed: int,
+    rows: Rows,
+    scales: bool,
+    *features: str,
+    turns: bool = False,
+    block_bytes: float = 1e6,
+) -> Case:
     """Draw speeds, memory, handovers and requests for roles (kind, least, initial, most).
 
     With ``turns`` replicas change between two roles, too.
@@ -98,12 +134,12 @@ def random_case(seed: int, rows: Rows, scales: bool, *features: str, turns: bool
                 cost=cost_table(rng, True, spec),
                 local_tokens=int(rng.choice([0, 64])) if kind == "decode" else 0,
                 handover_s=rng.uniform(0.0, 0.1),
-                block_bytes=1e6,
+                block_bytes=block_bytes,
                 block_post_s=rng.uniform(0.0, 1e-3),
                 start_s=1e-3,
-                bytes_per_s=rng.uniform(1e8, 1e10),
+                bytes_per_s=rng.uniform(1e2, 1e4) * block_bytes,
                 nic_start_s=2e-3,
-                nic_bytes_per_s=rng.uniform(1e8, 1e9),
+                nic_bytes_per_s=rng.uniform(1e2, 1e3) * block_bytes,
             )
         )
     stream = random_stream(rng, int(rng.integers(5, REQUESTS + 1)), unit)
@@ -116,29 +152,33 @@ def random_case(seed: int, rows: Rows, scales: bool, *features: str, turns: bool
     return Case(tuple(roles), stream, scaling)
 
 
-def by_reference(case: Case, history: Sequence[Change] | None = None) -> tuple[Cluster, Result]:
-    """Let the naive reference serve a case."""
+def by_reference(
+    case: Case, world: World, history: Sequence[Change] | None = None, gangs: Sequence[Gang] = ()
+) -> tuple[Cluster, Result]:
+    """Let the naive reference serve a case on the fabric of a world that has served it."""
     max_tokens = [int(most) for most in case.stream.max_tokens]
     requests = reference_requests(case.stream)
-    cluster = Cluster(case.roles, requests, max_tokens, case.scaling, history)
+    cluster = Cluster(case.roles, requests, max_tokens, case.scaling, history, wires(world), gangs)
     return cluster, cluster.run()
 
 
-def by_engine(case: Case, rows: Rows, seed: int = -1) -> tuple[World, list[Change]]:
+def by_engine(
+    case: Case, rows: Rows, where: str = "one node", seed: int = 0
+) -> tuple[World, Watch]:
     """Let the engine serve the same case, with the same rule for decisions.
 
-    Nodes fail if ``seed`` is not negative. Returns the world, and which replicas got and lost
-    devices.
+    Returns the world, and which replicas and gangs got and lost devices.
     """
-    built = batch(rows, seed >= 0)
+    built = batch(rows, where)
     world, static = built.world, built.contents["route"].static
     fill_roles(world.shared, static, case)
     for content in built.contents.values():
-        content.load(0, np.random.default_rng(max(seed, 0)))
+        content.load(0, np.random.default_rng(seed))
     load(world.state, static, 0, case.stream, case.stream.output_tokens)
-    world.state["jobs"]["arrival_s"][0, -1] = LATE_S
+    if where != "busy links":
+        world.state["jobs"]["arrival_s"][0, -1] = LATE_S
     world.begin(0)
-    return world, play(world, case)
+    return world, play(world, case, seed if where == "busy links" else None)
 
 
 def fill_roles(shared: dict[str, Any], static: Any, case: Case) -> None:
@@ -151,10 +191,12 @@ def fill_roles(shared: dict[str, Any], static: Any, case: Case) -> None:
         record["startup_s"], record["handover_s"] = role.startup_s, role.handover_s
         record["change_s"] = role.change_s
         record["kv_block_bytes"], record["kv_block_post_s"] = role.block_bytes, role.block_post_s
-        record["domain_start_s"], record["domain_bytes_per_s"] = role.start_s, role.bytes_per_s
-        record["nic_start_s"], record["nic_bytes_per_s"] = role.nic_start_s, role.nic_bytes_per_s
+        record["domain_start_s"], record["nic_start_s"] = role.start_s, role.nic_start_s
+        ports = shared["capacity"][-2 * len(static.replica_specs) :].reshape(-1, 2)
         for r in range(record["first"], record["first"] + record["most"]):
             fill_replica(static.replica_specs[r], role)
+            if role.does != "aggregated":
+                ports[r] = role.nic_bytes_per_s, role.bytes_per_s
         kind = static.replica_specs[record["first"]]["kind"]
         fill_costs(static, int(kind), role.cost)
 
@@ -183,46 +225,77 @@ class Watch:
     """Notes which gangs get and lose devices, decision by decision."""
 
     def __init__(self, world: World) -> None:
-        self.world, self.changes = world, list[Change]()
-        self.gang_of = world.shared["replica_specs"]["gang"]
-        self.failures = np.zeros(int(self.gang_of.max()) + 1, int)
-        self.starts = np.full(len(self.failures), -1.0)
+        self.world, self.changes, self.gangs = world, list[Change](), list[Gang]()
+        self.specs = world.shared["replica_specs"]
+        jobs = world.state["jobs"][0]
+        self.failures, self.starts = np.zeros(len(jobs), int), np.full(len(jobs), -1.0)
 
     def look(self) -> None:
         """Note what has changed since the last look."""
-        gpus = self.world.shared["fabric"][0]["gpus_per_node"]
-        for gang in range(len(self.failures)):
-            job = self.world.state["jobs"][0, gang]
-            replicas = tuple(int(r) for r in np.flatnonzero(self.gang_of == gang))
-            if job["failures"] > self.failures[gang]:
-                self.changes.append(Change(float(job["stopped_s"]), replicas, -1))
-                self.failures[gang] = job["failures"]
-            if job["start_s"] > self.starts[gang]:
-                node = int(self.world.state["senders"][0, gang]["first_gpu"]) // int(gpus)
-                self.changes.append(Change(float(job["start_s"]), replicas, max(node, 0)))
-                self.starts[gang] = job["start_s"]
+        for j, job in enumerate(self.world.state["jobs"][0]):
+            replicas = tuple(int(r) for r in np.flatnonzero(self.specs["gang"] == j))
+            if job["failures"] > self.failures[j] and replicas:
+                self.changes.append(Change(float(job["stopped_s"]), replicas, ()))
+            if job["start_s"] > self.starts[j] and job["service"] < 0 and job["start_s"] < LATE_S:
+                self.gangs.append(self.gang(j, job))
+            elif job["start_s"] > self.starts[j] and replicas:
+                gpus = self.gpus(j)
+                first = tuple(gpus[int(self.specs[r]["rank"])] if gpus else 0 for r in replicas)
+                self.changes.append(Change(float(job["start_s"]), replicas, first))
+            self.failures[j] = job["failures"]
+            self.starts[j] = np.fmax(self.starts[j], job["start_s"])
+
+    def gpus(self, j: int) -> tuple[int, ...]:
+        """Return the GPUs of a gang in rank order; none if it has lost them."""
+        found, gpu = [], int(self.world.state["senders"][0, j]["first_gpu"])
+        while gpu >= 0:
+            found.append(gpu)
+            gpu = int(self.world.state["gpu_next"][0, gpu])
+        return tuple(found)
+
+    def gang(self, j: int, job: Any) -> Gang:
+        """Return a job that has just started."""
+        shared, gpus = self.world.shared, self.gpus(j)
+        assert gpus, "it ended before anybody looked"
+        pattern = shared["patterns"][job["kind"]]
+        first = int(pattern["first_phase"])
+        phases = tuple(
+            (*(int(phase[name]) for name in ("ranks", "stride", "shift", "mode")),
+             float(phase["bytes"] * job["comm_scale"]))
+            for phase in shared["phases"][first : first + pattern["num_phases"]]
+        )  # fmt: skip
+        return Gang(
+            *(j, float(job["start_s"]), gpus, float(job["iterations"])),
+            *(float(pattern["compute_s"]), float(pattern["hidden_s"]), phases),
+        )
 
 
-def play(world: World, case: Case) -> list[Change]:
-    """Play an episode until all requests have finished; returns what happened to devices."""
+def play(world: World, case: Case, seed: int | None) -> Watch:
+    """Play an episode until all has finished that comes in time.
+
+    With a seed gangs are placed at random, which also moves requests to links that they share.
+    """
     outputs, action, scaled = world.outputs(), np.zeros(1, np.int64), 0
-    watch = Watch(world)
-    router = world.state["router"][0]
+    rng, watch = np.random.default_rng(seed), Watch(world)
+    router, gangs = world.state["router"][0], world.state["gangs"][0]
+    waited = gangs["num_jobs"] - gangs["services"] if seed is not None else 0
     world.run(np.array([START]), action, outputs)
-    while not world.done[0] and router["finished"] < router["num_requests"]:
+    while not world.done[0] and (
+        router["finished"] < router["num_requests"] or gangs["finished"] < waited
+    ):
         watch.look()
         feasible = np.flatnonzero(outputs.mask[0])
         due = world.clock["due"][0]
         if due == ROUTE:
             action[0] = feasible[int(router["deciding"]) % len(feasible)]
         elif due == PLACE:
-            action[0] = feasible[0]
+            action[0] = feasible[0] if seed is None else rng.choice(feasible)
         else:
             assert case.scaling is not None
             wanted = case.scaling.script(scaled)
             action[0] = wanted if wanted in feasible else 0
             scaled += 1
         world.run(np.array([STEP]), action, outputs)
-
     watch.look()
-    return sorted(watch.changes, key=lambda change: change.time_s)
+    watch.changes.sort(key=lambda change: change.time_s)
+    return watch

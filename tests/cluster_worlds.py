@@ -201,6 +201,7 @@ class Check:
         assert on.sum() == router["in_flight"] == state["replicas"][0]["in_flight"].sum()
         waiting = (arrived["replica"] < 0).sum()
         assert waiting == router["parked"] + router["held"] + (router["deciding"] >= 0)
+        self.transfers(state, arrived)
         parked, at = 0, router["parked_head"]
         while at >= 0:
             parked, at = parked + 1, requests["next"][at]
@@ -214,6 +215,16 @@ class Check:
             self.handovers(arrived[~done], r, replica, spec)
             if replica["phase"] in (OFF, QUEUED, STARTING, TURNING):
                 assert replica["in_flight"] == 0 and replica["free_blocks"] == spec["kv_blocks"]
+
+    def transfers(self, state: Any, arrived: Any) -> None:
+        """Bytes that set off have arrived, are given up, or have a sender on the network."""
+        clients, fleet = np.flatnonzero(arrived["stage"] == MOVING), state["fleet"][0]
+        senders = arrived["sender"][clients]
+        assert len(set(senders)) == len(senders) == state["network"][0]["once_running"]
+        assert (state["once"][0]["client"][senders] == clients).all()
+        under_way = state["once"][0]["bytes"][senders].sum()
+        known = fleet["arrived_bytes"] + fleet["lost_bytes"] + under_way
+        assert np.isclose(fleet["moved_bytes"], known)
 
     def handovers(self, open_ones: Any, r: int, replica: Any, spec: Any) -> None:
         """KV caches are held at both ends until they have arrived."""

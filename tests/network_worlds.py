@@ -17,6 +17,7 @@ from gpuyard.envs.engine.devices.records import NODE_SPEC
 from gpuyard.envs.engine.network.arrays import allocate, reset, switch_ports
 from gpuyard.envs.engine.network.links import FABRIC
 from gpuyard.envs.engine.network.names import FLUID, SOURCE
+from gpuyard.envs.engine.network.once import recall
 from gpuyard.envs.engine.network.records import PATTERN, PHASE
 from gpuyard.envs.engine.network.traffic import (
     enter,
@@ -28,7 +29,7 @@ from gpuyard.envs.engine.network.traffic import (
 )
 from gpuyard.envs.engine.state import STATE
 
-UNITS = ("enter", "leave", "settle", "move_on")
+UNITS = ("enter", "leave", "settle", "move_on", "recall")
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,7 @@ class Net:
     scale_up: float = 1000.0
     uplink: float = 100.0
     core: float = 100.0
+    ports: tuple[float, ...] = ()  # bytes/s of links beyond the fabric's
     routing: int = SOURCE
     fidelity: int = FLUID
 
@@ -77,12 +79,13 @@ class Run:
     kinds: list[Kind]
     num_jobs: int
     seed: int = 0
+    once: int = 0  # one-shot senders at once
     arrays: dict[str, NDArray[Any]] = field(init=False)
     jobs: NDArray[Any] = field(init=False)
     load: NDArray[np.float64] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.arrays = state(self.net, self.kinds, self.num_jobs, self.seed)
+        self.arrays = state(self.net, self.kinds, self.num_jobs, self.seed, self.once)
         self._table = STATE.table(self.arrays)
         self.jobs, self.load = self.arrays["senders"][0], self.arrays["link_rate"][0]
         self._do(RESET)
@@ -113,6 +116,9 @@ class Run:
     def advance(self, now_s: float) -> int:
         return int(self._do(ADVANCE, -1, now_s))
 
+    def recall(self, k: int, now_s: float) -> None:
+        self._do(RECALL, k, now_s)
+
     def progress(self, j: int, now_s: float) -> float:
         return self._do(PROGRESS, j, now_s)
 
@@ -139,7 +145,9 @@ class Run:
         return times[0], times[1]
 
 
-def state(net: Net, kinds: list[Kind], num_jobs: int, seed: int = 0) -> dict[str, NDArray[Any]]:
+def state(
+    net: Net, kinds: list[Kind], num_jobs: int, seed: int = 0, once: int = 0
+) -> dict[str, NDArray[Any]]:
     """Return the arrays of one environment that the network reads."""
     nodes = net.leafs * net.nodes_per_leaf
     switches = net.leafs * net.rails
@@ -184,6 +192,7 @@ def state(net: Net, kinds: list[Kind], num_jobs: int, seed: int = 0) -> dict[str
             np.full(2 * nodes, min(net.node, net.nic * net.gpus_per_node)),
             np.full(2 * switches * net.uplinks, net.uplink),
             np.full(2 * pods * net.spines * net.core_uplinks, net.core),
+            net.ports,
         ]
     )
     gpus = len(gpu_switch)
@@ -204,13 +213,16 @@ def state(net: Net, kinds: list[Kind], num_jobs: int, seed: int = 0) -> dict[str
         "circuits": circuits.astype(np.int32).copy(),
         "order": np.zeros((1, gpus), np.int32),
     }
-    known |= allocate(1, num_jobs, capacity, gpu_switch, switches, fabric[0], kind_rows, phase_rows)
+    known |= allocate(
+        *(1, num_jobs, capacity, gpu_switch, switches, fabric[0], kind_rows, phase_rows),
+        *(once, net.gpus_per_node),
+    )
     known["network"]["hash_seed"] = np.random.default_rng(seed).integers(2**63, dtype=np.uint64)
     return known
 
 
 arrays_at = STATE.at
-RESET, ENTER, LEAVE, SETTLE, ADVANCE, NEXT, PROGRESS = range(7)
+RESET, ENTER, LEAVE, SETTLE, ADVANCE, NEXT, PROGRESS, RECALL = range(8)
 
 
 @entry
@@ -231,6 +243,8 @@ def do(address, what, j, now_s):
         return next_event_s(w, 0)
     elif what == PROGRESS:
         return progress(w, 0, j, now_s)
+    elif what == RECALL:
+        recall(w, 0, j, now_s)
     return 0.0
 
 

@@ -9,8 +9,9 @@ code with the engine. Conventions where the words of a specification leave room:
   then requests arrive. An idle replica begins a step after all of that.
 * A rule stands for the policy: of the replicas that can take request ``i`` the ``i``-th does,
   modulo their number; decisions about replicas follow a script.
-* Which gang of replicas gets devices when and on which node, and loses them, is given: a history.
-  Without one all stand on one node with room for all of them, and have devices at once.
+* Which gang of replicas gets devices when and where, and loses them, is given: a history. Without
+  one all stand on one node with room for all of them, and have devices at once. When and where
+  gangs start is given too; what they and KV transfers do to each other is not.
 * A request that was sent to a replica and holds no blocks goes before those that come from a
   prefill replica, one that has not yet reached its engine, too.
 """
@@ -18,10 +19,12 @@ code with the engine. Conventions where the words of a specification leave room:
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 from reference_fleet import Change, Fleet, Scaling
 from reference_kv import Request
+from reference_network import Flow, Gang, Network, Wires
 from reference_replica import (
     DRAINING,
     OFF,
@@ -42,8 +45,10 @@ class Cluster(Fleet):
         roles: Sequence[Role],
         requests: Sequence[Request],
         max_tokens: Sequence[int],
-        scaling: Scaling | None = None,
-        history: Sequence[Change] | None = None,
+        scaling: Scaling | None,
+        history: Sequence[Change] | None,
+        wires: Wires,
+        gangs: Sequence[Gang] = (),
     ) -> None:
         n = len(requests)
         self.result = Result([math.nan] * n, [math.nan] * n, [-1] * n, [0] * n, [], [])
@@ -55,16 +60,32 @@ class Cluster(Fleet):
         self.parked: list[Traveller] = []
         self.due = False  # parked requests are to be routed again
         self.moving: list[Traveller] = []
+        self.failures = 0  # that took devices from replicas
         super().__init__(roles, self.result, scaling, history)
+        ports = {
+            (replica.number, inside): bytes_per_s
+            for replica in self.replicas
+            for inside, bytes_per_s in enumerate(
+                (replica.role.nic_bytes_per_s, replica.role.bytes_per_s)
+            )
+        }
+        self.network = Network(wires, list(gangs), ports)
 
     def run(self) -> Result:
-        """Serve all requests."""
-        while any(math.isnan(finish_s) for finish_s in self.result.finish_s):
+        """Serve all requests and let all gangs finish."""
+        while self.is_open():
             self.now, _, _, handle = min(self.events(), key=lambda event: event[:3])
+            self.network.advance(self.now)
             handle()
             self.reserve_all()
             self.end_drained()
+            self.network.share()
         return self.result
+
+    def is_open(self) -> bool:
+        """Tell whether anything is left to do."""
+        ends = [*self.result.finish_s, *(gang.finish_s for gang in self.network.gangs)]
+        return any(math.isnan(finish_s) for finish_s in ends)
 
     def events(self) -> list[tuple[float, float, int, Callable[[], None]]]:
         """Return all that may happen next: when, its rank at one moment, which, and what to do."""
@@ -78,12 +99,20 @@ class Cluster(Fleet):
             start_s = replica.next_start_s()
             if start_s < math.inf:
                 found.append((start_s, 5, r, lambda it=replica: it.start(self.now)))
-        found += [(seq.arrive_s, 1, 0, lambda it=seq: self.land(it)) for seq in self.moving]
+        for seq in self.moving:
+            if seq.flow is None:
+                found.append((seq.begin_s, -1, 0, lambda it=seq: self.begin(it)))
+            else:
+                end_s, index = self.network.end_s(seq.flow), seq.index
+                found.append((end_s, 1, index, lambda it=seq: self.land(it)))
+        for gang in self.network.gangs:
+            next_s = self.network.next_s(gang)
+            found.append((next_s, -1, gang.number, lambda it=gang: self.network.go_on(it)))
         if self.due:
             found.append((self.now, 2, 0, self.route_parked))
         if self.history:
             change = self.history[0]
-            rank = 3.5 if change.node >= 0 else 0
+            rank = 3.5 if change.gpus else 0
             found.append((change.time_s, rank, 0, self.change))
         if self.tick_s < math.inf:
             found.append((self.tick_s, 3, 0, self.tick))
@@ -95,11 +124,12 @@ class Cluster(Fleet):
         """Let replicas get or lose their devices."""
         assert self.history is not None
         change = self.history.pop(0)
-        for replica in (self.replicas[r] for r in change.replicas):
-            if change.node < 0:
+        for place, r in enumerate(change.replicas):
+            replica = self.replicas[r]
+            if not change.gpus:
                 self.lose(replica)
             elif replica.books.phase == QUEUED:
-                replica.node = change.node
+                replica.gpu = change.gpus[place]
                 self.load(replica)
 
     def lose(self, replica: ClusterReplica) -> None:
@@ -125,8 +155,7 @@ class Cluster(Fleet):
         replica = self.replicas[seq.replica]
         if seq in self.moving:
             assert seq.there is not None
-            self.moving.remove(seq)
-            replica.books.moving.remove(seq)
+            self.stop(seq, replica)
             replica.kv.release(seq.there)
             replica.idle_from_s = min(replica.idle_from_s, self.now)
         else:
@@ -180,28 +209,47 @@ class Cluster(Fleet):
                 self.set_off(books.coming.pop(0), replica)
 
     def set_off(self, seq: Traveller, replica: ClusterReplica) -> None:
-        """Let a KV cache begin its way; its rate is what others with the same end leave it now."""
-        role, others = replica.role, 0
-        for other in self.moving:
-            others += other.source == seq.source or other.replica == seq.replica
-        assert seq.there is not None
-        blocks = len(seq.there.blocks)
-        start_s, bytes_per_s = role.start_s, role.bytes_per_s
-        if self.replicas[seq.source].node != replica.node:
-            start_s, bytes_per_s = role.nic_start_s, role.nic_bytes_per_s
-        bytes_s = blocks * role.block_bytes / (bytes_per_s / (1 + others))
-        seconds = role.handover_s + start_s + max(bytes_s, blocks * role.block_post_s)
-        seq.arrive_s = self.now + seconds
+        """Let a KV cache go: software first, then its bytes begin to move."""
+        role = replica.role
+        start_s = role.start_s if self.is_inside(seq) else role.nic_start_s
+        seq.begin_s = self.now + role.handover_s + start_s
         self.moving.append(seq)
         replica.books.moving.append(seq)
+
+    def is_inside(self, seq: Traveller) -> bool:
+        """Tell whether a KV cache stays on one node."""
+        source, target = self.replicas[seq.source].gpu, self.replicas[seq.replica].gpu
+        slots = self.network.wires.slots
+        return source // slots == target // slots
+
+    def begin(self, seq: Traveller) -> None:
+        """Let the bytes of a KV cache move, as fast as they are posted at most."""
+        role, inside = self.replicas[seq.replica].role, self.is_inside(seq)
+        assert seq.there is not None
+        weights: Counter[object] = Counter([(seq.source, inside), (seq.replica, inside)])
+        limit = role.block_bytes / role.block_post_s if role.block_post_s else math.inf
+        if not inside:
+            limit = min(limit, self.network.wires.nic_bytes_per_s)
+            ends = self.replicas[seq.source].gpu, self.replicas[seq.replica].gpu
+            weights.update(self.network.wires.path(*ends))
+        seq.flow = Flow(weights, limit, len(seq.there.blocks) * role.block_bytes)
+        self.network.flows.append(seq.flow)
+
+    def stop(self, seq: Traveller, replica: ClusterReplica) -> None:
+        """Take a KV cache off its way."""
+        self.moving.remove(seq)
+        replica.books.moving.remove(seq)
+        if seq.flow is not None:
+            self.network.flows.remove(seq.flow)
+        seq.flow, seq.begin_s = None, math.inf
 
     def land(self, seq: Traveller) -> None:
         """Let a KV cache arrive: its blocks at the other end are free."""
         source, replica = self.replicas[seq.source], self.replicas[seq.replica]
         source.kv.release(seq)
         source.books.holding.remove(seq)
-        self.moving.remove(seq)
-        replica.books.moving.remove(seq)
+        self.stop(seq, replica)
+        seq.arrive_s = self.now
         replica.take_over(seq)
         replica.send(seq, self.now)
         source.idle_from_s = min(source.idle_from_s, self.now)

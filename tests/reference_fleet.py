@@ -34,11 +34,11 @@ class Scaling:
 
 @dataclass(frozen=True)
 class Change:
-    """Replicas get devices on a node, or with ``node`` -1 lose them by its failure."""
+    """Replicas get devices, each from a GPU on, or with no GPUs lose them by a node's failure."""
 
     time_s: float
     replicas: tuple[int, ...]
-    node: int
+    gpus: tuple[int, ...]
 
 
 class Fleet:
@@ -142,11 +142,11 @@ class Fleet:
             if books.phase == DRAINING and replica.load + len(books.holding) == 0:
                 replica.empty()
                 if books.heir is not None:
-                    self.inherit(books.heir, replica.node)
+                    self.inherit(books.heir, replica.gpu)
 
-    def inherit(self, heir: ClusterReplica, node: int) -> None:
+    def inherit(self, heir: ClusterReplica, gpu: int) -> None:
         """Let a replica go on with the devices of one of another role, which has drained."""
-        heir.node, heir.books.phase = node, STARTING
+        heir.gpu, heir.books.phase = gpu, STARTING
         heir.books.ready_s = self.now + heir.role.change_s
         if heir.role.change_s == 0:
             self.come_up(heir)

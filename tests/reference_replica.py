@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass, field
 
 from reference_kv import KVBlocks, Served
+from reference_network import Flow
 from reference_serving import Replica, ReplicaSpec, Result
 
 from gpuyard.envs.perf.serving.cost_table import CostTable
@@ -46,7 +47,9 @@ class Traveller(Served):
     source: int = -1  # that has computed its prompt for another, -1: none
     handed: bool = False  # its prompt is computed and it has not come to where it goes on
     there: Served | None = None  # holds the blocks that are reserved where it goes
-    arrive_s: float = 0.0
+    begin_s: float = math.inf  # when the bytes of its KV begin to move
+    flow: Flow | None = None  # what moves them
+    arrive_s: float = math.nan
     seen_s: float = 0.0  # when it reaches the engine
 
     def forget(self) -> None:
@@ -77,7 +80,7 @@ class ClusterReplica(Replica):
         self.handed_over: list[Traveller] = []  # by the step that has just ended
         self.end_s = math.inf  # of the step under way
         self.idle_from_s = -math.inf  # when an idle one may look at its queue (again)
-        self.node = 0  # where it stands
+        self.gpu = 0  # where it stands
         self.books = Books()
 
     def empty(self) -> None:

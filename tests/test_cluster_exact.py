@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from cluster_reference_worlds import Case, Rows, by_engine, by_reference, random_case
+from reference_cluster import Cluster
 
 APART = (("prefill", 1, 1, 1), ("decode", 1, 1, 1))
 TWO_APART = (("prefill", 2, 2, 2), ("decode", 2, 2, 2))
@@ -13,10 +14,11 @@ SCALED_FROM_NONE = (("aggregated", 0, 0, 3),)
 FEATURES = ("whole_prompt", "frontend", "windows", "state")
 
 
-def same_events(case: Case, rows: Rows, failing: int = -1) -> int:
-    """Compare both; returns how often replicas have lost their devices."""
-    world, history = by_engine(case, rows, failing)
-    cluster, expected = by_reference(case, history if failing >= 0 else None)
+def same_events(case: Case, rows: Rows, where: str = "one node", seed: int = 0) -> Cluster:
+    """Compare both; returns the reference."""
+    world, watch = by_engine(case, rows, where, seed)
+    history = None if where == "one node" else watch.changes
+    cluster, expected = by_reference(case, world, history, watch.gangs)
     got = world.state["requests"][0, : len(case.stream)]
     np.testing.assert_allclose(got["first_token_s"], expected.first_token_s, rtol=1e-9)
     np.testing.assert_allclose(got["finish_s"], expected.finish_s, rtol=1e-9)
@@ -27,7 +29,13 @@ def same_events(case: Case, rows: Rows, failing: int = -1) -> int:
         np.testing.assert_array_equal(got[name], ends)
     arrive_s = [seq.arrive_s for seq in cluster.requests]
     np.testing.assert_allclose(got["arrive_s"], arrive_s, rtol=1e-9)
-    return sum(change.node < 0 for change in history)
+    for gang in cluster.network.gangs:
+        finish_s = world.state["jobs"][0, gang.number]["finish_s"]
+        assert finish_s == pytest.approx(gang.finish_s, rel=1e-9)
+    fleet = world.state["fleet"][0]
+    assert fleet["moved_bytes"] == pytest.approx(fleet["arrived_bytes"] + fleet["lost_bytes"])
+    cluster.failures = sum(not change.gpus for change in watch.changes)
+    return cluster
 
 
 @pytest.mark.parametrize("rows", [APART, TWO_APART], ids=["1+1", "2+2"])
@@ -70,5 +78,12 @@ def test_failures_hand_requests_back(rows, features) -> None:
     failures = 0
     for seed in range(300, 308):
         case = random_case(seed, rows, True, *features, turns=rows is SCALED_APART)
-        failures += same_events(case, rows, failing=seed)
+        failures += same_events(case, rows, "failing nodes", seed).failures
     assert failures > 8
+
+
+@pytest.mark.parametrize("seed", range(400, 412))
+def test_transfers_and_gangs_on_busy_links(seed) -> None:
+    case = random_case(seed, SCALED_APART, True, turns=seed % 2 == 1, block_bytes=1e8)
+    cluster = same_events(case, SCALED_APART, "busy links", seed)
+    assert len(cluster.network.gangs) == 8

@@ -53,14 +53,16 @@ def test_one_handover_takes_what_its_parts_take(tmp_path):
     assert request(env)["stage"] in (MOVING, WHOLE)
     # both replicas stand on one node: 1 ms, and the slower of the bytes over 0.8 of NVLink and the
     # posting of K and V of 32 layers, 3.0 us each; 110 ms of answers through the router before
-    role = env._world.shared["roles"][1]
-    bytes_s = blocks * BLOCK * KV_BYTES / role["domain_bytes_per_s"]
+    nvlink = 0.8 * 300e9  # A100, one direction
+    bytes_s = blocks * BLOCK * KV_BYTES / nvlink
     post_s = blocks * 32 * 2 * 3.0e-6
     wanted_s = handed_s + 0.110 + 0.001 + max(bytes_s, post_s)
-    assert request(env)["arrive_s"] == pytest.approx(wanted_s)
     fleet = env._world.state["fleet"][0]
     assert fleet["moves"] == 1 and fleet["moved_bytes"] == blocks * BLOCK * KV_BYTES
     run_on(env)
+    assert request(env)["arrive_s"] == pytest.approx(wanted_s)
+    assert fleet["arrived_bytes"] == fleet["moved_bytes"] and fleet["lost_bytes"] == 0
+    assert fleet["moving_s"] == pytest.approx(wanted_s - handed_s)
     assert request(env)["first_token_s"] > wanted_s
     assert replicas[0]["free_blocks"] == specs[0]["kv_blocks"] and replicas[0]["holding"] == 0
 
@@ -150,3 +152,27 @@ def test_bad_roles_are_refused(roles, says):
     with pytest.raises(ScenarioError, match=says) as error:
         small(service("chat", max=1, roles=roles))
     assert "deployments[0]" in str(error.value)
+
+
+@pytest.mark.parametrize(("prefill", "decode", "nics"), [(1, 2, 1), (2, 1, 1), (2, 2, 2)])
+def test_each_gpu_sends_and_takes_over_its_own_nic(tmp_path, prefill, decode, nics):
+    """Nodes of one GPU under one leaf switch: the side with fewer NICs says how fast it is."""
+    trace = tmp_path / "requests.csv"
+    trace.write_text("arrival_s,prompt_tokens,output_tokens\n10.0,1600,20\n")
+    roles = [{"kind": "prefill", "tp": prefill}, {"kind": "decode", "tp": decode}]
+    workload = {"trace": str(trace), "num_requests": 0}
+    scenario = small(
+        apart("chat", roles=roles, workload=workload, connector="mooncake"),
+        cluster={
+            "pools": [{"gpu": "A100-80", "nodes": 6, "gpus_per_node": 1}],
+            "fabric": {"nodes_per_leaf": 6},
+        },
+        jobs={"num_jobs": 1, "rate_per_h": 0.5, "max_gpus": 1},
+        scaler={"interval_s": 0.0},
+    )
+    env = make(scenario)
+    env.reset(seed=0)
+    run_on(env)
+    # software, its start, then bytes at 0.73 of NICs of 25 GB/s (kv_transfer.toml)
+    wanted_s = 0.110 + 0.34e-3 + 1600 * KV_BYTES / (0.73 * 25e9 * nics)
+    assert request(env)["arrive_s"] - request(env)["sent_s"] == pytest.approx(wanted_s)

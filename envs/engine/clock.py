@@ -85,12 +85,14 @@ def decision_due(w, e):
 
 @kernel
 def gangs_next_s(w, e):
-    """Return when something happens to gangs next; inf if nobody waits for any.
+    """Return when something happens to gangs or the network next; inf if nothing will.
 
-    Gangs of services that are pending when all requests and jobs have ended are not waited for.
+    Once all jobs have finished that is so while nothing moves over the network. Gangs of services
+    that are pending when all requests and jobs have ended are not waited for.
     """
     gangs = w.gangs[e]
     waits = gangs.finished < gangs.num_jobs - gangs.services or gangs.pending > 0
+    waits = waits or w.network[e].once_running > 0
     if has_services(w) and is_over(w, e):
         waits = False
     return next_moment_s(w, e, gangs) if waits else math.inf

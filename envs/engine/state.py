@@ -1,7 +1,7 @@
 """All arrays of a batch of worlds; compiled functions get them as the bundle ``w``.
 
-E environments, R replicas, K kinds; N nodes, D GPUs, L links, J jobs, S leaf switches. Arrays of
-parts that a scenario lacks have no items.
+E environments, R replicas, K kinds; N nodes, D GPUs, L links, J jobs, S leaf switches, T transfers
+at once. Arrays of parts that a scenario lacks have no items.
 
 What holds for the whole world:
 
@@ -97,25 +97,29 @@ The network:
     switch_begin: int32 (leafs + 1,), leaf switches of leaf i are ``switch_begin[i] ..``.
     gpu_switch: int32 (D,), leaf switch of the GPU's NIC.
     gpu_port: int32 (D,), place of a GPU among those of its leaf switch.
-    capacity: float64 (L,), bytes/s.
-    senders: SENDER (E, J), sender j is what job j sends.
+    capacity: float64 (L + ports,), bytes/s.
+    senders: SENDER (E, J + T), sender j is what job j sends; one-shot senders follow.
+    once: ONCE (E, T), what these send.
     usages: USAGE (E, M).
     steps: STEP (E, Q), phases of the senders that use links.
     pairs: PAIR (E, R), who slows whom.
-    links: LINK (E, L), demand and scratch.
-    link_head: int32 (E, L), first usage entry of each link, -1: none.
-    link_rate: float64 (E, L), bytes/s in the long run (fluid) or now (flow); at most capacity.
+    levels: int32 (E, Q, levels), entries of a phase by how much one-shot senders slow it there.
+    links: LINK (E, L + ports), demand, sums of one-shot senders, scratch.
+    link_head: int32 (E, L + ports), first usage entry of each link, -1: none.
+    once_head: int32 (E, L + ports), the same of one-shot senders, in fluid.
+    link_rate: float64 (E, L + ports), bytes/s, in fluid of periodic senders in the long run, else
+        now; at most capacity.
     uplink_owner: int32 (E, S, U), gang that reserved it, or FREE.
     uplink_users: int32 (E, S, U), usage entries on its two directions.
     uplink_flows: int32 (E, S, U), parts of flows that go up.
     circuits: int32 (E, S, U), spine at the far end, -1: dark; ``k mod A`` without OCS.
     ports: int32 (E, A, U), circuits that end at spine a on optical switch u.
-    heap: int32 (E, J), running senders, the one with the least ``event_s`` first.
+    heap: int32 (E, J + T), running senders, the one with the least ``event_s`` first.
     way: int32 (E, hops), scratch: links between two leaf switches.
-    work: int32 (E, J), scratch: senders whose rate must be found anew.
-    solved: int32 (E, J), scratch: senders whose rate was found anew.
-    fill_keys: float64 (E, L + J), scratch: heap of progressive filling.
-    fill_items: int32 (E, L + J), scratch.
+    work: int32 (E, J + T), scratch: senders whose rate must be found anew.
+    solved: int32 (E, J + T), scratch: senders whose rate was found anew.
+    fill_keys: float64 (E, L + ports + J + T), scratch: heap of progressive filling.
+    fill_items: int32 (E, L + ports + J + T), scratch.
 
 What is written for each decision, fresh at every call:
 
@@ -139,6 +143,7 @@ from .network.links import FABRIC
 from .network.records import (
     LINK,
     NETWORK,
+    ONCE,
     PAIR,
     PATTERN,
     PHASE,
@@ -242,11 +247,14 @@ FIELDS = (
     ("gpu_port", np.int32, 1),
     ("capacity", np.float64, 1),
     ("senders", SENDER, 2),
+    ("once", ONCE, 2),
     ("usages", USAGE, 2),
     ("steps", STEP, 2),
     ("pairs", PAIR, 2),
+    ("levels", np.int32, 3),
     ("links", LINK, 2),
     ("link_head", np.int32, 2),
+    ("once_head", np.int32, 2),
     ("link_rate", np.float64, 2),
     ("uplink_owner", np.int32, 3),
     ("uplink_users", np.int32, 3),

@@ -53,8 +53,16 @@ def build_static(scenario: Scenario, profiles: list[GangProfile]) -> GangStatic:
         gpu_port=switch_ports(gpu_switch),
         switch_pods=np.ascontiguousarray(fabric.switch_pod, np.int32),
         switch_begin=_begin(cluster.switch_leaf),
-        capacity=np.ascontiguousarray(fabric.capacity, np.float64),
+        capacity=np.concatenate([fabric.capacity, *_ports(scenario)]).astype(np.float64),
     )
+
+
+def _ports(scenario: Scenario) -> list[tuple[float, float]]:
+    """Return bytes/s of each replica's ports, over its NICs and inside a node, if any sends."""
+    roles = [role for service in scenario.services for role in service.roles]
+    if not any(role.handover for role in roles):
+        return []
+    return [roles[slot.role].ports_bytes_per_s for slot in scenario.slots]
 
 
 def _begin(owner: NDArray[np.int32]) -> NDArray[np.int32]:

@@ -54,7 +54,10 @@ class Gangs:
                 links=self.static.num_seen_links,
             ),
             state=arrays.allocate(
-                self.static, num_envs, self.jobs.num_jobs + len(service_gangs(scenario))
+                self.static,
+                num_envs,
+                self.jobs.num_jobs + len(service_gangs(scenario)),
+                *_transfers(scenario),
             ),
             shared=dict(vars(self.static)),
         )
@@ -140,6 +143,7 @@ class Gangs:
     def view(self, e: int, now_s: float, refused: int = 0) -> ClusterView:
         """Return what a planner may read of environment ``e``."""
         state, static = self.part.state, self.static
+        links = len(self.cluster.fabric.capacity)
         jobs, senders = state["jobs"][e], state["senders"][e]
         arrived = jobs[: int(state["gangs"]["arrived"][e])]
         pending = np.flatnonzero(arrived["status"] == PENDING)
@@ -152,7 +156,7 @@ class Gangs:
             uplink_job=state["uplink_owner"][e].copy(),
             uplink_flows=state["uplink_users"][e].copy(),
             circuits=state["circuits"][e].copy(),
-            link_load=np.minimum(state["link_rate"][e] / static.capacity, 1.0),
+            link_load=np.minimum(state["link_rate"][e, :links] / static.capacity[:links], 1.0),
             pending=_gang_view(jobs, senders, pending, now_s),
             running=_gang_view(jobs, senders, running, now_s),
             speeds=_speeds(jobs[pending], static),
@@ -214,6 +218,20 @@ class Gangs:
         draw = rendering.as_text if mode == "ansi" else rendering.as_image
         return draw(self.view(e, now_s), self.scenario.name)
 
+
+def _transfers(scenario: Scenario) -> tuple[int, int]:
+    """Return how many KV caches can be on their way at once, and from or to how many GPUs each."""
+    roles = [role for service in scenario.services for role in service.roles if role.handover]
+    if not roles:
+        return 0, 0
+    assert scenario.workload is not None
+    apart = [service.roles for service in scenario.services if len(service.roles) > 1]
+    gpus = max(role.replica.deployment.tp for both in apart for role in both)
+    return min(scenario.workload.num_requests, MOST_TRANSFERS), gpus
+
+
+MOST_TRANSFERS = 4096
+"""On their way at once; it bounds memory. Further ones wait for one to arrive."""
 
 UNTIL_TOLD_S = 30 * 86_400.0
 """Estimated run time of a service's gang, which runs until it is told to end."""

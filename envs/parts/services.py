@@ -121,6 +121,7 @@ def build_roles(scenario: Scenario) -> NDArray[np.void]:
             most=role.most,
             first=first,
             gpus=role.gpus,
+            ranks=role.replica.deployment.tp,
             startup_s=role.startup_s,
             change_s=scenario.services[service].role_change_s,
             initial=role.initial,

@@ -43,7 +43,13 @@ from ..hardware.catalogue import GPU, Model
 from ..hardware.cluster import LEVELS, Cluster, Pool
 from ..perf import Deployment
 from ..perf.serving.kv_groups import kv_groups
-from ..perf.serving.kv_transfer import CONNECTORS, HANDOVERS, handover_s, kv_transfer
+from ..perf.serving.kv_transfer import (
+    CONNECTORS,
+    HANDOVERS,
+    handover_s,
+    kv_transfer,
+    port_bytes_per_s,
+)
 from ..perf.serving.startup import startup
 from ..rules import SLO
 from ..workload.requests.source import Workload
@@ -247,7 +253,7 @@ def _read_role(
 
 
 def _with_handover(roles: tuple[Role, ...], given: _Fields) -> tuple[Role, ...]:
-    """Return the roles, the decode role with what it costs to hand a request over to it."""
+    """Return the roles with what it takes to hand a request over from one to the other."""
     by_kind = {role.kind: role for role in roles}
     if "decode" not in by_kind:
         return roles
@@ -263,11 +269,22 @@ def _with_handover(roles: tuple[Role, ...], given: _Fields) -> tuple[Role, ...]:
         kv_block_bytes=nic.size_bytes / blocks,
         kv_block_post_s=nic.post_s / blocks,
         nic_start_s=nic.start_s,
-        nic_bytes_per_s=nic.link_bytes_per_s,
         domain_start_s=domain.start_s,
-        domain_bytes_per_s=domain.link_bytes_per_s,
     )
-    return tuple(replace(r, handover=handover) if r.kind == "decode" else r for r in roles)
+    return tuple(
+        replace(
+            role,
+            handover=handover if role.kind == "decode" else None,
+            ports_bytes_per_s=_ports(role.replica.deployment, given.connector),
+        )
+        for role in roles
+    )
+
+
+def _ports(replica: Deployment, connector: str) -> tuple[float, float]:
+    """Return bytes/s of a replica's GPUs over their NICs and inside a node."""
+    nic, domain = (port_bytes_per_s(replica, connector, inside) for inside in (False, True))
+    return nic, domain
 
 
 def _standing_in(pool: Pool, role: Role, workload: Workload) -> Role:

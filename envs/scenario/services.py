@@ -27,8 +27,8 @@ class Handover:
         handover_s: software around the transfer.
         kv_block_bytes: of a block of the KV cache on all ranks.
         kv_block_post_s: host time of posting it, beside the bytes' way.
-        nic_start_s, nic_bytes_per_s: over NICs, before and after the bytes, and alone.
-        domain_start_s, domain_bytes_per_s: the same inside a node.
+        nic_start_s: over NICs, before and after the bytes.
+        domain_start_s: the same inside a node.
     """
 
     local_tokens: int
@@ -36,9 +36,7 @@ class Handover:
     kv_block_bytes: float
     kv_block_post_s: float
     nic_start_s: float
-    nic_bytes_per_s: float
     domain_start_s: float
-    domain_bytes_per_s: float
 
 
 @dataclass(frozen=True)
@@ -55,6 +53,8 @@ class Role:
         handover: what a request costs that goes on there; of decode roles.
         starts_after: kind of the role of which ``least`` replicas must serve before one of this
             role starts to load, "": none.
+        ports_bytes_per_s: that a replica's GPUs send or take of KV caches together, over their NICs
+            and inside a node; of prefill and decode roles.
     """
 
     kind: str
@@ -65,6 +65,7 @@ class Role:
     startup_s: float
     handover: Handover | None = None
     starts_after: str = ""
+    ports_bytes_per_s: tuple[float, float] = (0.0, 0.0)
 
     @property
     def gpus(self) -> int:

@@ -32,7 +32,7 @@ from .compile import DISABLE_JIT, OPTIONS, kernel
 from .store import Store
 
 OF_GANGS = (
-    *("enter", "leave", "settle", "move_on"),
+    *("enter", "leave", "settle", "move_on", "recall"),
     *("start_gang", "finish", "preempt", "choose", "gangs_happen"),
     *("begin_gangs", "survey", "place", "carry_out", "place_is_due", "take_place", "see_place"),
 )

@@ -17,7 +17,7 @@ from ..gangs.plans import (
     nodes_needed,
     pool_nodes,
 )
-from ..network.links import leaf_down, leaf_up
+from ..network.links import leaf_down, leaf_up, num_links
 from .columns import QUEUED, info_places, places, scaling, squash
 from .placing import may_run_on, may_stop
 from .window import fill_window, has_room, is_ready, measure_room
@@ -268,7 +268,7 @@ def observe_devices(w, e):
         for leaf in range(len(w.leaf_pods)):
             w.link_load[e, leaf] = w.leaf_load[e, leaf]
         return
-    for link in range(len(w.capacity)):
+    for link in range(num_links(w)):
         w.link_load[e, link] = min(w.link_rate[e, link] / w.capacity[link], 1.0)
 
 

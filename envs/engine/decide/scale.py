@@ -13,6 +13,7 @@ from __future__ import annotations
 from ..core.compile import kernel
 from ..core.units import unit
 from ..gangs.moments import integrate
+from ..network.traffic import settle
 from ..services.lifecycle import ask_for, end
 from ..services.moments import measure, replicas_happen
 from ..serving.records import DRAINING, OFF, SERVING, TURNING
@@ -34,6 +35,7 @@ def services_happen(w, e, moment_s):
     clock.now_s = max(clock.now_s, moment_s)
     integrate(w, e, w.gangs[e], clock.now_s)
     replicas_happen(w, e, clock.now_s)
+    settle(w, e, clock.now_s)
     if fleet.tick_s <= clock.now_s:
         begin_round(w, e, clock.now_s, fleet)
 

@@ -55,16 +55,23 @@ class GangStatic:
     @property
     def num_seen_links(self) -> int:
         """Links that are observed: each, or leafs if those are aggregated."""
-        return len(self.leaf_pods if self.gang_rules[0]["aggregate"] else self.capacity)
+        fabric = self.fabric[0]
+        wires = fabric["nodes"] + fabric["switches"] * fabric["uplinks"]
+        wires += fabric["pods"] * fabric["spines"] * fabric["core_uplinks"]
+        return len(self.leaf_pods) if self.gang_rules[0]["aggregate"] else 2 * int(wires)
 
 
-def allocate(static: GangStatic, num_envs: int, num_jobs: int) -> dict[str, NDArray[Any]]:
+def allocate(
+    static: GangStatic, num_envs: int, num_jobs: int, once: int = 0, once_gpus: int = 0
+) -> dict[str, NDArray[Any]]:
     """Return the arrays of gangs by name; call :func:`load` for each environment.
 
     Args:
         static: what all environments share.
         num_envs: E.
         num_jobs: J, jobs per episode.
+        once: T, transfers of services at once.
+        once_gpus: at one end of these at most.
     """
     e, fabric = num_envs, static.fabric[0]
     gpus, leafs, nodes = len(static.gpu_switch), len(static.leaf_pods), len(static.node_specs)
@@ -108,6 +115,8 @@ def allocate(static: GangStatic, num_envs: int, num_jobs: int) -> dict[str, NDAr
             fabric,
             static.patterns,
             static.phases,
+            once,
+            once_gpus,
         ),
     }
 

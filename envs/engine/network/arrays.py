@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from ..core.compile import kernel
 from ..core.records import records
-from .records import LINK, NETWORK, PAIR, SENDER, STEP, USAGE
+from .once import clear
+from .records import LEVELS, LINK, NETWORK, ONCE, PAIR, SENDER, STEP, USAGE
 
 NEIGHBOURS = 64  # senders that slow one sender, on average at most; more are ignored
 
@@ -60,32 +61,44 @@ def allocate(
     fabric: Any,
     patterns: NDArray[Any],
     phases: NDArray[Any],
+    once: int = 0,
+    once_gpus: int = 0,
 ) -> dict[str, NDArray[Any]]:
     """Return the network's arrays by name; call :func:`reset` on each.
 
     Args:
         num_envs: E.
-        num_senders: J.
-        capacity: float64 (L,).
+        num_senders: J, periodic ones.
+        capacity: float64 (L + ports,).
         gpu_switch: int32 (D,).
         num_switches: S.
         fabric: FABRIC record.
         patterns: PATTERN (K,).
         phases: PHASE (P,).
+        once: T, one-shot senders at once.
+        once_gpus: at one end of such a sender at most.
     """
-    e, j, links = num_envs, num_senders, len(capacity)
+    e, j, links = num_envs, num_senders + once, len(capacity)
     gpus = int((gpu_switch >= 0).sum())
     several = [int(pattern["ranks"]) for pattern in patterns if pattern["num_phases"] > 0]
-    at_once = min(j, gpus // max(2, min(several))) if several else 0
+    at_once = min(num_senders, gpus // max(2, min(several))) if several else 0
     pairs = max(1, min(at_once * (at_once - 1), NEIGHBOURS * at_once))
+    most_links = 2 + once_gpus * (2 + int(fabric["queue_pairs"]) * int(fabric["hops"]))
+    usages = usage_room(gpus, fabric, patterns, phases) + once * most_links
+    steps = step_room(gpus, patterns) + once
+    network = records(e, NETWORK)
+    network["most_links"] = most_links
     return {
-        "network": records(e, NETWORK),
+        "network": network,
         "senders": records((e, j), SENDER),
-        "usages": records((e, usage_room(gpus, fabric, patterns, phases)), USAGE),
+        "once": records((e, once), ONCE),
+        "usages": records((e, usages), USAGE),
         "link_head": np.full((e, links), -1, np.int32),
+        "once_head": np.full((e, links if once else 0), -1, np.int32),
         "link_rate": np.zeros((e, links)),
         "heap": np.zeros((e, j), np.int32),
-        "steps": records((e, step_room(gpus, patterns)), STEP),
+        "steps": records((e, steps), STEP),
+        "levels": np.zeros((e, steps if once else 0, LEVELS), np.int32),
         "pairs": records((e, pairs), PAIR),
         "links": records((e, links), LINK),
         "uplink_users": np.zeros((e, num_switches, int(fabric["uplinks"])), np.int32),
@@ -112,8 +125,9 @@ def reset(w, e):
     for link in range(len(w.capacity)):
         w.link_head[e, link] = -1
         w.link_rate[e, link] = 0.0
-        w.links[e, link].demand = 0.0
-        w.links[e, link].mark = 0
+        record = w.links[e, link]
+        record.demand, record.mark = 0.0, 0
+        record.flows, record.held, record.other, record.used = 0.0, 0.0, 0.0, 0.0
     for j in range(w.senders.shape[1]):
         w.senders[e, j].heap_at = -1
         w.senders[e, j].mark = 0
@@ -121,6 +135,9 @@ def reset(w, e):
         w.senders[e, j].first_pair = -1
     for step in range(w.steps.shape[1]):
         w.steps[e, step].mark = 0
+    for link in range(w.once_head.shape[1]):
+        w.once_head[e, link] = -1
+    clear(w, e, net)
     for switch in range(w.uplink_users.shape[1]):
         for uplink in range(w.uplink_users.shape[2]):
             w.uplink_users[e, switch, uplink] = 0

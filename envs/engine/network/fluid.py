@@ -11,7 +11,8 @@ from the other's own communication less the part that this sender causes. Two se
 phases obey the same formula without any randomness. Others whose worst links differ hardly add up,
 the worst one counts: an effect counts in as far as stronger ones elsewhere leave it time. Hardly,
 because the second worst links may well be common: the share 0.8 in which they exclude each other is
-fitted to the flow-level model over the loads of ``benchmarks/fluid_vs_flow.py``.
+fitted to the flow-level model over the loads of ``benchmarks/fluid_vs_flow.py``. What one-shot
+senders cost (:mod:`.slowing`) is one more term.
 
 Source: Reiser and Lavenberg, "Mean-value analysis of closed multichain queueing networks", J. ACM
 27 (1980).
@@ -24,6 +25,7 @@ import numpy as np
 from ..core.compile import kernel
 from .pairs import meet, part
 from .progress import catch_up, reschedule, run_straight, touch
+from .slowing import begin_watch, plan_look
 
 _NONE = np.uint64(0)
 _TOLERANCE = 1e-4  # change of communication, as share of an iteration, that others notice
@@ -37,7 +39,10 @@ def arrive(w, e, j, now_s):
     """Let sender ``j`` meet those on its links."""
     sender = w.senders[e, j]
     sender.comm_s, sender.shown_rate = sender.comm_alone_s, 0.0
+    sender.among_s, sender.once_s = sender.comm_alone_s, 0.0
     run_straight(w, e, j, now_s, sender.alone_s)
+    if w.once.shape[1] > 0:
+        begin_watch(w, e, sender, now_s)
     touch(w, e, j)
     k = meet(w, e, j)
     while k >= 0:
@@ -65,7 +70,7 @@ def iteration_s(sender, comm_s):
 
 @kernel
 def communication_s(w, e, sender):
-    """Return seconds of communication in an iteration beside the others as they are."""
+    """Return seconds of communication in an iteration beside the other periodic senders as is."""
     comm_s = sender.comm_alone_s
     at = int(sender.first_pair)
     while at >= 0:
@@ -105,7 +110,8 @@ def balance(w, e, now_s):
             sender.seen = net.mark
             w.solved[e, found] = j
             found += 1
-        comm_s = communication_s(w, e, sender)
+        sender.among_s = communication_s(w, e, sender)
+        comm_s = sender.among_s + sender.once_s
         change_s = abs(comm_s - sender.comm_s)
         sender.comm_s = comm_s
         most -= 1
@@ -134,6 +140,7 @@ def follow(w, e, j, now_s):
     sender.duty = min(sender.comm_s / sender.iteration_s, 1.0)
     sender.rate = 1.0 / sender.iteration_s
     reschedule(w, e, j)
+    plan_look(w, e, j, now_s)
     if abs(sender.rate - sender.shown_rate) > _SHOWN * sender.shown_rate:
         show(w, e, sender, sender.rate)
 
@@ -150,4 +157,4 @@ def show(w, e, sender, rate):
             usage = w.usages[e, slot]
             link = w.links[e, usage.link]
             link.demand = max(link.demand + usage.weight * step.bytes * change, 0.0)
-            w.link_rate[e, usage.link] = min(link.demand, w.capacity[usage.link])
+            w.link_rate[e, usage.link] = min(link.demand + link.used, w.capacity[usage.link])

@@ -2,7 +2,8 @@
 
 Directed links stand one group behind the other: node up (N), node down (N), leaf switch to spine
 (switches x U), spine to leaf switch (switches x U), and in three tiers pod to core (pods x A x V)
-and core to pod (pods x A x V).
+and core to pod (pods x A x V). Behind them stand ports: links that belong to no fabric, for whoever
+shares NICs or scale-up links with nobody but its own transfers.
 """
 
 from __future__ import annotations
@@ -85,3 +86,10 @@ def uplink_of(w, link):
     if up == 0:
         at -= links
     return at // fabric.uplinks, at % fabric.uplinks, up
+
+
+@kernel
+def num_links(w):
+    """Return how many links the fabric has; ports follow."""
+    fabric = w.fabric[0]
+    return core_down(w, fabric.pods, 0, 0)

@@ -1,7 +1,9 @@
 """The network's records.
 
-A sender is whoever puts flows on links for a while: a gang while it runs. The network knows what a
-sender sends (its pattern, the GPUs of its ranks) and how far it is, not what it is for.
+A sender is whoever puts flows on links for a while: a gang while it runs, which is periodic, or a
+transfer, which sends once. The network knows what a sender sends (its pattern, the GPUs of its
+ranks; or its bytes and their ends) and how far it is, not what it is for. One-shot senders are the
+last ones; each has room of its own for its path.
 
 GPU ``slot`` of a node has the number ``node * gpus_per_node + slot``.
 """
@@ -21,9 +23,12 @@ from .names import (
 )
 
 __all__ = [
-    "BALANCED", "ECMP", "FLOW", "FLUID", "LINK", "NETWORK", "OCCUPANCY", "PAIR",
+    "BALANCED", "ECMP", "FLOW", "FLUID", "LEVELS", "LINK", "NETWORK", "OCCUPANCY", "ONCE", "PAIR",
     "PATTERN", "PHASE", "SENDER", "SOURCE", "STEP", "UNCONTENDED", "USAGE",
 ]  # fmt: skip
+
+LEVELS = 64
+"""Levels of how much one-shot senders slow a phase on a link, eight to a factor of two."""
 
 PATTERN = np.dtype(  # what a sender does in an iteration
     [
@@ -60,7 +65,9 @@ SENDER = np.dtype(
         ("speed", "f8"),  # of its slowest GPU
         # its progress: ``left`` at ``since_s``, shrinking by ``rate`` a second
         ("iterations_left", "f8"),
-        ("left", "f8"),  # fluid: iterations; flow: of the part of an iteration under way
+        # fluid: iterations; flow: of the part of an iteration under way; of a one-shot sender:
+        # seconds until it sends, then bytes of each of its flows
+        ("left", "f8"),
         ("rate", "f8"),
         ("since_s", "f8"),
         ("event_s", "f8"),  # when ``left`` is used up
@@ -78,11 +85,13 @@ SENDER = np.dtype(
         ("hidden_s", "f8"),  # its last part, beside which it communicates
         ("comm_alone_s", "f8"),  # seconds of communication with its own flows only
         ("comm_s", "f8"),  # seconds of communication as things are
+        ("among_s", "f8"),  # fluid: of these, without one-shot senders
+        ("once_s", "f8"),  # fluid: of these, what one-shot senders cost
         ("ideal_s", "f8"),  # seconds of an iteration here if no two flows ever met
         ("alone_s", "f8"),  # seconds of an iteration here with its own flows only
         ("iteration_s", "f8"),  # seconds of an iteration as things are (long-run rate)
         ("duty", "f8"),  # share of the time in which it communicates
-        ("bottleneck", "i4"),  # flow: link that limits it, -1: its NIC or scale-up link
+        ("bottleneck", "i4"),  # link that limits it, -1: its NIC or scale-up link
         ("shown_rate", "f8"),  # fluid: iterations a second that the load of its links counts
         ("first_pair", "i4"),
         ("mark", "i8"),  # scratch of the solver, up to the end
@@ -97,12 +106,29 @@ SENDER = np.dtype(
     ]
 )
 
+ONCE = np.dtype(  # what a one-shot sender sends: set by whoever lets it go
+    [
+        ("client", "i4"),  # whose bytes, in numbers of their own; -1: nobody's any more
+        ("from_gpu", "i4"),  # first GPU that sends; those behind it as linked by ``gpu_next``
+        ("to_gpu", "i4"),
+        ("from_ranks", "i4"),  # GPUs that send, each over its own NIC
+        ("to_ranks", "i4"),
+        ("from_port", "i4"),  # link that stands for all of them together
+        ("to_port", "i4"),
+        ("inside", "i4"),  # 1: over no link of the fabric
+        ("bytes", "f8"),  # of all flows
+        ("most_bytes_per_s", "f8"),  # of all flows, whatever the links do
+        ("next", "i4"),  # among free ones, or those that have ended
+    ]
+)
+
 USAGE = np.dtype(  # flows of one sender on one link in one phase
     [
         ("sender", "i4"),
         ("link", "i4"),
         ("phase", "i4"),
         ("weight", "f4"),  # flows, a part of a flow counting 1/queue_pairs
+        ("level", "i4"),  # fluid: how much one-shot senders slow the phase here
         ("next", "i4"),  # on the same link
         ("before", "i4"),
     ]
@@ -117,6 +143,13 @@ STEP = np.dtype(  # one phase of a sender that uses links
         ("bytes", "f8"),  # of each flow, per iteration
         ("limit", "f8"),  # bytes/s that NIC or scale-up link give a flow
         ("rate", "f8"),  # bytes/s of a flow if no other sender were there
+        ("after_s", "f8"),  # seconds of communication alone before it
+        # fluid, of periodic senders: what one-shot senders cost
+        ("level", "i4"),  # the highest of its entries
+        ("since_s", "f8"),  # since when
+        ("busy_s", "f8"),  # seconds that it was seen under way
+        ("among_s", "f8"),  # seconds alone for what it did then, had there been periodic ones only
+        ("work_s", "f8"),  # the same, as it was
         ("mark", "i8"),  # scratch, up to the end
         ("mine", "f8"),
         ("theirs", "f8"),
@@ -140,7 +173,12 @@ PAIR = np.dtype(  # how one sender slows another, in the list of the one that is
 
 LINK = np.dtype(
     [
-        ("demand", "f8"),  # fluid: bytes/s that its senders send in the long run
+        ("demand", "f8"),  # fluid: bytes/s that its periodic senders send in the long run
+        # fluid, of one-shot senders
+        ("flows", "f8"),
+        ("held", "f8"),  # flows that this link limits
+        ("other", "f8"),  # bytes/s of the others
+        ("used", "f8"),  # bytes/s of all
         ("slot", "i4"),  # scratch, up to the end: usage entry under construction
         ("members", "i4"),
         ("mark", "i8"),
@@ -157,6 +195,10 @@ NETWORK = np.dtype(  # one record per environment
         ("pairs", "i4"),
         ("free_pair", "i4"),
         ("touched", "i4"),  # senders whose rate must be found anew
+        ("most_links", "i4"),  # on the way of a one-shot sender
+        ("free_once", "i4"),  # first one-shot sender that is free, -1: none
+        ("ended_head", "i4"),  # one-shot senders that have ended and nobody has taken, by client
+        ("once_running", "i4"),  # one-shot senders under way, those that do not send yet too
         ("mark", "i8"),
         ("hash_seed", "u8"),
     ]

@@ -3,7 +3,7 @@
 After all that enters and leaves at one moment :func:`settle` finds the new rates once. What an
 event is depends on ``FABRIC.fidelity``: with FLUID and UNCONTENDED a sender's end, with FLOW and
 OCCUPANCY also the start and end of each of its phases. A sender that uses no link runs
-straight to its end.
+straight to its end. One-shot senders (:mod:`.once`) begin and end by events of their own.
 """
 
 from __future__ import annotations
@@ -17,9 +17,12 @@ from .events import push, rekey, remove
 from .flow import begin_iteration, next_phase, quit_iteration, unfinished_part
 from .maxmin import repair
 from .occupancy import share_evenly
+from .once import go_on
 from .progress import catch_up, run_straight
 from .records import FLOW, FLUID, OCCUPANCY, UNCONTENDED
-from .usage import build, release
+from .shares import affect
+from .slowing import is_look, look
+from .usage import build, is_once, release
 
 
 @kernel
@@ -77,8 +80,11 @@ def leave(w, e, j, now_s):
         catch_up(sender, now_s)
         sender.iterations_left = sender.left
         fluid.depart(w, e, j)
+    end = sender.usage_begin + sender.usage_count
     release(w, e, j)
     remove(w, e, j)
+    if w.fabric[0].fidelity == FLUID and w.network[e].once_running > 0:
+        affect(w, e, j, end, now_s, False)
 
 
 @unit
@@ -109,13 +115,19 @@ def move_on(w, e, now_s) -> int:
         The sender if it has finished (:func:`leave` and :func:`settle` have to follow), else -1.
     """
     j = int(w.heap[e, 0])
-    sender = w.senders[e, j]
-    if has_phases(w, sender):
+    sender, finished = w.senders[e, j], True
+    if is_once(w, j):
+        go_on(w, e, j, now_s)
+        finished = False
+    elif has_phases(w, sender):
         finished = next_phase(w, e, j, now_s, w.fabric[0].fidelity == OCCUPANCY)
-        if not finished:
-            if w.senders[e, w.heap[e, 0]].event_s > now_s:
-                settle(w, e, now_s)
-            return -1
+    elif is_look(sender):
+        look(w, e, j, now_s)
+        finished = False
+    if not finished:
+        if next_event_s(w, e) > now_s:
+            settle(w, e, now_s)
+        return -1
     sender.left, sender.iterations_left, sender.since_s = 0.0, 0.0, now_s
     sender.event_s = math.inf
     rekey(w, e, j)

@@ -1,8 +1,8 @@
 """Which links a running sender uses: its flows in each phase, added up per link.
 
 Entries are taken one behind the other from an array; those of one sender and phase lie side by
-side, and the entries of a link form a list. When the array is full the entries of senders that have
-left are squeezed out.
+side, and the entries of a link form a list. One-shot senders have room of their own behind, and in
+FLUID lists of their own.
 """
 
 from __future__ import annotations
@@ -12,30 +12,51 @@ import math
 from ...perf.training.modes import CYCLIC, XOR
 from ..core.compile import kernel
 from .links import node_down, node_up, uplink_of
+from .records import FLUID
 from .routes import find_way
-
-_GONE = -1
+from .squeeze import GONE, make_room
 
 
 @kernel
-def add(w, e, net, j, s, link, weight):
+def first_once(w):
+    """Return the first one-shot sender; they are the last senders."""
+    return w.senders.shape[1] - w.once.shape[1]
+
+
+@kernel
+def is_once(w, j):
+    """Tell whether a sender sends once."""
+    return j >= first_once(w)
+
+
+@kernel
+def heads_for(w, j):
+    """Return the first entry of each link, of those among which a sender's are."""
+    apart = is_once(w, j) and w.fabric[0].fidelity == FLUID
+    return w.once_head if apart else w.link_head
+
+
+@kernel
+def add(w, e, j, s, link, weight):
     """Add flows of phase ``s`` to the entry of a link, the phase being the one being built."""
     step = w.steps[e, w.senders[e, j].step_begin + s]
     first = w.senders[e, j].usage_begin + step.begin
     slot = w.links[e, link].slot
-    if first <= slot < net.usages and w.usages[e, slot].link == link:
+    if first <= slot < first + step.count and w.usages[e, slot].link == link:
         w.usages[e, slot].weight += weight
         return
-    slot = net.usages
-    net.usages += 1
+    slot = first + step.count
+    step.count += 1
     w.links[e, link].slot = slot
     usage = w.usages[e, slot]
     usage.sender, usage.link, usage.phase, usage.weight = j, link, s, weight
-    head = w.link_head[e, link]
+    usage.level = 0
+    heads = heads_for(w, j)
+    head = heads[e, link]
     usage.before, usage.next = -1, head
     if head >= 0:
         w.usages[e, head].before = slot
-    w.link_head[e, link] = slot
+    heads[e, link] = slot
     count_uplink(w, e, link, 1)
 
 
@@ -48,17 +69,20 @@ def count_uplink(w, e, link, change):
 
 
 @kernel
-def add_flow(w, e, net, j, s, source, target):
-    """Add one flow between nodes to the links on its way."""
+def add_flow(w, e, j, s, source, target):
+    """Add one flow between nodes to the links on its way.
+
+    One-shot senders hash as one: the connection between two GPUs lasts from transfer to transfer.
+    """
     fabric = w.fabric[0]
-    add(w, e, net, j, s, node_up(w, source // fabric.gpus_per_node), 1.0)
-    add(w, e, net, j, s, node_down(w, target // fabric.gpus_per_node), 1.0)
+    add(w, e, j, s, node_up(w, source // fabric.gpus_per_node), 1.0)
+    add(w, e, j, s, node_down(w, target // fabric.gpus_per_node), 1.0)
     if w.gpu_switch[source] == w.gpu_switch[target]:
         return
-    share = 1.0 / fabric.queue_pairs
+    share, known_as = 1.0 / fabric.queue_pairs, min(j, first_once(w))
     for part in range(fabric.queue_pairs):
-        for hop in range(find_way(w, e, j, source, target, part)):
-            add(w, e, net, j, s, w.way[e, hop], share)
+        for hop in range(find_way(w, e, known_as, source, target, part)):
+            add(w, e, j, s, w.way[e, hop], share)
 
 
 @kernel
@@ -102,7 +126,7 @@ def build(w, e, j):
     for s in range(pattern.num_phases):
         phase, step = w.phases[pattern.first_phase + s], w.steps[e, sender.step_begin + s]
         step.sender, step.mark = j, 0
-        step.begin = net.usages - sender.usage_begin
+        step.begin, step.count = net.usages - sender.usage_begin, 0
         step.bytes = phase.bytes * sender.comm_scale
         limit = math.inf
         for rank in range(sender.ranks):
@@ -115,8 +139,8 @@ def build(w, e, j):
                 limit = min(limit, here.scale_up_bytes_per_s)
             else:
                 limit = min(limit, here.nic_bytes_per_s, there.nic_bytes_per_s)
-                add_flow(w, e, net, j, s, source, target)
-        step.count = net.usages - sender.usage_begin - step.begin
+                add_flow(w, e, j, s, source, target)
+        net.usages += step.count
         step.limit = limit
         step.rate = alone_rate(w, e, sender, step)
         ideal_s += step.bytes / limit
@@ -124,6 +148,7 @@ def build(w, e, j):
     sender.comm_alone_s = 0.0
     for s in range(pattern.num_phases):
         step = w.steps[e, sender.step_begin + s]
+        step.after_s = sender.comm_alone_s
         sender.comm_alone_s += step.bytes / step.rate
     if sender.usage_count == 0:
         net.steps = sender.step_begin
@@ -143,89 +168,48 @@ def alone_rate(w, e, sender, step):
     return rate
 
 
+@kernel
+def forget_rates(w, e, j, link):
+    """Let no rounding error stay on a link that nobody of sender ``j``'s list uses any more."""
+    record = w.links[e, link]
+    if is_once(w, j):
+        record.flows, record.held, record.other, record.used = 0.0, 0.0, 0.0, 0.0
+    else:
+        record.demand = 0.0
+    w.link_rate[e, link] = min(record.demand + record.used, w.capacity[link])
+
+
 @kernel(inline=False)
-def release(w, e, j):
+def take_off(w, e, j):
     """Take the entries of sender ``j`` off their links."""
-    net, sender = w.network[e], w.senders[e, j]
+    sender, heads = w.senders[e, j], heads_for(w, j)
     for slot in range(sender.usage_begin, sender.usage_begin + sender.usage_count):
         usage = w.usages[e, slot]
         if usage.before >= 0:
             w.usages[e, usage.before].next = usage.next
         else:
-            w.link_head[e, usage.link] = usage.next
+            heads[e, usage.link] = usage.next
         if usage.next >= 0:
             w.usages[e, usage.next].before = usage.before
-        elif usage.before < 0:  # nobody is left; no rounding error stays either
-            w.link_rate[e, usage.link] = 0.0
-            w.links[e, usage.link].demand = 0.0
+        elif usage.before < 0:
+            forget_rates(w, e, j, usage.link)
         count_uplink(w, e, int(usage.link), -1)
         switch, uplink, up = uplink_of(w, usage.link)
         if up == 1:
             parts = round(usage.weight * w.fabric[0].queue_pairs)
             w.uplink_flows[e, switch, uplink] -= parts
-        usage.sender = _GONE
+        usage.sender = GONE
+
+
+@kernel(inline=False)
+def release(w, e, j):
+    """Take a periodic sender off its links, and give back the room of its entries."""
+    net, sender = w.network[e], w.senders[e, j]
+    take_off(w, e, j)
     for s in range(sender.step_begin, sender.step_begin + sender.step_count):
-        w.steps[e, s].sender = _GONE
+        w.steps[e, s].sender = GONE
     if sender.usage_begin + sender.usage_count == net.usages:  # the last one in goes out at once
         net.usages = sender.usage_begin
     if sender.step_count > 0 and sender.step_begin + sender.step_count == net.steps:
         net.steps = sender.step_begin
     sender.usage_count, sender.step_count = 0, 0
-
-
-@kernel
-def make_room(w, e, net, pattern):
-    """Squeeze out dead entries if a sender of this pattern might not fit behind the last one."""
-    fabric = w.fabric[0]
-    per_flow = 2 + fabric.queue_pairs * fabric.hops
-    if net.usages + per_flow * pattern.ranks * pattern.num_phases > w.usages.shape[1]:
-        squeeze_usages(w, e, net)
-    if net.steps + pattern.num_phases > w.steps.shape[1]:
-        squeeze_steps(w, e, net)
-
-
-@kernel(inline=False)
-def squeeze_usages(w, e, net):
-    """Move all live entries to the front of the array, in their order."""
-    to = 0
-    last = _GONE
-    for slot in range(net.usages):
-        usage = w.usages[e, slot]
-        if usage.sender == _GONE:
-            continue
-        if usage.sender != last:
-            last = usage.sender
-            w.senders[e, last].usage_begin = to
-        if to < slot:
-            if usage.before >= 0:
-                w.usages[e, usage.before].next = to
-            else:
-                w.link_head[e, usage.link] = to
-            if usage.next >= 0:
-                w.usages[e, usage.next].before = to
-            moved = w.usages[e, to]
-            moved.sender, moved.link, moved.phase = usage.sender, usage.link, usage.phase
-            moved.weight, moved.next, moved.before = usage.weight, usage.next, usage.before
-        to += 1
-    net.usages = to
-
-
-@kernel(inline=False)
-def squeeze_steps(w, e, net):
-    """Move all live steps to the front of the array, in their order."""
-    to = 0
-    last = _GONE
-    for at in range(net.steps):
-        step = w.steps[e, at]
-        if step.sender == _GONE:
-            continue
-        if step.sender != last:
-            last = step.sender
-            w.senders[e, last].step_begin = to
-        if to < at:
-            moved = w.steps[e, to]
-            moved.sender, moved.begin, moved.count = step.sender, step.begin, step.count
-            moved.bytes, moved.limit, moved.rate = step.bytes, step.limit, step.rate
-            moved.mark = 0
-        to += 1
-    net.steps = to

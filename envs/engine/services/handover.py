@@ -6,11 +6,9 @@ router, and the bytes move: through the nodes' scale-up link where both stand on
 their NICs and, between leafs, uplinks. Source: vLLM's NixlConnector (one read at the end of the
 prompt, blocks freed on the prefill side when it is done) and Dynamo's disaggregated serving.
 
-The rate is found once, when the bytes begin to move: on each link of the way what gangs leave of it
-or an equal part, whichever is more, shared by the transfers there; the uplinks of a leaf count as
-one. Such rates are 9 % off in the mean and 39 % at worst up to a load of 50 %; gangs are not slowed
-by transfers, which up to a load of 20 % would be by 1 to 5 % (own measurements against exact
-max-min, docs/disaggregation.md).
+A transfer is a one-shot sender of the network (:mod:`..network.once`), among others and gangs. It
+goes at the rate of its posting at most; its ends are the replicas' ports, for all their NICs, or
+all their scale-up links, together.
 """
 
 from __future__ import annotations
@@ -18,7 +16,8 @@ from __future__ import annotations
 import math
 
 from ..core.compile import kernel
-from ..network.links import leaf_down, leaf_up, node_down, node_up
+from ..network.links import num_links
+from ..network.once import recall, send, take_ended, take_free
 from ..serving.growth import blocks_of
 from ..serving.kvcache import allocate, release
 from ..serving.parking import park
@@ -47,9 +46,11 @@ def begin_handover(w, e, r, index):
 def reserve(w, e, r, replica, spec):
     """Reserve blocks for the requests that come to a replica, as far as there are any, in order.
 
+    So many can be on their way at once as the network has one-shot senders.
+
     A request in its queue that waits for blocks goes before them; such ones are the last there.
     """
-    while replica.coming > 0:
+    while replica.coming > 0 and w.network[e].free_once >= 0:
         if replica.waiting > 0 and w.requests[e, replica.tail].blocks == 0:
             return
         index = int(replica.come_head)
@@ -83,28 +84,24 @@ def move(w, e, r, index, blocks):
     request, role = w.requests[e, index], w.roles[w.replica_specs[r].role]
     from_gpu, to_gpu = gpu_of_replica(w, e, request.source), gpu_of_replica(w, e, r)
     is_inside = node_of(w, from_gpu) == node_of(w, to_gpu)
-    rate = rate_between(w, e, request.source, r, from_gpu, to_gpu, is_inside, role)
+    k = take_free(w, e)
+    once = w.once[e, k]
+    once.client, once.from_gpu, once.to_gpu = index, from_gpu, to_gpu
+    once.from_ranks = w.roles[w.replica_specs[request.source].role].ranks
+    once.to_ranks = role.ranks
+    once.inside = 1 if is_inside else 0
+    once.from_port = num_links(w) + 2 * request.source + once.inside
+    once.to_port = num_links(w) + 2 * r + once.inside
+    once.bytes = blocks * role.kv_block_bytes
+    once.most_bytes_per_s = math.inf
+    if role.kv_block_post_s > 0.0:
+        once.most_bytes_per_s = role.kv_block_bytes / role.kv_block_post_s
     start_s = role.domain_start_s if is_inside else role.nic_start_s
-    bytes_s = blocks * role.kv_block_bytes / rate
-    seconds = role.handover_s + start_s + max(bytes_s, blocks * role.kv_block_post_s)
-    request.stage, request.arrive_s = MOVING, w.clock[e].now_s + seconds
-    w.fleet[e].moved_bytes += blocks * role.kv_block_bytes
+    now_s = w.clock[e].now_s
+    send(w, e, k, now_s + role.handover_s + start_s)
+    request.stage, request.sender, request.sent_s = MOVING, k, now_s
     w.fleet[e].moves += 1
-    w.fleet[e].moving_s += seconds
-    insert(w, e, index, w.router[e])
-
-
-@kernel
-def insert(w, e, index, router):
-    """Put a request into the list of those whose KV is on its way: the next to arrive is first."""
-    before, at = -1, int(router.moving_head)
-    while at >= 0 and w.requests[e, at].arrive_s <= w.requests[e, index].arrive_s:
-        before, at = at, int(w.requests[e, at].next)
-    w.requests[e, index].next = at
-    if before >= 0:
-        w.requests[e, before].next = index
-    else:
-        router.moving_head = index
+    w.fleet[e].moved_bytes += once.bytes
 
 
 @kernel
@@ -124,75 +121,20 @@ def gpu_of_replica(w, e, r):
 
 
 @kernel
-def rate_between(w, e, source, r, from_gpu, to_gpu, is_inside, role):
-    """Return the bytes/s that a transfer gets which begins now."""
-    from_node, to_node = node_of(w, from_gpu), node_of(w, to_gpu)
-    from_leaf, to_leaf = w.node_specs[from_node].leaf, w.node_specs[to_node].leaf
-    ends, out, into, up, down = 0, 0, 0, 0, 0  # other transfers that share
-    at = int(w.router[e].moving_head)
-    while at >= 0:
-        other = w.requests[e, at]
-        ends += other.source == source or other.replica == r
-        a = node_of(w, gpu_of_replica(w, e, other.source))
-        b = node_of(w, gpu_of_replica(w, e, other.replica))
-        if a != b:
-            out += a == from_node
-            into += b == to_node
-            if w.node_specs[a].leaf != w.node_specs[b].leaf:
-                up += w.node_specs[a].leaf == from_leaf
-                down += w.node_specs[b].leaf == to_leaf
-        at = int(other.next)
-    if is_inside:
-        return role.domain_bytes_per_s / (1 + ends)
-    rate = role.nic_bytes_per_s / (1 + ends)
-    rate = min(rate, share(w, e, node_up(w, from_node), 1, out))
-    rate = min(rate, share(w, e, node_down(w, to_node), 1, into))
-    if from_leaf == to_leaf:
-        return rate
-    uplinks = w.circuits.shape[2]
-    for way in range(2):
-        leaf = from_leaf if way == 0 else to_leaf
-        switch = w.switch_begin[leaf]
-        first = leaf_up(w, switch, 0) if way == 0 else leaf_down(w, switch, 0)
-        count = (w.switch_begin[leaf + 1] - switch) * uplinks
-        rate = min(rate, share(w, e, first, count, up if way == 0 else down))
-    return rate
-
-
-@kernel
-def share(w, e, first, count, others):
-    """Return what one more transfer gets of ``count`` links that count as one.
-
-    What gangs leave, divided among the transfers; an equal part with them, if that is more.
-    """
-    capacity, used = 0.0, 0.0
-    for link in range(first, first + count):
-        capacity += w.capacity[link]
-        used += w.link_rate[e, link]
-    return max((capacity - used) / (others + 1), capacity / (others + 2))
-
-
-@kernel
-def next_arrival_s(w, e):
-    """Return when the next KV cache arrives, inf if none is on its way."""
-    first = w.router[e].moving_head
-    return w.requests[e, first].arrive_s if first >= 0 else math.inf
-
-
-@kernel
 def land(w, e, now_s):
-    """Let KV caches that are there by now be used, and free their blocks at the other end."""
-    router = w.router[e]
-    while next_arrival_s(w, e) <= now_s:
-        index = int(router.moving_head)
+    """Let KV caches that have arrived be used, and free their blocks at the other end."""
+    index = take_ended(w, e)
+    while index >= 0:
         request = w.requests[e, index]
-        router.moving_head = request.next
-        forget(w, e, request, now_s)
         r = int(request.replica)
         replica, spec = w.replicas[e, r], w.replica_specs[r]
+        forget(w, e, request, now_s)
         advance_replica(w, e, r, now_s)
-        request.stage, request.blocks = WHOLE, request.there
+        request.stage, request.blocks, request.arrive_s = WHOLE, request.there, now_s
+        w.fleet[e].arrived_bytes += w.once[e, request.sender].bytes
+        w.fleet[e].moving_s += now_s - request.sent_s
         enqueue_loaded(w, e, index, now_s, replica, spec)
+        index = take_ended(w, e)
 
 
 @kernel
@@ -241,7 +183,8 @@ def call_back(w, e, index, request, lost):
         )
         replica.coming -= 1
     else:
-        w.router[e].moving_head, _ = without(w, e, index, int(w.router[e].moving_head), -1)
+        recall(w, e, int(request.sender), w.clock[e].now_s)
+        w.fleet[e].lost_bytes += w.once[e, request.sender].bytes
         if d != lost:
             replica.tail_blocks += request.there
             replica.free_blocks += request.there

@@ -10,7 +10,7 @@ from ..core.compile import kernel
 from ..serving.records import DRAINING, OFF, PREFILL, STARTING
 from ..serving.replica import advance_replica
 from .bases import begin_bases, next_base_s, split_bases, watch_bases
-from .handover import land, next_arrival_s, reserve
+from .handover import land, reserve
 from .lifecycle import come_up, end, follow_gangs, start_waiting
 
 
@@ -50,11 +50,14 @@ def is_abandoned(w, e):
 
 @kernel
 def next_service_s(w, e):
-    """Return when something happens to services next, inf if nothing will."""
+    """Return when something happens to services next, inf if nothing will.
+
+    KV caches that arrive are events of the network.
+    """
     fleet = w.fleet[e]
     if is_over(w, e):
         return math.inf
-    moment_s = min(fleet.tick_s, fleet.retry_s, next_arrival_s(w, e), next_base_s(w, e))
+    moment_s = min(fleet.tick_s, fleet.retry_s, next_base_s(w, e))
     if fleet.moving == 0 and fleet.exact == 0:
         return moment_s
     for r in range(len(w.replica_specs)):

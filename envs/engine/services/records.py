@@ -35,6 +35,7 @@ ROLE = np.dtype(  # what all environments share
         ("after", "i4"),  # role whose least replicas must serve before one starts, -1: none
         ("first", "i4"),  # its first replica; they stand in a row
         ("gpus", "i4"),  # of a replica
+        ("ranks", "i4"),  # the first ones of these, which hold a sequence's KV cache
         ("startup_s", "f8"),
         ("change_s", "f8"),  # for a drained replica of another role to become one of it
         ("price_per_h", "f8"),  # of a replica
@@ -43,9 +44,7 @@ ROLE = np.dtype(  # what all environments share
         ("kv_block_bytes", "f8"),  # of a block on all ranks
         ("kv_block_post_s", "f8"),  # host time of posting it, beside the bytes' way
         ("nic_start_s", "f8"),  # over NICs: before the first byte and after the last
-        ("nic_bytes_per_s", "f8"),  # with no other traffic
         ("domain_start_s", "f8"),  # the same inside a node
-        ("domain_bytes_per_s", "f8"),
     ]
 )
 
@@ -103,9 +102,11 @@ FLEET = np.dtype(  # one record per environment
         ("evictions", "i8"),  # base gangs that were stale
         ("handed_back", "i8"),  # requests that a failing replica gave back
         ("exact", "i4"),  # 1: there are prefill replicas, whose every step is a moment
-        ("moves", "i8"),  # KV caches sent
-        ("moved_bytes", "f8"),
-        ("moving_s", "f8"),  # seconds that they took, handover included
+        ("moves", "i8"),  # KV caches that have set off
+        ("moved_bytes", "f8"),  # of these
+        ("arrived_bytes", "f8"),  # of those that have arrived
+        ("lost_bytes", "f8"),  # of those that were given up on the way
+        ("moving_s", "f8"),  # seconds that those took that have arrived, handover included
     ]
 )
 

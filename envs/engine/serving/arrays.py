@@ -120,7 +120,7 @@ def _previous(session: NDArray[np.int32]) -> NDArray[np.intp]:
 
 
 _NEW_ROUTER = record_of(
-    ROUTER, deciding=-1, held_head=-1, held_tail=-1, parked_head=-1, parked_tail=-1, moving_head=-1
+    ROUTER, deciding=-1, held_head=-1, held_tail=-1, parked_head=-1, parked_tail=-1
 )
 _IDLE_REPLICA = record_of(
     REPLICA,
@@ -141,6 +141,8 @@ _NEW_REQUEST = record_of(
     cached_tokens=-1,
     source=-1,
     retry_s=np.nan,
+    sent_s=np.nan,
+    arrive_s=np.nan,
     first_token_s=np.nan,
     finish_s=np.nan,
 )

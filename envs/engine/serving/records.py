@@ -44,6 +44,7 @@ REQUEST = np.dtype(
         ("stage", "i4"),
         ("source", "i4"),  # prefill replica that held or holds its KV, -1: none
         ("there", "i4"),  # blocks reserved for it where it goes
+        ("sender", "i4"),  # what moves its KV cache: a place among the network's one-shot senders
         ("replica", "i4"),
         ("next", "i4"),  # behind it in the queue it waits in
         ("generated", "i4"),  # output tokens, kept over a preemption; stale while decoding
@@ -56,7 +57,8 @@ REQUEST = np.dtype(
         ("work_s", "f8"),  # the router's estimate of its compute time
         ("retry_s", "f8"),  # when a held request is decided again
         ("queued_s", "f8"),  # when it reaches the engine, behind the replica's front end
-        ("arrive_s", "f8"),  # when its KV cache will be there
+        ("sent_s", "f8"),  # when its KV cache set off
+        ("arrive_s", "f8"),  # when it was there
         ("first_token_s", "f8"),
         ("finish_s", "f8"),
     ],
@@ -182,7 +184,6 @@ ROUTER = np.dtype(  # one record per environment
         ("parked_due", "i4"),  # of these, the first ones, to be decided again now
         ("parked_head", "i4"),
         ("parked_tail", "i4"),
-        ("moving_head", "i4"),  # requests whose KV is on its way, the next to arrive first
         ("in_flight", "i4"),
         ("gap_s", "f8"),  # moving averages over arrivals
         ("mean_prompt", "f8"),

@@ -88,9 +88,8 @@ def kv_transfer(
     _check(prefill, decode, connector)
     path = "domain" if inside_domain else "nic"
     row = _tables()["connector"][connector][path]
-    link_rate = row["share"] * min(
-        replica.tp * replica.pp * _gpu_bytes_per_s(replica, inside_domain)
-        for replica in (prefill, decode)
+    link_rate = min(
+        port_bytes_per_s(replica, connector, inside_domain) for replica in (prefill, decode)
     )
     return KVTransfer(
         kv_transfer_bytes(decode, tokens),
@@ -101,6 +100,12 @@ def kv_transfer(
         descriptors(decode, tokens) * row["descriptor_us"] * 1e-6,
         link_rate,
     )
+
+
+def port_bytes_per_s(replica: Deployment, connector: str, inside_domain: bool) -> float:
+    """Return bytes/s that the GPUs of a replica send or take together with no other traffic."""
+    share = _tables()["connector"][connector]["domain" if inside_domain else "nic"]["share"]
+    return float(share * replica.tp * replica.pp * _gpu_bytes_per_s(replica, inside_domain))
 
 
 def kv_transfer_bytes(decode: Deployment, tokens: int) -> float:
