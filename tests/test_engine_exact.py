@@ -8,6 +8,7 @@ from itertools import compress, product
 import numpy as np
 import pytest
 from engine_worlds import (
+    cached_here,
     cost_table,
     engine_world,
     random_spec,
@@ -83,9 +84,8 @@ def test_blocks_are_conserved_at_the_end(seed: int, features: tuple[str, ...]) -
     _, world = run_both(seed, affine=True, features=features)
     for r, spec in enumerate(world.shared["replica_specs"]):
         replica = world.state["replicas"][0][r]
-        holders = world.state["prefix_holders"][0, :, r]
-        leads = world.state["prefix_nodes"]["lead"][0, :, r][holders == 0]
-        queued = int(replica["tail_blocks"]) + int(leads.sum())
-        queued += int((holders == 0).sum()) * int(spec["unit_blocks"])
+        cached = world.state["prefix_entries"][0][cached_here(world, r)]
+        queued = int(replica["tail_blocks"]) + int(cached["lead"].sum())
+        queued += len(cached) * int(spec["unit_blocks"])
         assert queued == replica["free_blocks"] == spec["kv_blocks"]
-        assert not (holders > 0).any()
+        assert not cached["holders"].any()
