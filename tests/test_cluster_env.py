@@ -112,6 +112,28 @@ def test_vector_environment_equals_single_ones():
         rows = [step[0] for step in stepped]
 
 
+def test_a_reset_in_the_same_step_leaves_nothing_of_the_last_episode():
+    """One resets in the step that ends an episode, the other in the next: the same beginning."""
+    made = {"num_envs": 2, "scenario": PLAIN.scenario, "max_episode_steps": 120}
+    at_once = gym.make_vec("gpuyard/Cluster-v0", autoreset_mode="SameStep", **made)
+    later = gym.make_vec("gpuyard/Cluster-v0", autoreset_mode="NextStep", **made)
+    rng = np.random.default_rng(0)
+    observation, _ = at_once.reset(seed=4)
+    later.reset(seed=4)
+    ended = np.zeros(2, bool)
+    while not ended.all():
+        actions = np.array([rng.choice(np.flatnonzero(row)) for row in observation["action_mask"]])
+        observation, _, terminated, truncated, infos = at_once.step(actions)
+        _, _, *ends, last = later.step(actions)
+        ended = terminated | truncated
+        assert (ended == (ends[0] | ends[1])).all()
+    assert (last["serving"] > 0).all() and (infos["serving"] == 0).all()
+    begun, _, _, _, last = later.step(actions)
+    for key in begun:
+        assert observation[key].tobytes() == begun[key].tobytes(), key
+    assert infos["serving"].tolist() == last["serving"].tolist()
+
+
 def test_a_state_put_back_goes_on_the_same_way():
     env = FAULTY
     env.reset(seed=5)

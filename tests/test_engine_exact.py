@@ -35,13 +35,18 @@ def run_both(seed: int, affine: bool, grid_s: float = 0.0, features: tuple[str, 
         stream = replace(stream, arrival_s=np.ceil(stream.arrival_s / grid_s) * grid_s)
     assignment = rng.integers(0, len(specs), len(stream))
     expected = simulate(specs, tables, reference_requests(stream), list(assignment))
+    return expected, served(specs, tables, stream, assignment)
+
+
+def served(specs, tables, stream, assignment) -> World:
+    """Return the engine's world after it has sent each request where it is to go."""
     world = engine_world(specs, tables, stream)
     outputs = world.outputs()
     world.run(np.array([START]), np.zeros(1, np.int64), outputs)
     for action in assignment:
         world.run(np.array([STEP]), np.array([action]), outputs)
     assert world.done[0]
-    return expected, world
+    return world
 
 
 @pytest.mark.parametrize(
@@ -59,6 +64,18 @@ def test_affine_costs_give_the_same_events(seed: int, grid_s: float) -> None:
 def test_every_kind_of_engine_gives_the_same_events(features, grid_s: float) -> None:
     for seed in range(400, 403):
         same_events(*run_both(seed, True, grid_s, features))
+
+
+def test_more_replicas_than_a_word_has_bits() -> None:
+    """Prefixes are kept apart on replicas 0, 1, 63, 64, 65 and 128, whose bits share two words."""
+    rng = np.random.default_rng(7)
+    specs = [random_spec(rng, 16) for _ in range(129)]
+    tables = [cost_table(rng, True, spec) for spec in specs]
+    stream = random_stream(rng, 60, 16)
+    assignment = rng.choice([0, 1, 63, 64, 65, 128], len(stream))
+    expected = simulate(specs, tables, reference_requests(stream), list(assignment))
+    assert np.maximum(expected.cached_tokens, 0).sum() > 0
+    same_events(expected, served(specs, tables, stream, assignment))
 
 
 def same_events(expected: Result, world: World) -> None:

@@ -172,6 +172,7 @@ def survey(w, e, may_wait) -> int:
     """Fill all candidates and their mask; returns how many besides waiting are feasible."""
     c, gangs = w.gang_rules[0], w.gangs[e]
     per_gang = c.plans * c.pools
+    w.clock[e].surveyed = 1
     survey_links(w, e)
     measure_room(w, e)
     head = gangs.queue_head

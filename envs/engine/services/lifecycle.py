@@ -194,6 +194,7 @@ def give_back(w, e, index, router):
 @kernel
 def empty(w, e, r, replica, spec):
     """Bring a replica into the state in which it starts: no requests, no cache."""
+    drop_all(w, e, r)
     replica.busy, replica.prefilling, replica.running, replica.waiting = 0, 0, 0, 0
     replica.steps, replica.steps_with_blocks, replica.step_count, replica.tokens = 0, 0, 0, 0
     replica.context_tokens, replica.queued_tokens = 0, 0
@@ -208,7 +209,6 @@ def empty(w, e, r, replica, spec):
     replica.busy_s, replica.reported_busy_s, replica.report_busy = 0.0, 0.0, 0.0
     replica.heir = -1
     w.decode_phases[e, r, :] = 0
-    drop_all(w, e, r)
 
 
 @kernel

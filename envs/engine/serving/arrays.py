@@ -121,7 +121,14 @@ def _previous(session: NDArray[np.int32]) -> NDArray[np.intp]:
 
 
 _NEW_ROUTER = record_of(
-    ROUTER, deciding=-1, held_head=-1, held_tail=-1, parked_head=-1, parked_tail=-1, moving_head=-1, free_entry=-1
+    ROUTER,
+    deciding=-1,
+    held_head=-1,
+    held_tail=-1,
+    parked_head=-1,
+    parked_tail=-1,
+    moving_head=-1,
+    free_entry=-1,
 )
 _IDLE_REPLICA = record_of(
     REPLICA,

@@ -94,6 +94,7 @@ def add(w, e, node, r, now_s):
     item = w.prefix_entries[e, at]
     item.node, item.replica, item.holders, item.lead = node, r, 1, 0
     item.since_s = now_s
+    w.replicas[e, r].cached += 1
     item.next = w.prefix_heads[e, head]
     w.prefix_heads[e, head] = at
     w.prefix_marks[e, node, r // WORD_BITS].cached |= bit_of(r)
@@ -105,6 +106,7 @@ def drop(w, e, at):
     """Forget that a unit is cached, and free its entry."""
     item = w.prefix_entries[e, at]
     node, r = item.node, item.replica
+    w.replicas[e, r].cached -= 1
     w.prefix_marks[e, node, r // WORD_BITS].cached &= ~bit_of(r)
     head = head_of(w, node, r)
     before = w.prefix_heads[e, head]
@@ -121,7 +123,15 @@ def drop(w, e, at):
 
 @kernel
 def drop_all(w, e, r):
-    """Forget all that is cached on a replica, whoever holds it."""
-    for at in range(w.router[e].entries):
+    """Forget all that is cached on a replica: what nobody holds is queued, the rest is sought."""
+    replica = w.replicas[e, r]
+    at = int(replica.lru_head)
+    while at >= 0:
+        after = int(w.prefix_entries[e, at].after)
+        drop(w, e, at)
+        at = after
+    at = 0
+    while replica.cached > 0:
         if w.prefix_entries[e, at].node >= 0 and w.prefix_entries[e, at].replica == r:
             drop(w, e, at)
+        at += 1

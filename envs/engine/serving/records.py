@@ -126,7 +126,8 @@ REPLICA = np.dtype(
         ("queued_tokens", "i8"),  # tokens of waiting and running requests still to be prefilled
         # KV blocks: free ones are queued for reuse, least recently used first
         ("free_blocks", "i4"),
-        ("lru_head", "i4"),  # entries of cached prefix units
+        ("cached", "i4"),  # entries of prefix units that are cached here
+        ("lru_head", "i4"),  # those that nobody holds
         ("lru_tail", "i4"),
         ("tail_blocks", "i4"),  # plain free blocks behind the last cached node
         # the router's own books
