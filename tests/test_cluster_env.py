@@ -14,6 +14,7 @@ from cluster_worlds import Check, apart, make, play, service, small
 from gymnasium.utils.env_checker import check_env
 
 from gpuyard.envs.engine.serving.records import DRAINING, OFF, QUEUED, SERVING
+from gpuyard.envs.parts.gangs import Gangs
 from gpuyard.envs.rules import TRUNCATED
 from gpuyard.envs.scenario import ScenarioError, from_dict
 
@@ -54,6 +55,13 @@ def test_nothing_is_lost(env, seed):
     requests = env.results()["requests"]
     assert (requests["finish_s"] >= requests["first_token_s"]).all()
     assert (requests["first_token_s"] >= requests["arrival_s"]).all()
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_only_what_is_feasible_is_offered_where_replicas_outnumber_places(seed):
+    scenario = small(service("chat", max=12), name="many", scheduler={"window": 1})
+    assert len(scenario.replicas) > Gangs(scenario, 1).part.sizes.candidates
+    assert play(make(scenario), seed)["invalid_actions"] == 0
 
 
 def test_failures_hand_requests_back():
