@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import resource
 import statistics
@@ -85,7 +86,7 @@ def long_episode(requests: int, jobs: int) -> dict[str, float]:
     workloads = [row["workload"] for row in table["deployments"]]
     factor = requests / sum(row["num_requests"] for row in workloads)
     for row in workloads:
-        row["num_requests"] = round(factor * row["num_requests"])
+        row["num_requests"] = math.ceil(factor * row["num_requests"])
     table["jobs"]["num_jobs"] = jobs
     env = gym.make_vec("gpuyard/Cluster-v0", num_envs=1, scenario=from_dict(table, LARGE.stem))
     began, shown = time.process_time(), time.monotonic()

@@ -103,7 +103,7 @@ def blocks_are_conserved(world: World, r: int) -> None:
         before, at = at, int(entries[at]["after"])
     assert replica["lru_tail"] == before
     assert replica["tail_blocks"] >= 0
-    requests, ids = world.state["requests"][0], world.state["prefix_ids"][0]
+    requests, ids = world.state["requests"][0], world.state["prefix_units"]["node"][0]
     idle = mine[entries["holders"][mine] == 0]
     assert queued == set(idle.tolist()), "an idle unit is not queued"
     assert free == replica["free_blocks"]
@@ -142,7 +142,7 @@ def prefixes_are_found(world: World) -> None:
     assert sorted(free + chained) == list(range(len(entries)))
     pairs = [(int(entries[at]["node"]), int(entries[at]["replica"])) for at in chained]
     ids = int((state["requests"]["prefix_begin"] + state["requests"]["prefix_count"]).max())
-    known = int(state["prefix_ids"][:ids].max(initial=-1)) + 1
+    known = int(state["prefix_units"]["node"][:ids].max(initial=-1)) + 1
     marks = state["prefix_marks"][:known, 0]  # what lies beyond is left over from other episodes
     bits = [(node, r) for node in range(known) for r in range(64) if marks["cached"][node] >> r & 1]
     assert sorted(pairs) == bits

@@ -25,7 +25,7 @@ Requests and replicas:
     prefix_marks: PREFIX_MARK (E, H, words), by prefix id; replica r has bit r % 64 of word r // 64.
     prefix_entries: PREFIX_ENTRY (E, P), those that are cached, in no order.
     prefix_heads: int32 (E, any), first entry of each chain of the hash table, -1: none.
-    prefix_ids: int32 (E, M), prefix ids of all requests.
+    prefix_units: PREFIX_UNIT (E, M), of all requests.
 
 Services, whose replicas are gangs; V services, G roles:
 
@@ -152,6 +152,7 @@ from .serving.records import (
     OBJECTIVE,
     PREFIX_ENTRY,
     PREFIX_MARK,
+    PREFIX_UNIT,
     REPLICA,
     REPLICA_SPEC,
     REQUEST,
@@ -179,7 +180,7 @@ FIELDS = (
     ("prefix_marks", PREFIX_MARK, 3),
     ("prefix_entries", PREFIX_ENTRY, 2),
     ("prefix_heads", np.int32, 2),
-    ("prefix_ids", np.int32, 2),
+    ("prefix_units", PREFIX_UNIT, 2),
     # services
     ("services", SERVICE, 1),
     ("roles", ROLE, 1),

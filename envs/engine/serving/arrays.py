@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from ..core.records import fill, record_of, records
 from .growth import NEVER
 from .prefixes import room
-from .records import OFF, PREFIX_ENTRY, PREFIX_MARK, REPLICA, REQUEST, ROUTER, SERVING, SLOT
+from .records import OFF, PREFIX_ENTRY, PREFIX_MARK, PREFIX_UNIT, REPLICA, REQUEST, ROUTER, SERVING, SLOT
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ def allocate(
         "prefix_marks": records((num_envs, max(num_nodes, 1), words), PREFIX_MARK),
         "prefix_entries": records((num_envs, entries), PREFIX_ENTRY),
         "prefix_heads": np.zeros((num_envs, heads), np.int32),
-        "prefix_ids": np.zeros((num_envs, max(num_ids, 1)), np.int32),
+        "prefix_units": records((num_envs, max(num_ids, 1)), PREFIX_UNIT),
     }
 
 
@@ -91,7 +91,7 @@ def load(
     distinct = int(stream.prefix_ids.max(initial=-1)) + 1
     arrays["prefix_marks"][e, :distinct] = 0
     arrays["prefix_heads"][e] = -1
-    arrays["prefix_ids"][e, : len(stream.prefix_ids)] = stream.prefix_ids
+    arrays["prefix_units"]["node"][e, : len(stream.prefix_ids)] = stream.prefix_ids
     rows = arrays["requests"][e, : len(stream)]
     fill(rows, _NEW_REQUEST)
     for name in (

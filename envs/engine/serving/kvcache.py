@@ -63,7 +63,7 @@ def is_cached(w, e, r, request, unit, report_s):
 
     A ``report_s`` of infinity spares looking up when.
     """
-    node = w.prefix_ids[e, request.prefix_begin + unit]
+    node = w.prefix_units[e, request.prefix_begin + unit].node
     if not is_here(w, e, node, r):
         return False
     return report_s == math.inf or w.prefix_entries[e, find(w, e, node, r)].since_s <= report_s
@@ -97,7 +97,7 @@ def sent_units(w, e, r, request, cached):
     """
     units = cached
     while units < request.prefix_count:
-        if not was_sent(w, e, w.prefix_ids[e, request.prefix_begin + units], r):
+        if not was_sent(w, e, w.prefix_units[e, request.prefix_begin + units].node, r):
             break
         units += 1
     return units
@@ -105,25 +105,34 @@ def sent_units(w, e, r, request, cached):
 
 @kernel
 def idle_units(w, e, r, request, units):
-    """Return how many of the first ``units`` nodes of ``request`` wait in the free queue."""
+    """Return how many of the first ``units`` nodes of ``request`` wait in the free queue.
+
+    It notes where these are cached.
+    """
     count = 0
     for unit in range(units - 1, -1, -1):
-        node = w.prefix_ids[e, request.prefix_begin + unit]
-        if w.prefix_entries[e, find(w, e, node, r)].holders > 0:
+        item = w.prefix_units[e, request.prefix_begin + unit]
+        item.entry = find(w, e, item.node, r)
+        if w.prefix_entries[e, item.entry].holders > 0:
             break  # whoever holds a prefix holds all shorter ones
         count += 1
     return count
 
 
 @kernel
-def hold(w, e, r, request, units, replica, spec):
-    """Let ``request`` reference its first ``units`` nodes, which are all cached."""
+def hold(w, e, r, request, units, idle, replica, spec):
+    """Let ``request`` reference its first ``units`` nodes, which are all cached.
+
+    The last ``idle`` of them are in the free queue, and noted by :func:`idle_units`.
+    """
     for unit in range(units):
-        at = find(w, e, w.prefix_ids[e, request.prefix_begin + unit], r)
-        if w.prefix_entries[e, at].holders == 0:
-            unlink(w, e, at, replica)
+        item = w.prefix_units[e, request.prefix_begin + unit]
+        if unit < units - idle:
+            item.entry = find(w, e, item.node, r)
+        else:
+            unlink(w, e, item.entry, replica)
             replica.free_blocks -= spec.unit_blocks
-        w.prefix_entries[e, at].holders += 1
+        w.prefix_entries[e, item.entry].holders += 1
     request.nodes = units
 
 
@@ -135,11 +144,11 @@ def register(w, e, r, request, units, now_s):
     """
     units = min(units, request.prefix_count)
     while request.nodes < units and request.sealed == 0:
-        node = w.prefix_ids[e, request.prefix_begin + request.nodes]
-        if is_here(w, e, node, r):
+        item = w.prefix_units[e, request.prefix_begin + request.nodes]
+        if is_here(w, e, item.node, r):
             request.sealed = 1
         else:
-            add(w, e, node, r, now_s)
+            item.entry = add(w, e, item.node, r, now_s)
             request.nodes += 1
 
 
@@ -150,7 +159,7 @@ def release(w, e, r, request, replica, spec):
     replica.tail_blocks += private
     replica.free_blocks += private
     for unit in range(request.nodes - 1, -1, -1):
-        at = find(w, e, w.prefix_ids[e, request.prefix_begin + unit], r)
+        at = w.prefix_units[e, request.prefix_begin + unit].entry
         item = w.prefix_entries[e, at]
         item.holders -= 1
         if item.holders == 0:

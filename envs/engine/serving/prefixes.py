@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..core.compile import kernel
-from ..core.random import hash64
 from .records import AGGREGATED
 
 WORD_BITS = 64
+GOLDEN = 0x9E3779B1  # 2**32 over the golden ratio: its multiples lie evenly in any power of two
 ENTRIES_PER_HEAD = 4  # of the whole pool, which rarely fills: chains are shorter
 
 
@@ -66,9 +66,11 @@ def is_here(w, e, node, r):
 
 @kernel
 def head_of(w, node, r):
-    """Return the head of the chain in which a unit's entry for a replica stands."""
-    key = np.uint64(node) * np.uint64(len(w.replica_specs)) + np.uint64(r)
-    return np.int64(hash64(key) & np.uint64(w.prefix_heads.shape[1] - 1))
+    """Return the head of the chain in which a unit's entry for a replica stands.
+
+    The units of a request, whose ids follow each other, have heads side by side.
+    """
+    return (int(node) + int(r) * GOLDEN) & (w.prefix_heads.shape[1] - 1)
 
 
 @kernel(inline=False)
@@ -82,7 +84,7 @@ def find(w, e, node, r):
 
 @kernel(inline=False)
 def add(w, e, node, r, now_s):
-    """Cache a unit on the replica, for one request that holds it."""
+    """Cache a unit on the replica, for one request that holds it; returns its entry."""
     router = w.router[e]
     at = int(router.free_entry)
     if at >= 0:
@@ -99,13 +101,14 @@ def add(w, e, node, r, now_s):
     w.prefix_heads[e, head] = at
     w.prefix_marks[e, node, r // WORD_BITS].cached |= bit_of(r)
     mark_sent(w, e, node, r)
+    return at
 
 
 @kernel(inline=False)
 def drop(w, e, at):
     """Forget that a unit is cached, and free its entry."""
     item = w.prefix_entries[e, at]
-    node, r = item.node, item.replica
+    node, r = int(item.node), int(item.replica)
     w.replicas[e, r].cached -= 1
     w.prefix_marks[e, node, r // WORD_BITS].cached &= ~bit_of(r)
     head = head_of(w, node, r)

@@ -26,7 +26,7 @@ def send_to(w, e, r, request, replica, router):
     replica.work_s += request.work_s
     router.in_flight += 1
     for place in range(request.prefix_count):
-        mark_sent(w, e, w.prefix_ids[e, request.prefix_begin + place], r)
+        mark_sent(w, e, w.prefix_units[e, request.prefix_begin + place].node, r)
 
 
 @kernel

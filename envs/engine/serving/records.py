@@ -161,6 +161,13 @@ SLOT = np.dtype([("request", "i4"), ("finish_step", "i4")])  # one sequence of a
 
 PREFIX_MARK = np.dtype([("sent", "u8"), ("cached", "u8")])  # a prefix unit: a bit per replica
 
+PREFIX_UNIT = np.dtype(  # a prefix unit of a request
+    [
+        ("node", "i4"),  # its prefix id
+        ("entry", "i4"),  # where it is cached on the replica, while the request holds it
+    ]
+)
+
 PREFIX_ENTRY = np.dtype(  # a prefix unit that is cached on a replica
     [
         ("node", "i4"),  # its prefix id, -1: the entry is free
