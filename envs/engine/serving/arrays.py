@@ -11,7 +11,17 @@ from numpy.typing import NDArray
 from ..core.records import fill, record_of, records
 from .growth import NEVER
 from .prefixes import room
-from .records import OFF, PREFIX_ENTRY, PREFIX_MARK, PREFIX_UNIT, REPLICA, REQUEST, ROUTER, SERVING, SLOT
+from .records import (
+    OFF,
+    PREFIX_ENTRY,
+    PREFIX_MARK,
+    PREFIX_UNIT,
+    REPLICA,
+    REQUEST,
+    ROUTER,
+    SERVING,
+    SLOT,
+)
 
 
 @dataclass(frozen=True)
