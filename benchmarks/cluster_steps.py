@@ -1,26 +1,36 @@
 """Decisions per CPU second of a joint world, beside those of its two halves alone.
 
     python benchmarks/cluster_steps.py
+    python benchmarks/cluster_steps.py --threads 2   # wall time of the joint world by threads
+    python benchmarks/cluster_steps.py --large       # one long episode of cluster-large
 
 Work: ``make_vec`` with 64 environments of 512 H100 on a leaf-spine fabric, 64 replicas of two
 deployments and 100 jobs (`fluid`), random feasible candidates, resets included. The halves are the
 same replicas with the same requests (`gpuyard/Routing-v0`) and the same cluster with the same jobs
 (`gpuyard/Placement-v0`), stepped in the same run. ``share_of_parts`` is the joint world's rate over
 the harmonic mean of theirs. Memory is that of a process of its own with the joint world alone.
+
+The long episode is `cluster-large` (8,192 H100, 208 replicas of three deployments) with a million
+requests and 5,000 jobs at the same rates, random feasible candidates.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import resource
 import statistics
 import subprocess
 import sys
+import time
+import tomllib
+from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
+import numpy as np
 from stepping import random_steps_per_cpu_s, yardstick_per_cpu_s
 
 import gpuyard  # noqa: F401
@@ -33,6 +43,8 @@ GANGS: dict[str, Any] = {
     "cluster": {"pools": [{"gpu": "H100-SXM", "nodes": 64, "nodes_per_leaf": 8}]},
     "jobs": {"num_jobs": 100, "rate_per_h": 10_000.0, "max_gpus": 64, "max_duration_s": 60.0},
 }
+LARGE = Path(__file__).parents[1] / "envs" / "scenarios" / "cluster-large.toml"
+MANY_REQUESTS, MANY_JOBS = 1_000_000, 5_000
 
 
 def joint() -> Scenario:
@@ -68,6 +80,55 @@ def rss_mb(num_envs: int, steps: int) -> float:
     return float(done.stdout)
 
 
+def long_episode(requests: int, jobs: int) -> dict[str, float]:
+    """Play one episode of `cluster-large` with as many requests and jobs, at its rates."""
+    table = tomllib.loads(LARGE.read_text())
+    workloads = [row["workload"] for row in table["deployments"]]
+    factor = requests / sum(row["num_requests"] for row in workloads)
+    for row in workloads:
+        row["num_requests"] = math.ceil(factor * row["num_requests"])
+    table["jobs"]["num_jobs"] = jobs
+    env = gym.make_vec("gpuyard/Cluster-v0", num_envs=1, scenario=from_dict(table, LARGE.stem))
+    began, shown = time.process_time(), time.monotonic()
+    observation, _ = env.reset(seed=0)
+    rng = np.random.default_rng(0)
+    decisions, done, info = 0, False, {}
+    while not done:
+        draws = rng.random(observation["action_mask"].shape, np.float32)
+        actions = (draws * observation["action_mask"]).argmax(axis=1)
+        observation, _, terminated, truncated, info = env.step(actions)
+        decisions, done = decisions + 1, bool(terminated[0] or truncated[0])
+        if time.monotonic() - shown > 10:
+            shown = time.monotonic()
+            print(f"{info['route.finished'][0]:.0f} requests finished", file=sys.stderr)
+    return {
+        "decisions": decisions,
+        "requests": float(info["route.finished"][0]),
+        "jobs": float(info["place.finished"][0]),
+        "cpu_s": time.process_time() - began,
+        "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+    }
+
+
+def by_threads(num_envs: int, steps: int, runs: int, threads: int) -> dict[str, float]:
+    """Return the joint world's decisions per second of wall time with one thread and several."""
+    found: dict[int, list[float]] = {1: [], threads: []}
+    for _ in range(runs):  # in turn
+        for count, rates in found.items():
+            env = gym.make_vec(
+                "gpuyard/Cluster-v0",
+                num_envs=num_envs,
+                scenario=joint(),
+                autoreset_mode="SameStep",
+                num_threads=count,
+            )
+            random_steps_per_cpu_s(env, 2)  # compiled
+            began = time.perf_counter()
+            random_steps_per_cpu_s(env, steps)
+            rates.append(num_envs * steps / (time.perf_counter() - began))
+    return {f"threads_{count}": statistics.median(rates) for count, rates in found.items()}
+
+
 def main() -> None:
     """Run the benchmark; the last line printed is JSON."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
@@ -75,7 +136,15 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=1024, help="steps per run (1024)")
     parser.add_argument("--envs", type=int, default=64, help="environments (64)")
     parser.add_argument("--memory", action="store_true", help="print the peak memory in MB only")
+    parser.add_argument("--threads", type=int, help="only compare one thread with so many")
+    parser.add_argument("--large", action="store_true", help="only play the long episode")
     args = parser.parse_args()
+    if args.large:
+        print(json.dumps(long_episode(MANY_REQUESTS, MANY_JOBS)))
+        return
+    if args.threads:
+        print(json.dumps(by_threads(args.envs, args.steps, args.runs, args.threads)))
+        return
     if args.memory:
         decisions_per_cpu_s("gpuyard/Cluster-v0", joint(), args.envs, args.steps)
         print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)

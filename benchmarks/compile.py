@@ -2,10 +2,10 @@
 
     python benchmarks/compile.py
 
-Each figure is the CPU time of a process of its own with a cache of its own: `gym.make` and `reset`
-of each environment with an empty cache, of each after the other, and again with a full one; then
-every unit alone. The bound to compare with is numba itself: 600 lines of arithmetic, compiled
-beside it, say how fast the machine compiles at this moment.
+Each figure is the CPU time of a process of its own: `gym.make` and `reset` of each environment, one
+after the other with a cache that was empty, so that each finds what those before it have compiled;
+again with the full one; then every unit alone. The bound to compare with is numba itself: 600
+lines of arithmetic, compiled beside it, say how fast the machine compiles at this moment.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 
-IDS = ("gpuyard/Routing-v0", "gpuyard/Placement-v0")
+IDS = ("gpuyard/Routing-v0", "gpuyard/Placement-v0", "gpuyard/Cluster-v0")
 START = """
 import resource, sys
 import gymnasium as gym, gpuyard
@@ -52,14 +52,16 @@ def output(code: str, cache: str, *arguments: str) -> str:
 
 
 def starts(runs: int) -> dict[str, float]:
-    """Return CPU seconds of starts: cold, after the other environment, and warm."""
+    """Return CPU seconds of starts: with what those before have compiled, and warm."""
     found: dict[str, list[float]] = {}
     for _ in range(runs):
-        for first, second in (IDS, IDS[::-1]):
-            with tempfile.TemporaryDirectory() as cache:
-                for what, env_id in (("cold", first), ("second", second), ("warm", first)):
-                    name = f"{env_id.partition('/')[2]} {what}"
-                    found.setdefault(name, []).append(float(output(START, cache, env_id)))
+        with tempfile.TemporaryDirectory() as cache:
+            cold = [float(output(START, cache, env_id)) for env_id in IDS]
+            warm = [float(output(START, cache, env_id)) for env_id in IDS]
+        for what, seconds in (("cold", cold), ("warm", warm)):
+            for env_id, cpu_s in zip(IDS, seconds, strict=True):
+                found.setdefault(f"{env_id.partition('/')[2]} {what}", []).append(cpu_s)
+        found.setdefault("all three, cold", []).append(sum(cold))
     return {name: statistics.median(values) for name, values in found.items()}
 
 

@@ -24,13 +24,14 @@ class Batch:
     Args:
         scenario: what to simulate.
         num_envs: how many.
+        num_threads: how many threads step them.
 
     Attributes:
         world: their arrays and the engine.
         contents: the parts, by the kind of decision that they ask for.
     """
 
-    def __init__(self, scenario: Scenario, num_envs: int) -> None:
+    def __init__(self, scenario: Scenario, num_envs: int, num_threads: int = 1) -> None:
         self.scenario = scenario
         self.contents: dict[str, Content] = {}
         if "route" in scenario.decisions:
@@ -47,7 +48,7 @@ class Batch:
 
             self.contents["scale"] = Services(scenario, num_envs)
         parts = [content.part for content in self.contents.values()]
-        self.world = World(parts, num_envs, scenario.limits)
+        self.world = World(parts, num_envs, scenario.limits, num_threads)
         for content in self.contents.values():
             with telling(content.is_warm()):
                 content.warm_up()

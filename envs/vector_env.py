@@ -44,9 +44,13 @@ class ClusterVectorEnv(VectorEnv[Observation, NDArray[np.int64], NDArray[Any]]):
     | `max_episode_steps` | truncate an episode after so many decisions (None: never)             |
     | `render_mode`       | as for the single environment                                         |
     | `decisions`         | as for the single environment                                         |
+    | `num_threads`       | threads that share the environments, at least 1 (1)                   |
 
     With "Disabled", start new episodes by ``reset(options={"reset_mask": bool array})``; until then
     a finished environment repeats its last observation with reward 0.
+
+    Each of ``num_threads`` threads steps a contiguous range of environments, at most one thread for
+    each; the bytes are the same for any number.
     """
 
     metadata = {**ClusterEnv.metadata, "autoreset_mode": AutoresetMode.NEXT_STEP}  # noqa: RUF012
@@ -59,9 +63,11 @@ class ClusterVectorEnv(VectorEnv[Observation, NDArray[np.int64], NDArray[Any]]):
         max_episode_steps: int | None = None,
         render_mode: str | None = None,
         decisions: Collection[str] | None = None,
+        num_threads: int = 1,
     ) -> None:
-        if num_envs < 1:
-            raise ValueError(f"num_envs = {num_envs} must be at least 1")
+        for name, number in (("num_envs", num_envs), ("num_threads", num_threads)):
+            if number < 1 or number != int(number):
+                raise ValueError(f"{name} = {number} must be a whole number, at least 1")
         modes = self.metadata["render_modes"]
         if render_mode is not None and render_mode not in modes:
             raise ValueError(f"render_mode = {render_mode!r} must be None or one of {modes}")
@@ -74,7 +80,7 @@ class ClusterVectorEnv(VectorEnv[Observation, NDArray[np.int64], NDArray[Any]]):
         self.max_episode_steps = max_episode_steps
         warn_of_analogies(self.scenario)
         self.render_mode = render_mode
-        self._batch = Batch(self.scenario, num_envs)
+        self._batch = Batch(self.scenario, num_envs, num_threads)
         self._world = self._batch.world
         self.single_action_space = self._world.action_space
         self.single_observation_space = self._world.observation_space

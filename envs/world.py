@@ -24,6 +24,7 @@ from .engine.state import STATE
 from .observation import Layout
 from .parts.part import Part
 from .scenario import Limits
+from .threads import Threads, shares
 
 
 class Outputs(NamedTuple):
@@ -51,6 +52,7 @@ class World:
         parts: their arrays, one :class:`.parts.part.Part` for each kind of decision at most.
         num_envs: E.
         limits: when an episode is cut short.
+        num_threads: how many share the environments; any number gives the same bytes.
 
     Attributes:
         layout: where each column of the observations stands.
@@ -61,8 +63,15 @@ class World:
         state: what changes, by name, each array with a leading axis E.
     """
 
-    def __init__(self, parts: Sequence[Part], num_envs: int, limits: Limits | None = None) -> None:
+    def __init__(
+        self,
+        parts: Sequence[Part],
+        num_envs: int,
+        limits: Limits | None = None,
+        num_threads: int = 1,
+    ) -> None:
         self.num_envs = num_envs
+        self._shares = shares(num_envs, num_threads)
         self.layout = Layout(part.kind for part in parts)
         services = [name for part in parts for name in part.services]
         self.info_keys = info_keys(self.layout, services)
@@ -137,9 +146,9 @@ class World:
         return spaces.Dict(boxes)
 
     def outputs(self) -> Outputs:
-        """Return fresh arrays for what the engine writes: what it leaves out is 0."""
+        """Return fresh arrays for what the engine writes; the floats hold anything until then."""
         return Outputs(
-            np.zeros(self._num_floats, np.float32),
+            np.empty(self._num_floats, np.float32),
             np.zeros((self.num_envs, 1 + len(self.info_keys)), np.float64),
             np.zeros((self.num_envs, self.num_candidates), np.int8),
         )
@@ -170,10 +179,23 @@ class World:
         now and then, so that a signal (Ctrl-C) is heard however long a decision takes to come; a
         step that was cut off so goes on with the next one, whose action is not looked at.
         """
-        floats, numbers, mask = outputs
-        fixed = self._table, self._slots, self._offsets, floats, mask, numbers
-        while clock.run_batch(orders, actions, *fixed) > 0:
+        while self._run_some(orders, actions, outputs) > 0:
             orders = np.where(self.clock["paused"] == 1, GO_ON, IDLE)
+
+    def _run_some(
+        self, orders: NDArray[np.int64], actions: NDArray[np.int64], outputs: Outputs
+    ) -> int:
+        """Go on for a while; return how many environments have paused before their decision."""
+        floats, numbers, mask = outputs
+        fixed = self._slots, self._offsets, floats, mask, numbers
+        if len(self._shares) == 1:
+            return clock.run_batch(orders, actions, self._tables[0], *fixed)
+
+        def work(thread: int) -> int:
+            mine = np.where(self._shares[thread], orders, IDLE)
+            return clock.run_batch(mine, actions, self._tables[thread], *fixed)
+
+        return self._threads.total(work)
 
     def get_state(self, e: int) -> dict[str, Any]:
         """Return a copy of environment ``e``'s state, and of which world it is."""
@@ -216,7 +238,7 @@ class World:
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave the addresses out: a copy has arrays of its own."""
-        left_out = ("_table", "_done", "_truncated")
+        left_out = ("_tables", "_threads", "_done", "_truncated")
         return {name: value for name, value in self.__dict__.items() if name not in left_out}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -257,7 +279,9 @@ class World:
         self.shared["units"] = units.addresses(self._units, STATE)
         outputs = self.outputs()
         written = self.observation(outputs) | {"numbers": outputs.numbers}
-        self._table = STATE.table(self.state | self.shared | written)
+        table = STATE.table(self.state | self.shared | written)
+        self._tables = [table.copy() for _ in self._shares]  # each call writes its outputs there
+        self._threads = Threads(len(self._shares))
 
     def _warm_up(self) -> None:
         """Have the clock compiled, or loaded, without touching the state."""

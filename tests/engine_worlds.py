@@ -6,6 +6,7 @@ import math
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 from reference_kv import Request
 from reference_serving import ReplicaSpec
 
@@ -183,3 +184,9 @@ def engine_world(specs: list[ReplicaSpec], tables: list[CostTable], stream: Requ
     load(part.state, static, 0, stream, stream.output_tokens)
     world.begin(0)
     return world
+
+
+def cached_here(world: World, r: int) -> NDArray[np.int64]:
+    """Return the entries of the prefix units that are cached on replica ``r``."""
+    entries = world.state["prefix_entries"][0][: world.state["router"]["entries"][0]]
+    return np.flatnonzero((entries["node"] >= 0) & (entries["replica"] == r))

@@ -14,6 +14,7 @@ from cluster_worlds import Check, apart, make, play, service, small
 from gymnasium.utils.env_checker import check_env
 
 from gpuyard.envs.engine.serving.records import DRAINING, OFF, QUEUED, SERVING
+from gpuyard.envs.parts.gangs import Gangs
 from gpuyard.envs.rules import TRUNCATED
 from gpuyard.envs.scenario import ScenarioError, from_dict
 
@@ -54,6 +55,13 @@ def test_nothing_is_lost(env, seed):
     requests = env.results()["requests"]
     assert (requests["finish_s"] >= requests["first_token_s"]).all()
     assert (requests["first_token_s"] >= requests["arrival_s"]).all()
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_only_what_is_feasible_is_offered_where_replicas_outnumber_places(seed):
+    scenario = small(service("chat", max=12), name="many", scheduler={"window": 1})
+    assert len(scenario.replicas) > Gangs(scenario, 1).part.sizes.candidates
+    assert play(make(scenario), seed)["invalid_actions"] == 0
 
 
 def test_failures_hand_requests_back():
@@ -110,6 +118,28 @@ def test_vector_environment_equals_single_ones():
         if (terminated | truncated).any():
             break
         rows = [step[0] for step in stepped]
+
+
+def test_a_reset_in_the_same_step_leaves_nothing_of_the_last_episode():
+    """One resets in the step that ends an episode, the other in the next: the same beginning."""
+    made = {"num_envs": 2, "scenario": PLAIN.scenario, "max_episode_steps": 120}
+    at_once = gym.make_vec("gpuyard/Cluster-v0", autoreset_mode="SameStep", **made)
+    later = gym.make_vec("gpuyard/Cluster-v0", autoreset_mode="NextStep", **made)
+    rng = np.random.default_rng(0)
+    observation, _ = at_once.reset(seed=4)
+    later.reset(seed=4)
+    ended = np.zeros(2, bool)
+    while not ended.all():
+        actions = np.array([rng.choice(np.flatnonzero(row)) for row in observation["action_mask"]])
+        observation, _, terminated, truncated, infos = at_once.step(actions)
+        _, _, *ends, last = later.step(actions)
+        ended = terminated | truncated
+        assert (ended == (ends[0] | ends[1])).all()
+    assert (last["serving"] > 0).all() and (infos["serving"] == 0).all()
+    begun, _, _, _, last = later.step(actions)
+    for key in begun:
+        assert observation[key].tobytes() == begun[key].tobytes(), key
+    assert infos["serving"].tolist() == last["serving"].tolist()
 
 
 def test_a_state_put_back_goes_on_the_same_way():

@@ -8,6 +8,7 @@ from itertools import compress, product
 import numpy as np
 import pytest
 from engine_worlds import (
+    cached_here,
     cost_table,
     engine_world,
     random_spec,
@@ -34,13 +35,18 @@ def run_both(seed: int, affine: bool, grid_s: float = 0.0, features: tuple[str, 
         stream = replace(stream, arrival_s=np.ceil(stream.arrival_s / grid_s) * grid_s)
     assignment = rng.integers(0, len(specs), len(stream))
     expected = simulate(specs, tables, reference_requests(stream), list(assignment))
+    return expected, served(specs, tables, stream, assignment)
+
+
+def served(specs, tables, stream, assignment) -> World:
+    """Return the engine's world after it has sent each request where it is to go."""
     world = engine_world(specs, tables, stream)
     outputs = world.outputs()
     world.run(np.array([START]), np.zeros(1, np.int64), outputs)
     for action in assignment:
         world.run(np.array([STEP]), np.array([action]), outputs)
     assert world.done[0]
-    return expected, world
+    return world
 
 
 @pytest.mark.parametrize(
@@ -58,6 +64,18 @@ def test_affine_costs_give_the_same_events(seed: int, grid_s: float) -> None:
 def test_every_kind_of_engine_gives_the_same_events(features, grid_s: float) -> None:
     for seed in range(400, 403):
         same_events(*run_both(seed, True, grid_s, features))
+
+
+def test_more_replicas_than_a_word_has_bits() -> None:
+    """Prefixes are kept apart on replicas 0, 1, 63, 64, 65 and 128, whose bits share two words."""
+    rng = np.random.default_rng(7)
+    specs = [random_spec(rng, 16) for _ in range(129)]
+    tables = [cost_table(rng, True, spec) for spec in specs]
+    stream = random_stream(rng, 60, 16)
+    assignment = rng.choice([0, 1, 63, 64, 65, 128], len(stream))
+    expected = simulate(specs, tables, reference_requests(stream), list(assignment))
+    assert np.maximum(expected.cached_tokens, 0).sum() > 0
+    same_events(expected, served(specs, tables, stream, assignment))
 
 
 def same_events(expected: Result, world: World) -> None:
@@ -83,9 +101,8 @@ def test_blocks_are_conserved_at_the_end(seed: int, features: tuple[str, ...]) -
     _, world = run_both(seed, affine=True, features=features)
     for r, spec in enumerate(world.shared["replica_specs"]):
         replica = world.state["replicas"][0][r]
-        holders = world.state["prefix_holders"][0, :, r]
-        leads = world.state["prefix_nodes"]["lead"][0, :, r][holders == 0]
-        queued = int(replica["tail_blocks"]) + int(leads.sum())
-        queued += int((holders == 0).sum()) * int(spec["unit_blocks"])
+        cached = world.state["prefix_entries"][0][cached_here(world, r)]
+        queued = int(replica["tail_blocks"]) + int(cached["lead"].sum())
+        queued += len(cached) * int(spec["unit_blocks"])
         assert queued == replica["free_blocks"] == spec["kv_blocks"]
-        assert not (holders > 0).any()
+        assert not cached["holders"].any()

@@ -8,7 +8,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import pytest
-from engine_worlds import WINDOWED, random_stream
+from engine_worlds import WINDOWED, cached_here, random_stream
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -89,29 +89,26 @@ def make(scenario: Scenario) -> ClusterEnv:
 def blocks_are_conserved(world: World, r: int) -> None:
     """Free and held blocks add up, by walking the free queue and the running batch."""
     replica, spec = world.state["replicas"][0, r], world.shared["replica_specs"][r]
-    nodes = world.state["prefix_nodes"][0, :, r]
-    holders = world.state["prefix_holders"][0, :, r]
-    free, before, node = int(replica["tail_blocks"]), -1, int(replica["lru_head"])
+    entries = world.state["prefix_entries"][0]
+    mine = cached_here(world, r)
+    free, before, at = int(replica["tail_blocks"]), -1, int(replica["lru_head"])
     queued = set()
-    while node >= 0:
-        assert node not in queued, "the free queue runs in a circle"
-        queued.add(node)
-        assert nodes[node]["before"] == before
-        assert holders[node] == 0, "a queued node is in use or not cached"
-        assert nodes[node]["lead"] >= 0
-        free += int(nodes[node]["lead"]) + int(spec["unit_blocks"])
-        before, node = node, int(nodes[node]["after"])
+    while at >= 0:
+        assert at not in queued, "the free queue runs in a circle"
+        queued.add(at)
+        assert entries[at]["before"] == before
+        assert at in mine and entries[at]["holders"] == 0, "a queued unit is in use or not cached"
+        assert entries[at]["lead"] >= 0
+        free += int(entries[at]["lead"]) + int(spec["unit_blocks"])
+        before, at = at, int(entries[at]["after"])
     assert replica["lru_tail"] == before
     assert replica["tail_blocks"] >= 0
-    requests = world.state["requests"][0]
-    ids = world.state["prefix_ids"][
-        0, : int((requests["prefix_begin"] + requests["prefix_count"]).max())
-    ]
-    known = int(ids.max(initial=-1)) + 1  # what lies beyond is left over from other episodes
-    assert queued == set(np.flatnonzero(holders[:known] == 0)), "an idle node is not queued"
+    requests, ids = world.state["requests"][0], world.state["prefix_units"]["node"][0]
+    idle = mine[entries["holders"][mine] == 0]
+    assert queued == set(idle.tolist()), "an idle unit is not queued"
     assert free == replica["free_blocks"]
 
-    held, users = 0, np.zeros(len(holders), int)
+    held, users = 0, np.zeros(world.state["prefix_marks"].shape[1], int)
     for slot in world.state["slots"][0, r, : replica["running"]]:
         request = requests[slot["request"]]
         begin, count = int(request["prefix_begin"]), int(request["nodes"])
@@ -123,8 +120,33 @@ def blocks_are_conserved(world: World, r: int) -> None:
             computed += int(replica["steps_with_blocks"]) if replica["busy"] else 0
         held += blocks_of(spec, computed) - count * int(spec["unit_blocks"])
     held += int((users > 0).sum()) * int(spec["unit_blocks"])
-    assert np.array_equal(users[:known], np.maximum(holders[:known], 0)), "a node miscounts"
+    counted = np.zeros_like(users)
+    counted[entries["node"][mine]] = entries["holders"][mine]
+    assert np.array_equal(users, counted), "a unit miscounts"
     assert held + free == spec["kv_blocks"], "blocks were lost or made"
+
+
+def prefixes_are_found(world: World) -> None:
+    """Each cached unit has one entry, in one chain, and one bit; every other entry is free."""
+    state = {name: array[0] for name, array in world.state.items()}
+    entries = state["prefix_entries"][: state["router"]["entries"]]
+    chained, free, at = [], [], int(state["router"]["free_entry"])
+    while at >= 0:
+        free.append(at)
+        at = int(entries[at]["next"])
+    for head in state["prefix_heads"]:
+        at = int(head)
+        while at >= 0:
+            chained.append(at)
+            at = int(entries[at]["next"])
+    assert sorted(free + chained) == list(range(len(entries)))
+    pairs = [(int(entries[at]["node"]), int(entries[at]["replica"])) for at in chained]
+    ids = int((state["requests"]["prefix_begin"] + state["requests"]["prefix_count"]).max())
+    known = int(state["prefix_units"]["node"][:ids].max(initial=-1)) + 1
+    marks = state["prefix_marks"][:known, 0]  # what lies beyond is left over from other episodes
+    bits = [(node, r) for node in range(known) for r in range(64) if marks["cached"][node] >> r & 1]
+    assert sorted(pairs) == bits
+    assert not (marks["cached"] & ~marks["sent"]).any(), "cached where it was not sent"
 
 
 def blocks_of(spec: np.void, computed: int) -> int:
@@ -199,6 +221,7 @@ def growth_is_counted(world: World, r: int) -> None:
 def check_world(env: ClusterEnv) -> None:
     world: World = env._world
     router = world.state["router"][0]
+    prefixes_are_found(world)
     for r in range(len(world.shared["replica_specs"])):
         blocks_are_conserved(world, r)
         limits_are_kept(world, r)

@@ -54,7 +54,7 @@ def renamed(names: list) -> list[int]:
 @given(st.lists(SEEDS, min_size=1, max_size=4))
 def test_a_mixture_is_its_parts_in_order_of_arrival(seeds):
     parts = [stream(*each) for each in seeds]
-    mixed = merged(parts, [DISTINCT] * len(parts))
+    mixed = merged(parts)
     assert len(mixed) == sum(len(part) for part in parts)
     assert mixed.prefix_offsets[-1] == len(mixed.prefix_ids)
     order = list(zip(mixed.arrival_s.tolist(), mixed.service.tolist(), strict=True))
@@ -75,7 +75,7 @@ def test_a_mixture_is_its_parts_in_order_of_arrival(seeds):
 @given(st.lists(SEEDS, min_size=2, max_size=4))
 def test_services_share_neither_sessions_nor_prefixes(seeds):
     parts = [stream(*each) for each in seeds]
-    mixed = merged(parts, [DISTINCT] * len(parts))
+    mixed = merged(parts)
     sessions: dict[int, set[int]] = {}
     nodes: dict[int, set[int]] = {}
     for service_of, session, ids in zip(mixed.service, mixed.session, prefixes(mixed), strict=True):

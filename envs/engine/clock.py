@@ -16,6 +16,7 @@ import math
 
 from .core.compile import entry, kernel
 from .core.records import (
+    GO_ON,
     IDLE,
     MAX_DECISIONS,
     MAX_TIME,
@@ -201,15 +202,30 @@ def end(w, e, clock, moment_s, stalled):
 
 
 @kernel
+def clear(w, e):
+    """Set to 0 what is filled in part only; it comes with whatever was in memory."""
+    w.cluster[e, :] = 0.0
+    w.queue[e, :, :] = 0.0
+    clear_candidates(w, e)
+
+
+@kernel
+def clear_candidates(w, e):
+    """Offer nothing."""
+    w.candidates[e, :, :] = 0.0
+    w.action_mask[e, :] = 0
+
+
+@kernel
 def observe(w, e):
     """Fill what holds for the whole world, then what each part shows."""
     row, clock = w.cluster[e], w.clock[e]
     row[COMMON.kind_route] = clock.due == ROUTE
     row[COMMON.kind_place] = clock.due == PLACE
     row[COMMON.kind_scale] = clock.due == SCALE
-    if has_requests(w) and has_gangs(w) and clock.due != PLACE:
-        w.candidates[e, :, :] = 0.0  # a survey before this decision may have left some
-        w.action_mask[e, :] = 0
+    if clock.surveyed == 1 and clock.due != PLACE:
+        clear_candidates(w, e)
+    clock.surveyed = 0
     moved, total = 0, 0
     if has_requests(w):
         moved, total = moved + w.router[e].arrived, total + w.router[e].num_requests
@@ -259,7 +275,7 @@ def run_batch(orders, actions, table, slots, offsets, floats, mask, numbers):
         table: of the bundle, int64; see :mod:`.core.bundle`.
         slots: places in the table of the observation keys, of the mask and of the numbers.
         offsets: bytes from ``floats`` to each observation key.
-        floats: float32, written: the observation keys one behind the other.
+        floats: float32, any content, written: the observation keys one behind the other.
         mask: int8 (E, C), written.
         numbers: float64 (E, 1 + info), written: the reward, then the info.
 
@@ -282,6 +298,8 @@ def run_environments(address, orders, actions, numbers):
         if orders[e] == IDLE:
             continue
         clock = w.clock[e]
+        if orders[e] != GO_ON:
+            clear(w, e)
         if orders[e] == START:
             clock.due = NOTHING
             if has_gangs(w):

@@ -22,9 +22,10 @@ Requests and replicas:
     requests: REQUEST (E, N).
     slots: SLOT (E, R, S), the running batch in order of admission.
     decode_phases: int32 (E, R, block size), decoding sequences by when they take their next block.
-    prefix_nodes: PREFIX_NODE (E, H, R), by prefix id.
-    prefix_holders: int16 (E, H, R), running requests that hold the node, or EVICTED or NEVER_SENT.
-    prefix_ids: int32 (E, M), prefix ids of all requests.
+    prefix_marks: PREFIX_MARK (E, H, words), by prefix id; replica r has bit r % 64 of word r // 64.
+    prefix_entries: PREFIX_ENTRY (E, P), those that are cached, in no order.
+    prefix_heads: int32 (E, any), first entry of each chain of the hash table, -1: none.
+    prefix_units: PREFIX_UNIT (E, M), of all requests.
 
 Services, whose replicas are gangs; V services, G roles:
 
@@ -154,7 +155,9 @@ from .network.records import (
 from .services.records import FLEET, ROLE, SCALER_RULES, SERVICE, SERVICE_STATE, TURN
 from .serving.records import (
     OBJECTIVE,
-    PREFIX_NODE,
+    PREFIX_ENTRY,
+    PREFIX_MARK,
+    PREFIX_UNIT,
     REPLICA,
     REPLICA_SPEC,
     REQUEST,
@@ -179,9 +182,10 @@ FIELDS = (
     ("requests", REQUEST, 2),
     ("slots", SLOT, 3),
     ("decode_phases", np.int32, 3),
-    ("prefix_nodes", PREFIX_NODE, 3),
-    ("prefix_holders", np.int16, 3),
-    ("prefix_ids", np.int32, 2),
+    ("prefix_marks", PREFIX_MARK, 3),
+    ("prefix_entries", PREFIX_ENTRY, 2),
+    ("prefix_heads", np.int32, 2),
+    ("prefix_units", PREFIX_UNIT, 2),
     # services
     ("services", SERVICE, 1),
     ("roles", ROLE, 1),

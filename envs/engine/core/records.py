@@ -26,6 +26,7 @@ CLOCK = np.dtype(  # one record per environment
         ("most_decisions", "i8"),  # that the policy takes
         ("truncated", "i4"),  # how it ends: IN_FULL, or why not
         ("paused", "i4"),  # 1: stopped between two decisions, to look up
+        ("surveyed", "i4"),  # 1: candidates show gangs, as of a survey since the last decision
         ("idle_moments", "i8"),  # since a gang ran while some are pending and none is to come
     ]
 )

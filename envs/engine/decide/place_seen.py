@@ -172,6 +172,7 @@ def survey(w, e, may_wait) -> int:
     """Fill all candidates and their mask; returns how many besides waiting are feasible."""
     c, gangs = w.gang_rules[0], w.gangs[e]
     per_gang = c.plans * c.pools
+    w.clock[e].surveyed = 1
     survey_links(w, e)
     measure_room(w, e)
     head = gangs.queue_head
@@ -198,10 +199,9 @@ def survey(w, e, may_wait) -> int:
 
 @kernel
 def observe_queue(w, e):
-    """Fill a row for each pending gang of the window, by age."""
-    for place in range(w.queue.shape[1]):
+    """Fill a row for each pending gang of the window, by age; the rows are 0 before."""
+    for place in range(w.window.shape[1]):
         j = w.window[e, place]
-        w.queue[e, place, :] = 0.0
         if j < 0:
             continue
         job = w.jobs[e, j]
@@ -293,8 +293,9 @@ def see_place(w, e):
     observe_queue(w, e)
     if w.clock[e].due == NOTHING:
         show_nothing(w, e)
+    offered = w.feasible.shape[1]  # other decisions may have more candidates
     for candidate in range(w.action_mask.shape[1]):
-        w.action_mask[e, candidate] = w.feasible[e, candidate]
+        w.action_mask[e, candidate] = w.feasible[e, candidate] if candidate < offered else 0
 
 
 @kernel

@@ -54,6 +54,15 @@ def takes(w, e, r, request):
 
 
 @kernel
+def has_taker(w, e, request):
+    """Tell whether some replica can take the request now."""
+    for r in range(len(w.replica_specs)):
+        if takes(w, e, r, request):
+            return True
+    return False
+
+
+@kernel
 def least_in_flight(w, e, request):
     """Return the replica with the fewest requests in flight of those that can take the request.
 
@@ -184,7 +193,7 @@ def next_route(w, e):
         if is_due(replica, until_s):
             advance_replica(w, e, r, until_s)
     index = int(w.router[e].deciding)
-    if len(w.roles) > 0 and least_in_flight(w, e, w.requests[e, index]) < 0:
+    if len(w.roles) > 0 and not has_taker(w, e, w.requests[e, index]):
         park(w, e, w.router[e], index)
         w.router[e].deciding = -1
 

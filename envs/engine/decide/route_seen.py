@@ -228,8 +228,6 @@ def observe_queue(w, e, router):
         observe_queue_row(w, e, row, w.clock[e].now_s, w.requests[e, index])
         index = w.requests[e, index].next
         row += 1
-    for empty in range(row, w.queue.shape[1]):
-        w.queue[e, empty, :] = 0.0
 
 
 @kernel
@@ -268,7 +266,10 @@ def may_hold(w, request, now_s):
 
 @kernel
 def observe_replicas(w, e, index):
-    """Fill a row for each replica: what sending it request ``index`` would mean; -1: nothing."""
+    """Fill a row for each replica: what sending it request ``index`` would mean; -1: nothing.
+
+    The rows are 0 before.
+    """
     now_s, live = w.clock[e].now_s, w.router[e].signal_interval_s == 0.0
     home = -1
     if index >= 0 and w.requests[e, index].session >= 0:
@@ -286,11 +287,8 @@ def observe_replicas(w, e, index):
             report_s = replica.report_s
         observe_devices(w, e, r, replica, spec)
         if index >= 0 and not serves(w, e, r, w.requests[e, index], replica, spec):
-            w.candidates[e, r, :] = 0.0
-            w.action_mask[e, r] = 0
             continue
         if index < 0:
-            w.candidates[e, r, :] = 0.0
             w.action_mask[e, r] = 1
             continue
         request = w.requests[e, index]
@@ -305,12 +303,10 @@ def observe_replicas(w, e, index):
         w.action_mask[e, r] = fits(request, spec)
         if w.action_mask[e, r] == 1 and wait_s + prefill_s < best_s:
             best, best_s, best_wait_s = r, wait_s + prefill_s, wait_s
-    for hold in range(len(w.replica_specs), w.action_mask.shape[1]):
-        w.candidates[e, hold, :] = 0.0
-        w.action_mask[e, hold] = 0
-        if hold == len(w.replica_specs) and index >= 0 and w.serving_rules[0].hold_s > 0.0:
-            w.action_mask[e, hold] = may_hold(w, w.requests[e, index], now_s)
-            observe_hold(w, e, hold, best, best_wait_s)
+    hold = len(w.replica_specs)
+    if index >= 0 and w.serving_rules[0].hold_s > 0.0:
+        w.action_mask[e, hold] = may_hold(w, w.requests[e, index], now_s)
+        observe_hold(w, e, hold, best, best_wait_s)
 
 
 @unit

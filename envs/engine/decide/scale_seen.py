@@ -101,12 +101,14 @@ def describe_giver(w, e, row, role):
 @kernel
 def show_replicas(w, e):
     """Add what serving replicas do to what is shown of their devices: KV blocks, FLOP/s."""
+    gang, gpu, rank = -1, -1, 0
     for r in range(len(w.replica_specs)):
         replica, spec = w.replicas[e, r], w.replica_specs[r]
         if replica.phase != SERVING and replica.phase != DRAINING:
             continue
         memory, load = spec.kv_share * replica.report_blocks / spec.kv_blocks, replica.report_load
-        gpu, rank = w.senders[e, spec.gang].first_gpu, 0
+        if spec.gang != gang or spec.rank < rank:  # else the gang's GPUs go on from there
+            gang, gpu, rank = spec.gang, w.senders[e, spec.gang].first_gpu, 0
         while gpu >= 0 and rank < spec.rank + spec.gpus:
             if rank >= spec.rank:
                 show(w, e, gpu, memory, load)

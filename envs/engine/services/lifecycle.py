@@ -18,8 +18,8 @@ from ..gangs.lifecycle import dequeue, end_run, enqueue, pass_on
 from ..gangs.moments import RESTART_S
 from ..gangs.records import PENDING, RUNNING, UNSEEN
 from ..serving.growth import NEVER
-from ..serving.kvcache import EVICTED
 from ..serving.parking import park
+from ..serving.prefixes import drop_all
 from ..serving.records import DRAINING, OFF, QUEUED, SERVING, STARTING, TURNING
 from ..serving.replica import advance_replica, store_progress
 from ..serving.runs import steps_done
@@ -197,6 +197,7 @@ def give_back(w, e, index, router):
 @kernel
 def empty(w, e, r, replica, spec):
     """Bring a replica into the state in which it starts: no requests, no cache."""
+    drop_all(w, e, r)
     replica.busy, replica.prefilling, replica.running, replica.waiting = 0, 0, 0, 0
     replica.steps, replica.steps_with_blocks, replica.step_count, replica.tokens = 0, 0, 0, 0
     replica.context_tokens, replica.queued_tokens = 0, 0
@@ -211,8 +212,6 @@ def empty(w, e, r, replica, spec):
     replica.busy_s, replica.reported_busy_s, replica.report_busy = 0.0, 0.0, 0.0
     replica.heir = -1
     w.decode_phases[e, r, :] = 0
-    for node in range(w.prefix_holders.shape[1]):
-        w.prefix_holders[e, node, r] = min(w.prefix_holders[e, node, r], EVICTED)
 
 
 @kernel

@@ -10,8 +10,18 @@ from numpy.typing import NDArray
 
 from ..core.records import fill, record_of, records
 from .growth import NEVER
-from .kvcache import NEVER_SENT
-from .records import OFF, PREFIX_NODE, REPLICA, REQUEST, ROUTER, SERVING, SLOT
+from .prefixes import room
+from .records import (
+    OFF,
+    PREFIX_ENTRY,
+    PREFIX_MARK,
+    PREFIX_UNIT,
+    REPLICA,
+    REQUEST,
+    ROUTER,
+    SERVING,
+    SLOT,
+)
 
 
 @dataclass(frozen=True)
@@ -49,16 +59,17 @@ def allocate(
     """
     specs = static.replica_specs
     shape = (num_envs, len(specs))
-    nodes = (num_envs, max(num_nodes, 1), len(specs))
+    words, entries, heads = room(specs, num_ids, num_nodes)
     return {
         "router": records(num_envs, ROUTER),
         "replicas": records(shape, REPLICA),
         "requests": records((num_envs, num_requests), REQUEST),
         "slots": records((*shape, int(specs["max_num_seqs"].max())), SLOT),
         "decode_phases": np.zeros((*shape, int(specs["block_size"].max())), np.int32),
-        "prefix_nodes": records(nodes, PREFIX_NODE),
-        "prefix_holders": np.zeros(nodes, np.int16),
-        "prefix_ids": np.zeros((num_envs, max(num_ids, 1)), np.int32),
+        "prefix_marks": records((num_envs, max(num_nodes, 1), words), PREFIX_MARK),
+        "prefix_entries": records((num_envs, entries), PREFIX_ENTRY),
+        "prefix_heads": np.zeros((num_envs, heads), np.int32),
+        "prefix_units": records((num_envs, max(num_ids, 1)), PREFIX_UNIT),
     }
 
 
@@ -89,8 +100,9 @@ def load(
         replicas[name][e] = static.replica_specs["kv_blocks"]
     arrays["decode_phases"][e] = 0
     distinct = int(stream.prefix_ids.max(initial=-1)) + 1
-    arrays["prefix_holders"][e, :distinct] = NEVER_SENT
-    arrays["prefix_ids"][e, : len(stream.prefix_ids)] = stream.prefix_ids
+    arrays["prefix_marks"][e, :distinct] = 0
+    arrays["prefix_heads"][e] = -1
+    arrays["prefix_units"]["node"][e, : len(stream.prefix_ids)] = stream.prefix_ids
     rows = arrays["requests"][e, : len(stream)]
     fill(rows, _NEW_REQUEST)
     for name in (
@@ -120,7 +132,13 @@ def _previous(session: NDArray[np.int32]) -> NDArray[np.intp]:
 
 
 _NEW_ROUTER = record_of(
-    ROUTER, deciding=-1, held_head=-1, held_tail=-1, parked_head=-1, parked_tail=-1
+    ROUTER,
+    deciding=-1,
+    held_head=-1,
+    held_tail=-1,
+    parked_head=-1,
+    parked_tail=-1,
+    free_entry=-1,
 )
 _IDLE_REPLICA = record_of(
     REPLICA,

@@ -17,25 +17,22 @@ from __future__ import annotations
 import math
 
 from ..core.compile import kernel
-
-# holders of a node: the running requests that reference it, or one of these
-EVICTED = -1  # not cached, but the router has sent a prompt with this prefix
-NEVER_SENT = -2
+from .prefixes import add, drop, find, is_here, was_sent
 
 
 @kernel
-def unlink(w, e, r, node, replica):
-    """Take ``node`` out of the free queue; the plain blocks before it stay queued."""
-    item = w.prefix_nodes[e, node, r]
+def unlink(w, e, at, replica):
+    """Take entry ``at`` out of the free queue; the plain blocks before it stay queued."""
+    item = w.prefix_entries[e, at]
     before, after = item.before, item.after
     if after >= 0:
-        w.prefix_nodes[e, after, r].lead += item.lead
-        w.prefix_nodes[e, after, r].before = before
+        w.prefix_entries[e, after].lead += item.lead
+        w.prefix_entries[e, after].before = before
     else:
         replica.tail_blocks += item.lead
         replica.lru_tail = before
     if before >= 0:
-        w.prefix_nodes[e, before, r].after = after
+        w.prefix_entries[e, before].after = after
     else:
         replica.lru_head = after
     item.lead = 0
@@ -50,14 +47,14 @@ def allocate(w, e, r, count, replica, spec):
         if head < 0:
             replica.tail_blocks -= count
             return
-        item = w.prefix_nodes[e, head, r]
+        item = w.prefix_entries[e, head]
         if item.lead >= count:
             item.lead -= count
             return
         count -= item.lead
         item.lead = spec.unit_blocks  # evicted: its blocks become plain ones at the head
-        w.prefix_holders[e, head, r] = EVICTED
-        unlink(w, e, r, head, replica)
+        unlink(w, e, head, replica)
+        drop(w, e, head)
 
 
 @kernel
@@ -66,10 +63,10 @@ def is_cached(w, e, r, request, unit, report_s):
 
     A ``report_s`` of infinity spares looking up when.
     """
-    node = w.prefix_ids[e, request.prefix_begin + unit]
-    if w.prefix_holders[e, node, r] < 0:
+    node = w.prefix_units[e, request.prefix_begin + unit].node
+    if not is_here(w, e, node, r):
         return False
-    return report_s == math.inf or w.prefix_nodes[e, node, r].since_s <= report_s
+    return report_s == math.inf or w.prefix_entries[e, find(w, e, node, r)].since_s <= report_s
 
 
 @kernel
@@ -100,7 +97,7 @@ def sent_units(w, e, r, request, cached):
     """
     units = cached
     while units < request.prefix_count:
-        if w.prefix_holders[e, w.prefix_ids[e, request.prefix_begin + units], r] == NEVER_SENT:
+        if not was_sent(w, e, w.prefix_units[e, request.prefix_begin + units].node, r):
             break
         units += 1
     return units
@@ -108,24 +105,34 @@ def sent_units(w, e, r, request, cached):
 
 @kernel
 def idle_units(w, e, r, request, units):
-    """Return how many of the first ``units`` nodes of ``request`` wait in the free queue."""
+    """Return how many of the first ``units`` nodes of ``request`` wait in the free queue.
+
+    It notes where these are cached.
+    """
     count = 0
     for unit in range(units - 1, -1, -1):
-        if w.prefix_holders[e, w.prefix_ids[e, request.prefix_begin + unit], r] > 0:
+        item = w.prefix_units[e, request.prefix_begin + unit]
+        item.entry = find(w, e, item.node, r)
+        if w.prefix_entries[e, item.entry].holders > 0:
             break  # whoever holds a prefix holds all shorter ones
         count += 1
     return count
 
 
 @kernel
-def hold(w, e, r, request, units, replica, spec):
-    """Let ``request`` reference its first ``units`` nodes, which are all cached."""
+def hold(w, e, r, request, units, idle, replica, spec):
+    """Let ``request`` reference its first ``units`` nodes, which are all cached.
+
+    The last ``idle`` of them are in the free queue, and noted by :func:`idle_units`.
+    """
     for unit in range(units):
-        node = w.prefix_ids[e, request.prefix_begin + unit]
-        if w.prefix_holders[e, node, r] == 0:
-            unlink(w, e, r, node, replica)
+        item = w.prefix_units[e, request.prefix_begin + unit]
+        if unit < units - idle:
+            item.entry = find(w, e, item.node, r)
+        else:
+            unlink(w, e, item.entry, replica)
             replica.free_blocks -= spec.unit_blocks
-        w.prefix_holders[e, node, r] += 1
+        w.prefix_entries[e, item.entry].holders += 1
     request.nodes = units
 
 
@@ -137,12 +144,11 @@ def register(w, e, r, request, units, now_s):
     """
     units = min(units, request.prefix_count)
     while request.nodes < units and request.sealed == 0:
-        node = w.prefix_ids[e, request.prefix_begin + request.nodes]
-        if w.prefix_holders[e, node, r] >= 0:
+        item = w.prefix_units[e, request.prefix_begin + request.nodes]
+        if is_here(w, e, item.node, r):
             request.sealed = 1
         else:
-            w.prefix_holders[e, node, r] = 1
-            w.prefix_nodes[e, node, r].since_s = now_s
+            item.entry = add(w, e, item.node, r, now_s)
             request.nodes += 1
 
 
@@ -153,19 +159,19 @@ def release(w, e, r, request, replica, spec):
     replica.tail_blocks += private
     replica.free_blocks += private
     for unit in range(request.nodes - 1, -1, -1):
-        node = w.prefix_ids[e, request.prefix_begin + unit]
-        w.prefix_holders[e, node, r] -= 1
-        if w.prefix_holders[e, node, r] == 0:
-            item = w.prefix_nodes[e, node, r]
+        at = w.prefix_units[e, request.prefix_begin + unit].entry
+        item = w.prefix_entries[e, at]
+        item.holders -= 1
+        if item.holders == 0:
             item.lead = replica.tail_blocks
             replica.tail_blocks = 0
             item.before = replica.lru_tail
             item.after = -1
             if replica.lru_tail >= 0:
-                w.prefix_nodes[e, replica.lru_tail, r].after = node
+                w.prefix_entries[e, replica.lru_tail].after = at
             else:
-                replica.lru_head = node
-            replica.lru_tail = node
+                replica.lru_head = at
+            replica.lru_tail = at
             replica.free_blocks += spec.unit_blocks
     request.blocks = 0
     request.nodes = 0

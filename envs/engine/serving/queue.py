@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..core.compile import kernel
 from .growth import NEVER
-from .kvcache import EVICTED
+from .prefixes import mark_sent
 from .runs import run_s, stop_for
 
 
@@ -26,8 +26,7 @@ def send_to(w, e, r, request, replica, router):
     replica.work_s += request.work_s
     router.in_flight += 1
     for place in range(request.prefix_count):
-        node = w.prefix_ids[e, request.prefix_begin + place]
-        w.prefix_holders[e, node, r] = max(w.prefix_holders[e, node, r], EVICTED)
+        mark_sent(w, e, w.prefix_units[e, request.prefix_begin + place].node, r)
 
 
 @kernel

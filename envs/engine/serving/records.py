@@ -130,7 +130,8 @@ REPLICA = np.dtype(
         ("queued_tokens", "i8"),  # tokens of waiting and running requests still to be prefilled
         # KV blocks: free ones are queued for reuse, least recently used first
         ("free_blocks", "i4"),
-        ("lru_head", "i4"),
+        ("cached", "i4"),  # entries of prefix units that are cached here
+        ("lru_head", "i4"),  # those that nobody holds
         ("lru_tail", "i4"),
         ("tail_blocks", "i4"),  # plain free blocks behind the last cached node
         # the router's own books
@@ -162,13 +163,27 @@ REPLICA = np.dtype(
 
 SLOT = np.dtype([("request", "i4"), ("finish_step", "i4")])  # one sequence of a running batch
 
-PREFIX_NODE = np.dtype(  # one prefix unit on one replica; the array is (environment, id, replica)
+PREFIX_MARK = np.dtype([("sent", "u8"), ("cached", "u8")])  # a prefix unit: a bit per replica
+
+PREFIX_UNIT = np.dtype(  # a prefix unit of a request
     [
-        ("lead", "i4"),  # plain free blocks queued just before it
-        ("before", "i4"),
-        ("after", "i4"),
-        ("since_s", "f8"),  # when it was cached
+        ("node", "i4"),  # its prefix id
+        ("entry", "i4"),  # where it is cached on the replica, while the request holds it
     ]
+)
+
+PREFIX_ENTRY = np.dtype(  # a prefix unit that is cached on a replica
+    [
+        ("node", "i4"),  # its prefix id, -1: the entry is free
+        ("replica", "u2"),
+        ("holders", "u2"),  # running requests that reference it
+        ("lead", "i4"),  # plain free blocks queued just before it
+        ("before", "i4"),  # in the replica's queue of free blocks
+        ("after", "i4"),
+        ("next", "i4"),  # in its chain of the hash table, or behind it if it is free
+        ("since_s", "f8"),  # when it was cached
+    ],
+    align=True,
 )
 
 ROUTER = np.dtype(  # one record per environment
@@ -190,6 +205,8 @@ ROUTER = np.dtype(  # one record per environment
         ("signal_interval_s", "f8"),  # between two reports in this episode; 0: always up to date
         ("preemptions", "i8"),
         ("invalid", "i8"),  # infeasible actions of routing
+        ("entries", "i4"),  # of cached prefix units, free ones among them
+        ("free_entry", "i4"),
         # sums behind the metrics and the reward
         ("first_tokens", "i8"),
         ("multi_token", "i8"),  # finished requests of more than one output token

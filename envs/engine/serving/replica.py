@@ -137,10 +137,10 @@ def admit(w, e, r, index, before, budget, replica, spec):
     chunk = min(known - hit, budget)
     must_fit = known if spec.whole_prompt == 1 else hit + chunk
     need = blocks_of(must_fit, spec) - units * spec.unit_blocks
-    idle = idle_units(w, e, r, request, units) * spec.unit_blocks
-    if need > replica.free_blocks - idle:
+    idle = idle_units(w, e, r, request, units)
+    if need > replica.free_blocks - idle * spec.unit_blocks:
         return -1 if units > 0 and spec.whole_prompt == 0 else 0
-    hold(w, e, r, request, units, replica, spec)
+    hold(w, e, r, request, units, idle, replica, spec)
     request.blocks = units * spec.unit_blocks
     request.computed = hit
     if request.cached_tokens < 0:

@@ -31,9 +31,7 @@ class Mixture:
 
     def sample(self, rng: np.random.Generator) -> RequestStream:
         """Return the requests of one episode; ``service`` says whose each one is."""
-        return merged(
-            [part.sample(rng) for part in self.parts], [part.room[1] for part in self.parts]
-        )
+        return merged([part.sample(rng) for part in self.parts])
 
     @property
     def compiled(self) -> tuple[Any, ...]:
@@ -63,20 +61,15 @@ class Mixture:
         return float(prompt), float(output)
 
 
-def merged(streams: list[RequestStream], distinct: list[int]) -> RequestStream:
-    """Return the requests of several services in order of arrival, then of services.
-
-    Args:
-        streams: one per service.
-        distinct: a bound on each one's prefix ids.
-    """
+def merged(streams: list[RequestStream]) -> RequestStream:
+    """Return the requests of several services' streams in order of arrival, then of services."""
     counts = [len(stream) for stream in streams]
     order = np.argsort(np.concatenate([s.arrival_s for s in streams]), kind="stable")
 
     def joined(name: str) -> Any:
         return np.concatenate([getattr(stream, name) for stream in streams])[order]
 
-    first_id = np.cumsum([0, *distinct[:-1]])
+    first_id = np.cumsum([0, *(int(s.prefix_ids.max(initial=-1)) + 1 for s in streams[:-1])])
     first_session = np.cumsum([0, *(int(s.session.max(initial=-1)) + 1 for s in streams[:-1])])
     ids = np.concatenate([s.prefix_ids + i for s, i in zip(streams, first_id, strict=True)])
     sessions = [
