@@ -182,6 +182,16 @@ def test_fixed_goes_back_to_what_it_found():
     assert act(policy, {"serving": 3}, {"serving": 1}) == TAKE
 
 
+def test_fixed_goes_to_so_many_times_what_the_scenario_begins_with():
+    """chat begins with 2 of at most 4, code with 1 of at most 2: 3 times are 4 and 2."""
+    policy = scaler("scaling/fixed", times=3.0)
+    assert act(policy, {"serving": 3}, {"serving": 2}) == ADD
+    assert act(policy, {"serving": 4}, {"serving": 1}) == 3
+    assert act(policy, {"serving": 4}, {"serving": 2}) == KEEP
+    with pytest.raises(ValueError, match="times = 0: give a number above 0"):
+        scaler("scaling/fixed", times=0)
+
+
 def test_each_service_is_scaled_by_itself_in_turn():
     policy = scaler("scaling/hpa")
     assert act(policy, {"serving": 1, "busy": 0.5}, {"serving": 1, "busy": 1.0}) == 3

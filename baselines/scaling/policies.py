@@ -30,11 +30,26 @@ PROMPT_TOKENS = 2048
 
 
 class FixedScaler(Scaler):
-    """As many replicas as there are at the first look; see :class:`.Fixed`."""
+    """As many replicas as there are at first, or so many times those; see :class:`.Fixed`.
+
+    Args:
+        times: what the scenario's ``initial`` is multiplied by; a role's bounds hold.
+
+    Raises:
+        ValueError: ``times`` is not above 0.
+    """
+
+    def __init__(self, times: float = 1.0) -> None:
+        if not times > 0:
+            raise ValueError(f"times = {times!r}: give a number above 0")
+        self.times = times
 
     def rule(self, role: Role) -> ScalingRule:
         """Return the rule."""
-        return Fixed()
+        if self.times == 1.0:
+            return Fixed()
+        wanted = round(role.initial * self.times)
+        return Fixed({NAMES[role.kind]: min(max(wanted, role.least), role.most)})
 
 
 class HPAScaler(Scaler):
