@@ -18,7 +18,7 @@ import math
 from ..core.compile import kernel
 from .events import rekey
 from .presence import seconds_in
-from .progress import touch
+from .progress import reschedule, touch
 from .records import LEVELS
 
 _PRIOR = 0.25  # of a phase, seen without one-shot senders before it begins
@@ -153,4 +153,5 @@ def look(w, e, j, now_s):
     sender.once_s = cost_s(w, e, sender)
     if is_quiet and sender.once_s < _NOTICED * sender.iteration_s:
         sender.once_s = 0.0
+    reschedule(w, e, j)
     touch(w, e, j)
