@@ -28,8 +28,8 @@ INSTEAD = {
     "route": ("routing/random", "routing/least-requests", "routing/predicted-latency"),
     "place": ("topology/kubernetes-spread", "gang/easy-backfill", "gang/sjf", "isolation/vclos"),
     "scale": (
-        *("scaling/fixed", "scaling/hpa", "scaling/hpa-queue", "scaling/wva"),
-        *("scaling/wva-tokens", "scaling/dynamo"),
+        *("scaling/fixed", "scaling/fixed?times=2", "scaling/hpa", "scaling/hpa-queue"),
+        *("scaling/wva", "scaling/wva-tokens", "scaling/dynamo"),
     ),
 }
 CHANCE = {"route": "routing/random", "place": "gang/random", "scale": "scaling/random"}
