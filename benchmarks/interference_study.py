@@ -3,11 +3,12 @@
     python benchmarks/interference_study.py                        # 4 seeds, two oversubscriptions
     python benchmarks/interference_study.py --plot docs/images/interference.png
 
-128 H100 in eight leafs. Six prefill and six decode replicas of Llama-3-70B fill three of them, so
-that KV caches cross uplinks; gangs of 16 and 32 GPUs with the pairwise all-to-all of the vClos
-study train on the rest. Flows find their way by ECMP (whole flows hashed), balanced ECMP or source
-routing; vClos gives gangs links of their own; "none" is a fabric without contention, the bound.
-Prints TTFT, TPOT and the jobs' completion and run times; the last line is JSON.
+128 H100 in four leafs, NICs of 100 Gb/s. Six prefill and six decode replicas of Llama-3-70B take one
+and a half, so that KV caches cross uplinks; gangs of 16 and 32 GPUs with the pairwise all-to-all of
+the vClos study train on the rest. Flows find their way by ECMP (whole flows hashed), balanced ECMP
+or source routing; vClos gives gangs links of their own; "none" is a fabric without contention, the
+bound. Prints the time of a transfer with the software around it, TTFT, TPOT and the jobs'
+completion and run times; the last line is JSON.
 """
 
 from __future__ import annotations
@@ -20,15 +21,18 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
+from numpy.typing import NDArray
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+import gpuyard  # noqa: E402, F401
 from gpuyard.baselines import make  # noqa: E402
 from gpuyard.envs.scenario import Scenario, from_dict  # noqa: E402
 from gpuyard.evaluation.report import FIRST_SEED  # noqa: E402
-from gpuyard.evaluation.rollout import rollout  # noqa: E402
+from gpuyard.evaluation.requests import request_latencies  # noqa: E402
 
 SETUPS = {
     "none": ("topology/kai", {"fidelity": "none"}),
@@ -38,7 +42,7 @@ SETUPS = {
     "vClos": ("isolation/vclos", {"routing": "source"}),
 }
 OVERSUBSCRIPTION = (1.0, 4.0)
-NUMBERS = ("ttft_mean_s", "ttft_p99_s", "tpot_mean_s", "jct_mean_s", "jrt_mean_s")
+NUMBERS = ("transfer_s", "ttft_s", "ttft_p99_s", "tpot_s", "jct_s", "jrt_s")
 
 
 def write_jobs(path: Path, count: int = 480) -> None:
@@ -58,8 +62,8 @@ def scenario(network: dict[str, Any], over: float, jobs: Path) -> Scenario:
     return from_dict(
         {
             "cluster": {
-                "pools": [{"gpu": "H100-SXM", "nodes": 16, "nodes_per_leaf": 2}],
-                "fabric": {"oversubscription": over, "spines": 16, "uplinks": 16},
+                "pools": [{"gpu": "H100-SXM", "nodes": 16, "nodes_per_leaf": 4, "nic_gbit": 100.0}],
+                "fabric": {"oversubscription": over, "spines": 32, "uplinks": 32},
             },
             "network": network,
             "jobs": {"trace": str(jobs), "num_jobs": 48},
@@ -71,6 +75,7 @@ def scenario(network: dict[str, Any], over: float, jobs: Path) -> Scenario:
                     "dtype": "fp8",
                     "tp": 4,
                     "handover": "seeded",
+                    "connector": "mooncake",
                     "roles": [
                         {"kind": kind, "min": 6, "max": 6, "startup_s": 0.0}
                         for kind in ("prefill", "decode")
@@ -78,7 +83,7 @@ def scenario(network: dict[str, Any], over: float, jobs: Path) -> Scenario:
                     "workload": {
                         "preset": "mooncake-conv",
                         "num_requests": 3000,
-                        "rate_per_s": 4.0,
+                        "rate_per_s": 5.0,
                         "max_tokens": 32768,
                     },
                 }
@@ -93,11 +98,37 @@ def scenario(network: dict[str, Any], over: float, jobs: Path) -> Scenario:
 def measured(
     place: str, network: dict[str, Any], over: float, jobs: Path, seeds: int
 ) -> dict[str, float]:
-    """Return the mean of each number over held-out seeds."""
-    policy = f"compose:routing/least-requests+{place}+scaling/fixed"
+    """Return the mean of each number over held-out seeds, played side by side."""
     world = scenario(network, over, jobs)
-    found = rollout(policy, make(policy), world, FIRST_SEED + np.arange(seeds)).metrics
-    return {name: float(np.nanmean(found[name])) for name in NUMBERS}
+    player = make(f"compose:routing/least-requests+{place}+scaling/fixed")
+    player.reset(world, seeds, seed=0)
+    env: Any = gym.make_vec(
+        "gpuyard/Cluster-v0", num_envs=seeds, scenario=world, autoreset_mode="Disabled"
+    )
+    player.attach(env)
+    observation, _ = env.reset(seed=[FIRST_SEED + k for k in range(seeds)])
+    done = np.zeros(seeds, bool)
+    while not done.all():
+        observation, _, terminated, truncated, _ = env.step(player.act(observation))
+        done |= terminated | truncated
+    found = [numbers(env.results(i)) for i in range(seeds)]
+    mean = {name: float(np.mean([f[name] for f in found])) for name in found[0]}
+    fleet = env.unwrapped._world.state["fleet"]
+    mean["transfer_s"] = float((fleet["moving_s"] / fleet["moves"]).mean())
+    env.close()
+    return mean
+
+
+def numbers(tables: dict[str, dict[str, NDArray[Any]]]) -> dict[str, float]:
+    """Return the numbers of one episode, of the whole of it."""
+    latencies, jobs = request_latencies(tables["requests"]), tables["jobs"]
+    return {
+        "ttft_s": float(np.nanmean(latencies["ttft"])),
+        "ttft_p99_s": float(np.nanpercentile(latencies["ttft"], 99)),
+        "tpot_s": float(np.nanmean(latencies["tpot"])),
+        "jct_s": float(np.nanmean(jobs["finish_s"] - jobs["arrival_s"])),
+        "jrt_s": float(np.nanmean(jobs["ran_s"])),
+    }
 
 
 def plot(found: dict[str, dict[str, float]], path: Path) -> None:
