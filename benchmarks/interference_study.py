@@ -3,12 +3,12 @@
     python benchmarks/interference_study.py                        # 4 seeds, two oversubscriptions
     python benchmarks/interference_study.py --plot docs/images/interference.png
 
-128 H100 in four leafs, NICs of 100 Gb/s. Six prefill and six decode replicas of Llama-3-70B take one
-and a half, so that KV caches cross uplinks; gangs of 16 and 32 GPUs with the pairwise all-to-all of
-the vClos study train on the rest. Flows find their way by ECMP (whole flows hashed), balanced ECMP
-or source routing; vClos gives gangs links of their own; "none" is a fabric without contention, the
-bound. Prints the time of a transfer with the software around it, TTFT, TPOT and the jobs'
-completion and run times; the last line is JSON.
+128 H100 in four leafs, NICs of 100 Gb/s. Six prefill and six decode replicas of Llama-3-70B take
+one and a half, so that KV caches cross uplinks; gangs of 16 and 32 GPUs with the pairwise
+all-to-all of the vClos study train on the rest. Flows find their way by ECMP (whole flows hashed),
+balanced ECMP or source routing; vClos gives gangs links of their own; "none" is a fabric without
+contention, the bound. Prints the time of a transfer with the software around it, TTFT, TPOT and the
+jobs' completion and run times; the last line is JSON.
 """
 
 from __future__ import annotations
@@ -142,7 +142,7 @@ def plot(found: dict[str, dict[str, float]], path: Path) -> None:
             row = found[f"{name}, {over:g}:1"]
             values = [row[number] / best[number] for number in NUMBERS]
             axis.bar(np.arange(len(NUMBERS)) + 0.16 * k, values, 0.16, label=name)
-        axis.set(title=f"uplinks {over:g}:1", ylabel="over no contention")
+        axis.set(title=f"uplinks {over:g}:1", ylabel="over no contention", yscale="log")
         axis.set_xticks(np.arange(len(NUMBERS)) + 0.32, NUMBERS, fontsize=7)
     axes[0].legend(fontsize=7)
     figure.savefig(path, dpi=120)
