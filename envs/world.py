@@ -146,9 +146,9 @@ class World:
         return spaces.Dict(boxes)
 
     def outputs(self) -> Outputs:
-        """Return fresh arrays for what the engine writes; the floats hold anything until then."""
+        """Return fresh arrays for what the engine writes."""
         return Outputs(
-            np.empty(self._num_floats, np.float32),
+            np.zeros(self._num_floats, np.float32),
             np.zeros((self.num_envs, 1 + len(self.info_keys)), np.float64),
             np.zeros((self.num_envs, self.num_candidates), np.int8),
         )

@@ -169,6 +169,8 @@ def _spreads(group: Group, slots: Ints, tree: Ints, cell: Ints) -> Iterator[Ints
     if packed is None:
         return
     yield packed
+    if not group.least:
+        return
     names = np.unique(cell[slots > 0])
     room = [int(slots[cell == name].sum()) for name in names]
     for given in divisions(group.least, room):

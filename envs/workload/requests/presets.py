@@ -45,7 +45,7 @@ def hour_profile(name: str) -> tuple[float, ...]:
     return tuple(profiles[name]["hours"])
 
 
-def preset(name: str, **changes: Any) -> Generator:
+def preset(name: str, /, **changes: Any) -> Generator:
     """Return a named generator.
 
     Args:
