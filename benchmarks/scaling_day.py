@@ -6,7 +6,7 @@
     python benchmarks/scaling_day.py --plot docs/images/scaling_day.png
 
 One deployment on L40S GPUs gets the requests of Azure's code service, or of its conversation
-service, whose rate follows the hour of the day. Every autoscaler starts with four replicas; fixed
+service, whose rate follows the hour of the day. Every autoscaler starts with two replicas; fixed
 fleets have as many as their names say. Prints a row per policy: requests within the objectives,
 TTFT, GPU hours of replicas, starts; the last line is JSON. ``docs/studies.md`` has the table.
 """
@@ -44,9 +44,9 @@ DAYS = {
         0.7, 1.19, 1.69, 1.82, 1.72, 1.98, 2.18, 2.23, 2.06, 1.52, 1.1, 0.82,
     ),
 }  # fmt: skip
-FIXED = (2, 4, 6, 8)
+FIXED = (1, 2, 3, 4)
 SCALERS = ("hpa", "hpa-queue", "keda", "wva", "wva-tokens", "dynamo", "dynamo?defaults=code")
-FIRST, MOST, SAMPLE_S = 4, 16, 300.0
+FIRST, MOST, SAMPLE_S = 2, 8, 300.0
 
 
 class Played(NamedTuple):
@@ -152,7 +152,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--hours", type=float, default=24.0)
     parser.add_argument("--service", choices=DAYS, default="code")
-    parser.add_argument("--rate", type=float, default=4.0, help="mean requests/s of the day")
+    parser.add_argument("--rate", type=float, default=2.0, help="mean requests/s of the day")
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--plot", type=Path, help="PNG to write")
     options = parser.parse_args()
