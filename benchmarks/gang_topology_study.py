@@ -130,7 +130,7 @@ def plot(found: dict[str, dict[str, float]], path: Path) -> None:
     """Draw each number by load, one bar per combination of gang and topology."""
     import matplotlib.pyplot as plt
 
-    figure, axes = plt.subplots(1, len(NUMBERS), figsize=(15, 3.5), layout="constrained")
+    figure, axes = plt.subplots(1, len(NUMBERS), figsize=(15, 4), layout="constrained")
     for axis, number in zip(axes, NUMBERS, strict=True):
         for k, (gang, topology) in enumerate(product(GANG, TOPOLOGY)):
             values = [found[key(gang, topology, load)][number] for load in LOADS]
@@ -138,7 +138,7 @@ def plot(found: dict[str, dict[str, float]], path: Path) -> None:
             axis.bar(np.arange(len(LOADS)) + 0.14 * k, values, 0.14, label=label)
         axis.set(title=number)
         axis.set_xticks(np.arange(len(LOADS)) + 0.35, [f"load {load:g}" for load in LOADS])
-    axes[0].legend(fontsize=7)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=6)
     figure.savefig(path, dpi=120)
 
 
