@@ -130,7 +130,7 @@ def numbers(requests: dict[str, NDArray[Any]], world: Scenario) -> dict[str, flo
 
 
 def plot(found: dict[str, Played], rates_per_s: NDArray[np.float64], path: Path) -> None:
-    """Draw replicas serving over the day, one line per autoscaler, the load behind."""
+    """Draw replicas serving by the hour, one line per autoscaler, the load behind."""
     import matplotlib.pyplot as plt
 
     figure, axis = plt.subplots(figsize=(9, 4), layout="constrained")
@@ -141,8 +141,10 @@ def plot(found: dict[str, Played], rates_per_s: NDArray[np.float64], path: Path)
     axis.patch.set_visible(False)
     for name, played in found.items():
         if not name.startswith("fixed"):
-            axis.step(played.hour, played.serving, where="post", label=name, linewidth=1)
-    axis.set(xlabel="hour of the day", ylabel="replicas serving", ylim=(0, None))
+            hours = np.arange(int(played.hour.max()) + 1)
+            mean = [played.serving[played.hour.astype(int) == hour].mean() for hour in hours]
+            axis.plot(hours + 0.5, mean, "o-", markersize=3, label=name)
+    axis.set(xlabel="hour of the day", ylabel="replicas serving, mean of the hour", ylim=(0, None))
     axis.legend(fontsize=8, ncols=3, loc="upper left")
     figure.savefig(path, dpi=120)
 
