@@ -20,19 +20,16 @@ import sys
 import tempfile
 from itertools import product
 from pathlib import Path
-from typing import Any
 
-import gymnasium as gym
 import numpy as np
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-import gpuyard  # noqa: E402, F401
-from gpuyard.baselines import make  # noqa: E402
+from playing import begin  # noqa: E402
+
 from gpuyard.envs.engine.serving.records import DRAINING, SERVING, STARTING  # noqa: E402
 from gpuyard.envs.scenario import Scenario, from_dict  # noqa: E402
-from gpuyard.evaluation.report import FIRST_SEED  # noqa: E402
 from gpuyard.evaluation.requests import attained, request_latencies  # noqa: E402
 
 GANG = ("on", "delayed", "off")
@@ -97,13 +94,8 @@ def scenario(gang: str, load: float, seed: int, folder: Path) -> Scenario:
 
 def play(world: Scenario, topology: str, seed: int) -> dict[str, float]:
     """Return the numbers of one episode."""
-    player = make(f"compose:routing/least-requests+{TOPOLOGY[topology]}+scaling/fixed")
-    player.reset(world, 1, seed=seed)
-    env: Any = gym.make_vec(
-        "gpuyard/Cluster-v0", num_envs=1, scenario=world, autoreset_mode="Disabled"
-    )
-    player.attach(env)
-    observation, _ = env.reset(seed=[FIRST_SEED + seed])
+    policy = f"compose:routing/least-requests+{TOPOLOGY[topology]}+scaling/fixed"
+    env, player, observation, _ = begin(policy, world, [seed], seed)
     phase = env.unwrapped._world.state["replicas"]["phase"][0]
     held_gpu_s, before_s, done = 0.0, 0.0, False
     while not done:

@@ -21,17 +21,15 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-import gpuyard  # noqa: E402, F401
-from gpuyard.baselines import make  # noqa: E402
+from playing import begin  # noqa: E402
+
 from gpuyard.envs.scenario import Scenario, from_dict  # noqa: E402
-from gpuyard.evaluation.report import FIRST_SEED  # noqa: E402
 from gpuyard.evaluation.requests import request_latencies  # noqa: E402
 
 SETUPS = {
@@ -100,13 +98,8 @@ def measured(
 ) -> dict[str, float]:
     """Return the mean of each number over held-out seeds, played side by side."""
     world = scenario(network, over, jobs)
-    player = make(f"compose:routing/least-requests+{place}+scaling/fixed")
-    player.reset(world, seeds, seed=0)
-    env: Any = gym.make_vec(
-        "gpuyard/Cluster-v0", num_envs=seeds, scenario=world, autoreset_mode="Disabled"
-    )
-    player.attach(env)
-    observation, _ = env.reset(seed=[FIRST_SEED + k for k in range(seeds)])
+    policy = f"compose:routing/least-requests+{place}+scaling/fixed"
+    env, player, observation, _ = begin(policy, world, range(seeds))
     done = np.zeros(seeds, bool)
     while not done.all():
         observation, _, terminated, truncated, _ = env.step(player.act(observation))

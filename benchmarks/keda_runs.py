@@ -23,16 +23,14 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-import gymnasium as gym
 import numpy as np
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-import gpuyard  # noqa: E402, F401
-from gpuyard.baselines import make  # noqa: E402
+from playing import begin  # noqa: E402
+
 from gpuyard.envs.scenario import Scenario, from_dict  # noqa: E402
-from gpuyard.evaluation.report import FIRST_SEED  # noqa: E402
 from gpuyard.evaluation.requests import request_latencies  # noqa: E402
 
 RUNS = Path(__file__).with_suffix(".csv")
@@ -100,13 +98,7 @@ def policy_of(run: Row, world: Scenario) -> str:
 def play(run: Row, seed: int, folder: Path) -> dict[str, float]:
     """Return the numbers of one simulated run."""
     world = scenario(run, seed, folder)
-    player = make(policy_of(run, world))
-    player.reset(world, 1, seed=seed)
-    env: Any = gym.make_vec(
-        "gpuyard/Cluster-v0", num_envs=1, scenario=world, autoreset_mode="Disabled"
-    )
-    player.attach(env)
-    observation, info = env.reset(seed=[FIRST_SEED + seed])
+    env, player, observation, _ = begin(policy_of(run, world), world, [seed], seed)
     done, peak = False, 0
     while not done:
         observation, _, terminated, truncated, info = env.step(player.act(observation))

@@ -19,17 +19,15 @@ import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-import gpuyard  # noqa: E402, F401
-from gpuyard.baselines import make  # noqa: E402
+from playing import begin  # noqa: E402
+
 from gpuyard.envs.scenario import Scenario, from_dict  # noqa: E402
-from gpuyard.evaluation.report import FIRST_SEED  # noqa: E402
 from gpuyard.evaluation.requests import attained, request_latencies  # noqa: E402
 
 # Requests by the hour (UTC) over their mean, working days of May 2024, read off the published plots
@@ -90,13 +88,7 @@ def scenario(service: str, hours: float, rate_per_s: float, initial: int) -> Sce
 def play(policy: str, world: Scenario, seeds: int) -> Played:
     """Play the days of all seeds at once."""
     policy = f"compose:routing/least-requests+gang/fifo+{policy}"
-    player = make(policy)
-    player.reset(world, seeds, seed=0)
-    env: Any = gym.make_vec(
-        "gpuyard/Cluster-v0", num_envs=seeds, scenario=world, autoreset_mode="Disabled"
-    )
-    player.attach(env)
-    observation, info = env.reset(seed=[FIRST_SEED + k for k in range(seeds)])
+    env, player, observation, info = begin(policy, world, range(seeds))
     done = np.zeros(seeds, bool)
     samples: list[tuple[float, float]] = []
     gpu_s, before_s = np.zeros(seeds), np.zeros(seeds)

@@ -86,6 +86,7 @@ BAD = [
     # the workload
     (world(workload=3), "workload = 3", "must be a table"),
     (world(workload=[1]), "workload = [1]", "must be a table"),
+    (workload(name="mine"), "has no field 'name'", "choose from prompt"),
     (workload(num_requests="many"), "workload.num_requests = 'many'", "whole number"),
     (workload(num_requests=-1), "workload.num_requests = -1", "whole number"),
     (workload(num_requests=1.5), "workload.num_requests = 1.5", "whole number"),

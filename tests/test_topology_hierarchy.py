@@ -6,7 +6,7 @@ from itertools import combinations, product
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from gpuyard.baselines.topology.hierarchy import Group, divisions, place_group
@@ -94,7 +94,11 @@ def trees(draw, depth: int = 2, name: str = "g"):
     )
 
 
+NEEDS_NONE = Group("g", children=(Group("g0", 1, 0, preferred=0), Group("g1", 3, required=0)))
+
+
 @settings(max_examples=150, deadline=None)
+@example(group=NEEDS_NONE, slots=[0, 0, 1, 2])  # a group without a pod, behind one without room
 @given(group=trees(), slots=st.lists(st.integers(0, 3), min_size=4, max_size=4))
 def test_every_tree_that_can_be_placed_is(group, slots):
     slots = np.array(slots, np.int64)
