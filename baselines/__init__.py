@@ -7,7 +7,18 @@
 """
 
 from .composite import Composite
+from .describe import described, summary
 from .policy import Observation, Policy, ScorePolicy
 from .registry import decides, make, names
 
-__all__ = ["Composite", "Observation", "Policy", "ScorePolicy", "decides", "make", "names"]
+__all__ = [
+    "Composite",
+    "Observation",
+    "Policy",
+    "ScorePolicy",
+    "decides",
+    "described",
+    "make",
+    "names",
+    "summary",
+]

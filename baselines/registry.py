@@ -7,6 +7,7 @@ name                                 policy
 ``routing/llm-d?prefix=3&kv=0``      the same with options, see :mod:`.options`
 ``compose:routing/dynamo+gang/sjf``  several, each for decisions of its own
 ``system/kubernetes``                a composite by its name, see :mod:`.systems`
+``routing/mine``                     one of an installed plug-in, see :mod:`.plug_ins`
 ``my.module:MyPolicy``               a class of one's own, options as above
 ``linear?weights=route.wait_s:-1``   a weighted sum of candidate columns, see :mod:`.linear`
 ``tuned.json``                       a name and options in a file, see :mod:`.saved`
@@ -22,7 +23,7 @@ from collections.abc import Collection
 from functools import partial
 from typing import Any
 
-from . import gang, isolation, options, routing, saved, topology
+from . import gang, isolation, options, plug_ins, routing, saved, topology
 from .composite import Composite
 from .linear import linear
 from .policy import Factory, Policy
@@ -42,7 +43,7 @@ _BASELINES = {
     for name, factory in baselines.items()
 }
 _SYSTEMS = {f"system/{name}": composition for name, composition in SYSTEMS.items()}
-_NAMES = (*_BASELINES, *_SYSTEMS)
+_OWN = (*_BASELINES, *_SYSTEMS)
 _UNLISTED: dict[str, Factory] = {"linear": linear}  # means nothing without weights
 
 _NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?"
@@ -60,11 +61,16 @@ def names(kind: str | None = None) -> list[str]:
     Raises:
         ValueError: there is no such family.
     """
-    kinds = {name.partition("/")[0] for name in _NAMES}
+    known = _all()
+    kinds = {name.partition("/")[0] for name in known}
     if kind is not None and kind not in kinds:
-        known = ", ".join(sorted(kinds))
-        raise ValueError(f"no baselines of kind {kind!r}; kinds: {known}")
-    return [name for name in _NAMES if kind is None or name.startswith(f"{kind}/")]
+        raise ValueError(f"no baselines of kind {kind!r}; kinds: {', '.join(sorted(kinds))}")
+    return [name for name in known if kind is None or name.startswith(f"{kind}/")]
+
+
+def _all() -> tuple[str, ...]:
+    """Return all names: those of the package, then those of plug-ins, which cannot take one."""
+    return (*_OWN, *(name for name in plug_ins.found() if name not in _OWN))
 
 
 def names_in(text: str) -> list[str]:
@@ -127,12 +133,17 @@ def class_of(name: str) -> Factory:
     known = _BASELINES | _UNLISTED
     if plain in known:
         return known[plain]
-    module, colon, member = plain.partition(":")
+    module, colon, member = plug_ins.found().get(plain, plain).partition(":")
     if colon:
         return _imported(plain, module, member)
-    close = difflib.get_close_matches(plain, {*known, *_SYSTEMS}, n=1)
+    close = difflib.get_close_matches(plain, {*known, *_all()}, n=1)
     hint = f"did you mean {close[0]!r}? " if close else ""
-    raise ValueError(f"no baseline {plain!r}; {hint}Registered: {', '.join(_NAMES)}")
+    raise ValueError(f"no baseline {plain!r}; {hint}Registered: {', '.join(_all())}")
+
+
+def composition(name: str) -> str:
+    """Return the name of a composite that a system's name stands for; any other name as it is."""
+    return _SYSTEMS.get(name, name)
 
 
 def _imported(name: str, module: str, member: str) -> Factory:

@@ -150,13 +150,13 @@ def report(
             written.append(f"{EQUAL_SIGHT}\n")
     for world in scenarios:
         title = f"{world.name}: what it is computed from"
-        written.append(f"## {title}\n\n{tables.markdown(_sources(world))}\n")
+        written.append(f"## {title}\n\n{tables.markdown(sources(world))}\n")
     (folder / "results.md").write_text("\n".join(written), encoding="utf-8")
     plots = _plots(rollouts, learned, folder, curve)
     return "\n".join([*printed, plots])
 
 
-def _sources(scenario: Scenario) -> tables.Table:
+def sources(scenario: Scenario) -> tables.Table:
     """Return one row per constant of the scenario, those that were not measured first."""
     trust = ("analogy", "scaled")
     facts = sorted(provenance(scenario), key=lambda fact: fact.confidence not in trust)

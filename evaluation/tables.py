@@ -59,7 +59,7 @@ def comparison(rollouts: Sequence[Rollout], policy: str, metrics: Sequence[str])
     rows = [[f"{policy} against", *(metric(key).label for key in metrics)]]
     for rollout in sorted(rollouts, key=lambda r: -r.metrics["reward"].mean()):
         if rollout.policy != policy:
-            rows.append([rollout.policy, *(_gain(ours, rollout, key) for key in metrics)])
+            rows.append([rollout.policy, *(gain(ours, rollout, key) for key in metrics)])
     return rows
 
 
@@ -129,7 +129,8 @@ def _cell(rollout: Rollout, key: str) -> str:
     return f"{mean} ± {interval.half_width * shown.scale:.{shown.digits}f}"
 
 
-def _gain(ours: Rollout, theirs: Rollout, key: str) -> str:
+def gain(ours: Rollout, theirs: Rollout, key: str) -> str:
+    """Return how much better one policy is than another on the same seeds, with its interval."""
     shown = metric(key)
     if shown.higher_is_better is None:
         raise ValueError(f"metric {key!r} has no better direction; compare others")

@@ -175,7 +175,7 @@ def _head(rng: random.Random, text: bytes) -> tuple[bytes, str]:
 
 def scenario_cases(count: int, seed: int) -> Iterator[Case]:
     """Yield mutations of the shipped scenarios."""
-    from gpuyard.envs.scenario.read import FOLDER
+    from gpuyard.envs.shipped import FOLDER
 
     texts = [path.read_bytes() for path in sorted(FOLDER.glob("*.toml"))]
     for i in range(count):

@@ -45,11 +45,12 @@ MAY: dict[str, set[str]] = {
     # from a scenario to a world
     "envs/scenario": {
         *("envs/hardware", "envs/perf", "envs/workload", "envs/observation.py", "envs/reward.py"),
-        "envs/rules.py",
+        *("envs/rules.py", "envs/shipped.py"),
         "envs/engine/network",  # the names of fidelities and routings
     },
     "envs/cluster_view.py": {"envs/hardware", "envs/engine/core"},
     "envs/scene.py": set(),
+    "envs/shipped.py": set(),
     "envs/rendering": {"envs/cluster_view.py", "envs/scenario"},
     "envs/parts": {
         *("envs/scenario", "envs/engine/core", "envs/engine/network", "envs/engine/devices"),

@@ -26,7 +26,7 @@ def fails(capsys, *arguments):
 
 
 @pytest.mark.parametrize(
-    "command", ["--help", "train --help", "evaluate --help", "render --help", "scenarios"]
+    "command", ["--help", "--version", "train --help", "evaluate --help", "render --help"]
 )
 def test_light_commands_do_not_import_torch(command):
     code = (
@@ -41,13 +41,17 @@ def test_light_commands_do_not_import_torch(command):
     assert done.stdout
 
 
-def test_scenarios_are_listed_with_one_line_each(capsys):
-    from gpuyard.envs.scenario import names
+def test_every_command_is_in_the_help_and_has_its_own(capsys):
+    from gpuyard.cli import COMMANDS
 
-    assert main(["scenarios"]) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines] == list(names())
-    assert all(len(line.split()) > 3 for line in lines)
+    with pytest.raises(SystemExit, match="0"):
+        main(["--help"])
+    words = capsys.readouterr().out.split()
+    for name in COMMANDS:
+        assert name in words
+        with pytest.raises(SystemExit, match="0"):
+            main([name, "--help"])
+        assert capsys.readouterr().out.startswith(f"usage: gpuyard {name}")
 
 
 @pytest.mark.parametrize("shown", ["model Qwen3-8B", "gpu H100-SXM"])
@@ -260,19 +264,23 @@ def test_policies_and_ids_for_other_decisions_are_errors_of_one_line(tmp_path, c
 
 def test_which_baselines_and_names_follow_from_the_scenarios():
     from gpuyard.baselines import names
-    from gpuyard.cli import _baselines, _policies
+    from gpuyard.commands.choosing import baselines_for, policies
     from gpuyard.envs.scenario import load
 
     routing, placement = load("routing-default"), load("placement-default")
-    assert _baselines([routing]) == names("routing")
-    assert set(_baselines([placement])) == {*names("gang"), *names("topology"), *names("isolation")}
-    assert _baselines([load("cluster-default")]) == names("system")
+    assert baselines_for([routing]) == names("routing")
+    assert set(baselines_for([placement])) == {
+        *names("gang"),
+        *names("topology"),
+        *names("isolation"),
+    }
+    assert baselines_for([load("cluster-default")]) == names("system")
     both = [name for name in names() if name.partition("/")[0] not in ("scaling", "system")]
-    assert _baselines([routing, placement]) == both
+    assert baselines_for([routing, placement]) == both
     chosen = ["routing/random", "compose:routing/dynamo+gang/sjf"]
-    assert list(_policies(chosen, [routing])) == ["random", chosen[1]]
-    assert list(_policies(chosen, [routing, placement])) == chosen
-    assert list(_policies(["gang/sjf"], [placement])) == ["gang/sjf"]
+    assert list(policies(chosen, [routing])) == ["random", chosen[1]]
+    assert list(policies(chosen, [routing, placement])) == chosen
+    assert list(policies(["gang/sjf"], [placement])) == ["gang/sjf"]
 
 
 def test_scenarios_of_several_kinds_of_decisions_side_by_side(tmp_path, capsys):

@@ -28,8 +28,9 @@ from gpuyard.envs.perf.serving.kv_groups import KVGroups
 from gpuyard.envs.perf.serving.phases import best_split, decode_pool, prefill_pool
 from gpuyard.envs.scenario import ScenarioError, from_dict, load
 from gpuyard.envs.scenario.machines import fleet, listed, read
-from gpuyard.envs.scenario.read import FOLDER, read_table
+from gpuyard.envs.scenario.read import read_table
 from gpuyard.envs.scenario.write import toml
+from gpuyard.envs.shipped import FOLDER
 
 CHAT = Demand(1000, 200)
 

@@ -13,8 +13,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from gpuyard.envs.scenario.services import turns
-
 from ..policy import Observation, Policy
 
 if TYPE_CHECKING:
@@ -38,6 +36,8 @@ class XLLMScaler(Policy):
 
     def reset(self, scenario: Scenario, num_envs: int, seed: int = 0) -> None:
         """Note which rows change which roles."""
+        from gpuyard.envs.scenario.services import turns  # heavy; names are listed without it
+
         super().reset(scenario, num_envs, seed)
         pairs = zip(scenario.services, scenario.objectives, strict=True)
         roles = [(service, role, slo) for service, slo in pairs for role in service.roles]

@@ -3,10 +3,11 @@
 from dataclasses import fields
 
 from ..rules import SLO, Faults, Limits, Router, SchedulerRules
+from ..shipped import names
 from ..workload.requests.source import Workload
 from . import schema
 from .checks import ScenarioError
-from .read import TABLES, from_dict, load, names
+from .read import TABLES, from_dict, load
 from .schema import Estimates, NetworkRules, ObservationSize, Scenario
 
 AnyScenario = Scenario

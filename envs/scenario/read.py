@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from .. import reward
+from .. import reward, shipped
 from ..hardware import catalogue
 from ..hardware.catalogue import GPU, Model
 from ..hardware.cluster import Cluster
@@ -26,8 +26,6 @@ from .schema import Estimates, NetworkRules, ObservationSize, Scenario
 from .service_tables import read_services
 from .services import replicas_of
 from .survival import check_survival
-
-FOLDER = Path(__file__).parents[1] / "scenarios"
 
 
 class Table(NamedTuple):
@@ -65,11 +63,6 @@ TABLES = {
 """Every table of a scenario file and what else stands at its top level."""
 
 
-def names() -> list[str]:
-    """Return the names of the scenarios that come with the package."""
-    return sorted(path.stem for path in FOLDER.glob("*.toml"))
-
-
 def load(scenario: str | Path | Scenario) -> Scenario:
     """Return a scenario by name, from a TOML file, or as it is.
 
@@ -93,12 +86,10 @@ def read_table(scenario: str | Path) -> tuple[dict[str, Any], Path]:
         raise ScenarioError(f"scenario = {scenario!r} must be a name, a path or a Scenario")
     path = Path(scenario)
     if path.suffix != ".toml":
-        path = FOLDER / f"{scenario}.toml"
-        if not path.exists():
-            raise ScenarioError(
-                f"scenario {str(scenario)!r} is unknown; choose one of {', '.join(names())}, or "
-                "give the path of a .toml file"
-            )
+        try:
+            path = shipped.path_of(str(scenario))
+        except ValueError as error:
+            raise ScenarioError(str(error)) from None
     with _named(path):
         return _parsed(path.read_text("utf-8")), path
 

@@ -26,12 +26,12 @@ def toml(table: Mapping[str, Any]) -> str:
         elif isinstance(value, list) and value and all(isinstance(item, dict) for item in value):
             headed += [_section(f"[[{_key(key)}]]", item) for item in value]
         else:
-            plain.append(f"{_key(key)} = {_value(value)}\n")
+            plain.append(f"{_key(key)} = {value_text(value)}\n")
     return "\n".join(["".join(plain), *headed] if plain else headed)
 
 
 def _section(heading: str, table: Mapping[str, Any]) -> str:
-    return heading + "\n" + "".join(f"{_key(k)} = {_value(v)}\n" for k, v in table.items())
+    return heading + "\n" + "".join(f"{_key(k)} = {value_text(v)}\n" for k, v in table.items())
 
 
 def _key(key: str) -> str:
@@ -43,7 +43,8 @@ def _text(text: str) -> str:
     return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
-def _value(value: Any) -> str:
+def value_text(value: Any) -> str:
+    """Return a value as TOML writes it."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, (int, float)):
@@ -51,8 +52,8 @@ def _value(value: Any) -> str:
     if isinstance(value, str):
         return _text(value)
     if isinstance(value, list):
-        return f"[{', '.join(map(_value, value))}]"
+        return f"[{', '.join(map(value_text, value))}]"
     if isinstance(value, Mapping):
-        inner = ", ".join(f"{_key(k)} = {_value(v)}" for k, v in value.items())
+        inner = ", ".join(f"{_key(k)} = {value_text(v)}" for k, v in value.items())
         return f"{{ {inner} }}" if inner else "{}"
     raise TypeError(f"{value!r} has no place in a scenario")

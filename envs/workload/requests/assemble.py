@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..trace_file import MOST_S, Table
-from .prefix import chain
 from .stream import RequestStream
 
 
@@ -148,6 +147,8 @@ def _prefixes(
         table.fail(row, blocks.field, head, problem, "check the block size or remove the ids")
     whole = np.minimum(given, covered // blocks.tokens)
     offsets = np.concatenate([[0], np.cumsum(whole[order])]).astype(np.int64)
+    from .prefix import chain  # compiled; formats are listed without it
+
     return offsets, chain(offsets, np.concatenate([blocks.ids[i][: whole[i]] for i in order]))
 
 

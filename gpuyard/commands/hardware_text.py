@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import fields
 
 from gpuyard.envs.hardware import catalogue, huggingface
@@ -92,10 +92,6 @@ def gpu(name: str) -> str:
         unit, factor = next(ends, ("", 1.0))
         rows.append(_row(item.name, _number(value / factor), unit, width=23))
     return "\n".join([*_head(device), *rows, "", *_formats(device)])
-
-
-KINDS: dict[str, Callable[[str], str]] = {"model": model, "gpu": gpu}
-"""What can be shown."""
 
 
 def _formats(device: GPU) -> Iterator[str]:

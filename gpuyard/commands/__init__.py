@@ -1,0 +1,1 @@
+"""The subcommands of ``gpuyard``, one module each; :mod:`gpuyard.cli` has their table."""

@@ -1,0 +1,41 @@
+"""What several subcommands ask for alike."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+
+def positive(text: str) -> int:
+    """Return a whole number above 0."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError("must be at least 1")
+    return value
+
+
+def out_folder(given: Path | None, usual: Path, force: bool) -> Path:
+    """Return the folder of results: the given one, or the usual one, else the next that is free.
+
+    Args:
+        given: what was asked for; None: nothing.
+        usual: the default.
+        force: results there may be overwritten.
+
+    Raises:
+        ValueError: the given folder has results, and they may not be overwritten.
+    """
+    if given is not None:
+        if holds_results(given) and not force:
+            raise ValueError(f"--out {given} has results: add --force to overwrite them")
+        return given
+    folder, number = usual, 1
+    while holds_results(folder) and not force:
+        number += 1
+        folder = usual.with_name(f"{usual.name}-{number}")
+    return folder
+
+
+def holds_results(folder: Path) -> bool:
+    """Tell whether results stand in a folder."""
+    return (folder / "results.csv").exists()

@@ -1,0 +1,62 @@
+"""Which policies play on which scenarios: what ``--policies`` and ``--scenarios`` stand for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from gpuyard.baselines import Policy, decides, make, names
+from gpuyard.envs.scenario import Scenario, load
+
+
+def scenarios(given: str) -> list[Scenario]:
+    """Return the scenarios of a list with commas, under names of their own.
+
+    Raises:
+        ValueError: one is given twice, or cannot be read.
+    """
+    parts = given.split(",")
+    return told_apart([load(name) for name in parts], parts)
+
+
+def told_apart(loaded: Sequence[Scenario], given: Sequence[str]) -> list[Scenario]:
+    """Return scenarios under names of their own: those of one name get their folder's in front.
+
+    Raises:
+        ValueError: one is given twice.
+    """
+    called = [scenario.name for scenario in loaded]
+    for depth in range(1, max(len(Path(name).resolve().parts) for name in given)):
+        if len(set(called)) == len(called):
+            return [replace(s, name=name) for s, name in zip(loaded, called, strict=True)]
+        twins = {name for name in called if called.count(name) > 1}
+        called = [
+            "-".join([*Path(path).resolve().parts[-depth - 1 : -1], scenario.name])
+            if name in twins
+            else name
+            for name, path, scenario in zip(called, given, loaded, strict=True)
+        ]
+    raise ValueError(f"--scenarios: {', '.join(given)} names one scenario twice; name it once")
+
+
+def baselines_for(loaded: Sequence[Scenario]) -> list[str]:
+    """Return the names of all baselines for just the decisions of one of the scenarios."""
+    asked = {scenario.decisions for scenario in loaded}
+    return [name for name in names() if decides(name) in asked]
+
+
+def policies(chosen: Sequence[str], loaded: Sequence[Scenario]) -> dict[str, Policy]:
+    """Return policies by the names to show: without their family if the scenarios have but one."""
+    families = {name.partition("/")[0] for name in baselines_for(loaded)}
+    family = f"{families.pop()}/" if len(families) == 1 else ""
+    return {name.removeprefix(family): policy(name) for name in chosen}
+
+
+def policy(name: str) -> Policy:
+    """Return a policy by name, of a file of options (.json) or of a trained model (.zip)."""
+    if not name.endswith(".zip"):
+        return make(name)
+    from gpuyard.agents.policy import LearnedPolicy
+
+    return LearnedPolicy.load(name)

@@ -1,0 +1,76 @@
+"""``gpuyard evaluate``: compare baselines and trained models on the same held-out seeds."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gpuyard.ids import DEFAULT, default_scenario
+
+from .arguments import out_folder, positive
+
+if TYPE_CHECKING:
+    from gpuyard.envs.scenario import Scenario
+
+USUAL = Path("runs/evaluation")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Say what can be asked for."""
+    parser.formatter_class = argparse.ArgumentDefaultsHelpFormatter
+    parser.add_argument(
+        "--policies",
+        default="all",
+        help="names (perhaps with options: routing/dynamo?temperature=0.5), module:Class, tuned "
+        "policies (.json) and models (.zip), comma separated; a model file is read as weights and "
+        "JSON, so that one from elsewhere runs no code",
+    )
+    parser.add_argument(
+        "--scenarios",
+        default="",
+        help="scenario names and files, comma separated; empty: the default of the id",
+    )
+    parser.add_argument("--trace", type=Path, help="request trace that replaces the workload")
+    parser.add_argument("--format", default="auto", help="format of the trace")
+    parser.add_argument(
+        "--seeds", type=positive, default=32, help="episodes per policy and scenario"
+    )
+    parser.add_argument(
+        "--env", default="", help="environment id; empty: the one for each scenario's decisions"
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=argparse.SUPPRESS,
+        help=f"folder of results (default: {USUAL}, or that with a number where it has some)",
+    )
+    parser.add_argument("--force", action="store_true", help="overwrite the results in it")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Play, print and save; return the exit status."""
+    from gpuyard.baselines.registry import names_in
+    from gpuyard.evaluation.report import compare, report
+
+    from .choosing import baselines_for, policies, scenarios
+
+    out = out_folder(getattr(options, "out", None), USUAL, options.force)
+    worlds = scenarios(options.scenarios or default_scenario(options.env or DEFAULT))
+    if options.trace:
+        worlds = [_with_trace(world, options.trace, options.format) for world in worlds]
+    given = names_in(options.policies)
+    named = policies([name for name in given if name != "all"], worlds)
+    players = (policies(baselines_for(worlds), worlds) if "all" in given else {}) | named
+    optional = players.keys() - named.keys()
+    rollouts = compare(players, worlds, options.seeds, options.env, optional=optional)
+    learned = [name for name in given if name.endswith(".zip")]
+    print(report(rollouts, learned, out, scenarios=worlds))
+    return 0
+
+
+def _with_trace(scenario: Scenario, trace: Path, trace_format: str) -> Scenario:
+    """Return the scenario fed by a trace, named after both."""
+    fed = scenario.with_trace(trace, trace_format)
+    return replace(fed, name=f"{scenario.name}-{trace.stem}")
