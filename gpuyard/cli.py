@@ -13,7 +13,7 @@ import io
 import os
 import sys
 from collections.abc import Sequence
-from typing import TextIO
+from typing import Any, TextIO
 
 from gymnasium.error import Error as GymnasiumError
 
@@ -23,6 +23,10 @@ COMMANDS = {
     "list": ("listing", "names of scenarios, baselines, GPUs, models, clusters, engines, formats"),
     "show": ("show", "one of these: fields, options, sources and how far they are to be trusted"),
     "new": ("new", "a commented scenario to start from"),
+    "import": (
+        "importing",
+        "a scenario from files of Slurm, Kubernetes, nvidia-smi or Hugging Face",
+    ),
     "check": ("check", "whether scenarios can be played, and what they are made of"),
     "train": ("train", "train an agent, then compare it with all baselines"),
     "evaluate": ("evaluate", "compare policies on scenarios or on a trace"),
@@ -83,7 +87,7 @@ def parser(given: Sequence[str] = ()) -> argparse.ArgumentParser:
     return top
 
 
-def _module(command: str):
+def _module(command: str) -> Any:
     return importlib.import_module(f"gpuyard.commands.{COMMANDS[command][0]}")
 
 

@@ -22,19 +22,20 @@ def toml(table: Mapping[str, Any]) -> str:
     plain, headed = [], []
     for key, value in table.items():
         if isinstance(value, dict):
-            headed.append(_section(f"[{_key(key)}]", value))
+            headed.append(_section(f"[{key_text(key)}]", value))
         elif isinstance(value, list) and value and all(isinstance(item, dict) for item in value):
-            headed += [_section(f"[[{_key(key)}]]", item) for item in value]
+            headed += [_section(f"[[{key_text(key)}]]", item) for item in value]
         else:
-            plain.append(f"{_key(key)} = {value_text(value)}\n")
+            plain.append(f"{key_text(key)} = {value_text(value)}\n")
     return "\n".join(["".join(plain), *headed] if plain else headed)
 
 
 def _section(heading: str, table: Mapping[str, Any]) -> str:
-    return heading + "\n" + "".join(f"{_key(k)} = {value_text(v)}\n" for k, v in table.items())
+    return heading + "\n" + "".join(f"{key_text(k)} = {value_text(v)}\n" for k, v in table.items())
 
 
-def _key(key: str) -> str:
+def key_text(key: str) -> str:
+    """Return a key as TOML writes it."""
     return key if _BARE.fullmatch(key) else _text(key)
 
 
@@ -54,6 +55,6 @@ def value_text(value: Any) -> str:
     if isinstance(value, list):
         return f"[{', '.join(map(value_text, value))}]"
     if isinstance(value, Mapping):
-        inner = ", ".join(f"{_key(k)} = {value_text(v)}" for k, v in value.items())
+        inner = ", ".join(f"{key_text(k)} = {value_text(v)}" for k, v in value.items())
         return f"{{ {inner} }}" if inner else "{}"
     raise TypeError(f"{value!r} has no place in a scenario")
