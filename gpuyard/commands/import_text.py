@@ -117,7 +117,8 @@ def topology_conf(found: Inventory) -> str:
     leafs: dict[str, dict[str, list[str]]] = {}
     for node in found.nodes:
         leafs.setdefault(node.pod, {}).setdefault(node.leaf, []).append(node.name)
-    lines, pods = [], []
+    lines: list[str] = []
+    pods: list[str] = []
     for p, (_, below) in enumerate(leafs.items()):
         names = []
         for nodes in below.values():
@@ -186,8 +187,8 @@ def _plain(value: object) -> object:
     """Return a cell as a number where it is one."""
     for kind in (int, float):
         try:
-            return kind(value)  # type: ignore[call-overload]
-        except (TypeError, ValueError):
+            return kind(str(value))
+        except ValueError:
             continue
     return value
 
