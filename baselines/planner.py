@@ -35,6 +35,22 @@ class PlacementEnv(Protocol):
 
 
 @dataclass(frozen=True)
+class _Single:
+    """A single environment as a batch of one."""
+
+    env: Any
+
+    def view(self, index: int) -> ClusterView:
+        return self.env.view()
+
+    def propose(self, index: int, plan: Plan) -> None:
+        self.env.propose(plan)
+
+    def ask_planner(self) -> None:
+        self.env.ask_planner()
+
+
+@dataclass(frozen=True)
 class Proposal:
     """A plan, and how many actions the engine had refused when it was made."""
 
@@ -82,8 +98,9 @@ class Planner(Policy):
         self.refused, self._sent, self._vain = 0, {}, {}
 
     def attach(self, env: Any) -> None:
-        """Use the worlds of ``env``, a vector environment; call it before the first ``act``."""
-        self._env = getattr(env, "unwrapped", env)
+        """Use the worlds of ``env``, single or vector; call it before the first ``act``."""
+        world = getattr(env, "unwrapped", env)
+        self._env = world if hasattr(world, "num_envs") else _Single(world)
         self._env.ask_planner()
 
     connect = attach

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import wraps
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,10 +18,23 @@ if TYPE_CHECKING:
 Observation = dict[str, NDArray]
 
 
+def _one_or_many(act: Callable[..., NDArray[np.int64]]) -> Callable[..., Any]:
+    """Let ``act`` take the observation of a single environment, too."""
+
+    @wraps(act)
+    def either(self: Policy, observation: Observation) -> Any:
+        if observation["action_mask"].ndim > 1:
+            return act(self, observation)
+        return act(self, {key: value[None] for key, value in observation.items()})[0]
+
+    return either
+
+
 class Policy:
     """Chooses one candidate per environment from a batch of observations.
 
-    Observations carry a leading environment axis; see :mod:`gpuyard.envs.observation`. Call
+    Observations carry a leading environment axis; see :mod:`gpuyard.envs.observation`. One without
+    it, of a single environment, is a batch of one, and its action is a number. Call
     :meth:`reset` once before the first :meth:`act`, then :meth:`attach` where there is an
     environment, and :meth:`restart` whenever some of the environments begin a new episode.
 
@@ -31,6 +45,12 @@ class Policy:
 
     decides: frozenset[str] = frozenset(DECISIONS)
     layout: Layout
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Let every ``act`` take one observation or many, also of rules from elsewhere."""
+        super().__init_subclass__(**kwargs)
+        if "act" in vars(cls):
+            cls.act = _one_or_many(vars(cls)["act"])  # type: ignore[method-assign]
 
     def check(self, scenario: Scenario) -> None:
         """Refuse a scenario that asks for decisions which this policy does not take.
@@ -68,7 +88,7 @@ class Policy:
         self._kinds = [f"common.kind_{kind}" for kind in scenario.decisions]
 
     def attach(self, env: Any) -> None:
-        """Make use of ``env``, the vector environment that is played; most policies need none."""
+        """Make use of ``env``, the environment that is played; most policies need none."""
 
     def restart(self, done: NDArray[np.bool_]) -> None:
         """Forget what belongs to the environments whose episode has just ended.
