@@ -10,6 +10,7 @@ import warnings
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
+import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
@@ -100,7 +101,7 @@ class Planner(Policy):
     def attach(self, env: Any) -> None:
         """Use the worlds of ``env``, single or vector; call it before the first ``act``."""
         world = getattr(env, "unwrapped", env)
-        self._env = world if hasattr(world, "num_envs") else _Single(world)
+        self._env = _Single(world) if isinstance(world, gym.Env) else world
         self._env.ask_planner()
 
     connect = attach
