@@ -133,6 +133,31 @@ def prefill_gqa(gpu: GPU, heads: int, kv_heads: int, dim: int, kv_dtype: str) ->
     }
 
 
+def naive(layer: Coefficients, gpu: GPU, heads: int, dim: int) -> Coefficients:
+    """Return the coefficients of a layer whose attention writes its scores to memory.
+
+    Three kernels instead of one: matrix multiplications over all ``q (c + q)`` pairs, the masked
+    ones too, and several passes over their scores of 16 bits, which do not overlap::
+
+        h q (c + q) (4 d / (ec peak) + 2 passes / (em bandwidth))
+
+    :mod:`.iteration` knows ``q (c + q/2)``, which it stands in for twice: exact for a whole prompt,
+    too long by up to a factor of 2 for chunks behind many cached tokens. A window saves nothing. A
+    decoding sequence passes over ``h`` scores per cached token. Source: FlashAttention, arXiv
+    2205.14135, section 3.2 and figure 2.
+    """
+    row = constants("naive", gpu)
+    score_s = 2 * row["passes"] / (row["em"] * gpu.bandwidth_bytes_per_s)
+    pair_s = heads * (4 * dim / (row["ec"] * gpu.fp16_flops) + score_s)
+    result = dict(layer)
+    result["pre_flop_s"] = 2 * pair_s
+    result["pre_pad"] = result["pre_tile_s"] = 0.0
+    result["dec_token_s"] += heads * score_s
+    for name in ("pre_fixed_s", "dec_fixed_s"):
+        result[name] += 2 * constants("elementwise", gpu)["launch_us"] * 1e-6
+    return result
+
+
 def prefill_mla(gpu: GPU, heads: int) -> Coefficients:
     """Causal attention of a chunk with uncompressed keys and values.
 

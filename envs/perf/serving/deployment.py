@@ -13,6 +13,9 @@ from .engines import NEWEST, Engine, default_limits, engine
 MOST_FRONTEND_MS = 60_000.0
 EXCHANGES = ("", "deepep")
 """How tokens reach their experts where attention is data-parallel."""
+SCHEDULING = ("sync", "async")
+ATTENTION = ("flash", "naive")
+MOST_GRAPHS = 4096
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,12 @@ class Deployment:
             on their way (with ``deepep``).
         redundant_experts: copies of experts beyond the model's, to balance them (EPLB).
         expert_imbalance: tokens of the busiest rank's experts over the mean, at least 1.
+        cuda_graphs: batch sizes that CUDA graphs are captured for, whose memory counts; 0: none,
+            every step is launched kernel by kernel; -1: as the engine does.
+        layer_launch_us: what the host takes to launch a layer without CUDA graphs; -1: by GPU.
+        scheduling: ``sync`` plans a step when the one before has ended, ``async`` while it runs;
+            "": as the engine does.
+        attention: ``flash``, or ``naive``: the scores of a chunk are written to memory.
 
     Raises:
         ValueError: naming the field, its value and the remedy.
@@ -69,6 +78,10 @@ class Deployment:
     two_batch_overlap: bool = False
     redundant_experts: int = field(default=0, metadata={"whole": 0})
     expert_imbalance: float = field(default=1.0, metadata={"at_least": 1})
+    cuda_graphs: int = field(default=-1, metadata={"whole": 0})
+    layer_launch_us: float = field(default=-1.0, metadata={"at_least": 0})
+    scheduling: str = field(default="", metadata={"choices": SCHEDULING})
+    attention: str = field(default="flash", metadata={"choices": ATTENTION})
 
     def __post_init__(self) -> None:
         try:
@@ -102,6 +115,7 @@ class Deployment:
         if not 0 <= self.frontend_ms <= MOST_FRONTEND_MS:
             raise self._error("frontend_ms", f"give 0 to {MOST_FRONTEND_MS:g} milliseconds")
         self.gpu.peak_flops(self.dtype)
+        self._check_runtime()
         self._check_shapes()
 
     def _fill_in(self, rules: Engine) -> None:
@@ -140,6 +154,23 @@ class Deployment:
             raise self._error("node_gpus", remedy)
         self._check_experts()
 
+    def _check_runtime(self) -> None:
+        if not -1 <= self.cuda_graphs <= MOST_GRAPHS:
+            remedy = f"give 1 to {MOST_GRAPHS} captured batch sizes, 0 for none, or leave it out"
+            raise self._error("cuda_graphs", remedy)
+        if self.layer_launch_us != -1:
+            if not 0 <= self.layer_launch_us < float("inf"):
+                raise self._error("layer_launch_us", "give microseconds, 0 or more")
+            if self.rules.full_graphs:
+                raise self._error("layer_launch_us", "it needs cuda_graphs = 0")
+        if self.scheduling not in ("", *SCHEDULING):
+            raise self._error("scheduling", f"use one of {', '.join(SCHEDULING)}, or leave it out")
+        if self.attention not in ATTENTION:
+            raise self._error("attention", f"use one of {', '.join(ATTENTION)}")
+        if self.attention == "naive" and self.model.mla:
+            remedy = f"{self.model.name} has a latent cache, whose naive kernel is not modelled"
+            raise self._error("attention", remedy)
+
     def _check_experts(self) -> None:
         model = self.model
         if not model.experts:
@@ -170,8 +201,14 @@ class Deployment:
 
     @property
     def rules(self) -> Engine:
-        """The engine's version: how it schedules and what it keeps."""
-        return engine(self.engine)
+        """The engine's version, as this replica runs it: how it schedules and what it keeps."""
+        known = engine(self.engine)
+        if self.scheduling:
+            known = replace(known, asynchronous=self.scheduling == "async")
+        if self.cuda_graphs >= 0:
+            graphs = self.cuda_graphs > 0
+            known = replace(known, full_graphs=graphs, graphs_in_budget=graphs)
+        return known
 
     @property
     def stack(self) -> str:

@@ -43,7 +43,7 @@ def attention_s(deployment: Deployment) -> dict[str, float]:
     result = dict.fromkeys(COST.names or (), 0.0)
     for layers, kernels in (
         (model.full_layers, _full_layer(d)),
-        (model.window_layers, attention.windowed(_window_layer(d), model.window)),
+        (model.window_layers, _window_layer(d)),
         (model.linear_layers, attention.linear(d.gpu, model.state_bytes / d.tp)),
     ):
         for name, value in kernels.items():
@@ -73,15 +73,17 @@ def _full_layer(d: Deployment) -> dict[str, float]:
 
 
 def _window_layer(d: Deployment) -> dict[str, float]:
-    """Return the coefficients of a layer with a window, as if it saw the whole context."""
-    return _gqa_layer(d, d.model.kv_heads, d.model.head_dim)
+    """Return the coefficients of a layer with a window."""
+    layer = _gqa_layer(d, d.model.kv_heads, d.model.head_dim)
+    return layer if d.attention == "naive" else attention.windowed(layer, d.model.window)
 
 
 def _gqa_layer(d: Deployment, kv_heads: int, dim: int) -> dict[str, float]:
     shape = (d.rank_heads, max(1, kv_heads // d.tp), dim, d.kv_dtype)
     decode = attention.decode_gqa(d.gpu, *shape)
     decode |= attention.mixed_gqa(d.gpu, d.rank_heads, dim)
-    return decode | attention.prefill_gqa(d.gpu, *shape)
+    layer = decode | attention.prefill_gqa(d.gpu, *shape)
+    return attention.naive(layer, d.gpu, d.rank_heads, dim) if d.attention == "naive" else layer
 
 
 def step_s(
