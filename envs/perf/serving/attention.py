@@ -12,7 +12,7 @@ import numpy as np
 
 from ...hardware.catalogue import GPU
 from ...hardware.dtypes import KV_BYTES
-from .constants import constants
+from .constants import calibration, constants
 
 Coefficients = dict[str, float]
 
@@ -34,6 +34,21 @@ def decode_gqa(gpu: GPU, heads: int, kv_heads: int, dim: int, kv_dtype: str) -> 
         "dec_row_s": 4 * heads * dim / rate,
         "dec_flop_s": 0.0,
     }
+
+
+def in_engine(decode: Coefficients, gpu: GPU, dim: int, kv_dtype: str) -> Coefficients:
+    """Return the coefficients of decode attention as calibrated inside an engine.
+
+    FP8 caches need the queries quantised, a kernel more in each layer, and small heads read them
+    slowly.
+    """
+    key = f"decode_{kv_dtype}" + ("_64" if dim <= 64 else "")
+    fixed, rest = calibration(constants("decode", gpu, kv_dtype), key)
+    result = dict(decode)
+    result["dec_fixed_s"] *= fixed
+    for name in ("dec_token_s", "dec_row_s"):
+        result[name] *= rest
+    return result
 
 
 def mixed_gqa(gpu: GPU, heads: int, dim: int) -> Coefficients:

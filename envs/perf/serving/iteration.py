@@ -80,7 +80,7 @@ def _window_layer(d: Deployment) -> dict[str, float]:
 
 def _gqa_layer(d: Deployment, kv_heads: int, dim: int) -> dict[str, float]:
     shape = (d.rank_heads, max(1, kv_heads // d.tp), dim, d.kv_dtype)
-    decode = attention.decode_gqa(d.gpu, *shape)
+    decode = attention.in_engine(attention.decode_gqa(d.gpu, *shape), d.gpu, dim, d.kv_dtype)
     decode |= attention.mixed_gqa(d.gpu, d.rank_heads, dim)
     layer = decode | attention.prefill_gqa(d.gpu, *shape)
     return attention.naive(layer, d.gpu, d.rank_heads, dim) if d.attention == "naive" else layer
