@@ -217,6 +217,7 @@ def test_model_that_does_not_fit_says_what_to_do():
         ({"all_to_all": "deepep"}, "it needs dp > 1 and ep = tp \\* dp"),
         ({"two_batch_overlap": True}, "two_batch_overlap = True: it needs all_to_all"),
         ({"expert_imbalance": 0.5}, "expert_imbalance = 0.5: give the busiest over the mean"),
+        ({"pipeline_bubble": 0.1}, "pipeline_bubble = 0.1: give a share from 0 to 1, with pp"),
         ({"cuda_graphs": -2}, "cuda_graphs = -2: give 1 to 4096 captured batch sizes, 0 for none"),
         ({"layer_launch_us": 150.0}, "layer_launch_us = 150.0: it needs cuda_graphs = 0"),
         ({"layer_launch_us": -2.0, "cuda_graphs": 0}, "layer_launch_us = -2.0: give microseconds"),

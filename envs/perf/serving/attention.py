@@ -51,7 +51,7 @@ def in_engine(decode: Coefficients, gpu: GPU, dim: int, kv_dtype: str) -> Coeffi
     return result
 
 
-def mixed_gqa(gpu: GPU, heads: int, dim: int) -> Coefficients:
+def mixed_gqa(gpu: GPU, heads: int, dim: int, stack: str) -> Coefficients:
     """Decodes in the same kernel call as prompt chunks of Q tokens, where that is dear.
 
     FlashAttention 2 then runs every (sequence, query head) as a query tile of its own: padded to
@@ -59,10 +59,11 @@ def mixed_gqa(gpu: GPU, heads: int, dim: int) -> Coefficients:
 
         B h (row + cell Q) + 4 h d rows C / (ec peak)        ec of the prefill kernel
 
-    GPUs without a row pay :func:`decode_gqa`. Source: mixed batches of LLMServingSim's tables.
+    GPUs without a row pay :func:`decode_gqa`, and so do stacks with kernels of their own. Source:
+    mixed batches of LLMServingSim's tables, of vLLM.
     """
     row = constants("mixed", gpu)
-    if not row["rows"]:
+    if not row["rows"] or stack != "vllm":
         return {"mix_seq_s": 0.0, "mix_cell_s": 0.0, "mix_token_s": 0.0}
     flops = constants("prefill", gpu)["ec"] * gpu.fp16_flops
     return {

@@ -31,6 +31,8 @@ class Deployment:
         dp: attention data parallelism: every dp rank holds its own sequences and KV cache, the
             tokens of all ranks meet in the experts.
         pp: pipeline stages, each with as many layers; as many micro-batches are under way.
+        pipeline_bubble: share of a round that each stage after the first adds, as micro-batches are
+            never quite alike; 0: ideal. TensorRT-LLM's published throughputs show 0.14.
         node_gpus: GPUs of the replica on one node at most; 0: as many as a scale-up domain has.
         dtype: weights; kv_dtype: KV cache.
         max_num_seqs, max_num_batched_tokens, block_size, gpu_memory_utilization: as in vLLM, for
@@ -64,6 +66,7 @@ class Deployment:
     ep: int = 1
     dp: int = 1
     pp: int = 1
+    pipeline_bubble: float = field(default=0.0, metadata={"within": (0.0, 1.0)})
     node_gpus: int = field(default=0, metadata={"whole": 0})
     dtype: str = "bf16"
     kv_dtype: str = "bf16"
@@ -147,6 +150,8 @@ class Deployment:
             raise self._error("tp", f"it must divide the FFN width {model.ffn} of {model.name}")
         if model.layers % self.pp:
             raise self._error("pp", f"it must divide the {model.layers} layers of {model.name}")
+        if not 0 <= self.pipeline_bubble <= 1 or (self.pipeline_bubble and self.pp == 1):
+            raise self._error("pipeline_bubble", "give a share from 0 to 1, with pp of 2 or more")
         if not 0 <= self.node_gpus <= self.most_node_gpus:
             remedy = (
                 f"a node has at most {self.most_node_gpus} {self.gpu.name}; 0: as many as it has"
@@ -229,6 +234,11 @@ class Deployment:
     def shards(self) -> int:
         """Parts of the batch that are computed at the same time: dp ranks times micro-batches."""
         return self.dp * self.pp
+
+    @property
+    def round(self) -> float:
+        """Time of a round over that of an ideal pipeline."""
+        return 1 + self.pipeline_bubble * (self.pp - 1)
 
     @property
     def moe_tp(self) -> int:

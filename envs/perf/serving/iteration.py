@@ -8,7 +8,7 @@ work and two all-reduces; on top the LM head of the sampling sequences and the h
 
 A batch is spread evenly over the dp ranks, and with pipeline stages over as many micro-batches, all
 of which are under way: a round, in which every sequence gets a token, takes the time of one
-micro-batch through all stages.
+micro-batch through all stages, and the bubble (``pipeline_bubble``) on top.
 """
 
 from __future__ import annotations
@@ -57,7 +57,11 @@ def attention_s(deployment: Deployment) -> dict[str, float]:
             result[name] /= d.shards
     result["pre_fixed_s"] += model.layers * launch_s(d)
     result["pre_alone_s"] = (1 - 1 / d.shards) * seconds_per_token(d)
-    return {name: value for name, value in result.items() if name.startswith(_ATTENTION)}
+    return {
+        name: value * (1 if name == "pre_pad" else d.round)
+        for name, value in result.items()
+        if name.startswith(_ATTENTION)
+    }
 
 
 _ATTENTION = ("dec_", "mix_", "pre_")
@@ -81,7 +85,7 @@ def _window_layer(d: Deployment) -> dict[str, float]:
 def _gqa_layer(d: Deployment, kv_heads: int, dim: int) -> dict[str, float]:
     shape = (d.rank_heads, max(1, kv_heads // d.tp), dim, d.kv_dtype)
     decode = attention.in_engine(attention.decode_gqa(d.gpu, *shape), d.gpu, dim, d.kv_dtype)
-    decode |= attention.mixed_gqa(d.gpu, d.rank_heads, dim)
+    decode |= attention.mixed_gqa(d.gpu, d.rank_heads, dim, d.stack)
     layer = decode | attention.prefill_gqa(d.gpu, *shape)
     return attention.naive(layer, d.gpu, d.rank_heads, dim) if d.attention == "naive" else layer
 

@@ -30,7 +30,7 @@ def linear_s(deployment: Deployment, tokens: ArrayLike) -> NDArray[np.float64]:
         seconds = seconds + stages_s(d, total / d.shards)
     if d.all_to_all:
         seconds = _with_exchange_s(d, total, seconds)
-    return seconds
+    return seconds * d.round
 
 
 def _with_exchange_s(
@@ -87,7 +87,7 @@ def head_s(deployment: Deployment, sequences: ArrayLike) -> NDArray[np.float64]:
     d = deployment
     rows = np.asarray(sequences, np.float64) / d.shards
     head = gemm_s(rows, d.model.vocab // d.tp, d.model.hidden, d.gpu, _plain(d))
-    return head + sampler_s(d, rows)
+    return (head + sampler_s(d, rows)) * d.round
 
 
 def _plain(d: Deployment) -> str:
