@@ -55,7 +55,8 @@ def gathered(names: Iterable[str] = MODULES) -> tuple[list[Row], dict[str, str]]
             continue
         module = importlib.import_module(name)
         rows += [Row.of(row) for row in module.rows()]
-        models |= getattr(module, "MODELS", {})
+        given = getattr(module, "MODELS", {})
+        models |= {technique: text for technique, text in given.items() if isinstance(text, str)}
     return rows, models
 
 
