@@ -273,8 +273,8 @@ def kimi() -> list[Row]:
     }
     notes = {
         "B300-SXM": "its kernels by analogy with the B200",
-        "MI355X": "no int4 kernel of AMD was measured: Hopper's at its peaks",
-        "MI300X": "no int4 kernel of AMD was measured: Hopper's at its peaks",
+        "MI355X": "no int4 kernel of AMD was measured: the H200's, scaled as mxfp4 on MI300X",
+        "MI300X": "no int4 kernel of AMD was measured: the H200's, scaled as mxfp4 on MI300X",
     }
     found = []
     for device, rates in published.items():
