@@ -27,6 +27,7 @@ DTYPES: dict[str, Dtype] = {
     "bf16": Dtype(2.0, 2.0, "bf16_flops"),
     "fp16": Dtype(2.0, 2.0, "fp16_flops"),
     "fp8": Dtype(1.0, 1.0, "fp8_flops"),
+    "int8": Dtype(1.0, 1.0, "int8_ops"),  # weights and activations, as SmoothQuant
     "int4": Dtype(0.53, 2.0, "fp16_flops", experts_only=True),  # one fp16 scale per 64 weights
     "nvfp4": Dtype(0.5625, 0.5625, "fp4_flops"),  # one fp8 scale per 16 weights
     "mxfp4": Dtype(0.53125, 2.0, "fp16_flops", experts_only=True),  # one 8-bit scale per 32

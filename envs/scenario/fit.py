@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from ..hardware.encoders import encoder
 from ..perf import capability
 from ..perf.serving.kv_groups import kv_groups
 from ..workload.requests.generator import Generator
@@ -26,6 +27,7 @@ def fitted(replicas: tuple[Replica, ...], workload: Workload) -> tuple[Replica, 
     check_serving(replicas, workload)
     _check_blocks(replicas, workload)
     _check_room(replicas, workload)
+    _check_images(replicas, workload)
     try:
         lengths = workload.mean_lengths()
     except ValueError as error:  # of a generator whose rate and times do not go together
@@ -48,10 +50,27 @@ def _check_blocks(replicas: tuple[Replica, ...], workload: Workload) -> None:
             )
 
 
+def _check_images(replicas: tuple[Replica, ...], workload: Workload) -> None:
+    """Refuse models that see no images, or by another encoder than the workload's."""
+    if workload.images is None:
+        return
+    wanted = encoder(workload.images.model)
+    for number, replica in enumerate(replicas):
+        name = replica.deployment.model.name
+        if name not in wanted.models:
+            raise ScenarioError(
+                f"replicas[{number}].model = {name!r} does not see images as workload.images.model "
+                f"= {workload.images.model!r} does; serve one of {', '.join(wanted.models)}, or "
+                f"leave workload.images out"
+            )
+
+
 def longest_request(workload: Workload) -> int:
     """Return the most prompt and output tokens that a request may have."""
     source = workload.source
-    return source.max_tokens if isinstance(source, Generator) else int(_tokens(source).max())
+    visual = max(workload.images.tokens) if workload.images else 0
+    text = source.max_tokens if isinstance(source, Generator) else int(_tokens(source).max())
+    return text + visual
 
 
 def _tokens(stream: RequestStream) -> NDArray[np.int64]:

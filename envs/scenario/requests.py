@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 from ..workload.requests import presets, readers
+from ..workload.requests.images import Images
 from ..workload.requests.prefix import shared_only
 from ..workload.requests.source import Workload
 from ..workload.requests.transform import scale_rate
-from .checks import ScenarioError, check_above, check_type, check_whole, refuse_unknown
+from .checks import (
+    ScenarioError,
+    check_above,
+    check_type,
+    check_whole,
+    checked_table,
+    refuse_unknown,
+)
 
 OWN_IDS = 1_000_000  # prefix ids up to which a replay keeps those that requests do not share
 
@@ -23,6 +31,8 @@ def read_workload(table: dict[str, Any], folder: Path) -> Workload:
         TraceError: naming the trace file, line, field, value and remedy.
     """
     table = dict(table)
+    if "images" in table:
+        return _with_images(table.pop("images"), read_workload(table, folder))
     count = table.pop("num_requests", 512)
     check_whole("workload.num_requests", count, 0)
     scale = table.pop("rate_scale", 1.0)
@@ -40,6 +50,28 @@ def read_workload(table: dict[str, Any], folder: Path) -> Workload:
     except ValueError as error:
         raise ScenarioError(f"workload: {error}") from error
     return Workload(generator, count)
+
+
+def _with_images(table: Any, workload: Workload) -> Workload:
+    """Return the workload with the images of its ``images`` table."""
+    where = "workload.images"
+    refuse_unknown(checked_table(table, where), {item.name for item in fields(Images)}, where)
+    if "model" not in table:
+        raise ScenarioError(f"{where}.model is missing; name the model whose encoder sees them")
+    check_type(f"{where}.model", table["model"], "Molmo-7B-D")
+    if any(workload.room):
+        raise ScenarioError(
+            f"{where} = {table!r} needs requests that share no prefixes, so that images move no "
+            f"block: use a preset without conversations, such as azure-conv"
+        )
+    sizes = table.get("sizes", Images.sizes)
+    if isinstance(sizes, list):
+        sizes = tuple(tuple(size) if isinstance(size, list) else size for size in sizes)
+    try:
+        images = Images(**{**table, "sizes": sizes})
+    except (TypeError, ValueError) as error:
+        raise ScenarioError(f"{where}: {error}") from error
+    return replace(workload, images=images)
 
 
 def _replay(table: dict[str, Any], folder: Path, count: int, scale: float) -> Workload:

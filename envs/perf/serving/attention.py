@@ -12,7 +12,7 @@ import numpy as np
 
 from ...hardware.catalogue import GPU
 from ...hardware.dtypes import KV_BYTES
-from .constants import constants
+from .constants import calibration, constants
 
 Coefficients = dict[str, float]
 
@@ -36,7 +36,22 @@ def decode_gqa(gpu: GPU, heads: int, kv_heads: int, dim: int, kv_dtype: str) -> 
     }
 
 
-def mixed_gqa(gpu: GPU, heads: int, dim: int) -> Coefficients:
+def in_engine(decode: Coefficients, gpu: GPU, dim: int, kv_dtype: str) -> Coefficients:
+    """Return the coefficients of decode attention as calibrated inside an engine.
+
+    FP8 caches need the queries quantised, a kernel more in each layer, and small heads read them
+    slowly.
+    """
+    key = f"decode_{kv_dtype}" + ("_64" if dim <= 64 else "")
+    fixed, rest = calibration(constants("decode", gpu, kv_dtype), key)
+    result = dict(decode)
+    result["dec_fixed_s"] *= fixed
+    for name in ("dec_token_s", "dec_row_s"):
+        result[name] *= rest
+    return result
+
+
+def mixed_gqa(gpu: GPU, heads: int, dim: int, stack: str) -> Coefficients:
     """Decodes in the same kernel call as prompt chunks of Q tokens, where that is dear.
 
     FlashAttention 2 then runs every (sequence, query head) as a query tile of its own: padded to
@@ -44,10 +59,11 @@ def mixed_gqa(gpu: GPU, heads: int, dim: int) -> Coefficients:
 
         B h (row + cell Q) + 4 h d rows C / (ec peak)        ec of the prefill kernel
 
-    GPUs without a row pay :func:`decode_gqa`. Source: mixed batches of LLMServingSim's tables.
+    GPUs without a row pay :func:`decode_gqa`, and so do stacks with kernels of their own. Source:
+    mixed batches of LLMServingSim's tables, of vLLM.
     """
     row = constants("mixed", gpu)
-    if not row["rows"]:
+    if not row["rows"] or stack != "vllm":
         return {"mix_seq_s": 0.0, "mix_cell_s": 0.0, "mix_token_s": 0.0}
     flops = constants("prefill", gpu)["ec"] * gpu.fp16_flops
     return {
@@ -131,6 +147,31 @@ def prefill_gqa(gpu: GPU, heads: int, kv_heads: int, dim: int, kv_dtype: str) ->
         "pre_query_s": 4 * heads * dim / rate,
         "pre_cache_s": walk or 2 * kv_heads * dim * KV_BYTES[kv_dtype] / rate,
     }
+
+
+def naive(layer: Coefficients, gpu: GPU, heads: int, dim: int) -> Coefficients:
+    """Return the coefficients of a layer whose attention writes its scores to memory.
+
+    Three kernels instead of one: matrix multiplications over all ``q (c + q)`` pairs, the masked
+    ones too, and several passes over their scores of 16 bits, which do not overlap::
+
+        h q (c + q) (4 d / (ec peak) + 2 passes / (em bandwidth))
+
+    :mod:`.iteration` knows ``q (c + q/2)``, which it stands in for twice: exact for a whole prompt,
+    too long by up to a factor of 2 for chunks behind many cached tokens. A window saves nothing. A
+    decoding sequence passes over ``h`` scores per cached token. Source: FlashAttention, arXiv
+    2205.14135, section 3.2 and figure 2.
+    """
+    row = constants("naive", gpu)
+    score_s = 2 * row["passes"] / (row["em"] * gpu.bandwidth_bytes_per_s)
+    pair_s = heads * (4 * dim / (row["ec"] * gpu.fp16_flops) + score_s)
+    result = dict(layer)
+    result["pre_flop_s"] = 2 * pair_s
+    result["pre_pad"] = result["pre_tile_s"] = 0.0
+    result["dec_token_s"] += heads * score_s
+    for name in ("pre_fixed_s", "dec_fixed_s"):
+        result[name] += 2 * constants("elementwise", gpu)["launch_us"] * 1e-6
+    return result
 
 
 def prefill_mla(gpu: GPU, heads: int) -> Coefficients:

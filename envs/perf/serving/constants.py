@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ...hardware.catalogue import GPU, gpu
+from ...hardware.dtypes import DTYPES
 
 Constants = Mapping[str, Any]
 
@@ -62,30 +63,34 @@ def constants(
         device: the GPU; without a row of its own it takes that of ``device.like`` (and so on, at
             last ``any``) with the changes under ``[analogy]``, and ``confidence`` says "analogy".
         key: row within the GPU's table, a dtype or a number of GPUs. ``fp16`` reads ``bf16``, and
-            so does a format that has no row anywhere.
-        variant: prefer rows ``KEY_VARIANT``, for constants that differ by serving stack.
+            so does a format that has no row anywhere, ``int8`` before that ``fp8``. The result's
+            ``key`` says which.
+        variant: prefer rows ``KEY_VARIANT``, for constants that differ by serving stack, which
+            ``[analogy]`` leaves as they are.
 
     Raises:
         KeyError: if no related GPU has such a row.
     """
     table = _tables()[kernel]
     wanted = "bf16" if key == "fp16" else key
-    choices = [wanted, "bf16"] if key in _WEIGHT_DTYPES else [wanted]
-    if variant:
-        choices.insert(0, f"{wanted}_{variant}")
+    special = f"{wanted}_{variant}" if variant else ""
+    choices = [wanted, *_LIKE.get(str(key), ()), "bf16"] if key in DTYPES else [wanted]
     for choice in dict.fromkeys(choices):
         changes: dict[str, Any] = {}
         for name in _family(device):
             rows = table.get(name, {})
-            row = rows if choice is None else rows.get(choice, {})
+            found = special if choice == wanted and special in rows else choice
+            row = rows if found is None else rows.get(found, {})
             if row:
-                borrowed = name != device.name or choice == "bf16" != wanted
+                borrowed = name != device.name or choice != wanted
                 confidence = "analogy" if borrowed else row["confidence"]
                 used = _used.get()
                 if used is not None:
-                    found = Source(kernel, device.name, key or "", name, confidence, row["source"])
-                    used.add(found)
-                return {**row, **changes, "confidence": confidence, "of": name}
+                    used.add(
+                        Source(kernel, device.name, key or "", name, confidence, row["source"])
+                    )
+                changed = row if found == special else {**row, **changes}
+                return {**changed, "confidence": confidence, "of": name, "key": found}
             changes = {**_tables()["analogy"].get(name, {}).get(kernel, {}), **changes}
     raise KeyError(f"no {kernel} constants for GPU {device.name!r} ({key}) in constants.toml")
 
@@ -95,10 +100,11 @@ def calibration(row: Constants, key: str) -> tuple[float, float]:
 
     Args:
         row: the kernel's constants; the factors belong to the GPU they are ``of``.
-        key: a weight format for GEMMs, or ``allreduce``.
+        key: the weight format of a GEMM's row, ``allreduce``, or ``decode`` and the KV format, with
+            ``_64`` for heads of at most 64 elements.
     """
     factors = _tables()["calibration"].get(row["of"], {})
-    found = factors.get("bf16" if key == "fp16" else key, {"fixed": 1.0, "rest": 1.0})
+    found = factors.get(key, {"fixed": 1.0, "rest": 1.0})
     return found["fixed"], found["rest"]
 
 
@@ -107,7 +113,8 @@ def whole_table(name: str) -> Constants:
     return _tables()[name]
 
 
-_WEIGHT_DTYPES = ("bf16", "fp16", "fp8", "int4", "nvfp4", "mxfp4")
+_LIKE = {"int8": ("fp8",)}
+"""Formats whose rows come near, where one has none."""
 
 
 def _family(device: GPU) -> Iterator[str]:

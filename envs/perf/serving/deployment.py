@@ -13,6 +13,9 @@ from .engines import NEWEST, Engine, default_limits, engine
 MOST_FRONTEND_MS = 60_000.0
 EXCHANGES = ("", "deepep")
 """How tokens reach their experts where attention is data-parallel."""
+SCHEDULING = ("sync", "async")
+ATTENTION = ("flash", "naive")
+MOST_GRAPHS = 4096
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,8 @@ class Deployment:
         dp: attention data parallelism: every dp rank holds its own sequences and KV cache, the
             tokens of all ranks meet in the experts.
         pp: pipeline stages, each with as many layers; as many micro-batches are under way.
+        pipeline_bubble: share of a round that each stage after the first adds, as micro-batches are
+            never quite alike; 0: ideal. TensorRT-LLM's published throughputs show 0.14.
         node_gpus: GPUs of the replica on one node at most; 0: as many as a scale-up domain has.
         dtype: weights; kv_dtype: KV cache.
         max_num_seqs, max_num_batched_tokens, block_size, gpu_memory_utilization: as in vLLM, for
@@ -44,6 +49,12 @@ class Deployment:
             on their way (with ``deepep``).
         redundant_experts: copies of experts beyond the model's, to balance them (EPLB).
         expert_imbalance: tokens of the busiest rank's experts over the mean, at least 1.
+        cuda_graphs: batch sizes that CUDA graphs are captured for, whose memory counts; 0: none,
+            every step is launched kernel by kernel; -1: as the engine does.
+        layer_launch_us: what the host takes to launch a layer without CUDA graphs; -1: by GPU.
+        scheduling: ``sync`` plans a step when the one before has ended, ``async`` while it runs;
+            "": as the engine does.
+        attention: ``flash``, or ``naive``: the scores of a chunk are written to memory.
 
     Raises:
         ValueError: naming the field, its value and the remedy.
@@ -55,6 +66,7 @@ class Deployment:
     ep: int = 1
     dp: int = 1
     pp: int = 1
+    pipeline_bubble: float = field(default=0.0, metadata={"within": (0.0, 1.0)})
     node_gpus: int = field(default=0, metadata={"whole": 0})
     dtype: str = "bf16"
     kv_dtype: str = "bf16"
@@ -69,6 +81,10 @@ class Deployment:
     two_batch_overlap: bool = False
     redundant_experts: int = field(default=0, metadata={"whole": 0})
     expert_imbalance: float = field(default=1.0, metadata={"at_least": 1})
+    cuda_graphs: int = field(default=-1, metadata={"whole": 0})
+    layer_launch_us: float = field(default=-1.0, metadata={"at_least": 0})
+    scheduling: str = field(default="", metadata={"choices": SCHEDULING})
+    attention: str = field(default="flash", metadata={"choices": ATTENTION})
 
     def __post_init__(self) -> None:
         try:
@@ -102,6 +118,7 @@ class Deployment:
         if not 0 <= self.frontend_ms <= MOST_FRONTEND_MS:
             raise self._error("frontend_ms", f"give 0 to {MOST_FRONTEND_MS:g} milliseconds")
         self.gpu.peak_flops(self.dtype)
+        self._check_runtime()
         self._check_shapes()
 
     def _fill_in(self, rules: Engine) -> None:
@@ -133,12 +150,31 @@ class Deployment:
             raise self._error("tp", f"it must divide the FFN width {model.ffn} of {model.name}")
         if model.layers % self.pp:
             raise self._error("pp", f"it must divide the {model.layers} layers of {model.name}")
+        if not 0 <= self.pipeline_bubble <= 1 or (self.pipeline_bubble and self.pp == 1):
+            raise self._error("pipeline_bubble", "give a share from 0 to 1, with pp of 2 or more")
         if not 0 <= self.node_gpus <= self.most_node_gpus:
             remedy = (
                 f"a node has at most {self.most_node_gpus} {self.gpu.name}; 0: as many as it has"
             )
             raise self._error("node_gpus", remedy)
         self._check_experts()
+
+    def _check_runtime(self) -> None:
+        if not -1 <= self.cuda_graphs <= MOST_GRAPHS:
+            remedy = f"give 1 to {MOST_GRAPHS} captured batch sizes, 0 for none, or leave it out"
+            raise self._error("cuda_graphs", remedy)
+        if self.layer_launch_us != -1:
+            if not 0 <= self.layer_launch_us < float("inf"):
+                raise self._error("layer_launch_us", "give microseconds, 0 or more")
+            if self.rules.full_graphs:
+                raise self._error("layer_launch_us", "it needs cuda_graphs = 0")
+        if self.scheduling not in ("", *SCHEDULING):
+            raise self._error("scheduling", f"use one of {', '.join(SCHEDULING)}, or leave it out")
+        if self.attention not in ATTENTION:
+            raise self._error("attention", f"use one of {', '.join(ATTENTION)}")
+        if self.attention == "naive" and self.model.mla:
+            remedy = f"{self.model.name} has a latent cache, whose naive kernel is not modelled"
+            raise self._error("attention", remedy)
 
     def _check_experts(self) -> None:
         model = self.model
@@ -170,8 +206,14 @@ class Deployment:
 
     @property
     def rules(self) -> Engine:
-        """The engine's version: how it schedules and what it keeps."""
-        return engine(self.engine)
+        """The engine's version, as this replica runs it: how it schedules and what it keeps."""
+        known = engine(self.engine)
+        if self.scheduling:
+            known = replace(known, asynchronous=self.scheduling == "async")
+        if self.cuda_graphs >= 0:
+            graphs = self.cuda_graphs > 0
+            known = replace(known, full_graphs=graphs, graphs_in_budget=graphs)
+        return known
 
     @property
     def stack(self) -> str:
@@ -192,6 +234,11 @@ class Deployment:
     def shards(self) -> int:
         """Parts of the batch that are computed at the same time: dp ranks times micro-batches."""
         return self.dp * self.pp
+
+    @property
+    def round(self) -> float:
+        """Time of a round over that of an ideal pipeline."""
+        return 1 + self.pipeline_bubble * (self.pp - 1)
 
     @property
     def moe_tp(self) -> int:

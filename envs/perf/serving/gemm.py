@@ -10,19 +10,28 @@ from ...hardware.dtypes import DTYPES
 from .constants import Constants, calibration, constants
 
 
-def gemm_s(tokens: ArrayLike, n: int, k: int, gpu: GPU, dtype: str) -> NDArray[np.float64]:
+def gemm_s(
+    tokens: ArrayLike, n: int, k: int, gpu: GPU, dtype: str, stack: str = ""
+) -> NDArray[np.float64]:
     """Return seconds of ``(tokens, k) x (k, n)`` inside a serving engine.
 
     The isolated kernel of :func:`kernel_s`, its fixed and size-dependent part corrected by the
-    end-to-end calibration of this GPU and format (1 where there is none).
+    end-to-end calibration of this GPU and format (1 where there is none). Some kernels are those of
+    a serving ``stack``.
     """
-    row = constants("gemm", gpu, dtype)
-    fixed, rest = calibration(row, dtype)
+    row = constants("gemm", gpu, dtype, stack)
+    fixed, rest = calibration(row, row["key"])
     return fixed * row["t0_us"] * 1e-6 + rest * _variable_s(tokens, n, k, gpu, dtype, row)
 
 
 def kernel_s(
-    tokens: ArrayLike, n: int, k: int, gpu: GPU, dtype: str, row: Constants | None = None
+    tokens: ArrayLike,
+    n: int,
+    k: int,
+    gpu: GPU,
+    dtype: str,
+    row: Constants | None = None,
+    stack: str = "",
 ) -> NDArray[np.float64]:
     """Return seconds of the kernel timed alone.
 
@@ -38,7 +47,7 @@ def kernel_s(
 
     Shape: that of ``tokens``. Source: fitted to kernel tables (``constants.toml``).
     """
-    row = constants("gemm", gpu, dtype) if row is None else row
+    row = constants("gemm", gpu, dtype, stack) if row is None else row
     return row["t0_us"] * 1e-6 + _variable_s(tokens, n, k, gpu, dtype, row)
 
 

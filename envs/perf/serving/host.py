@@ -29,12 +29,15 @@ def elementwise_s(deployment: Deployment, tokens: ArrayLike) -> NDArray[np.float
 def host_s(deployment: Deployment) -> float:
     """Return seconds of a step in which the GPU waits for the host: scheduler, inputs, launch.
 
-    An engine that schedules ahead leaves only a gap between two steps (``gap_us``).
+    An engine that schedules ahead leaves only a gap between two steps (``gap_us``). Without CUDA
+    graphs there is one between kernels, too, which a graph would close.
     """
-    row = constants("host", deployment.gpu)
-    if deployment.rules.asynchronous:
-        return row["gap_us"] * 1e-6
-    return row["step_us"][deployment.stack] * 1e-6
+    d, row = deployment, constants("host", deployment.gpu)
+    between_us = 0.0
+    if d.cuda_graphs == 0:
+        between_us = constants("eager", d.gpu)["gap_us"] * d.model.layers
+    waits_us: float = row["gap_us"] if d.rules.asynchronous else row["step_us"][d.stack]
+    return (waits_us + between_us) * 1e-6
 
 
 def launch_s(deployment: Deployment) -> float:
@@ -61,17 +64,34 @@ def sampler_s(deployment: Deployment, sequences: ArrayLike) -> NDArray[np.float6
 def host_line_s(deployment: Deployment) -> tuple[float, float]:
     """Return host seconds below which no step falls: of a step, and of each sampling sequence.
 
-    Of an engine that schedules ahead its host work, which hides behind the GPU. Of one that
-    launches a decode step layer by layer these launches and what it adds to the GPU's time anyway.
-    Both 0 for one that does neither: its host time is in the step itself.
+    Of an engine that schedules ahead its host work, which hides behind the GPU: as measured of
+    vLLM, of other stacks what they add to a step when they do not schedule ahead. Of one that
+    launches a decode step layer by layer these launches as well. Both 0 for one that does neither:
+    its host time is in the step itself.
     """
-    row, layers = constants("host", deployment.gpu), deployment.model.layers
-    if deployment.rules.asynchronous:
-        fixed = row["ahead_us"] + row["ahead_layer_us"] * layers
-        return fixed * 1e-6, row["ahead_sequence_us"] * 1e-6
-    if deployment.rules.full_graphs:
+    d, row = deployment, constants("host", deployment.gpu)
+    layers, graphs = d.model.layers, d.rules.full_graphs
+    if not d.rules.asynchronous and graphs:
         return 0.0, 0.0
-    launch, model = constants("launch", deployment.gpu), deployment.model
-    fixed = row["step_us"][deployment.stack] + launch["moe_us"] * model.moe_layers
-    fixed += launch["mla_us" if model.mla else "gqa_us"] * layers
-    return fixed * 1e-6, row["sequence_us"][deployment.stack] * 1e-6
+    if d.rules.asynchronous and d.stack == "vllm":
+        fixed, each = row["ahead_us"], row["ahead_sequence_us"]
+        fixed += row["ahead_layer_us"] * layers if graphs else 0.0
+    else:
+        fixed, each = row["step_us"][d.stack], row["sequence_us"][d.stack]
+    return (fixed + (0.0 if graphs else launches_us(d))) * 1e-6, each * 1e-6
+
+
+def launches_us(deployment: Deployment) -> float:
+    """Return microseconds in which the host launches all layers of a step one by one.
+
+    Engines of before full CUDA graphs had those of the parts between attentions (``launch``);
+    without any (``cuda_graphs = 0``) each kernel is called from Python (``eager``), or as the
+    replica says.
+    """
+    d, model = deployment, deployment.model
+    if d.layer_launch_us >= 0:
+        return d.layer_launch_us * model.layers
+    row = constants("eager" if d.cuda_graphs == 0 else "launch", d.gpu)
+    attention_us: float = row["mla_us" if model.mla else "gqa_us"]
+    moe_us: float = row["moe_us"]
+    return moe_us * model.moe_layers + attention_us * model.layers

@@ -8,7 +8,7 @@ work and two all-reduces; on top the LM head of the sampling sequences and the h
 
 A batch is spread evenly over the dp ranks, and with pipeline stages over as many micro-batches, all
 of which are under way: a round, in which every sequence gets a token, takes the time of one
-micro-batch through all stages.
+micro-batch through all stages, and the bubble (``pipeline_bubble``) on top.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def attention_s(deployment: Deployment) -> dict[str, float]:
     result = dict.fromkeys(COST.names or (), 0.0)
     for layers, kernels in (
         (model.full_layers, _full_layer(d)),
-        (model.window_layers, attention.windowed(_window_layer(d), model.window)),
+        (model.window_layers, _window_layer(d)),
         (model.linear_layers, attention.linear(d.gpu, model.state_bytes / d.tp)),
     ):
         for name, value in kernels.items():
@@ -57,7 +57,11 @@ def attention_s(deployment: Deployment) -> dict[str, float]:
             result[name] /= d.shards
     result["pre_fixed_s"] += model.layers * launch_s(d)
     result["pre_alone_s"] = (1 - 1 / d.shards) * seconds_per_token(d)
-    return {name: value for name, value in result.items() if name.startswith(_ATTENTION)}
+    return {
+        name: value * (1 if name == "pre_pad" else d.round)
+        for name, value in result.items()
+        if name.startswith(_ATTENTION)
+    }
 
 
 _ATTENTION = ("dec_", "mix_", "pre_")
@@ -73,15 +77,17 @@ def _full_layer(d: Deployment) -> dict[str, float]:
 
 
 def _window_layer(d: Deployment) -> dict[str, float]:
-    """Return the coefficients of a layer with a window, as if it saw the whole context."""
-    return _gqa_layer(d, d.model.kv_heads, d.model.head_dim)
+    """Return the coefficients of a layer with a window."""
+    layer = _gqa_layer(d, d.model.kv_heads, d.model.head_dim)
+    return layer if d.attention == "naive" else attention.windowed(layer, d.model.window)
 
 
 def _gqa_layer(d: Deployment, kv_heads: int, dim: int) -> dict[str, float]:
     shape = (d.rank_heads, max(1, kv_heads // d.tp), dim, d.kv_dtype)
-    decode = attention.decode_gqa(d.gpu, *shape)
-    decode |= attention.mixed_gqa(d.gpu, d.rank_heads, dim)
-    return decode | attention.prefill_gqa(d.gpu, *shape)
+    decode = attention.in_engine(attention.decode_gqa(d.gpu, *shape), d.gpu, dim, d.kv_dtype)
+    decode |= attention.mixed_gqa(d.gpu, d.rank_heads, dim, d.stack)
+    layer = decode | attention.prefill_gqa(d.gpu, *shape)
+    return attention.naive(layer, d.gpu, d.rank_heads, dim) if d.attention == "naive" else layer
 
 
 def step_s(

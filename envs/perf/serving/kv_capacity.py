@@ -12,9 +12,15 @@ left unexplained (2,588 blocks of Llama-3.1-8B, benchmarked in docs/accuracy.md)
 NCCL_BYTES = {1: 0.0, 2: 342 * 2.0**20}
 NCCL_BYTES_MORE = 392 * 2.0**20
 """NCCL buffers by number of ranks. Source: aiconfigurator-core 0.12.0, system files."""
-GRAPH_BYTES = 24 * 2.0**20
-"""CUDA graphs of one layer at the 51 batch sizes that are captured, where the engine counts them:
-0.8 GiB and more of 48 layers in a log of vLLM 0.21, 0.36 GiB of 16 sizes in another."""
+GRAPHS = 51
+"""Batch sizes that vLLM captures."""
+GRAPH_BYTES = {"vllm": 24 * 2.0**20 / GRAPHS, "trtllm": 10e6 / 61}
+"""CUDA graph of one layer at one batch size, by stack, where graphs count: 0.8 GiB and more of 48
+layers in a log of vLLM 0.21, 0.36 GiB of 16 sizes in another; 10 MB a graph of DeepSeek-R1's 61
+layers (TensorRT-LLM, tech blog 20). Others: as vLLM."""
+NAIVE_SCORES = 2
+"""Copies of a chunk's scores that live at once where attention is naive: before and after the
+softmax."""
 EXPERT_TILE = {"mxfp4": (256, 128)}
 """Hidden and expert width that a kernel's tile rounds up to: 2,880 becomes 3,072 and 2,944 in
 gpt-oss, 65.97 instead of 60.7 GiB (vLLM issue 23278: Marlin)."""
@@ -82,11 +88,15 @@ def activation_bytes(deployment: Deployment) -> float:
     The larger of a full token budget in the feed-forward block (two residual streams, gate, up and
     their product, 16 bits) and of sampling max_num_seqs sequences (logits, sorted logits in 32
     and their indices in 64 bits; twice that in early versions, whose logs of gpt-oss-120b leave
-    7.4 GiB beside the weights); and the experts' workspace, which stays.
+    7.4 GiB beside the weights); and the experts' workspace, which stays. Naive attention holds the
+    scores of a full token budget, 16 bits, as well.
     """
     d, model = deployment, deployment.model
     width = model.ffn or model.shared_ffn or model.active_experts * model.expert_ffn
-    forward = d.max_num_batched_tokens * 2 * (2 * model.hidden + 3 * width / d.tp) / d.shards
+    tokens = d.max_num_batched_tokens / d.shards
+    forward = tokens * 2 * (2 * model.hidden + 3 * width / d.tp)
+    if d.attention == "naive":
+        forward += NAIVE_SCORES * 2 * d.rank_heads * tokens**2
     return max(
         forward, d.max_num_seqs / d.dp * model.vocab * d.rules.logit_bytes
     ) + expert_workspace_bytes(d)
@@ -118,7 +128,8 @@ def buffer_bytes(deployment: Deployment) -> float:
     d, model = deployment, deployment.model
     total = CONTEXT_BYTES + NCCL_BYTES.get(d.gpus, NCCL_BYTES_MORE)
     if d.rules.graphs_in_budget:
-        total += GRAPH_BYTES * model.layers
+        graphs = GRAPHS if d.cuda_graphs < 0 else d.cuda_graphs
+        total += graphs * GRAPH_BYTES.get(d.stack, GRAPH_BYTES["vllm"]) * model.layers / d.pp
     kind = DTYPES[d.dtype]
     if model.experts and kind.experts_only:
         layer = model.experts * model.expert_params * kind.weight_bytes

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from .deployment import Deployment
-from .kv_capacity import rank_weight_bytes
+from .kv_capacity import GRAPHS, rank_weight_bytes
 
 LOADERS = ("safetensors", "streamed", "peer")
 
@@ -148,12 +148,16 @@ def profile_s(deployment: Deployment, cold_compile_s: float = 0.0) -> float:
 
 
 def graphs_s(deployment: Deployment) -> float:
-    """Return seconds of capturing CUDA graphs: per layer, more with ranks and with experts."""
+    """Return seconds of capturing CUDA graphs: per layer, more with ranks and with experts.
+
+    In proportion to their number, where the replica says it.
+    """
+    captured = 1.0 if deployment.cuda_graphs < 0 else deployment.cuda_graphs / GRAPHS
     row, ranks = _engine(deployment), _table("ranks")
     crowd = 1 + ranks["graph_share"] * (deployment.gpus - 1)
     experts = ranks["graph_moe"] if deployment.model.experts else 1.0
     layer_s = row["graph_s"] * crowd * experts + row["gc_s"]
-    return float(_slowdown(deployment) * layer_s * deployment.model.layers)
+    return float(captured * _slowdown(deployment) * layer_s * deployment.model.layers)
 
 
 def wake_s(deployment: Deployment) -> float:

@@ -30,7 +30,7 @@ def linear_s(deployment: Deployment, tokens: ArrayLike) -> NDArray[np.float64]:
         seconds = seconds + stages_s(d, total / d.shards)
     if d.all_to_all:
         seconds = _with_exchange_s(d, total, seconds)
-    return seconds
+    return seconds * d.round
 
 
 def _with_exchange_s(
@@ -87,7 +87,7 @@ def head_s(deployment: Deployment, sequences: ArrayLike) -> NDArray[np.float64]:
     d = deployment
     rows = np.asarray(sequences, np.float64) / d.shards
     head = gemm_s(rows, d.model.vocab // d.tp, d.model.hidden, d.gpu, _plain(d))
-    return head + sampler_s(d, rows)
+    return (head + sampler_s(d, rows)) * d.round
 
 
 def _plain(d: Deployment) -> str:
@@ -109,7 +109,7 @@ def _mixers_linear_s(d: Deployment, tokens: NDArray[np.float64]) -> NDArray[np.f
         seconds = seconds + model.window_layers * window
     if model.linear_layers:
         width = round(model.linear_params / model.hidden / d.tp)
-        linear = gemm_s(tokens, width, model.hidden, d.gpu, d.dense_dtype)
+        linear = gemm_s(tokens, width, model.hidden, d.gpu, d.dense_dtype, d.stack)
         seconds = seconds + model.linear_layers * linear
     return seconds
 
@@ -130,7 +130,7 @@ def _projections_s(
         shapes += [((queries + 2 * max(1, kv_heads // d.tp)) * dim, model.hidden)]
     seconds = np.zeros_like(tokens)
     for n, k in shapes:
-        seconds = seconds + gemm_s(tokens, n, k, d.gpu, dtype)
+        seconds = seconds + gemm_s(tokens, n, k, d.gpu, dtype, d.stack)
     return seconds + (_absorbed_s(d, tokens) if model.mla else 0.0)
 
 
@@ -147,9 +147,9 @@ def _absorbed_s(d: Deployment, tokens: NDArray[np.float64]) -> NDArray[np.float6
 
 def _ffn_s(d: Deployment, tokens: NDArray[np.float64], width: int) -> NDArray[np.float64]:
     """Return seconds of one feed-forward block."""
-    model, part = d.model, width // d.tp
-    up = gemm_s(tokens, part * (2 if model.gated else 1), model.hidden, d.gpu, d.dense_dtype)
-    return up + gemm_s(tokens, model.hidden, part, d.gpu, d.dense_dtype)
+    model, part, kernel = d.model, width // d.tp, (d.gpu, d.dense_dtype, d.stack)
+    up = gemm_s(tokens, part * (2 if model.gated else 1), model.hidden, *kernel)
+    return up + gemm_s(tokens, model.hidden, part, *kernel)
 
 
 def _reduce_s(d: Deployment, tokens: NDArray[np.float64], ranks: int) -> NDArray[np.float64]:

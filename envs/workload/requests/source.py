@@ -10,6 +10,7 @@ import numpy as np
 
 from . import conversations, prefix
 from .generator import Generator
+from .images import Images
 from .stream import RequestStream
 from .transform import window
 
@@ -21,13 +22,19 @@ class Workload:
     Attributes:
         source: generator or trace.
         num_requests: requests per episode.
+        images: which requests bring an image; None: none does.
     """
 
     source: Generator | RequestStream
     num_requests: int
+    images: Images | None = None
 
     def sample(self, rng: np.random.Generator) -> RequestStream:
         """Return the requests of one episode; of a trace, a window from a random start."""
+        stream = self._text(rng)
+        return self.images.added(stream, rng) if self.images else stream
+
+    def _text(self, rng: np.random.Generator) -> RequestStream:
         if isinstance(self.source, Generator):
             return self.source.sample(rng, self.num_requests)
         if self.num_requests == len(self.source):
@@ -77,4 +84,5 @@ class Workload:
         stream = self.source
         if isinstance(stream, Generator):
             stream = stream.sample(np.random.default_rng(0), 4096)
-        return float(stream.prompt_tokens.mean()), float(stream.output_tokens.mean())
+        visual = self.images.mean_tokens if self.images else 0.0
+        return float(stream.prompt_tokens.mean()) + visual, float(stream.output_tokens.mean())

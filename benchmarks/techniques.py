@@ -1,0 +1,129 @@
+"""Every serving technique, off against on: published effects and ours.
+
+    python benchmarks/techniques.py                      # prints the tables
+    python benchmarks/techniques.py --write              # and docs/techniques.md
+    python benchmarks/techniques.py technique_kernels    # of one module
+
+Gathers ``rows()`` of the modules beside this one. A module may give a paragraph for each of its
+techniques, ``MODELS``: how it is modelled and which settings it has.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import math
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).parent))
+
+from technique_row import Row  # noqa: E402
+
+MODULES = (
+    "technique_batching",
+    "technique_kv",
+    "technique_kernels",
+    "technique_quantisation",
+    "technique_speculation",
+    "technique_parallel",
+    "technique_vision",
+    "technique_sessions",
+)
+PAGE = ROOT / "docs" / "techniques.md"
+HEADING = """# Techniques
+
+Each serving technique that a replica can switch on or off: how it is modelled, what others
+published of its effect, and the effect here. `python benchmarks/techniques.py --write` writes this
+page.
+
+"Band" is what the published effect allows, by its scatter; "error" is against the published
+figure, or the middle of the band. A row outside its band says why. "Unvalidated": nothing was
+published that one could compare with.
+"""
+
+
+def gathered(names: Iterable[str] = MODULES) -> tuple[list[Row], dict[str, str]]:
+    """Return the rows of the modules that exist, and their paragraphs by technique."""
+    rows: list[Row] = []
+    models: dict[str, str] = {}
+    for name in names:
+        if not (Path(__file__).parent / f"{name}.py").exists():
+            continue
+        module = importlib.import_module(name)
+        rows += [Row.of(row) for row in module.rows()]
+        given = getattr(module, "MODELS", {})
+        models |= {technique: text for technique, text in given.items() if isinstance(text, str)}
+    return rows, models
+
+
+def summary(rows: Iterable[Row]) -> str:
+    """Return how many rows are inside their bands."""
+    compared = [row for row in rows if row.validated]
+    inside = sum(row.inside for row in compared)
+    share = f" ({100 * inside / len(compared):.0f} %)" if compared else ""
+    return f"{inside} of {len(compared)} rows inside their bands{share}."
+
+
+def tables(rows: Iterable[Row], models: dict[str, str]) -> str:
+    """Return a section for each technique."""
+    sections: dict[str, list[Row]] = {}
+    for row in rows:
+        sections.setdefault(row.technique, []).append(row)
+    parts = []
+    for technique, found in sections.items():
+        lines = [f"## {technique}", ""]
+        if technique in models:
+            lines += [models[technique].strip(), ""]
+        lines += [
+            "| effect | source | published | band | simulated | error | inside | note |",
+            "|---|---|---:|---|---:|---:|---|---|",
+            *(line(row) for row in found),
+        ]
+        parts.append("\n".join(lines))
+    return "\n\n".join(parts) + "\n"
+
+
+def line(row: Row) -> str:
+    """Return a row of the table."""
+    inside = ("yes" if row.inside else "**no**") if row.validated else "unvalidated"
+    low, high = _number(row.low), _number(row.high)
+    band = f"{low} to {high}" if low != "-" and high != "-" else ""
+    if row.validated and not band:
+        band = f"at least {low}" if high == "-" else f"at most {high}"
+    error = f"{100 * row.error:+.1f} %" if math.isfinite(row.error) else "-"
+    cells = [row.target, row.source, _number(row.effect), band or "-", _number(row.simulated)]
+    return "| " + " | ".join([*cells, error, inside, row.note]) + " |"
+
+
+def _number(value: float) -> str:
+    """Return four digits, thousands apart; "-" for what is not a finite number."""
+    if not math.isfinite(value):
+        return "-"
+    if abs(value) >= 1000:
+        return f"{value:,.0f}"
+    return f"{value:.4g}"
+
+
+def page(names: Iterable[str] = MODULES) -> str:
+    """Return docs/techniques.md."""
+    rows, models = gathered(names)
+    return f"{HEADING}\n{summary(rows)}\n\n{tables(rows, models)}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("modules", nargs="*", default=MODULES)
+    parser.add_argument("--write", action="store_true", help="write docs/techniques.md")
+    options = parser.parse_args()
+    text = page(options.modules)
+    print(text)
+    if options.write:
+        PAGE.write_text(text)
+
+
+if __name__ == "__main__":
+    main()
