@@ -1,6 +1,6 @@
 """The wheel's build hook: the folders beside ``gpuyard/`` are its subpackages.
 
-A wheel gets them as real folders. An editable install gets none, for the links in ``gpuyard/`` lead to
+A wheel gets them as real folders. An editable install gets none: the links in ``gpuyard/`` lead to
 them already, and a second copy of the sources would only go stale.
 """
 

@@ -34,23 +34,20 @@ class ClusterVectorEnv(VectorEnv[Observation, NDArray[np.int64], NDArray[Any]]):
     with seed s + i. Observations, rewards and infos are fresh arrays with a leading axis of
     ``num_envs``; ``info`` holds an array per key and a boolean mask per ``_key``.
 
-    ## Arguments
-
-    | Argument            | Meaning                                                               |
-    |---------------------|-----------------------------------------------------------------------|
-    | `num_envs`          | environments in the batch                                             |
-    | `scenario`          | as for the single environment                                         |
-    | `autoreset_mode`    | an `AutoresetMode` or its value: "NextStep", "SameStep", "Disabled"   |
-    | `max_episode_steps` | truncate an episode after so many decisions (None: never)             |
-    | `render_mode`       | as for the single environment                                         |
-    | `decisions`         | as for the single environment                                         |
-    | `num_threads`       | threads that share the environments, at least 1 (1)                   |
-
     With "Disabled", start new episodes by ``reset(options={"reset_mask": bool array})``; until then
     a finished environment repeats its last observation with reward 0.
 
     Each of ``num_threads`` threads steps a contiguous range of environments, at most one thread for
     each; the bytes are the same for any number.
+
+    Args:
+        num_envs: environments in the batch.
+        scenario: as for the single environment.
+        autoreset_mode: an ``AutoresetMode`` or its value: "NextStep", "SameStep", "Disabled".
+        max_episode_steps: truncate an episode after so many decisions (None: never).
+        render_mode: as for the single environment.
+        decisions: as for the single environment.
+        num_threads: threads that share the environments, at least 1 (1).
     """
 
     metadata = {**ClusterEnv.metadata, "autoreset_mode": AutoresetMode.NEXT_STEP}  # noqa: RUF012

@@ -31,7 +31,7 @@ COMMANDS = {
     "train": ("train", "train an agent, then compare it with all baselines"),
     "evaluate": ("evaluate", "compare policies on scenarios or on a trace"),
     "compare": ("compare", "set two results side by side, seed by seed"),
-    "render": ("render", "play one episode and write it as a page, a trace or a picture"),
+    "render": ("render", "play one episode and write it as a page, a trace, a picture or a film"),
     "tune": ("tune", "search the options of a policy, or the weights of a linear score"),
     "deploy": ("deploy", "search what the machines of a scenario should run"),
     "warmup": ("warmup", "compile the engine ahead of its first use"),

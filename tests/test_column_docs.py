@@ -1,15 +1,18 @@
 """The pages of the environments tell columns and metrics as they are.
 
-``python tests/test_column_docs.py`` writes the tables of columns into the pages again.
+``python tests/test_column_docs.py`` writes the tables of columns into the pages again, and the page
+of routing, which is the docstring of the environment.
 """
 
 from __future__ import annotations
 
+import inspect
 import re
 from pathlib import Path
 
 import pytest
 
+from gpuyard.envs.cluster_env import ClusterEnv
 from gpuyard.envs.engine.decide.columns import INFO
 from gpuyard.envs.observation import TABLES, Layout, column_table
 
@@ -19,8 +22,7 @@ PAGES = {
     "place": ROOT / "docs" / "placement.md",
     "scale": ROOT / "docs" / "cluster.md",
 }
-
-
+ROUTING = ROOT / "docs" / "routing.md"
 ROWS = re.compile(r"(?: *\|[^\n]*\n)+")
 
 
@@ -61,6 +63,19 @@ def test_every_info_key_is_on_the_page(block):
         assert f"`{key}`" in page
 
 
+def routing_page() -> str:
+    """Return the docstring of the environment as a page: below a title, code names as they are."""
+    text = inspect.cleandoc(ClusterEnv.__doc__ or "")
+    text = re.sub(r":(?:class|mod):`~?\.?([\w.]+)`", r"`\1`", text)
+    text = re.sub(r"`docs/(\w+)\.md`", r"[\1](\1.md)", text)
+    return f"# Routing\n\n{text}\n"
+
+
+def test_the_page_of_routing_is_the_docstring():
+    written = ROUTING.read_text("utf-8")
+    assert written == routing_page(), "write it again: python tests/test_column_docs.py"
+
+
 def test_a_table_by_hand():
     lines = column_table("candidates", "route").splitlines()
     assert lines[3] == (
@@ -71,3 +86,4 @@ def test_a_table_by_hand():
 if __name__ == "__main__":
     for decision, path in PAGES.items():
         path.write_text(rewritten(path.read_text(), decision))
+    ROUTING.write_text(routing_page(), "utf-8")

@@ -34,10 +34,26 @@ def test_an_episode_is_written_as_page_trace_and_picture(tmp_path, capsys):
     assert paths[0].read_bytes() == page and paths[2].read_bytes() == picture
 
 
+def test_an_episode_is_written_as_a_moving_picture(tmp_path, capsys, monkeypatch):
+    pytest.importorskip("matplotlib")
+    from PIL import Image
+
+    from gpuyard.commands import film
+
+    monkeypatch.setattr(film, "FRAMES", 3)
+    path = tmp_path / "episode.gif"
+    command = ["render", "routing-burst", "--policy", "routing/least-requests"]
+    assert main([*command, "--out", str(path)]) == 0
+    with Image.open(path) as picture:
+        assert picture.n_frames == 4  # at 0, 1/3 and 2/3 of the episode, and at its end
+        assert picture.size[0] % 2 == picture.size[1] % 2 == 0
+    assert "a moving picture" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("out", "says"),
     [
-        ("episode.gif", "suffix must be one of .html"),
+        ("episode.bmp", "suffix must be one of .html"),
         ("episode", "suffix must be one of .html"),
         ("a.html a.html", "names a file twice"),
     ],

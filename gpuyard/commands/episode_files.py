@@ -6,6 +6,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from . import film
+
 if TYPE_CHECKING:
     from gpuyard.baselines import Policy
     from gpuyard.envs.scenario import Scenario
@@ -15,8 +17,12 @@ KINDS = {
     ".html": "a page to look at",
     ".json": "a trace for Perfetto or chrome://tracing",
     ".png": "a picture",
+    ".gif": "a moving picture",
+    ".mp4": "a film",
 }
 """What is written, by the suffix of the file."""
+MOVING = {".gif", ".mp4"}
+"""Those that are played again, picture by picture."""
 
 
 def check(paths: Sequence[Path], force: bool) -> None:
@@ -28,7 +34,7 @@ def check(paths: Sequence[Path], force: bool) -> None:
 
     Raises:
         ValueError: one is of no kind that is written, is named twice, or is there already.
-        ImportError: one is a picture, and matplotlib is not installed.
+        ImportError: one is a picture or a film, and what draws it is not installed.
     """
     for path in paths:
         if path.suffix not in KINDS:
@@ -42,6 +48,8 @@ def check(paths: Sequence[Path], force: bool) -> None:
         from gpuyard.evaluation.replay.picture import require
 
         require()
+    for suffix in {path.suffix for path in paths} & MOVING:
+        film.require(suffix)
 
 
 def render(
@@ -58,12 +66,17 @@ def render(
     """
     from gpuyard.evaluation.replay.recorder import play
 
-    episode = play(name, policy, scenario, seed)
+    still = [path for path in paths if path.suffix not in MOVING]
+    episode = play(name, policy, scenario, seed) if still else None
     for path in paths:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _write(episode, path)
+        if episode is None or path.suffix in MOVING:
+            end_s = film.save(scenario, policy, seed, path)
+        else:
+            end_s = episode.end_s
+            _write(episode, path)
         size_kb = path.stat().st_size / 1e3
-        yield f"saved {path}: {KINDS[path.suffix]}, {size_kb:,.0f} kB, {episode.end_s:,.0f} s"
+        yield f"saved {path}: {KINDS[path.suffix]}, {size_kb:,.0f} kB, {end_s:,.0f} s"
 
 
 def _write(episode: Episode, path: Path) -> None:

@@ -10,7 +10,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Say what can be asked for."""
     parser.description = (
         "Play one episode with a policy and write it as one HTML page (.html), a trace for "
-        "Perfetto (.json) or a picture (.png)."
+        "Perfetto (.json), a picture (.png), a moving one (.gif) or a film (.mp4)."
     )
     parser.add_argument("scenario", help="a scenario's name or file")
     parser.add_argument(

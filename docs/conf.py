@@ -1,0 +1,60 @@
+"""Sphinx: these pages and the docstrings as a site.
+
+    pip install -e ".[docs]" && sphinx-build -W --keep-going docs site
+
+It builds without a network, and every warning is an error.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from docutils import nodes
+from sphinx.application import Sphinx
+
+import gpuyard
+
+ROOT = Path(__file__).parents[1]
+SOURCES = "https://github.com/gpuyard/gpuyard/blob/main"
+
+project = "GPUYard"
+author = "The GPUYard developers"
+copyright = author
+version = release = gpuyard.__version__
+
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
+exclude_patterns = ["images/*.md"]
+myst_heading_anchors = 4
+myst_enable_extensions = ["colon_fence"]
+suppress_warnings = ["myst.xref_missing"]  # links to sources: see link_to_sources
+
+autodoc_member_order = "bysource"
+autodoc_typehints = "description"
+autodoc_mock_imports: list[str] = []
+
+html_theme = "furo"
+html_title = f"GPUYard {version}"
+html_static_path: list[str] = []
+
+
+def link_to_sources(app: Sphinx, document: nodes.document) -> None:
+    """Lead relative links that leave these pages to the repository."""
+    for reference in document.findall(nodes.reference):
+        target = reference.get("refuri", "")
+        if re.match(r"(\.\./)+(?!.*://)", target):
+            reference["refuri"] = f"{SOURCES}/{target.lstrip('./')}"
+
+
+def changelog(app: Sphinx) -> None:
+    """Put the repository's changelog among the pages."""
+    text = (ROOT / "CHANGELOG.md").read_text("utf-8")
+    page = Path(app.srcdir) / "changelog.md"
+    if not page.exists() or page.read_text("utf-8") != text:
+        page.write_text(text, "utf-8")
+
+
+def setup(app: Sphinx) -> None:
+    """Connect both."""
+    app.connect("builder-inited", changelog)
+    app.connect("doctree-read", link_to_sources)
