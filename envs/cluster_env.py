@@ -17,6 +17,7 @@ from .batch import Batch
 from .cluster_view import ClusterView, Plan
 from .engine.core.records import START, STEP
 from .observation import Layout
+from .rendering.window import Window
 from .scenario import Scenario, load
 from .scenario.provenance import Fact, provenance, warn_of_analogies
 from .scene import Scene
@@ -164,7 +165,7 @@ class ClusterEnv(gym.Env[Observation, np.int64]):
     | Argument | Default | Meaning |
     |----------|---------|---------|
     | `scenario` | `"routing-default"` | name, path of a TOML file, or a `Scenario` |
-    | `render_mode` | `None` | `"ansi"` (text) or `"rgb_array"` (uint8 image; needs matplotlib) |
+    | `render_mode` | `None` | `"ansi"` (text), `"rgb_array"` (uint8 image; needs matplotlib) or `"human"` (a window, or the cell of a notebook, redrawn at every decision) |
     | `decisions` | `None` | refuse a scenario that does not ask for exactly these; set by the ids |
 
     ```python
@@ -189,7 +190,7 @@ class ClusterEnv(gym.Env[Observation, np.int64]):
     * v0: initial version.
     """
 
-    metadata = {"render_modes": ["ansi", "rgb_array"], "render_fps": 4}  # noqa: RUF012
+    metadata = {"render_modes": ["ansi", "rgb_array", "human"], "render_fps": 4}  # noqa: RUF012
 
     def __init__(
         self,
@@ -205,6 +206,7 @@ class ClusterEnv(gym.Env[Observation, np.int64]):
             check_decisions(self.scenario, decisions)
         warn_of_analogies(self.scenario)
         self.render_mode = render_mode
+        self._window = Window()
         self._batch = Batch(self.scenario, 1)
         self._world = self._batch.world
         self._action = np.zeros(1, np.int64)
@@ -218,7 +220,10 @@ class ClusterEnv(gym.Env[Observation, np.int64]):
         """Start an episode with new requests and return its first decision."""
         super().reset(seed=seed)
         self._batch.load(0, self.np_random)
-        return self._run(_START)
+        first = self._run(_START)
+        if self.render_mode == "human":
+            self.render()
+        return first
 
     def step(
         self, action: np.int64 | int
@@ -236,6 +241,8 @@ class ClusterEnv(gym.Env[Observation, np.int64]):
         observation, info = self._run(_STEP)
         terminated = bool(self._world.terminated[0])
         truncated = bool(self._world.done[0]) and not terminated
+        if self.render_mode == "human":
+            self.render()
         return observation, float(self._outputs.numbers[0, 0]), terminated, truncated, info
 
     def action_masks(self) -> NDArray[np.bool_]:
@@ -300,10 +307,16 @@ class ClusterEnv(gym.Env[Observation, np.int64]):
         return self._world.first_observation(self._outputs), self._info()
 
     def render(self) -> Any:
-        """Return the world as text ("ansi") or as a uint8 image (h, w, 3) ("rgb_array")."""
+        """Return the world as text ("ansi") or as a uint8 image (h, w, 3); "human" shows that."""
         if self.render_mode is None:
             return None
+        if self.render_mode == "human":
+            return self._window.show(self._batch.render(0, "rgb_array"))
         return self._batch.render(0, self.render_mode)
+
+    def close(self) -> None:
+        """Close the window, if there is one."""
+        self._window.close()
 
     def _run(self, orders: NDArray[np.int64]) -> tuple[Observation, dict[str, Any]]:
         """Let the engine step or reset the world; return fresh observation and info."""
