@@ -32,7 +32,7 @@ EVENTS = {  # which must have happened, else the worlds have not shown what they
     "faulty": ("starts", "drains", "handed_back", "place.preemptions", "failures"),
     "holding": ("starts", "drains", "handed_back", "failures"),
     "apart": ("starts", "drains", "handed_back", "turns", "failures"),
-    "tight": ("starts", "drains", "handed_back", "turns", "place.preemptions", "route.preemptions"),
+    "tight": ("starts", "drains", "handed_back", "turns", "place.preemptions"),
     "from-none": ("starts", "drains"),
 }
 TOGETHER, WORLDS = 50, 200  # of each scenario: side by side, and in all
