@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from numba import njit
 
-from gpuyard.envs.engine.core.compile import DISABLE_JIT, entry, kernel
+from gpuyard.envs.engine.core.compile import DISABLE_JIT, kernel
 from gpuyard.envs.engine.core.records import records
 
 pytestmark = pytest.mark.skipif(DISABLE_JIT, reason="there is nothing to compile")
@@ -23,7 +24,7 @@ def half(x):
     return x / 2
 
 
-@entry
+@njit
 def of_item(items):
     """Call with integers of three lengths, and a product that an int32 does not hold."""
     item = items[0]

@@ -19,11 +19,12 @@ from numba.core.codegen import JITCodeLibrary
 from numba.core.compiler import Compiler
 from numba.core.registry import CPUDispatcher
 
+SIGNED = (types.int8, types.int16, types.int32, types.int64)
+
 
 def _widened(kind: Any) -> Any:
     """Return int64 for a signed integer, as which the compiler calculates with it anyway."""
-    plain: Any = types.unliteral(kind)
-    return types.int64 if isinstance(plain, types.Integer) and plain.signed else kind
+    return types.int64 if types.unliteral(kind) in SIGNED else kind
 
 
 @contextlib.contextmanager
@@ -77,8 +78,8 @@ class Piece(CPUDispatcher):
     def __init__(self, function: Callable[..., Any], options: dict[str, Any]) -> None:
         options = {"nopython": True, "boundscheck": None, **options}
         super().__init__(function, targetoptions=options, pipeline_class=PiecePasses)
-        compiler: Any = self._compiler
-        compiler._customize_flags = _without_python
+        this: Any = self  # whose compiler numba does not declare
+        this._compiler._customize_flags = _without_python
 
     def get_call_template(self, args: Any, kws: Any) -> Any:
         """Compile for the types of a call, where integers count as int64, however short."""
