@@ -9,6 +9,7 @@ from typing import Any
 import numba
 from numba import njit
 
+from .pieces import Piece
 from .store import Store
 
 config: Any = numba.config  # its settings are made at run time
@@ -27,7 +28,9 @@ def kernel(function: Callable[..., Any] | None = None, *, inline: bool = True) -
     """
     if function is None:
         return functools.partial(kernel, inline=inline)
-    return njit(**OPTIONS, forceinline=inline)(function)
+    if DISABLE_JIT:
+        return function
+    return Piece(function, {**OPTIONS, "forceinline": inline})
 
 
 def entry(function: Callable[..., Any]) -> Any:

@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 
 from .bundle import WORD, Bundle
 from .compile import DISABLE_JIT, OPTIONS, kernel
+from .pieces import no_collections
 from .store import Store
 
 OF_GANGS = (
@@ -130,7 +131,8 @@ def addresses(names: Iterable[str], bundle: Bundle) -> NDArray[np.void]:
     for name in () if DISABLE_JIT else names:
         if name not in _COMPILED:
             function = _c_function(name, bundle)
-            function.compile()
+            with no_collections():
+                function.compile()
             _COMPILED[name] = function
         record[name] = _COMPILED[name].address
     return record

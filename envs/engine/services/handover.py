@@ -68,7 +68,7 @@ def reserve(w, e, r, replica, spec):
         move(w, e, r, index, need)
 
 
-@kernel
+@kernel(inline=False)
 def settle_blocks(w, e, r, replica, spec):
     """End the run at the step under way, whose blocks are taken now: the rest is planned anew."""
     if replica.busy == 1 and replica.steps > 1:
@@ -78,7 +78,7 @@ def settle_blocks(w, e, r, replica, spec):
         replica.end_s = replica.start_s + run_s(replica, replica.steps)
 
 
-@kernel
+@kernel(inline=False)
 def move(w, e, r, index, blocks):
     """Let the KV cache of a request begin its way."""
     request, role = w.requests[e, index], w.roles[w.replica_specs[r].role]

@@ -126,7 +126,7 @@ def come_up(w, e, replica):
     w.router[e].parked_due = w.router[e].parked
 
 
-@kernel
+@kernel(inline=False)
 def lose(w, e, r, now_s, replica, spec):
     """Let a replica whose gang has lost its devices queue again, or end if it was to.
 
@@ -151,7 +151,7 @@ def lose(w, e, r, now_s, replica, spec):
     empty(w, e, r, replica, spec)
 
 
-@kernel
+@kernel(inline=False)
 def withdraw(w, e, j):
     """Take a gang that nobody asks for any more out of the queue."""
     if w.jobs[e, j].status == PENDING:
@@ -159,7 +159,7 @@ def withdraw(w, e, j):
         w.jobs[e, j].status = UNSEEN
 
 
-@kernel
+@kernel(inline=False)
 def hand_back(w, e, r, now_s, replica, spec):
     """Give the requests of a replica, advanced to now, back to the router, to be decided at once.
 
@@ -181,7 +181,7 @@ def hand_back(w, e, r, now_s, replica, spec):
     router.parked_due = router.parked
 
 
-@kernel
+@kernel(inline=False)
 def give_back(w, e, index, router):
     """Take a request from its replica, which forgets its KV blocks itself."""
     request = w.requests[e, index]
@@ -194,7 +194,7 @@ def give_back(w, e, index, router):
     park(w, e, router, index)
 
 
-@kernel
+@kernel(inline=False)
 def empty(w, e, r, replica, spec):
     """Bring a replica into the state in which it starts: no requests, no cache."""
     drop_all(w, e, r)
@@ -214,7 +214,7 @@ def empty(w, e, r, replica, spec):
     w.decode_phases[e, r, :] = 0
 
 
-@kernel
+@kernel(inline=False)
 def retire(w, e, r, replica, spec):
     """End a replica that serves nobody: its devices are free again."""
     if w.jobs[e, spec.gang].status == RUNNING:
@@ -228,7 +228,7 @@ def retire(w, e, r, replica, spec):
     empty(w, e, r, replica, spec)
 
 
-@kernel
+@kernel(inline=False)
 def end(w, e, r, replica, spec):
     """End a replica that serves nobody, or let it go on in the role that it turns to."""
     heir = int(replica.heir)

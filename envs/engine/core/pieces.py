@@ -1,0 +1,104 @@
+"""Pieces: functions that only compiled code calls, optimised where they end up and not before.
+
+By itself numba optimises each function together with all that it calls, makes machine code of it
+and two ways in for Python, and does all of that again in each caller, at every depth of calls. A
+piece is typed and put into LLVM's language once, and no more; the entry or unit that it ends up in
+links all its pieces and optimises the whole once. A piece cannot print, nor raise with arguments.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import gc
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from numba import jit, types
+from numba.core.codegen import JITCodeLibrary
+from numba.core.compiler import Compiler
+from numba.core.registry import CPUDispatcher
+
+SIGNED = (types.int8, types.int16, types.int32, types.int64)
+
+
+def _widened(kind: Any) -> Any:
+    """Return int64 for a signed integer, as which the compiler calculates with it anyway."""
+    return types.int64 if types.unliteral(kind) in SIGNED else kind
+
+
+@contextlib.contextmanager
+def no_collections() -> Iterator[None]:
+    """Let Python look for garbage later: the compiler makes little, and it takes a tenth."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+class PieceLibrary(JITCodeLibrary):
+    """Code to be linked into a caller's; no machine code is made of it."""
+
+    def _optimize_final_module(self) -> None:
+        """Leave that to whoever links it."""
+
+    def _finalize_final_module(self) -> None:
+        """Keep it from the engine that makes machine code."""
+        self._finalize_dynamic_globals()
+        self._finalized = True
+
+
+class PiecePasses(Compiler):
+    """The usual passes, with another library to put the code into."""
+
+    def define_pipelines(self) -> Any:
+        """Return the passes."""
+        state: Any = self.state
+        state.library = PieceLibrary(state.targetctx.codegen(), state.func_id.func_qualname)
+        return super().define_pipelines()
+
+
+def _without_python(flags: Any) -> Any:
+    """Set the compiler's flags to make no way in for Python."""
+    flags.no_cpython_wrapper = flags.no_cfunc_wrapper = flags.no_compile = True
+    return flags
+
+
+class Piece(CPUDispatcher):
+    """What compiled code calls; Python, as in tests, has a version of its own.
+
+    Args:
+        function: the Python function.
+        options: as those of :func:`numba.njit`.
+    """
+
+    def __init__(self, function: Callable[..., Any], options: dict[str, Any]) -> None:
+        options = {"nopython": True, "boundscheck": None, **options}
+        super().__init__(function, targetoptions=options, pipeline_class=PiecePasses)
+        this: Any = self  # whose compiler numba does not declare
+        this._compiler._customize_flags = _without_python
+
+    def get_call_template(self, args: Any, kws: Any) -> Any:
+        """Compile for the types of a call, where integers count as int64, however short."""
+        return super().get_call_template(
+            tuple(_widened(kind) for kind in args),
+            {name: _widened(kind) for name, kind in kws.items()},
+        )
+
+    def add_overload(self, result: Any) -> None:
+        """Let compiled code find a compiled version; there is none that Python could call."""
+        result = result._replace(entry_point=object())
+        self.targetctx.insert_user_function(result.entry_point, result.fndesc, [result.library])
+        self.overloads[tuple(result.signature.args)] = result
+
+    @functools.cached_property
+    def for_python(self) -> Any:
+        """The same function, to be called from Python."""
+        return jit(**self.targetoptions)(self.py_func)
+
+    def __call__(self, *arguments: Any) -> Any:
+        """Call it from Python."""
+        return self.for_python(*arguments)
