@@ -9,6 +9,7 @@ from ...hardware.dtypes import DTYPES, KV_BYTES
 from ..network import internode
 from .collectives import LINKS, has_nvlink
 from .engines import NEWEST, Engine, default_limits, engine
+from .speculation import Speculation, check
 
 MOST_FRONTEND_MS = 60_000.0
 EXCHANGES = ("", "deepep")
@@ -55,6 +56,7 @@ class Deployment:
         scheduling: ``sync`` plans a step when the one before has ended, ``async`` while it runs;
             "": as the engine does.
         attention: ``flash``, or ``naive``: the scores of a chunk are written to memory.
+        speculation: what drafts tokens that the model verifies; None: nothing does.
 
     Raises:
         ValueError: naming the field, its value and the remedy.
@@ -85,6 +87,7 @@ class Deployment:
     layer_launch_us: float = field(default=-1.0, metadata={"at_least": 0})
     scheduling: str = field(default="", metadata={"choices": SCHEDULING})
     attention: str = field(default="flash", metadata={"choices": ATTENTION})
+    speculation: Speculation | None = None
 
     def __post_init__(self) -> None:
         try:
@@ -120,11 +123,17 @@ class Deployment:
         self.gpu.peak_flops(self.dtype)
         self._check_runtime()
         self._check_shapes()
+        try:
+            check(self)
+        except ValueError as error:
+            raise ValueError(f"{self._label}: {error}") from None
 
     def _fill_in(self, rules: Engine) -> None:
         """Replace what was not given by the engine's defaults for this GPU."""
         tokens, seqs = (limit * max(self.dp, 1) for limit in default_limits(self.gpu))
         tokens *= max(self.pp, 1)  # of every micro-batch
+        if self.speculation:
+            tokens = max(tokens, (self.max_num_seqs or seqs) * self.speculation.width + 1)
         if self.max_num_seqs and not self.max_num_batched_tokens:
             tokens = max(tokens, self.max_num_seqs + 1)
         elif self.max_num_batched_tokens:
@@ -201,15 +210,24 @@ class Deployment:
             raise self._error("expert_imbalance", "give the busiest over the mean, at least 1")
 
     def _error(self, field: str, remedy: str) -> ValueError:
-        label = f"deployment of {self.model.name} on {self.gpu.name}"
-        return ValueError(f"{label}: {field} = {getattr(self, field)!r}: {remedy}")
+        return ValueError(f"{self._label}: {field} = {getattr(self, field)!r}: {remedy}")
+
+    @property
+    def _label(self) -> str:
+        return f"deployment of {self.model.name} on {self.gpu.name}"
 
     @property
     def rules(self) -> Engine:
-        """The engine's version, as this replica runs it: how it schedules and what it keeps."""
+        """The engine's version, as this replica runs it: how it schedules and what it keeps.
+
+        The host needs a step's tokens to find n-grams, so nothing is planned ahead then. Source:
+        vLLM, ``config/vllm.py``: methods of speculation with asynchronous scheduling.
+        """
         known = engine(self.engine)
         if self.scheduling:
             known = replace(known, asynchronous=self.scheduling == "async")
+        if known.asynchronous and self.speculation and self.speculation.kind == "ngram":
+            known = replace(known, asynchronous=False)
         if self.cuda_graphs >= 0:
             graphs = self.cuda_graphs > 0
             known = replace(known, full_graphs=graphs, graphs_in_budget=graphs)
