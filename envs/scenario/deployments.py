@@ -20,6 +20,7 @@ from .checks import (
     checked_table,
     refuse_unknown,
 )
+from .speculation import read_speculation
 
 MOST_REPLICAS = 4096  # all of them are candidates of every decision
 MOST_SEQS = 2**15 - 1  # the engine counts the holders of a cached prefix in 16 bits
@@ -145,7 +146,15 @@ def read_deployment(
     try:
         settings["gpu"] = gpus.get(row["gpu"]) or catalogue.gpu(row["gpu"])
         settings["model"] = named_model(row["model"], models, folder)
+        if "speculation" in row:
+            settings["speculation"] = read_speculation(
+                row["speculation"],
+                f"{where}.speculation",
+                lambda name: named_model(name, models, folder),
+            )
         return Deployment(**settings)
+    except ScenarioError:
+        raise
     except ValueError as error:
         raise ScenarioError(f"{where}: {error}") from error
 

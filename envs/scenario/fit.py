@@ -77,6 +77,13 @@ def _tokens(stream: RequestStream) -> NDArray[np.int64]:
     return stream.prompt_tokens.astype(np.int64) + stream.max_tokens
 
 
+def _longest_tokens(replica: Replica) -> int:
+    """Return the tokens of the longest request that a replica's KV cache holds."""
+    how = replica.deployment.speculation
+    longest = kv_groups(replica.deployment).longest(replica.kv_blocks)
+    return longest - (how.lookahead if how else 0)
+
+
 def _check_room(replicas: tuple[Replica, ...], workload: Workload) -> None:
     source, longest = workload.source, longest_request(workload)
     if isinstance(source, Generator):
@@ -84,7 +91,7 @@ def _check_room(replicas: tuple[Replica, ...], workload: Workload) -> None:
     else:
         worst = int(_tokens(source).argmax())
         remedy = f"leave out request {worst} of the trace or lower its max_tokens"
-    room = max(kv_groups(r.deployment).longest(r.kv_blocks) for r in replicas)
+    room = max(_longest_tokens(replica) for replica in replicas)
     if longest > room:
         raise ScenarioError(
             f"a request of up to {longest} prompt and output tokens never fits: the largest KV "

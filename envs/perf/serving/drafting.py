@@ -59,17 +59,22 @@ def with_drafter(table: CostTable, draft: CostTable) -> CostTable:
 def host_draft_s(deployment: Deployment) -> tuple[float, float]:
     """Return host seconds of a step that drafts: of the step, and of each sequence that does.
 
+    The tables have the sampler's time for every token that is verified; those rejected are neither
+    detokenised nor sent, so theirs is taken back here.
+
     Raises:
         AssertionError: the replica does not speculate.
     """
     how = deployment.speculation
     assert how is not None
     row = constants("speculation", deployment.gpu)
+    rejected = how.width - mean_accepted_length(how)
+    unsent_s = rejected * float(sampler_s(deployment, 1.0 / deployment.shards))
     if how.kind == "ngram":
-        return 0.0, row["match_us"] * 1e-6
-    if deployment.rules.asynchronous:
-        return row["ahead_us"] * 1e-6, 0.0
-    return row["step_us"][deployment.stack] * 1e-6, 0.0
+        return 0.0, row["match_us"] * 1e-6 - unsent_s
+    ahead = deployment.rules.asynchronous
+    step_us = row["ahead_us"] if ahead else row["step_us"][deployment.stack]
+    return step_us * 1e-6, -unsent_s
 
 
 def draft_s(deployment: Deployment, sequences: int, context: int) -> float:

@@ -1,0 +1,192 @@
+"""Speculative decoding in the serving engine against published effects, off against on.
+
+    python benchmarks/technique_speculation.py        # all rows, two minutes once compiled
+
+Every row but those of accepted lengths plays one replica twice in ``gpuyard/Routing-v0``: the same
+requests without and with speculation. Where a source states no draft length or acceptance, they are
+chosen here so that its row at low load comes out; its row at high load follows from them. Prints
+technique, target, band, simulated, inside or not; the last line is JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import gymnasium as gym
+import numpy as np
+from numpy.typing import NDArray
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+import gpuyard  # noqa: E402, F401
+from gpuyard.envs.scenario import from_dict  # noqa: E402
+from gpuyard.envs.workload.requests.source import Workload  # noqa: E402
+from gpuyard.envs.workload.requests.stream import RequestStream  # noqa: E402
+
+BAND = 0.2
+MODELS = {
+    "Qwama-0.5B": {  # Qwen2-0.5B with the vocabulary of Llama 3
+        **{"layers": 24, "hidden": 896, "heads": 14, "kv_heads": 2, "head_dim": 64, "ffn": 4864},
+        **{"vocab": 128256, "tied": 1},
+    }
+}
+LLAMA_70B = {"gpu": "H100-SXM", "model": "Llama-3-70B", "tp": 4, "engine": "vllm-0.8"}
+LLAMA_70B["max_num_seqs"] = 256  # the engine's default then
+LLAMA_8B = {"gpu": "H100-SXM", "model": "Llama-3.1-8B", "engine": "sglang", "max_num_seqs": 128}
+V3 = {
+    **{"gpu": "H200-SXM", "model": "DeepSeek-V3", "dtype": "fp8", "dp": 16, "ep": 16},
+    **{"all_to_all": "deepep", "engine": "sglang", "max_num_seqs": 2048},
+}
+DRAFT = {
+    **{"kind": "draft-model", "draft_model": "Qwama-0.5B", "draft_tp": 1},
+    **{"draft_length": 4, "acceptance": 0.55},
+}
+NGRAM = {"kind": "ngram", "draft_length": 5, "acceptance": 0.65}
+EAGLE_TREE = {"kind": "eagle", "draft_length": 5, "acceptance": 0.905}  # 4.68 tokens a step
+EAGLE_CHAIN = {"kind": "eagle", "draft_length": 3, "acceptance": 0.73}
+MTP = {"kind": "mtp", "draft_length": 2, "acceptance": 0.69}
+
+VLLM = "blog.vllm.ai/2024/10/17/spec-decode"
+Row = dict[str, Any]
+
+
+class Load(NamedTuple):
+    """Requests of equal lengths.
+
+    Attributes:
+        count: how many.
+        prompt: tokens.
+        output: tokens.
+        rate_per_s: Poisson arrivals; infinity: all at once.
+    """
+
+    count: int
+    prompt: int
+    output: int
+    rate_per_s: float = np.inf
+
+    def stream(self) -> RequestStream:
+        """Return the requests."""
+        gaps = np.random.default_rng(0).exponential(1.0, self.count) / self.rate_per_s
+        output = np.full(self.count, self.output, np.int32)
+        return RequestStream(
+            arrival_s=np.cumsum(gaps),
+            prompt_tokens=np.full(self.count, self.prompt, np.int32),
+            output_tokens=output,
+            max_tokens=output,
+            session=np.full(self.count, -1, np.int32),
+            prefix_offsets=np.zeros(self.count + 1, np.int64),
+            prefix_ids=np.zeros(0, np.int32),
+            prefix_block_tokens=0,
+            priority=np.zeros(self.count, np.float32),
+        )
+
+
+def play(replica: dict[str, Any], load: Load) -> tuple[dict[str, NDArray[Any]], int]:
+    """Serve requests on one replica; returns their table and the steps that it took."""
+    scenario = from_dict({"replicas": [replica], "models": MODELS, "workload": {}})
+    scenario = replace(scenario, workload=Workload(load.stream(), load.count))
+    env: Any = gym.make("gpuyard/Routing-v0", scenario=scenario).unwrapped
+    env.reset(seed=0)
+    done = False
+    while not done:
+        _, _, done, _, _ = env.step(0)
+    return env.results()["requests"], int(env._world.state["replicas"]["step_count"][0, 0])
+
+
+def tpot_s(replica: dict[str, Any], load: Load) -> float:
+    """Return mean seconds between tokens: of all, or where all come at once of the later half.
+
+    The first ones share their steps with the prompts of the others.
+    """
+    table, _ = play(replica, load)
+    between = (table["finish_s"] - table["first_token_s"]) / (table["output_tokens"] - 1)
+    late = np.argsort(table["first_token_s"])[load.count // 2 :]
+    return float(between.mean() if np.isfinite(load.rate_per_s) else between[late].mean())
+
+
+def makespan_s(replica: dict[str, Any], load: Load) -> float:
+    """Return seconds until the last request has ended."""
+    return float(play(replica, load)[0]["finish_s"].max())
+
+
+def accepted_length(rate: float, draft_length: int) -> float:
+    """Return the mean tokens of a step, of requests that are alone on their replica."""
+    how = {"kind": "ngram", "draft_length": draft_length, "acceptance": rate}
+    load = Load(40, 64, 1001, rate_per_s=1e-3)
+    _, steps = play({**LLAMA_8B, "speculation": how}, load)
+    return load.count * (load.output - 1) / (steps - load.count)  # a prompt is a step
+
+
+def speed_up(seconds: Any, replica: dict[str, Any], how: dict[str, Any], load: Load) -> float:
+    """Return how much faster a replica is with speculation."""
+    return float(seconds(replica, load) / seconds({**replica, "speculation": how}, load))
+
+
+def row(technique: str, target: float, source: str, simulated: float, band: float = BAND) -> Row:
+    """Return one row; ``band`` is the relative deviation that the sources' scatter allows."""
+    low, high = target * (1 - band), target * (1 + band)
+    return {
+        **{"technique": technique, "target": target, "source": source, "low": low, "high": high},
+        "simulated": simulated,
+    }
+
+
+def rows() -> list[Row]:
+    """Return all rows: technique, target, source, low, high, simulated."""
+    p_eagle, mtp = "vllm.ai/blog/2026-03-13-p-eagle", "lmsys.org/blog/2025-07-17-mtp"
+    sglang = "github.com/sgl-project/sglang/pull/4247"
+    ngram = "github.com/NVIDIA/TensorRT-LLM blog07_NGram"
+    alone, busy = Load(100, 250, 250, 1.0), Load(512, 250, 250)
+    copy_alone, copy_busy = Load(100, 1000, 100, 1.0), Load(512, 1000, 100)
+    return [
+        row("accepted tokens, EAGLE-3, K = 3", 2.70, p_eagle, accepted_length(0.73, 3), 0.05),
+        row("accepted tokens, EAGLE-3, K = 7", 3.27, p_eagle, accepted_length(0.73, 7), 0.05),
+        row("accepted tokens, MTP, K = 2", 2.18, mtp, accepted_length(0.69, 2), 0.05),
+        row("accepted tokens, n-gram, K = 3", 1.37, ngram, accepted_length(0.27, 3), 0.05),
+        row("draft model, 70B, 1/s", 1.5, VLLM, speed_up(tpot_s, LLAMA_70B, DRAFT, alone)),
+        row(
+            "draft model, 70B, high load", 0.714, VLLM, speed_up(makespan_s, LLAMA_70B, DRAFT, busy)
+        ),
+        row("n-gram, 70B, 1/s", 2.8, VLLM, speed_up(tpot_s, LLAMA_70B, NGRAM, copy_alone)),
+        row(
+            "n-gram, 70B, high load", 0.556, VLLM, speed_up(makespan_s, LLAMA_70B, NGRAM, copy_busy)
+        ),
+        row(
+            "EAGLE-3, 8B, batch 1",
+            2.36,
+            sglang,
+            speed_up(tpot_s, LLAMA_8B, EAGLE_TREE, Load(1, 100, 2000)),
+        ),
+        row(
+            "EAGLE-3, 8B, batch 64",
+            1.38,
+            "arXiv 2503.01840",
+            speed_up(tpot_s, LLAMA_8B, EAGLE_CHAIN, Load(64, 100, 500)),
+        ),
+        row("MTP, V3, 2 a rank", 1.60, mtp, speed_up(tpot_s, V3, MTP, Load(32, 64_000, 1000))),
+        row("MTP, V3, 128 a rank", 1.14, mtp, speed_up(tpot_s, V3, MTP, Load(2048, 2000, 1000))),
+    ]
+
+
+def main() -> None:
+    """Print the rows."""
+    found = rows()
+    for item in found:
+        low, high, simulated = item["low"], item["high"], item["simulated"]
+        inside = "inside" if low <= simulated <= high else "outside"
+        band = f"{low:5.3g} to {high:5.3g}"
+        print(
+            f"{item['technique']:34} {item['target']:6.3g}  {band}  {simulated:6.3g}  {inside:7}  "
+            f"{item['source']}"
+        )
+    print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main()
