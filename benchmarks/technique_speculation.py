@@ -29,6 +29,7 @@ from gpuyard.envs.workload.requests.source import Workload  # noqa: E402
 from gpuyard.envs.workload.requests.stream import RequestStream  # noqa: E402
 
 BAND = 0.2
+UNIT = 16  # tokens of a prefix unit
 MODELS = {
     "Qwama-0.5B": {  # Qwen2-0.5B with the vocabulary of Llama 3
         **{"layers": 24, "hidden": 896, "heads": 14, "kv_heads": 2, "head_dim": 64, "ffn": 4864},
@@ -51,7 +52,7 @@ EAGLE_TREE = {"kind": "eagle", "draft_length": 5, "acceptance": 0.905}  # 4.68 t
 EAGLE_CHAIN = {"kind": "eagle", "draft_length": 3, "acceptance": 0.73}
 MTP = {"kind": "mtp", "draft_length": 2, "acceptance": 0.69}
 
-VLLM = "blog.vllm.ai/2024/10/17/spec-decode"
+VLLM, EAGLE = "blog.vllm.ai/2024/10/17/spec-decode", "arXiv 2503.01840"
 Row = dict[str, Any]
 
 
@@ -62,7 +63,8 @@ class Load(NamedTuple):
         count: how many.
         prompt: tokens.
         output: tokens.
-        rate_per_s: Poisson arrivals; infinity: all at once.
+        rate_per_s: Poisson arrivals; infinity: all at once, with one prompt that is in the prefix
+            cache once the first of them has computed it: a batch that decodes.
     """
 
     count: int
@@ -74,15 +76,16 @@ class Load(NamedTuple):
         """Return the requests."""
         gaps = np.random.default_rng(0).exponential(1.0, self.count) / self.rate_per_s
         output = np.full(self.count, self.output, np.int32)
+        units = 0 if np.isfinite(self.rate_per_s) else self.prompt // UNIT
         return RequestStream(
             arrival_s=np.cumsum(gaps),
             prompt_tokens=np.full(self.count, self.prompt, np.int32),
             output_tokens=output,
             max_tokens=output,
             session=np.full(self.count, -1, np.int32),
-            prefix_offsets=np.zeros(self.count + 1, np.int64),
-            prefix_ids=np.zeros(0, np.int32),
-            prefix_block_tokens=0,
+            prefix_offsets=units * np.arange(self.count + 1),
+            prefix_ids=np.tile(np.arange(units, dtype=np.int32), self.count),
+            prefix_block_tokens=UNIT if units else 0,
             priority=np.zeros(self.count, np.float32),
         )
 
@@ -100,32 +103,23 @@ def play(replica: dict[str, Any], load: Load) -> tuple[dict[str, NDArray[Any]], 
 
 
 def tpot_s(replica: dict[str, Any], load: Load) -> float:
-    """Return mean seconds between tokens: of all, or where all come at once of the later half.
-
-    The first ones share their steps with the prompts of the others.
-    """
+    """Return mean seconds between the tokens of a request."""
     table, _ = play(replica, load)
     between = (table["finish_s"] - table["first_token_s"]) / (table["output_tokens"] - 1)
-    late = np.argsort(table["first_token_s"])[load.count // 2 :]
-    return float(between.mean() if np.isfinite(load.rate_per_s) else between[late].mean())
-
-
-def makespan_s(replica: dict[str, Any], load: Load) -> float:
-    """Return seconds until the last request has ended."""
-    return float(play(replica, load)[0]["finish_s"].max())
+    return float(between.mean())
 
 
 def accepted_length(rate: float, draft_length: int) -> float:
     """Return the mean tokens of a step, of requests that are alone on their replica."""
     how = {"kind": "ngram", "draft_length": draft_length, "acceptance": rate}
-    load = Load(40, 64, 1001, rate_per_s=1e-3)
+    load = Load(40, 64, 1001, rate_per_s=1e-6)
     _, steps = play({**LLAMA_8B, "speculation": how}, load)
     return load.count * (load.output - 1) / (steps - load.count)  # a prompt is a step
 
 
-def speed_up(seconds: Any, replica: dict[str, Any], how: dict[str, Any], load: Load) -> float:
-    """Return how much faster a replica is with speculation."""
-    return float(seconds(replica, load) / seconds({**replica, "speculation": how}, load))
+def speed_up(replica: dict[str, Any], how: dict[str, Any], load: Load) -> float:
+    """Return how much sooner a request has its next token with speculation."""
+    return tpot_s(replica, load) / tpot_s({**replica, "speculation": how}, load)
 
 
 def row(technique: str, target: float, source: str, simulated: float, band: float = BAND) -> Row:
@@ -142,36 +136,33 @@ def rows() -> list[Row]:
     p_eagle, mtp = "vllm.ai/blog/2026-03-13-p-eagle", "lmsys.org/blog/2025-07-17-mtp"
     sglang = "github.com/sgl-project/sglang/pull/4247"
     ngram = "github.com/NVIDIA/TensorRT-LLM blog07_NGram"
-    alone, busy = Load(100, 250, 250, 1.0), Load(512, 250, 250)
-    copy_alone, copy_busy = Load(100, 1000, 100, 1.0), Load(512, 1000, 100)
-    return [
-        row("accepted tokens, EAGLE-3, K = 3", 2.70, p_eagle, accepted_length(0.73, 3), 0.05),
-        row("accepted tokens, EAGLE-3, K = 7", 3.27, p_eagle, accepted_length(0.73, 7), 0.05),
-        row("accepted tokens, MTP, K = 2", 2.18, mtp, accepted_length(0.69, 2), 0.05),
-        row("accepted tokens, n-gram, K = 3", 1.37, ngram, accepted_length(0.27, 3), 0.05),
-        row("draft model, 70B, 1/s", 1.5, VLLM, speed_up(tpot_s, LLAMA_70B, DRAFT, alone)),
+    found = [
         row(
-            "draft model, 70B, high load", 0.714, VLLM, speed_up(makespan_s, LLAMA_70B, DRAFT, busy)
-        ),
-        row("n-gram, 70B, 1/s", 2.8, VLLM, speed_up(tpot_s, LLAMA_70B, NGRAM, copy_alone)),
-        row(
-            "n-gram, 70B, high load", 0.556, VLLM, speed_up(makespan_s, LLAMA_70B, NGRAM, copy_busy)
-        ),
-        row(
-            "EAGLE-3, 8B, batch 1",
-            2.36,
-            sglang,
-            speed_up(tpot_s, LLAMA_8B, EAGLE_TREE, Load(1, 100, 2000)),
-        ),
-        row(
-            "EAGLE-3, 8B, batch 64",
-            1.38,
-            "arXiv 2503.01840",
-            speed_up(tpot_s, LLAMA_8B, EAGLE_CHAIN, Load(64, 100, 500)),
-        ),
-        row("MTP, V3, 2 a rank", 1.60, mtp, speed_up(tpot_s, V3, MTP, Load(32, 64_000, 1000))),
-        row("MTP, V3, 128 a rank", 1.14, mtp, speed_up(tpot_s, V3, MTP, Load(2048, 2000, 1000))),
+            f"accepted tokens, {kind}, K = {length}",
+            target,
+            source,
+            accepted_length(rate, length),
+            0.05,
+        )
+        for kind, rate, length, target, source in (
+            ("EAGLE-3", 0.73, 3, 2.70, p_eagle),
+            ("EAGLE-3", 0.73, 7, 3.27, p_eagle),
+            ("MTP", 0.69, 2, 2.18, mtp),
+            ("n-gram", 0.27, 3, 1.37, ngram),
+        )
     ]
+    for name, target, source, replica, how, load in (
+        ("draft model, 70B, 1/s", 1.5, VLLM, LLAMA_70B, DRAFT, Load(100, 250, 250, 1.0)),
+        ("draft model, 70B, high load", 0.714, VLLM, LLAMA_70B, DRAFT, Load(256, 256, 250)),
+        ("n-gram, 70B, 1/s", 2.8, VLLM, LLAMA_70B, NGRAM, Load(100, 1000, 100, 1.0)),
+        ("n-gram, 70B, high load", 0.556, VLLM, LLAMA_70B, NGRAM, Load(256, 1008, 100)),
+        ("EAGLE-3, 8B, batch 1", 2.36, sglang, LLAMA_8B, EAGLE_TREE, Load(1, 96, 2000)),
+        ("EAGLE-3, 8B, batch 64", 1.38, EAGLE, LLAMA_8B, EAGLE_CHAIN, Load(64, 96, 500)),
+        ("MTP, V3, 2 a rank", 1.60, mtp, V3, MTP, Load(32, 64_000, 1000)),
+        ("MTP, V3, 128 a rank", 1.14, mtp, V3, MTP, Load(2048, 2000, 1000)),
+    ):
+        found.append(row(name, target, source, speed_up(replica, how, load)))
+    return found
 
 
 def main() -> None:
