@@ -93,8 +93,10 @@ def random_spec(
     return replace(spec, kv_blocks=spec.kv_blocks + extra * int(rng.integers(1, 4)))
 
 
-def drafting_spec(rng: np.random.Generator, spec: ReplicaSpec) -> ReplicaSpec:
-    """Let a replica draft, by a model or not, perhaps only while few sequences decode."""
+def drafting_spec(
+    rng: np.random.Generator, spec: ReplicaSpec, by_model: float = 0.7
+) -> ReplicaSpec:
+    """Let a replica draft, perhaps by a model, perhaps only while few sequences decode."""
     length = int(rng.integers(1, 7))
     low = rng.uniform(0.1, 0.9)
     drafting = Drafting(
@@ -105,7 +107,7 @@ def drafting_spec(rng: np.random.Generator, spec: ReplicaSpec) -> ReplicaSpec:
         high=low if rng.random() < 0.5 else rng.uniform(low, 0.95),
         step_s=rng.uniform(0, 2e-3),
         sequence_s=rng.uniform(0, 1e-4),
-        table=None if rng.random() < 0.3 else cost_table(rng, True, spec),
+        table=cost_table(rng, True, spec) if rng.random() < by_model else None,
     )
     tokens = max(spec.max_num_batched_tokens, spec.max_num_seqs * (length + 1) + 1)
     return replace(spec, drafting=drafting, max_num_batched_tokens=tokens)

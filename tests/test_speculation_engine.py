@@ -12,6 +12,8 @@ from reference_speculation import Drafting, accepted
 from test_engine_versions import serve
 
 import gpuyard  # noqa: F401
+from gpuyard.envs.perf import tabulate
+from gpuyard.envs.perf.serving.drafting import decode_round_s
 from gpuyard.envs.perf.serving.speculation import accepted_length
 from gpuyard.envs.scenario import from_dict
 from gpuyard.envs.workload.requests.source import Workload
@@ -122,6 +124,20 @@ def test_a_gain_at_low_load_and_a_loss_at_high_load() -> None:
     off, _ = played(many)
     limited, _ = played(many, speculation={**EAGLE, "most_sequences": 16})
     assert limited["finish_s"].max() < 1.03 * off["finish_s"].max()
+
+
+def test_a_router_sees_the_mean_time_to_a_token() -> None:
+    replicas = [REPLICA, {**REPLICA, "speculation": EAGLE}]
+    scenario = from_dict({"replicas": replicas, "workload": {}})
+    scenario = replace(scenario, workload=equal_requests(2, 100, 50, 0.0))
+    env: Any = gym.make("gpuyard/Routing-v0", scenario=scenario).unwrapped
+    observation, _ = env.reset(seed=1)
+    shown_s = env.layout.read(observation, "candidates", "route.step_s")
+    expected_s = [
+        decode_round_s(r.deployment, tabulate(r.deployment), 1, 100) for r in scenario.replicas
+    ]
+    np.testing.assert_allclose(shown_s, expected_s, rtol=1e-4)
+    assert shown_s[1] < 0.8 * shown_s[0]
 
 
 WORLD = {
