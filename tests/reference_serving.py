@@ -138,8 +138,10 @@ def step_cost_s(
 class Replica:
     """One engine: a FIFO of waiting requests, a list of running ones, a pool of KV blocks."""
 
-    def __init__(self, spec: ReplicaSpec, cost: CostTable, result: Result, seed: int = 0) -> None:
-        self.spec, self.cost, self.result, self.seed = spec, cost, result, seed
+    seed = 0  # of what requests accept of drafted tokens
+
+    def __init__(self, spec: ReplicaSpec, cost: CostTable, result: Result) -> None:
+        self.spec, self.cost, self.result = spec, cost, result
         self.waiting: list[Served] = []
         self.running: list[Served] = []
         self.kv = KVBlocks(spec.kv_blocks, spec.block_size, spec.prefix_block_tokens)
@@ -301,7 +303,8 @@ def simulate(
     result = Result([math.nan] * n, [math.nan] * n, [-1] * n, [0] * n, [], [])
     validate(specs, requests, assignment)
     for number, (spec, cost) in enumerate(zip(specs, costs, strict=True)):
-        replica = Replica(spec, cost, result, seed)
+        replica = Replica(spec, cost, result)
+        replica.seed = seed
         arrivals = [Served(i, requests[i]) for i in range(n) if assignment[i] == number]
         now = 0.0
         while arrivals or replica.waiting or replica.running:
