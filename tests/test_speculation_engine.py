@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
@@ -138,6 +140,15 @@ def test_a_router_sees_the_mean_time_to_a_token() -> None:
     ]
     np.testing.assert_allclose(shown_s, expected_s, rtol=1e-4)
     assert shown_s[1] < 0.8 * shown_s[0]
+
+
+def test_published_effects_are_met() -> None:
+    sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
+    import technique_speculation
+
+    rows = technique_speculation.rows()
+    assert len(rows) == 12
+    assert [row.target for row in rows if not row.inside] == []
 
 
 WORLD = {
