@@ -180,8 +180,13 @@ def drafting_words(specs: list[ReplicaSpec], r: int) -> dict[str, float]:
 
 
 def engine_world(
-    specs: list[ReplicaSpec], tables: list[CostTable], stream: RequestStream, seed: int = 0
+    specs: list[ReplicaSpec],
+    tables: list[CostTable],
+    stream: RequestStream,
+    seed: int = 0,
+    ranks: int = 1,
 ) -> World:
+    """Return a world of replicas, of which ``ranks`` side by side step together."""
     spec_records = records(len(specs), REPLICA_SPEC)
     for r, spec in enumerate(specs):
         unit = spec.prefix_block_tokens
@@ -209,6 +214,8 @@ def engine_world(
             price_per_h=2.0,
             ring_key=r + 1,
             **OUTSIDE,
+            step_ranks=ranks,
+            step_rank=r % ranks,
             **drafting_words(specs, r),
         )
     tables = tables + [s.drafting.table for s in specs if s.drafting and s.drafting.table]

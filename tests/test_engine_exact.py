@@ -16,6 +16,7 @@ from engine_worlds import (
     random_stream,
     reference_requests,
 )
+from reference_ranks import simulate_ranks
 from reference_serving import Result, simulate
 
 from gpuyard.envs.engine.core.records import START, STEP
@@ -47,9 +48,9 @@ def run_both(
     return expected, served(specs, tables, stream, assignment, seed)
 
 
-def served(specs, tables, stream, assignment, seed: int = 0) -> World:
+def served(specs, tables, stream, assignment, seed: int = 0, ranks: int = 1) -> World:
     """Return the engine's world after it has sent each request where it is to go."""
-    world = engine_world(specs, tables, stream, seed)
+    world = engine_world(specs, tables, stream, seed, ranks)
     outputs = world.outputs()
     world.run(np.array([START]), np.zeros(1, np.int64), outputs)
     for action in assignment:
@@ -80,6 +81,23 @@ def test_every_kind_of_engine_gives_the_same_events(features, grid_s: float) -> 
 def test_speculating_engines_give_the_same_events(features, grid_s: float) -> None:
     for seed in range(500, 508):
         same_events(*run_both(seed, True, grid_s, features, speculation=True))
+
+
+@pytest.mark.parametrize("speculation", [False, True])
+@pytest.mark.parametrize("features", [(), *((one,) for one in FEATURES)], ids="+".join)
+def test_ranks_in_lock_step_give_the_same_events(features, speculation: bool) -> None:
+    for seed in range(600, 606):
+        rng = np.random.default_rng(seed)
+        unit, has = int(rng.choice([0, 16, 32])), dict.fromkeys(features, True)
+        specs = [random_spec(rng, unit, **has) for _ in range(int(rng.integers(2, 5)))]
+        if speculation:
+            specs = [drafting_spec(rng, spec) for spec in specs]
+        tables = [cost_table(rng, True, spec) for spec in specs]
+        stream = random_stream(rng, int(rng.integers(5, 60)), unit)
+        assignment = rng.integers(0, len(specs), len(stream))
+        requests = reference_requests(stream)
+        expected = simulate_ranks(specs, tables, requests, list(assignment), seed)
+        same_events(expected, served(specs, tables, stream, assignment, seed, len(specs)))
 
 
 def test_more_replicas_than_a_word_has_bits() -> None:

@@ -29,6 +29,7 @@ from ..perf.serving.cost_table import COST, CostTable
 from ..perf.serving.deployment import Deployment
 from ..perf.serving.drafting import draft_table, host_draft_s
 from ..perf.serving.kv_groups import kv_groups
+from ..perf.serving.own_ranks import of_one_rank
 from ..perf.serving.speculation import mean_accepted_length
 from ..rendering import replicas as rendering
 from ..scenario import Scenario
@@ -204,8 +205,9 @@ def _kinds(scenario: Scenario) -> tuple[list[CostTable], list[int]]:
         ways = _ways(scenario, row)
         if ways not in begin:
             begin[ways] = len(kinds)
-            kinds += [tabulate(way) for way in ways]
-            kinds += [table for way in ways if (table := draft_table(way))]
+            tables = [tabulate(way) for way in ways]
+            tables += [table for way in ways if (table := draft_table(way))]
+            kinds += [of_one_rank(table, ways[0].own_ranks) for table in tables]
         first_kinds.append(begin[ways])
     return kinds, first_kinds
 
@@ -241,6 +243,7 @@ def _specs(scenario: Scenario, first_kinds: list[int]) -> NDArray[np.void]:
     device = 0
     for row, replica in enumerate(scenario.replicas):
         deployment, workload = replica.deployment, scenario.workload_of(row)
+        ranks = deployment.own_ranks
         prompt, output = workload.mean_lengths()
         unit = workload.prefix_block_tokens
         able = capability(deployment)
@@ -249,8 +252,8 @@ def _specs(scenario: Scenario, first_kinds: list[int]) -> NDArray[np.void]:
         groups = kv_groups(deployment)
         fill_in(
             specs[row : row + 1],
-            max_num_seqs=deployment.max_num_seqs,
-            max_num_batched_tokens=deployment.max_num_batched_tokens,
+            max_num_seqs=deployment.max_num_seqs // ranks,
+            max_num_batched_tokens=deployment.max_num_batched_tokens // ranks,
             block_size=deployment.block_size,
             kv_blocks=replica.kv_blocks,
             window_groups=groups.window_groups,
@@ -263,17 +266,19 @@ def _specs(scenario: Scenario, first_kinds: list[int]) -> NDArray[np.void]:
             frontend_s=deployment.frontend_ms * 1e-3,
             kind=first_kinds[row],
             first_device=device,
-            num_devices=deployment.gpus if place["role"] < 0 else 0,
+            num_devices=replica.gpus if place["role"] < 0 else 0,
             weight_share=replica.weight_share,
             kv_share=replica.kv_share,
             capacity=replica.capacity / fastest,
-            token_s=able.decode_s(batch, batch * (prompt + output / 2)) / batch,
+            token_s=ranks * able.decode_s(batch, batch * (prompt + output / 2)) / batch,
             price_per_h=replica.price_per_h,
             ring_key=np.random.SeedSequence(row).generate_state(1, np.uint64)[0],
             **place,
             **_speculation(scenario, row),
+            step_ranks=ranks,
+            step_rank=replica.rank,
         )
-        device += deployment.gpus
+        device += replica.gpus
     return specs
 
 
@@ -291,14 +296,15 @@ def _speculation(scenario: Scenario, row: int) -> dict[str, float]:
     if how is None:
         return PLAIN
     host_s, host_sequence_s = host_draft_s(deployment)
+    ranks = deployment.own_ranks
     low, high = how.acceptance
     return {
         "draft_length": how.draft_length,
-        "most_drafting": how.most_sequences or deployment.max_num_seqs,
+        "most_drafting": (how.most_sequences or deployment.max_num_seqs) // ranks,
         "lookahead": how.lookahead,
         "draft_rows": len(_ways(scenario, row)) if draft_table(deployment) else 0,
         "draft_s": host_s,
-        "draft_sequence_s": host_sequence_s,
+        "draft_sequence_s": host_sequence_s * ranks,
         "accept_low": low,
         "accept_high": high,
         "mean_accepted": mean_accepted_length(how),

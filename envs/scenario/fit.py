@@ -36,7 +36,9 @@ def fitted(replicas: tuple[Replica, ...], workload: Workload) -> tuple[Replica, 
         deployment: capability(deployment).throughput(*lengths)
         for deployment in {replica.deployment for replica in replicas}
     }
-    return tuple(replace(replica, capacity=capacities[replica.deployment]) for replica in replicas)
+    return tuple(
+        replace(r, capacity=capacities[r.deployment] / r.deployment.own_ranks) for r in replicas
+    )
 
 
 def _check_blocks(replicas: tuple[Replica, ...], workload: Workload) -> None:

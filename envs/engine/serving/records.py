@@ -108,6 +108,8 @@ REPLICA_SPEC = np.dtype(  # one replica's fixed properties
         ("accept_low", "f8"),  # least and largest rate at which a request accepts drafted tokens
         ("accept_high", "f8"),
         ("mean_accepted", "f8"),  # tokens of a sequence in a step that drafts
+        ("step_ranks", "i4"),  # rows that step together, this one among them
+        ("step_rank", "i4"),  # its number among those
     ],
     align=True,
 )

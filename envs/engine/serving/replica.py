@@ -41,6 +41,7 @@ from .growth import (
 from .kvcache import allocate, cached_units, hold, idle_units, register, release
 from .parking import park
 from .queue import leave_queue, put_behind_loaded
+from .ranks import keep_pace, next_start_s
 from .records import HANDED, PREFILL
 from .runs import plan_run, run_blocks, run_s, stop_for_head
 from .speculation import accept, draft_s, sequence_blocks, step_blocks, take_step_blocks
@@ -248,7 +249,7 @@ def begin_step(w, e, r, now_s, seen_s, replica, spec, router, cost):
             seconds += draft_s(w, replica.kind, decoding, context, spec)
         replica.first_step_s = max(seconds, host_step_s(cost, sampling))
     else:
-        plan_run(w, e, r, replica, spec, cost, preempted or blocked_by_hits)
+        plan_run(w, e, r, replica, spec, cost, preempted or blocked_by_hits or spec.step_ranks > 1)
         if replica.steps > 1 and replica.waiting > 0:
             stop_for_head(w, e, seen_s, replica, spec)
     replica.end_s = now_s + run_s(replica, replica.steps)
@@ -393,28 +394,27 @@ def end_run(w, e, r, end_s, replica, spec, router):
 
 
 @kernel
-def is_due(replica, until_s):
-    """Tell whether advancing the replica to ``until_s`` would change anything."""
+def next_step(w, e, r, start_s, replica, spec, router):
+    """End the run under way, if there is one, and begin the step that starts at ``start_s``."""
+    seen_s = start_s
     if replica.busy == 1:
-        return replica.end_s <= until_s
-    return replica.waiting > 0 and replica.start_s < until_s
+        replica.busy_s += replica.end_s - replica.start_s
+        end_run(w, e, r, start_s, replica, spec, router)
+        if spec.lag == 1 and replica.running > 0:  # planned when the step before started
+            seen_s = replica.start_s + run_s(replica, replica.steps - 1)
+    begin_step(w, e, r, start_s, seen_s, replica, spec, router, w.costs[replica.kind])
 
 
 @unit
 def advance_replica(w, e, r, until_s):
-    """Process every step of a replica that ends by ``until_s``.
+    """Process every step of a replica, and of ranks that step with it, that ends by ``until_s``.
 
     An idle replica starts once the clock has moved on: all that arrives at once is in its step.
     """
-    replica, spec, router = w.replicas[e, r], w.replica_specs[r], w.router[e]
-    while is_due(replica, until_s):
-        start_s = seen_s = replica.start_s
-        if replica.busy == 1:
-            start_s = seen_s = replica.end_s
-            replica.busy_s += replica.end_s - replica.start_s
-            if spec.lag == 1:  # planned when the step before started
-                seen_s = replica.start_s + run_s(replica, replica.steps - 1)
-            end_run(w, e, r, start_s, replica, spec, router)
-            if replica.running == 0:
-                seen_s = start_s
-        begin_step(w, e, r, start_s, seen_s, replica, spec, router, w.costs[replica.kind])
+    ranks, first = w.replica_specs[r].step_ranks, r - w.replica_specs[r].step_rank
+    start_s = next_start_s(w, e, first, ranks, until_s)
+    while start_s < math.inf:
+        for at in range(first, first + ranks):
+            next_step(w, e, at, start_s, w.replicas[e, at], w.replica_specs[at], w.router[e])
+        keep_pace(w, e, first, ranks, start_s)
+        start_s = next_start_s(w, e, first, ranks, until_s)

@@ -56,6 +56,8 @@ class Deployment:
         scheduling: ``sync`` plans a step when the one before has ended, ``async`` while it runs;
             "": as the engine does.
         attention: ``flash``, or ``naive``: the scores of a chunk are written to memory.
+        dp_ranks: "own": each dp rank is a replica to the router, has a queue, batch and cache of
+            its own, and steps with the others; "": one pool, spread evenly over the ranks.
         speculation: what drafts tokens that the model verifies; None: nothing does.
 
     Raises:
@@ -87,6 +89,7 @@ class Deployment:
     layer_launch_us: float = field(default=-1.0, metadata={"at_least": 0})
     scheduling: str = field(default="", metadata={"choices": SCHEDULING})
     attention: str = field(default="flash", metadata={"choices": ATTENTION})
+    dp_ranks: str = ""
     speculation: Speculation | None = None
 
     def __post_init__(self) -> None:
@@ -123,6 +126,7 @@ class Deployment:
         self.gpu.peak_flops(self.dtype)
         self._check_runtime()
         self._check_shapes()
+        self._check_ranks()
         try:
             check(self)
         except ValueError as error:
@@ -209,6 +213,19 @@ class Deployment:
         if not self.expert_imbalance >= 1:
             raise self._error("expert_imbalance", "give the busiest over the mean, at least 1")
 
+    def _check_ranks(self) -> None:
+        if self.dp_ranks not in ("", "own"):
+            raise self._error("dp_ranks", 'use "own", or leave it out')
+        if not self.dp_ranks:
+            return
+        if self.dp == 1 or self.pp > 1:
+            raise self._error("dp_ranks", "it needs dp > 1 and pp = 1")
+        for limit in ("max_num_seqs", "max_num_batched_tokens"):
+            if getattr(self, limit) % self.dp:
+                raise self._error(
+                    limit, f"ranks of their own share it: a multiple of dp = {self.dp}"
+                )
+
     def _error(self, field: str, remedy: str) -> ValueError:
         return ValueError(f"{self._label}: {field} = {getattr(self, field)!r}: {remedy}")
 
@@ -257,6 +274,11 @@ class Deployment:
     def round(self) -> float:
         """Time of a round over that of an ideal pipeline."""
         return 1 + self.pipeline_bubble * (self.pp - 1)
+
+    @property
+    def own_ranks(self) -> int:
+        """Rows that the replica is to the engine: its dp ranks, or itself."""
+        return self.dp if self.dp_ranks else 1
 
     @property
     def moe_tp(self) -> int:
