@@ -9,7 +9,14 @@ from typing import Any
 
 import numpy as np
 from cluster_worlds import service, small
-from engine_worlds import cost_table, random_spec, random_stream, reference_requests
+from engine_worlds import (
+    cost_table,
+    drafting_spec,
+    drafting_words,
+    random_spec,
+    random_stream,
+    reference_requests,
+)
 from reference_cluster import Cluster
 from reference_fleet import Change, Scaling
 from reference_network import Gang, Wires
@@ -53,7 +60,7 @@ def batch(rows: Rows, where: str = "one node") -> Batch:
     """Return a world whose service has roles (kind, least, initial, most), on one of `CLUSTERS`."""
     names = ("min", "initial", "max")
     roles: list[dict[str, Any]] = [
-        {"kind": kind, "max_num_seqs": 64 + place, **dict(zip(names, counts, strict=True))}
+        {"kind": kind, "max_num_seqs": 96 + place, **dict(zip(names, counts, strict=True))}
         for place, (kind, *counts) in enumerate(rows)
     ]
     workload = {
@@ -110,6 +117,7 @@ def random_case(
     scales: bool,
     *features: str,
     turns: bool = False,
+    speculation: bool = False,
     block_bytes: float = 1e6,
 ) -> Case:
     """Draw speeds, memory, handovers and requests for roles (kind, least, initial, most).
@@ -122,6 +130,8 @@ def random_case(
     roles = []
     for kind, least, initial, most in rows:
         spec = random_spec(rng, unit, **has)
+        if speculation:
+            spec = drafting_spec(rng, spec, by_model=0.0)
         roles.append(
             Role(
                 does=kind,
@@ -209,6 +219,8 @@ def fill_replica(record: Any, role: Role) -> None:
         *("window_blocks", "state_blocks", "whole_prompt", "lag", "frontend_s"),
     ):
         record[name] = getattr(spec, name)
+    for name, value in drafting_words([spec], 0).items():
+        record[name] = value
     record["unit_tokens"] = spec.prefix_block_tokens
     record["unit_blocks"] = spec.prefix_block_tokens // spec.block_size
     record["startup_s"], record["local_tokens"] = role.startup_s, role.local_tokens

@@ -9,11 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 from reference_kv import Request
 from reference_serving import ReplicaSpec
+from reference_speculation import Drafting
 
 from gpuyard.envs.engine.core.records import fill_in, records, records_of
 from gpuyard.envs.engine.serving.arrays import ServingStatic, load
 from gpuyard.envs.engine.serving.records import OBJECTIVE, REPLICA_SPEC, SERVING_RULES
-from gpuyard.envs.parts.serving import OUTSIDE, serving_part
+from gpuyard.envs.parts.serving import OUTSIDE, PLAIN, serving_part
 from gpuyard.envs.perf.serving.cost_table import COST, CostTable
 from gpuyard.envs.workload.requests.stream import RequestStream
 from gpuyard.envs.world import World
@@ -56,7 +57,8 @@ def cost_table(rng: np.random.Generator, affine: bool, spec: ReplicaSpec) -> Cos
     tokens = np.arange(spec.max_num_batched_tokens + 1)
     linear = rng.uniform(2e-3, 1e-2) + tokens * rng.uniform(1e-6, 3e-5)
     linear[0] = 0.0
-    head = np.arange(spec.max_num_seqs + 1) * rng.uniform(0, 1e-5)
+    width = spec.drafting.length + 1 if spec.drafting else 1
+    head = np.arange(spec.max_num_seqs * width + 1) * rng.uniform(0, 1e-5)
     if affine and spec.kv_blocks % 3 == 0:  # chunks are spread over ranks
         cost["other_shards"] = 1 + spec.kv_blocks % 2
         cost["pre_alone_s"] = 1e-6 * (spec.kv_blocks % 11)
@@ -89,6 +91,26 @@ def random_spec(
     )
     extra = spec.blocks_for(600) - math.ceil(600 / 16)
     return replace(spec, kv_blocks=spec.kv_blocks + extra * int(rng.integers(1, 4)))
+
+
+def drafting_spec(
+    rng: np.random.Generator, spec: ReplicaSpec, by_model: float = 0.7
+) -> ReplicaSpec:
+    """Let a replica draft, perhaps by a model, perhaps only while few sequences decode."""
+    length = int(rng.integers(1, 7))
+    low = rng.uniform(0.1, 0.9)
+    drafting = Drafting(
+        length=length,
+        most=int(rng.integers(1, spec.max_num_seqs + 1)),
+        lookahead=length * int(rng.integers(1, 3)),
+        low=low,
+        high=low if rng.random() < 0.5 else rng.uniform(low, 0.95),
+        step_s=rng.uniform(0, 2e-3),
+        sequence_s=rng.uniform(0, 1e-4),
+        table=cost_table(rng, True, spec) if rng.random() < by_model else None,
+    )
+    tokens = max(spec.max_num_batched_tokens, spec.max_num_seqs * (length + 1) + 1)
+    return replace(spec, drafting=drafting, max_num_batched_tokens=tokens)
 
 
 def random_stream(rng: np.random.Generator, n: int, unit: int) -> RequestStream:
@@ -138,7 +160,33 @@ def reference_requests(stream: RequestStream) -> list[Request]:
     ]
 
 
-def engine_world(specs: list[ReplicaSpec], tables: list[CostTable], stream: RequestStream) -> World:
+def drafting_words(specs: list[ReplicaSpec], r: int) -> dict[str, float]:
+    """Return how a replica drafts in the words of REPLICA_SPEC; tables of drafts follow all."""
+    how = specs[r].drafting
+    if how is None:
+        return PLAIN
+    drafts = [k for k, spec in enumerate(specs) if spec.drafting and spec.drafting.table]
+    return {
+        "draft_length": how.length,
+        "most_drafting": how.most,
+        "lookahead": how.lookahead,
+        "draft_rows": len(specs) + drafts.index(r) - r if how.table else 0,
+        "draft_s": how.step_s,
+        "draft_sequence_s": how.sequence_s,
+        "accept_low": how.low,
+        "accept_high": how.high,
+        "mean_accepted": 1.0,
+    }
+
+
+def engine_world(
+    specs: list[ReplicaSpec],
+    tables: list[CostTable],
+    stream: RequestStream,
+    seed: int = 0,
+    ranks: int = 1,
+) -> World:
+    """Return a world of replicas, of which ``ranks`` side by side step together."""
     spec_records = records(len(specs), REPLICA_SPEC)
     for r, spec in enumerate(specs):
         unit = spec.prefix_block_tokens
@@ -166,13 +214,17 @@ def engine_world(specs: list[ReplicaSpec], tables: list[CostTable], stream: Requ
             price_per_h=2.0,
             ring_key=r + 1,
             **OUTSIDE,
+            step_ranks=ranks,
+            step_rank=r % ranks,
+            **drafting_words(specs, r),
         )
-    linear = np.zeros((len(specs), max(len(t.linear_s) for t in tables)))
-    head = np.zeros((len(specs), max(len(t.head_s) for t in tables)))
+    tables = tables + [s.drafting.table for s in specs if s.drafting and s.drafting.table]
+    linear = np.zeros((len(tables), max(len(t.linear_s) for t in tables)))
+    head = np.zeros((len(tables), max(len(t.head_s) for t in tables)))
     for r, table in enumerate(tables):
         linear[r, : len(table.linear_s)] = table.linear_s
         head[r, : len(table.head_s)] = table.head_s
-    costs = records(len(specs), COST)
+    costs = records(len(tables), COST)
     costs[:] = [t.coefficients for t in tables]
     rules = records(1, SERVING_RULES)
     rules["w_waiting"] = 1.0
@@ -181,7 +233,7 @@ def engine_world(specs: list[ReplicaSpec], tables: list[CostTable], stream: Requ
     nodes = int(stream.prefix_ids.max(initial=0)) + 1
     part = serving_part(static, 1, len(stream), len(stream.prefix_ids), nodes, 4, hold=False)
     world = World([part], 1)
-    load(part.state, static, 0, stream, stream.output_tokens)
+    load(part.state, static, 0, stream, stream.output_tokens, seed)
     world.begin(0)
     return world
 

@@ -45,9 +45,11 @@ GLM = {
     "moe_intermediate_size": 1536,
     "n_shared_experts": 1,
     "first_k_dense_replace": 3,
+    "num_nextn_predict_layers": 1,
 }
 KIMI = latent(61, 7168, 64, 18432, 163840, 384, 8, 2048, 1, 1)
 DEEPSEEK = latent(61, 7168, 128, 18432, 129280, 256, 8, 2048, 1, 3)
+DEEPSEEK["num_nextn_predict_layers"] = 1
 
 UNIFORM = {  # catalogue row: architecture, text of the configuration, what stands beside it
     "Llama-3-8B": ("LlamaForCausalLM", shape(32, 4096, 32, 8, 14336, 128256)),

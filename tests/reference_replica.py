@@ -225,5 +225,6 @@ class ClusterReplica(Replica):
             left = seq.request.prompt_tokens - self.cached_tokens(seq)
             if left > self.role.local_tokens:
                 return False
-        output = seq.generated if self.role.does == PREFILL else seq.max_tokens
+        ahead = self.spec.drafting.lookahead if self.spec.drafting else 0
+        output = seq.generated if self.role.does == PREFILL else seq.max_tokens + ahead
         return self.spec.blocks_for(seq.request.prompt_tokens + output) <= self.spec.kv_blocks

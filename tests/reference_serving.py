@@ -16,6 +16,8 @@ shares no code with ``gpuyard.envs.sim``. Conventions where the words of a speci
   even one of a single token.
 * Prompt units enter the prefix cache while they are computed, units with output tokens when the
   request finishes; the last sampled token was never computed, so it is not part of any unit.
+* A step drafts if, when it is planned, few enough sequences decode; its cost goes by those that are
+  still there when preemption has ended. Blocks held for rejected tokens stay with their request.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from reference_kv import KVBlocks, Node, Request, Served
+from reference_speculation import Drafting, accepted
 
 from gpuyard.envs.perf.serving.cost_table import COST, CostTable
 
@@ -44,6 +47,7 @@ class ReplicaSpec:
     window_groups: int = 0  # groups of layers with a window, each with blocks of its own
     window_blocks: int = 0  # that a sequence holds in one such group at most
     state_blocks: int = 0  # of a sequence's linear layers
+    drafting: Drafting | None = None
 
     def blocks_for(self, tokens: int) -> int:
         """Blocks of a sequence with ``tokens`` computed tokens, counted group by group."""
@@ -88,7 +92,12 @@ class Counts:
 
 
 def step_cost_s(
-    cost: CostTable, decodes: list[int], chunks: list[tuple[int, int]], n: int
+    cost: CostTable,
+    decodes: list[int],
+    chunks: list[tuple[int, int]],
+    n: int,
+    width: int = 1,
+    draft_s: float = 0.0,
 ) -> float:
     """Seconds of one step, the formulas of ``cost_table`` word for word.
 
@@ -97,18 +106,21 @@ def step_cost_s(
         decodes: cached tokens of every decoding sequence.
         chunks: ``(new tokens, cached tokens)`` of every prefill chunk.
         n: sequences that sample.
+        width: tokens of every decoding sequence.
+        draft_s: what drafting adds.
     """
     k = {name: float(cost.coefficients[name]) for name in COST.names or ()}
     seqs, cached = len(decodes), sum(decodes)
-    total = float(cost.linear_s[seqs + sum(q for q, _ in chunks)]) + float(cost.head_s[n])
+    total = float(cost.linear_s[seqs * width + sum(q for q, _ in chunks)]) + draft_s
+    total += float(cost.head_s[n + seqs * (width - 1)])
     prompt = sum(q for q, _ in chunks)
     if chunks and k["mix_token_s"]:
         total += (k["mix_seq_s"] + k["mix_cell_s"] * prompt) * seqs + k["mix_token_s"] * cached
     elif seqs:
-        memory = k["dec_token_s"] * cached + k["dec_row_s"] * seqs
+        memory = k["dec_token_s"] * cached + k["dec_row_s"] * seqs * width
         total += k["dec_fixed_s"] + k["dec_seq_s"] * seqs
         total += k["dec_log_s"] * math.log2(1 + cached / seqs / 1024)
-        total += ((k["dec_flop_s"] * cached) ** 3 + memory**3) ** (1 / 3)
+        total += ((k["dec_flop_s"] * cached * width) ** 3 + memory**3) ** (1 / 3)
     if chunks:
         total += k["pre_fixed_s"]
     longest_s = all_s = 0.0
@@ -126,6 +138,8 @@ def step_cost_s(
 class Replica:
     """One engine: a FIFO of waiting requests, a list of running ones, a pool of KV blocks."""
 
+    seed = 0  # of what requests accept of drafted tokens
+
     def __init__(self, spec: ReplicaSpec, cost: CostTable, result: Result) -> None:
         self.spec, self.cost, self.result = spec, cost, result
         self.waiting: list[Served] = []
@@ -140,11 +154,14 @@ class Replica:
     def schedule(self, now: float) -> list[tuple[Served, int]]:
         """Choose this step's requests and their new tokens, as vLLM v1's scheduler does."""
         budget, plan, preempted = self.spec.max_num_batched_tokens, [], False
-        position = 0
+        position, self.drafted, how = 0, 0, self.spec.drafting
+        if how and 0 < sum(map(self.decodes, self.running)) <= how.most:
+            self.drafted = how.length
         while position < len(self.running) and budget > 0:
             seq = self.running[position]
             new = min(seq.tokens - seq.computed, budget)
-            need = self.spec.blocks_for(seq.computed + new) - len(seq.blocks)
+            ahead = how.lookahead if how and self.drafted and self.decodes(seq) else 0
+            need = max(0, self.spec.blocks_for(seq.computed + new + ahead) - len(seq.blocks))
             while need > len(self.kv.free) and seq in self.running:
                 self.preempt(now)
                 preempted = True
@@ -152,7 +169,7 @@ class Replica:
                 break
             self.compute(seq, new, need)
             plan.append((seq, new))
-            budget -= new
+            budget -= new + (self.drafted if self.decodes(seq) else 0)
             position += 1
         while self.waiting and budget > 0 and not preempted:
             if len(self.running) == self.spec.max_num_seqs:
@@ -164,6 +181,10 @@ class Replica:
             plan.append((seq, new))
             budget -= new
         return plan
+
+    def decodes(self, seq: Served) -> bool:
+        """Tell whether a running request has computed all that it was admitted with."""
+        return seq.computed >= seq.prefill_target
 
     def try_to_admit(self, now: float, seq: Served, budget: int) -> int:
         """Admit the first waiting request; returns its new tokens, 0 if its blocks do not fit."""
@@ -216,19 +237,32 @@ class Replica:
             (new, seq.computed) for seq, new in self.plan if seq.computed < seq.prefill_target
         ]
         sampling = sum(seq.computed + new == seq.tokens for seq, new in self.plan)
-        end = start + step_cost_s(self.cost, decodes, chunks, sampling)
+        draft_s, how = 0.0, self.spec.drafting
+        if how and self.drafted and decodes:
+            draft_s = how.seconds(len(decodes), sum(decodes))
+        width = 1 + self.drafted
+        end = start + step_cost_s(self.cost, decodes, chunks, sampling, width, draft_s)
         self.under_way = Step(seen, start, end, self.counts(), self.counts())
         return end
 
     def end_step(self) -> None:
         """Let the step under way end."""
         sampling = [seq for seq, new in self.plan if seq.computed + new == seq.tokens]
+        drafted = [seq for seq, _ in self.plan if self.drafted and self.decodes(seq)]
         for seq, new in self.plan:
             seq.computed += new
         for seq in sampling:
+            more, how = 0, self.spec.drafting
+            if how and seq in drafted:
+                more = accepted(how, self.seed, seq.index, seq.generated)
             self.sample(seq, self.under_way.end_s)
+            for _ in range(more):
+                if seq.generated < seq.request.output_tokens:
+                    seq.computed += 1
+                    self.sample(seq, self.under_way.end_s)
         self.kv.check(self.holders())
-        assert all(len(seq.blocks) == self.spec.blocks_for(seq.computed) for seq in self.running)
+        held = [len(seq.blocks) - self.spec.blocks_for(seq.computed) for seq in self.running]
+        assert not any(held) or (self.spec.drafting and min(held) >= 0)
         self.steps.append(replace(self.under_way, after=self.counts()))
 
     def holders(self) -> list[Served]:
@@ -257,6 +291,7 @@ def simulate(
     costs: Sequence[CostTable],
     requests: Sequence[Request],
     assignment: Sequence[int],
+    seed: int = 0,
 ) -> Result:
     """Serve ``requests`` (in order of arrival), request i on replica ``assignment[i]``.
 
@@ -269,6 +304,7 @@ def simulate(
     validate(specs, requests, assignment)
     for number, (spec, cost) in enumerate(zip(specs, costs, strict=True)):
         replica = Replica(spec, cost, result)
+        replica.seed = seed
         arrivals = [Served(i, requests[i]) for i in range(n) if assignment[i] == number]
         now = 0.0
         while arrivals or replica.waiting or replica.running:

@@ -67,6 +67,13 @@ def test_replicas_added_and_taken_away(seed, rows) -> None:
     same_events(random_case(seed, rows, True), rows)
 
 
+@pytest.mark.parametrize("where", ["one node", "failing nodes"])
+@pytest.mark.parametrize("rows", [SCALED_APART, SCALED_FROM_NONE], ids=["apart", "from-none"])
+def test_replicas_that_speculate(rows, where) -> None:
+    for seed in range(500, 508):
+        same_events(random_case(seed, rows, True, "frontend", speculation=True), rows, where, seed)
+
+
 @pytest.mark.parametrize("seed", range(220, 250))
 def test_replicas_change_their_role(seed) -> None:
     same_events(random_case(seed, SCALED_APART, True, turns=True), SCALED_APART)

@@ -10,11 +10,13 @@ import pytest
 from engine_worlds import (
     cached_here,
     cost_table,
+    drafting_spec,
     engine_world,
     random_spec,
     random_stream,
     reference_requests,
 )
+from reference_ranks import simulate_ranks
 from reference_serving import Result, simulate
 
 from gpuyard.envs.engine.core.records import START, STEP
@@ -23,24 +25,32 @@ from gpuyard.envs.world import World
 FEATURES = ("whole_prompt", "lag", "frontend", "windows", "state")
 
 
-def run_both(seed: int, affine: bool, grid_s: float = 0.0, features: tuple[str, ...] = ()):
+def run_both(
+    seed: int,
+    affine: bool,
+    grid_s: float = 0.0,
+    features: tuple[str, ...] = (),
+    speculation: bool = False,
+):
     """Serve a random world by both; ``grid_s`` > 0 makes requests arrive together."""
     rng = np.random.default_rng(seed)
     unit = int(rng.choice([0, 16, 32, 64]))
     has = dict.fromkeys(features, True)
     specs = [random_spec(rng, unit, **has) for _ in range(int(rng.integers(1, 4)))]
+    if speculation:
+        specs = [drafting_spec(rng, spec) for spec in specs]
     tables = [cost_table(rng, affine, spec) for spec in specs]
     stream = random_stream(rng, int(rng.integers(5, 60)), unit)
     if grid_s:
         stream = replace(stream, arrival_s=np.ceil(stream.arrival_s / grid_s) * grid_s)
     assignment = rng.integers(0, len(specs), len(stream))
-    expected = simulate(specs, tables, reference_requests(stream), list(assignment))
-    return expected, served(specs, tables, stream, assignment)
+    expected = simulate(specs, tables, reference_requests(stream), list(assignment), seed)
+    return expected, served(specs, tables, stream, assignment, seed)
 
 
-def served(specs, tables, stream, assignment) -> World:
+def served(specs, tables, stream, assignment, seed: int = 0, ranks: int = 1) -> World:
     """Return the engine's world after it has sent each request where it is to go."""
-    world = engine_world(specs, tables, stream)
+    world = engine_world(specs, tables, stream, seed, ranks)
     outputs = world.outputs()
     world.run(np.array([START]), np.zeros(1, np.int64), outputs)
     for action in assignment:
@@ -64,6 +74,30 @@ def test_affine_costs_give_the_same_events(seed: int, grid_s: float) -> None:
 def test_every_kind_of_engine_gives_the_same_events(features, grid_s: float) -> None:
     for seed in range(400, 403):
         same_events(*run_both(seed, True, grid_s, features))
+
+
+@pytest.mark.parametrize("grid_s", [0.0, 0.2])
+@pytest.mark.parametrize("features", [(), *((one,) for one in FEATURES), FEATURES], ids="+".join)
+def test_speculating_engines_give_the_same_events(features, grid_s: float) -> None:
+    for seed in range(500, 508):
+        same_events(*run_both(seed, True, grid_s, features, speculation=True))
+
+
+@pytest.mark.parametrize("speculation", [False, True])
+@pytest.mark.parametrize("features", [(), *((one,) for one in FEATURES)], ids="+".join)
+def test_ranks_in_lock_step_give_the_same_events(features, speculation: bool) -> None:
+    for seed in range(600, 606):
+        rng = np.random.default_rng(seed)
+        unit, has = int(rng.choice([0, 16, 32])), dict.fromkeys(features, True)
+        specs = [random_spec(rng, unit, **has) for _ in range(int(rng.integers(2, 5)))]
+        if speculation:
+            specs = [drafting_spec(rng, spec) for spec in specs]
+        tables = [cost_table(rng, True, spec) for spec in specs]
+        stream = random_stream(rng, int(rng.integers(5, 60)), unit)
+        assignment = rng.integers(0, len(specs), len(stream))
+        requests = reference_requests(stream)
+        expected = simulate_ranks(specs, tables, requests, list(assignment), seed)
+        same_events(expected, served(specs, tables, stream, assignment, seed, len(specs)))
 
 
 def test_more_replicas_than_a_word_has_bits() -> None:
@@ -95,10 +129,13 @@ def test_bent_costs_stay_close(seed: int, features: tuple[str, ...]) -> None:
     np.testing.assert_allclose(got["finish_s"], expected.finish_s, rtol=5e-3)
 
 
+@pytest.mark.parametrize("speculation", [False, True])
 @pytest.mark.parametrize("features", [(), FEATURES])
 @pytest.mark.parametrize("seed", range(10))
-def test_blocks_are_conserved_at_the_end(seed: int, features: tuple[str, ...]) -> None:
-    _, world = run_both(seed, affine=True, features=features)
+def test_blocks_are_conserved_at_the_end(
+    seed: int, features: tuple[str, ...], speculation: bool
+) -> None:
+    _, world = run_both(seed, affine=True, features=features, speculation=speculation)
     for r, spec in enumerate(world.shared["replica_specs"]):
         replica = world.state["replicas"][0][r]
         cached = world.state["prefix_entries"][0][cached_here(world, r)]

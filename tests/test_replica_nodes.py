@@ -9,8 +9,10 @@ import pytest
 from cluster_worlds import make, service, small
 
 from gpuyard.envs.cluster_view import Plan
+from gpuyard.envs.parts.serving import build_static
 from gpuyard.envs.perf import tabulate
 from gpuyard.envs.perf.serving.collectives import all_reduce_s
+from gpuyard.envs.perf.serving.drafting import draft_table
 from gpuyard.envs.perf.serving.iteration import step_s
 from gpuyard.envs.scenario import Scenario
 
@@ -134,3 +136,15 @@ def test_predictions_know_the_links(played):
 def test_a_required_node_has_no_rows_of_other_links():
     assert len(make(world(required="node"))._world.shared["costs"]) == 1
     assert len(make(world())._world.shared["costs"]) == 3
+
+
+def test_a_draft_steps_at_the_pace_of_the_same_links() -> None:
+    scenario = world(speculation={"kind": "eagle"})
+    static, deployment = build_static(scenario), scenario.replicas[0].deployment
+    for row, fewest in enumerate(FEWEST):
+        draft = draft_table(replace(deployment, node_gpus=fewest))
+        assert draft is not None
+        place = row + int(static.replica_specs["draft_rows"][0])
+        assert static.costs[place] == draft.coefficients
+        np.testing.assert_array_equal(static.linear_s[place][: len(draft.linear_s)], draft.linear_s)
+    assert len(static.costs) == 2 * len(FEWEST)

@@ -193,6 +193,7 @@ def model_from(name: str, row: Row) -> Model:
         state_bytes=cell.whole("state_bytes", default=0),
         vision_params=cell.number("vision_params_m", default=0) * 1e6,
         vision_tokens=cell.whole("vision_tokens", default=0),
+        mtp_layers=cell.whole("mtp_layers", default=0),
         confidence=str(row.get("confidence", "scenario")),
         source=str(row.get("source", "scenario")),
     )
@@ -239,7 +240,7 @@ def _lookup(kind: str, name: str, table: dict[str, Any]) -> Any:
 def _rows(file: str) -> dict[str, dict[str, str]]:
     """Return the rows of a table by name."""
     with (HERE / file).open(newline="") as lines:
-        return {row["name"]: row for row in csv.DictReader(lines)}
+        return {row["name"]: row for row in csv.DictReader(lines, restval="")}
 
 
 def _columns(file: str) -> set[str]:

@@ -60,7 +60,12 @@ _QWEN_MOE = replace(
     shared=("shared_expert_intermediate_size",),
     absent={**_QWEN.absent, "shared_expert_intermediate_size": 0},
 )
-_QWEN_HYBRID = Family(every=("full_attention_interval", 4), linear=True, gate=True)
+_QWEN_HYBRID = Family(
+    every=("full_attention_interval", 4),
+    linear=True,
+    gate=True,
+    absent={"mtp_num_hidden_layers": 1},
+)
 _QWEN_HYBRID_MOE = replace(_QWEN_HYBRID, experts=_COUNTED, shared=_QWEN_MOE.shared)
 _GEMMA2 = Family(window="sliding_window", every=("sliding_window_pattern", 2), tied=True)
 _GEMMA3 = replace(

@@ -178,6 +178,9 @@ def _size(config: Config) -> None:
     config.take("vocab", "vocab_size", least=1)
     name = "tie_word_embeddings"
     config.put("tied", int(config.flag(name, config.family.tied)), name)
+    for name in ("num_nextn_predict_layers", "mtp_num_hidden_layers"):
+        if config.get(name) is not None:
+            config.take("mtp_layers", name, most=MOST_LAYERS)
 
 
 def _attention(config: Config) -> None:

@@ -44,7 +44,8 @@ class Model:
     and ``state_bytes`` per sequence and layer instead of a KV cache (convolution and recurrent
     state in the formats that vLLM allocates). All others see everything: with ``full_kv_heads``
     heads of ``full_head_dim`` elements where these differ from ``kv_heads`` and ``head_dim``.
-    With ``attention_gate`` queries also yield a gate of the attention's output.
+    With ``attention_gate`` queries also yield a gate of the attention's output. ``mtp_layers``
+    layers beyond the others predict further tokens; only speculation uses them.
     """
 
     name: str
@@ -75,6 +76,7 @@ class Model:
     state_bytes: int
     vision_params: float
     vision_tokens: int
+    mtp_layers: int
     confidence: str
     source: str
 

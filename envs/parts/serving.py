@@ -25,9 +25,12 @@ from ..engine.serving.records import (
 )
 from ..hardware.cluster import LEVELS
 from ..perf import capability, tabulate
-from ..perf.serving.cost_table import COST
+from ..perf.serving.cost_table import COST, CostTable
 from ..perf.serving.deployment import Deployment
+from ..perf.serving.drafting import draft_table, host_draft_s
 from ..perf.serving.kv_groups import kv_groups
+from ..perf.serving.own_ranks import of_one_rank
+from ..perf.serving.speculation import mean_accepted_length
 from ..rendering import replicas as rendering
 from ..scenario import Scenario
 from ..scenario.services import KINDS
@@ -69,7 +72,10 @@ class Serving:
         """Draw the requests of the next episode of environment ``e``."""
         stream = self.workload.sample(rng)
         estimate = self.scenario.estimate_tokens(rng, stream.output_tokens)
-        arrays.load(self.part.state, self.static, e, stream, estimate)
+        seed = 0
+        if self.static.replica_specs["draft_length"].any():  # otherwise nothing is drawn
+            seed = int(rng.integers(2**64 - 1, dtype=np.uint64, endpoint=True))
+        arrays.load(self.part.state, self.static, e, stream, estimate, seed)
         rules = self.scenario.router
         if rules.signal_interval_max_s > 0:
             drawn_s = rng.uniform(rules.signal_interval_s, rules.signal_interval_max_s)
@@ -174,11 +180,10 @@ def serving_part(
 
 def build_static(scenario: Scenario) -> ServingStatic:
     """Turn a scenario into the records and tables that the engine reads."""
-    kinds, first_kinds = _kinds(scenario)
-    tables = [tabulate(kind) for kind in kinds]
-    costs = records(len(kinds), COST)
-    linear_s = np.zeros((len(kinds), max(len(table.linear_s) for table in tables)))
-    head_s = np.zeros((len(kinds), max(len(table.head_s) for table in tables)))
+    tables, first_kinds = _kinds(scenario)
+    costs = records(len(tables), COST)
+    linear_s = np.zeros((len(tables), max(len(table.linear_s) for table in tables)))
+    head_s = np.zeros((len(tables), max(len(table.head_s) for table in tables)))
     for row, table in enumerate(tables):
         costs[row] = table.coefficients
         linear_s[row, : len(table.linear_s)] = table.linear_s
@@ -187,23 +192,32 @@ def build_static(scenario: Scenario) -> ServingStatic:
     return ServingStatic(_specs(scenario, first_kinds), costs, linear_s, head_s, rules, objectives)
 
 
-def _kinds(scenario: Scenario) -> tuple[list[Deployment], list[int]]:
-    """Return what has rows of its own in the cost tables, and the first row of each replica.
+def _kinds(scenario: Scenario) -> tuple[list[CostTable], list[int]]:
+    """Return the rows of the cost tables, and the first row of each replica.
 
-    A replica whose gang may lie on more nodes than it must has further rows behind that one.
+    A replica whose gang may lie on more nodes than it must has further rows behind that one; the
+    rows of a model that drafts for it follow, as many.
     """
-    kinds: list[Deployment] = []
+    kinds: list[CostTable] = []
     begin: dict[tuple[Deployment, ...], int] = {}
     first_kinds = []
-    for row, replica in enumerate(scenario.replicas):
-        ways: tuple[Deployment, ...] = (replica.deployment,)
-        if scenario.services and scenario.services[scenario.slots[row].service].required > NODE:
-            ways = replica.deployment.spreads
+    for row in range(len(scenario.replicas)):
+        ways = _ways(scenario, row)
         if ways not in begin:
             begin[ways] = len(kinds)
-            kinds += ways
+            tables = [tabulate(way) for way in ways]
+            tables += [table for way in ways if (table := draft_table(way))]
+            kinds += [of_one_rank(table, ways[0].own_ranks) for table in tables]
         first_kinds.append(begin[ways])
     return kinds, first_kinds
+
+
+def _ways(scenario: Scenario, row: int) -> tuple[Deployment, ...]:
+    """Return how a replica may lie on nodes, on as few as can be first."""
+    deployment = scenario.replicas[row].deployment
+    if scenario.services and scenario.services[scenario.slots[row].service].required > NODE:
+        return deployment.spreads
+    return (deployment,)
 
 
 NODE = LEVELS.index("node")
@@ -229,6 +243,7 @@ def _specs(scenario: Scenario, first_kinds: list[int]) -> NDArray[np.void]:
     device = 0
     for row, replica in enumerate(scenario.replicas):
         deployment, workload = replica.deployment, scenario.workload_of(row)
+        ranks = deployment.own_ranks
         prompt, output = workload.mean_lengths()
         unit = workload.prefix_block_tokens
         able = capability(deployment)
@@ -237,8 +252,8 @@ def _specs(scenario: Scenario, first_kinds: list[int]) -> NDArray[np.void]:
         groups = kv_groups(deployment)
         fill_in(
             specs[row : row + 1],
-            max_num_seqs=deployment.max_num_seqs,
-            max_num_batched_tokens=deployment.max_num_batched_tokens,
+            max_num_seqs=deployment.max_num_seqs // ranks,
+            max_num_batched_tokens=deployment.max_num_batched_tokens // ranks,
             block_size=deployment.block_size,
             kv_blocks=replica.kv_blocks,
             window_groups=groups.window_groups,
@@ -251,17 +266,49 @@ def _specs(scenario: Scenario, first_kinds: list[int]) -> NDArray[np.void]:
             frontend_s=deployment.frontend_ms * 1e-3,
             kind=first_kinds[row],
             first_device=device,
-            num_devices=deployment.gpus if place["role"] < 0 else 0,
+            num_devices=replica.gpus if place["role"] < 0 else 0,
             weight_share=replica.weight_share,
             kv_share=replica.kv_share,
             capacity=replica.capacity / fastest,
-            token_s=able.decode_s(batch, batch * (prompt + output / 2)) / batch,
+            token_s=ranks * able.decode_s(batch, batch * (prompt + output / 2)) / batch,
             price_per_h=replica.price_per_h,
             ring_key=np.random.SeedSequence(row).generate_state(1, np.uint64)[0],
             **place,
+            **_speculation(scenario, row),
+            step_ranks=ranks,
+            step_rank=replica.rank,
         )
-        device += deployment.gpus
+        device += replica.gpus
     return specs
+
+
+PLAIN: dict[str, float] = {
+    **{"draft_length": 0, "most_drafting": 0, "lookahead": 0, "draft_rows": 0, "draft_s": 0.0},
+    **{"draft_sequence_s": 0.0, "accept_low": 0.0, "accept_high": 0.0, "mean_accepted": 1.0},
+}
+"""A replica that does not speculate, in the words of REPLICA_SPEC."""
+
+
+def _speculation(scenario: Scenario, row: int) -> dict[str, float]:
+    """Return how a replica speculates."""
+    deployment = scenario.replicas[row].deployment
+    how = deployment.speculation
+    if how is None:
+        return PLAIN
+    host_s, host_sequence_s = host_draft_s(deployment)
+    ranks = deployment.own_ranks
+    low, high = how.acceptance
+    return {
+        "draft_length": how.draft_length,
+        "most_drafting": (how.most_sequences or deployment.max_num_seqs) // ranks,
+        "lookahead": how.lookahead,
+        "draft_rows": len(_ways(scenario, row)) if draft_table(deployment) else 0,
+        "draft_s": host_s,
+        "draft_sequence_s": host_sequence_s * ranks,
+        "accept_low": low,
+        "accept_high": high,
+        "mean_accepted": mean_accepted_length(how),
+    }
 
 
 OUTSIDE: dict[str, float] = {

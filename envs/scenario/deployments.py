@@ -20,6 +20,7 @@ from .checks import (
     checked_table,
     refuse_unknown,
 )
+from .speculation import read_speculation
 
 MOST_REPLICAS = 4096  # all of them are candidates of every decision
 MOST_SEQS = 2**15 - 1  # the engine counts the holders of a cached prefix in 16 bits
@@ -33,11 +34,14 @@ class Replica:
         deployment: model, devices, parallel layout and engine limits.
         kv_blocks: KV-cache capacity in blocks of ``deployment.block_size`` tokens.
         capacity: expected output tokens/s at the workload's mean lengths.
+        rank: which of its deployment's own dp ranks it is; capacity, KV blocks, devices and price
+            are that rank's.
     """
 
     deployment: Deployment
     kv_blocks: int
     capacity: float = 0.0
+    rank: int = 0
 
     def on(self, pool: Pool) -> Replica:
         """Return this replica on a pool's nodes: their GPUs, and a GPU's part of their NICs."""
@@ -49,7 +53,8 @@ class Replica:
     @property
     def kv_share(self) -> float:
         """Share of its devices' memory that all KV blocks take."""
-        kv_bytes = self.kv_blocks / self.deployment.dp * block_bytes(self.deployment)
+        pooled = self.deployment.dp / self.deployment.own_ranks
+        kv_bytes = self.kv_blocks / pooled * block_bytes(self.deployment)
         share = kv_bytes / self.deployment.gpu.memory_bytes
         return min(share, self.deployment.gpu_memory_utilization)
 
@@ -61,7 +66,12 @@ class Replica:
     @property
     def price_per_h(self) -> float:
         """Price of its devices, $/h."""
-        return self.deployment.gpus * self.deployment.gpu.price_per_h
+        return self.gpus * self.deployment.gpu.price_per_h
+
+    @property
+    def gpus(self) -> int:
+        """Its devices."""
+        return self.deployment.gpus // self.deployment.own_ranks
 
 
 WEIGHTS = ("gpu", "model", "tp", "ep", "dp", "pp", "redundant_experts", "dtype", "engine")
@@ -145,7 +155,15 @@ def read_deployment(
     try:
         settings["gpu"] = gpus.get(row["gpu"]) or catalogue.gpu(row["gpu"])
         settings["model"] = named_model(row["model"], models, folder)
+        if "speculation" in row:
+            settings["speculation"] = read_speculation(
+                row["speculation"],
+                f"{where}.speculation",
+                lambda name: named_model(name, models, folder),
+            )
         return Deployment(**settings)
+    except ScenarioError:
+        raise
     except ValueError as error:
         raise ScenarioError(f"{where}: {error}") from error
 
@@ -157,7 +175,8 @@ def _alike(
     replica = read_replica(row, where, gpus, models, folder)
     if row.get("count", 1) > MOST_REPLICAS:
         raise ScenarioError(f"{where}.count = {row['count']} must be at most {MOST_REPLICAS}")
-    return [replica] * row.get("count", 1)
+    ranks = [replace(replica, rank=rank) for rank in range(replica.deployment.own_ranks)]
+    return ranks * row.get("count", 1)
 
 
 def read_replica(
@@ -182,4 +201,4 @@ def read_replica(
             f"{where}.max_num_batched_tokens = {deployment.max_num_batched_tokens} must be "
             f"above max_num_seqs = {deployment.max_num_seqs}"
         )
-    return Replica(deployment, row.get("kv_blocks", blocks))
+    return Replica(deployment, row.get("kv_blocks", blocks) // deployment.own_ranks)

@@ -36,7 +36,9 @@ def fitted(replicas: tuple[Replica, ...], workload: Workload) -> tuple[Replica, 
         deployment: capability(deployment).throughput(*lengths)
         for deployment in {replica.deployment for replica in replicas}
     }
-    return tuple(replace(replica, capacity=capacities[replica.deployment]) for replica in replicas)
+    return tuple(
+        replace(r, capacity=capacities[r.deployment] / r.deployment.own_ranks) for r in replicas
+    )
 
 
 def _check_blocks(replicas: tuple[Replica, ...], workload: Workload) -> None:
@@ -77,6 +79,13 @@ def _tokens(stream: RequestStream) -> NDArray[np.int64]:
     return stream.prompt_tokens.astype(np.int64) + stream.max_tokens
 
 
+def _longest_tokens(replica: Replica) -> int:
+    """Return the tokens of the longest request that a replica's KV cache holds."""
+    how = replica.deployment.speculation
+    longest = kv_groups(replica.deployment).longest(replica.kv_blocks)
+    return longest - (how.lookahead if how else 0)
+
+
 def _check_room(replicas: tuple[Replica, ...], workload: Workload) -> None:
     source, longest = workload.source, longest_request(workload)
     if isinstance(source, Generator):
@@ -84,7 +93,7 @@ def _check_room(replicas: tuple[Replica, ...], workload: Workload) -> None:
     else:
         worst = int(_tokens(source).argmax())
         remedy = f"leave out request {worst} of the trace or lower its max_tokens"
-    room = max(kv_groups(r.deployment).longest(r.kv_blocks) for r in replicas)
+    room = max(_longest_tokens(replica) for replica in replicas)
     if longest > room:
         raise ScenarioError(
             f"a request of up to {longest} prompt and output tokens never fits: the largest KV "

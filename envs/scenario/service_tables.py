@@ -244,6 +244,11 @@ def _read_role(
         )
     settings = {key: row[key] for key in row if key in OF_REPLICA}
     replica = read_replica(settings, where, gpus, models, folder)
+    if replica.deployment.dp_ranks:
+        raise ScenarioError(
+            f"{where}.dp_ranks = {replica.deployment.dp_ranks!r}: only [[replicas]] have ranks of "
+            "their own; leave it out"
+        )
     (replica,) = fitted((replica,), workload)
     startup_s = given.startup_s
     if "startup_s" not in row:

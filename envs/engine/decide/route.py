@@ -13,8 +13,9 @@ from ..core.units import unit
 from ..services.handover import begin_handover
 from ..serving.parking import park, unpark
 from ..serving.queue import submit
+from ..serving.ranks import is_due
 from ..serving.records import HANDED, PREFILL
-from ..serving.replica import advance_replica, is_due
+from ..serving.replica import advance_replica
 from .route_seen import (
     fits,
     in_system_s,

@@ -19,6 +19,7 @@ from ..serving.growth import blocks_of, floor_div
 from ..serving.kvcache import cached_units, sent_units
 from ..serving.records import AGGREGATED, DECODE, HANDED, PREFILL, SERVING
 from ..serving.runs import run_blocks, steps_done
+from ..serving.speculation import token_s
 from .columns import QUEUED, info_places, places, scaling, squash
 
 CLUSTER = places("cluster", "route")
@@ -92,7 +93,7 @@ def fits(request, spec):
 
     A prefill replica has no more of it than it has when it comes.
     """
-    output = request.generated if spec.does == PREFILL else request.max_tokens
+    output = request.generated if spec.does == PREFILL else request.max_tokens + spec.lookahead
     return blocks_of(request.prompt_tokens + output, spec) <= spec.kv_blocks
 
 
@@ -151,6 +152,8 @@ def observe_candidate(w, e, r, home, hit, prefill_s, request, replica, spec, cos
     running = min(replica.report_running + replica.report_waiting + 1, spec.max_num_seqs)
     context = replica.report_context + replica.report_queued_tokens + prompt
     step_s = decode_step_s(cost, w.linear_s, w.head_s, replica.kind, running, context)
+    if spec.draft_length > 0:
+        step_s = token_s(w, replica.kind, running, context, spec, cost)
     budget = spec.max_num_batched_tokens
     wait_s = spec.frontend_s
     wait_s += replica.report_queued_tokens * w.linear_s[replica.kind, budget] / budget

@@ -79,6 +79,7 @@ def load(
     e: int,
     stream: Any,
     estimate_tokens: NDArray[np.int32],
+    draft_seed: int = 0,
 ) -> None:
     """Empty the replicas of environment ``e`` and give it the requests of its next episode.
 
@@ -88,9 +89,11 @@ def load(
         e: the environment.
         stream: the requests, columns as a ``RequestStream`` of the workload has them.
         estimate_tokens: int32 (N,), what is believed of their outputs.
+        draft_seed: of what they accept of drafted tokens, 64 bits.
     """
     arrays["router"][e] = _NEW_ROUTER
     arrays["router"]["num_requests"][e] = len(stream)
+    arrays["router"]["draft_seed"][e] = draft_seed
     arrays["router"]["signal_interval_s"][e] = static.serving_rules["signal_interval_s"][0]
     replicas = arrays["replicas"]
     fill(replicas[e], _IDLE_REPLICA)

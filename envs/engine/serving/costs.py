@@ -19,22 +19,25 @@ def p3(a, b, c):
 
 
 @kernel
-def decode_attention_s(cost, sequences, context):
-    """Return the attention seconds of ``sequences`` decodes over ``context`` cached tokens."""
+def decode_attention_s(cost, sequences, context, width):
+    """Return the attention seconds of ``sequences`` decodes over ``context`` cached tokens.
+
+    ``width`` tokens of each are verified at once.
+    """
     if sequences == 0:
         return 0.0
-    load = cost.dec_token_s * context + cost.dec_row_s * sequences
+    load = cost.dec_token_s * context + cost.dec_row_s * sequences * width
     if cost.dec_flop_s > 0.0:
-        load = p3(load, cost.dec_flop_s * context, 0.0)
+        load = p3(load, cost.dec_flop_s * context * width, 0.0)
     shape = math.log2(1.0 + context / (1024.0 * sequences))
     return cost.dec_fixed_s + cost.dec_log_s * shape + cost.dec_seq_s * sequences + load
 
 
 @kernel
-def mixed_attention_s(cost, sequences, context, prompt_tokens):
+def mixed_attention_s(cost, sequences, context, prompt_tokens, width):
     """Return the attention seconds of decodes in a step that also computes ``prompt_tokens``."""
     if cost.mix_token_s == 0.0:
-        return decode_attention_s(cost, sequences, context)
+        return decode_attention_s(cost, sequences, context, width)
     per_sequence = cost.mix_seq_s + cost.mix_cell_s * prompt_tokens
     return per_sequence * sequences + cost.mix_token_s * context
 
@@ -76,7 +79,7 @@ def decode_gpu_s(cost, linear, head, kind, sequences, context):
     return (
         linear[kind, sequences]
         + head[kind, sequences]
-        + decode_attention_s(cost, sequences, context)
+        + decode_attention_s(cost, sequences, context, 1)
     )
 
 

@@ -46,6 +46,12 @@ def blocks_of(tokens, spec):
 
 
 @kernel
+def held_blocks(request, spec):
+    """Return the blocks that a sequence holds which has decoded up to its ``computed`` tokens."""
+    return request.blocks if spec.draft_length > 0 else blocks_of(request.computed, spec)
+
+
+@kernel
 def next_blocks(computed, spec):
     """Return the blocks that a sequence takes for the token after ``computed``, if it takes any."""
     filling = computed < spec.window_blocks * spec.block_size
@@ -67,7 +73,12 @@ def phase_of(computed, step_count, size):
 
 @kernel
 def count_growth(w, e, r, computed, sign, replica, spec):
-    """Let a sequence with ``computed`` tokens take part in the growth of the batch, or no more."""
+    """Let a sequence with ``computed`` tokens take part in the growth of the batch, or no more.
+
+    Where it speculates its blocks stand in its request.
+    """
+    if spec.draft_length > 0:
+        return
     phase = phase_of(computed, replica.step_count, spec.block_size)
     w.decode_phases[e, r, phase] += sign * next_blocks(computed, spec)
 

@@ -99,6 +99,17 @@ REPLICA_SPEC = np.dtype(  # one replica's fixed properties
         ("startup_s", "f8"),  # from its devices to its first request
         ("does", "i4"),
         ("local_tokens", "i4"),  # of a prompt, uncached, that a decode replica computes itself
+        ("draft_length", "i4"),  # tokens that a sequence drafts in a step; 0: no speculation
+        ("most_drafting", "i4"),  # sequences that decode in a step which drafts, at most
+        ("lookahead", "i4"),  # tokens beyond the next one whose blocks a drafting sequence holds
+        ("draft_rows", "i4"),  # of the cost tables, from the replica's to its drafter's; 0: none
+        ("draft_s", "f8"),  # host time of a step that drafts
+        ("draft_sequence_s", "f8"),  # and of each sequence in it
+        ("accept_low", "f8"),  # least and largest rate at which a request accepts drafted tokens
+        ("accept_high", "f8"),
+        ("mean_accepted", "f8"),  # tokens of a sequence in a step that drafts
+        ("step_ranks", "i4"),  # rows that step together, this one among them
+        ("step_rank", "i4"),  # its number among those
     ],
     align=True,
 )
@@ -115,6 +126,7 @@ REPLICA = np.dtype(
         ("step_growth_s", "f8"),  # each step of the run takes this much longer than the last
         ("end_s", "f8"),
         ("tokens", "i4"),  # tokens computed per step
+        ("drafted", "i4"),  # of them by each decoding sequence, beside its own
         ("kind", "i4"),  # row of the cost tables, by the nodes that it lies on
         ("busy_s", "f8"),  # in steps that have ended
         # the batch
@@ -200,6 +212,7 @@ ROUTER = np.dtype(  # one record per environment
         ("parked_head", "i4"),
         ("parked_tail", "i4"),
         ("in_flight", "i4"),
+        ("draft_seed", "u8"),  # of what requests accept of drafted tokens
         ("gap_s", "f8"),  # moving averages over arrivals
         ("mean_prompt", "f8"),
         ("signal_interval_s", "f8"),  # between two reports in this episode; 0: always up to date

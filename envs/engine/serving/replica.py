@@ -31,19 +31,20 @@ from ..core.units import unit
 from .costs import alone_s, host_step_s, mixed_attention_s, prefill_attention_s, shared_s
 from .growth import (
     NEVER,
-    blocks_needed,
     blocks_of,
     computed_at,
     count_growth,
     fill_windows,
     floor_div,
-    next_blocks,
+    held_blocks,
 )
 from .kvcache import allocate, cached_units, hold, idle_units, register, release
 from .parking import park
 from .queue import leave_queue, put_behind_loaded
+from .ranks import keep_pace, next_start_s
 from .records import HANDED, PREFILL
 from .runs import plan_run, run_blocks, run_s, stop_for_head
+from .speculation import accept, draft_s, sequence_blocks, step_blocks, take_step_blocks
 
 
 @kernel
@@ -51,7 +52,7 @@ def store_progress(request, finish_step, step_count, spec):
     """Write down where a decoding request stands between steps."""
     request.computed = computed_at(request, finish_step, step_count)
     request.generated = request.computed + 1 - request.prompt_tokens
-    request.blocks = blocks_of(request.computed, spec)
+    request.blocks = held_blocks(request, spec)
 
 
 @kernel
@@ -96,14 +97,13 @@ def grow_or_preempt(w, e, r, replica, spec, router):
         request = w.requests[e, w.slots[e, r, at].request]
         finish_step = w.slots[e, r, at].finish_step
         if finish_step == NEVER:
-            budget = spec.max_num_batched_tokens - at
+            budget = spec.max_num_batched_tokens - at * (1 + replica.drafted)
             known = request.prompt_tokens + request.generated
             tokens = request.computed + min(known - request.computed, budget)
             need = blocks_of(tokens, spec) - request.blocks
         else:
             tokens = 0
-            computed = computed_at(request, finish_step, replica.step_count)
-            need = next_blocks(computed, spec) if computed % spec.block_size == 0 else 0
+            need = sequence_blocks(w, e, r, at, replica, spec)
         while need > replica.free_blocks and at < replica.running:
             preempt_last(w, e, r, replica, spec, router)
         if at == replica.running:
@@ -111,6 +111,7 @@ def grow_or_preempt(w, e, r, replica, spec, router):
         if tokens > 0:
             break  # the prompt under way is last; the caller serves it
         allocate(w, e, r, need, replica, spec)
+        request.blocks += need
         at += 1
     return replica.running - replica.prefilling
 
@@ -176,13 +177,14 @@ def begin_step(w, e, r, now_s, seen_s, replica, spec, router, cost):
             return
     # sequences that already run; at most one, the last, still has prompt tokens to compute
     decoding = replica.running - replica.prefilling
-    need = blocks_needed(w, e, r, replica.step_count, 1, spec.block_size)
+    need = step_blocks(w, e, r, decoding, replica, spec)
+    width = 1 + replica.drafted
     chunk = 0
     partial_need = 0
     if replica.prefilling > 0:
         request = w.requests[e, w.slots[e, r, replica.running - 1].request]
         remaining = request.prompt_tokens + request.generated - request.computed
-        chunk = min(remaining, spec.max_num_batched_tokens - decoding)
+        chunk = min(remaining, spec.max_num_batched_tokens - decoding * width)
         tokens = request.computed + chunk
         partial_need = blocks_of(tokens, spec) - request.blocks
     preempted = need + partial_need > replica.free_blocks
@@ -193,9 +195,9 @@ def begin_step(w, e, r, now_s, seen_s, replica, spec, router, cost):
         if replica.running == 0:  # a batch that is empty now begins anew
             preempted, seen_s = False, now_s
     else:
-        allocate(w, e, r, need, replica, spec)
+        take_step_blocks(w, e, r, need, decoding, replica, spec)
     prompt_s, longest_s = 0.0, 0.0
-    budget = spec.max_num_batched_tokens - decoding
+    budget = spec.max_num_batched_tokens - decoding * width
     if chunk > 0:
         request = w.requests[e, w.slots[e, r, replica.running - 1].request]
         prompt_s = prefill_attention_s(cost, chunk, request.computed)
@@ -238,14 +240,16 @@ def begin_step(w, e, r, now_s, seen_s, replica, spec, router, cost):
         request = w.requests[e, w.slots[e, r, replica.running - 1].request]
         if request.computed < request.prompt_tokens + request.generated:
             sampling -= 1
-        seconds = w.linear_s[replica.kind, replica.tokens] + w.head_s[replica.kind, sampling]
-        seconds += mixed_attention_s(
-            cost, decoding, replica.context_tokens, replica.tokens - decoding
-        )
+        rows, context = sampling + decoding * replica.drafted, replica.context_tokens
+        seconds = w.linear_s[replica.kind, replica.tokens] + w.head_s[replica.kind, rows]
+        prompt = replica.tokens - decoding * width
+        seconds += mixed_attention_s(cost, decoding, context, prompt, width)
         seconds += cost.pre_fixed_s + shared_s(cost, prompt_s, longest_s)
+        if decoding * replica.drafted > 0:
+            seconds += draft_s(w, replica.kind, decoding, context, spec)
         replica.first_step_s = max(seconds, host_step_s(cost, sampling))
     else:
-        plan_run(w, e, r, replica, spec, cost, preempted or blocked_by_hits)
+        plan_run(w, e, r, replica, spec, cost, preempted or blocked_by_hits or spec.step_ranks > 1)
         if replica.steps > 1 and replica.waiting > 0:
             stop_for_head(w, e, seen_s, replica, spec)
     replica.end_s = now_s + run_s(replica, replica.steps)
@@ -269,7 +273,7 @@ def finish_request(w, e, r, end_s, index, replica, spec, router):
     request.finish_s = end_s
     request.generated = request.output_tokens
     request.computed = request.prompt_tokens + request.output_tokens - 1
-    request.blocks = blocks_of(request.computed, spec)
+    request.blocks = held_blocks(request, spec)
     if request.prefix_count > 0 and spec.unit_tokens > 0:
         units = floor_div(request.computed, spec.unit_tokens)
         register(w, e, r, request, units, end_s)
@@ -363,7 +367,7 @@ def end_prefill(w, e, r, end_s, at, replica, spec, router):
     replica.context_tokens += request.computed
     replica.next_finish = min(replica.next_finish, w.slots[e, r, at].finish_step)
     to_fill = spec.window_blocks * spec.block_size - request.computed
-    if to_fill > 0:
+    if to_fill > 0 and spec.draft_length == 0:
         replica.next_window = min(replica.next_window, replica.step_count + to_fill)
 
 
@@ -375,6 +379,8 @@ def end_run(w, e, r, end_s, replica, spec, router):
     decoding = replica.running - replica.prefilling
     replica.step_count += steps
     replica.context_tokens += steps * decoding
+    if spec.draft_length > 0:
+        accept(w, e, r, replica, spec)
     if replica.next_window == replica.step_count:
         fill_windows(w, e, r, replica, spec)
     if replica.prefilling > 0:
@@ -388,28 +394,27 @@ def end_run(w, e, r, end_s, replica, spec, router):
 
 
 @kernel
-def is_due(replica, until_s):
-    """Tell whether advancing the replica to ``until_s`` would change anything."""
+def next_step(w, e, r, start_s, replica, spec, router):
+    """End the run under way, if there is one, and begin the step that starts at ``start_s``."""
+    seen_s = start_s
     if replica.busy == 1:
-        return replica.end_s <= until_s
-    return replica.waiting > 0 and replica.start_s < until_s
+        replica.busy_s += replica.end_s - replica.start_s
+        end_run(w, e, r, start_s, replica, spec, router)
+        if spec.lag == 1 and replica.running > 0:  # planned when the step before started
+            seen_s = replica.start_s + run_s(replica, replica.steps - 1)
+    begin_step(w, e, r, start_s, seen_s, replica, spec, router, w.costs[replica.kind])
 
 
 @unit
 def advance_replica(w, e, r, until_s):
-    """Process every step of a replica that ends by ``until_s``.
+    """Process every step of a replica, and of ranks that step with it, that ends by ``until_s``.
 
     An idle replica starts once the clock has moved on: all that arrives at once is in its step.
     """
-    replica, spec, router = w.replicas[e, r], w.replica_specs[r], w.router[e]
-    while is_due(replica, until_s):
-        start_s = seen_s = replica.start_s
-        if replica.busy == 1:
-            start_s = seen_s = replica.end_s
-            replica.busy_s += replica.end_s - replica.start_s
-            if spec.lag == 1:  # planned when the step before started
-                seen_s = replica.start_s + run_s(replica, replica.steps - 1)
-            end_run(w, e, r, start_s, replica, spec, router)
-            if replica.running == 0:
-                seen_s = start_s
-        begin_step(w, e, r, start_s, seen_s, replica, spec, router, w.costs[replica.kind])
+    ranks, first = w.replica_specs[r].step_ranks, r - w.replica_specs[r].step_rank
+    start_s = next_start_s(w, e, first, ranks, until_s)
+    while start_s < math.inf:
+        for at in range(first, first + ranks):
+            next_step(w, e, at, start_s, w.replicas[e, at], w.replica_specs[at], w.router[e])
+        keep_pace(w, e, first, ranks, start_s)
+        start_s = next_start_s(w, e, first, ranks, until_s)

@@ -13,6 +13,7 @@ from ..core.compile import kernel
 from .costs import decode_gpu_s, host_step_s
 from .growth import blocks_needed
 from .kvcache import allocate
+from .speculation import verify_step_s
 
 LONGEST_RUN = 1024  # steps: bounds the error of the run's chord where the cost is not affine
 
@@ -68,6 +69,10 @@ def plan_run(w, e, r, replica, spec, cost, single):
     """Plan a run of decode steps; the blocks of its first step are allocated already."""
     sequences = replica.running
     context = replica.context_tokens
+    if spec.draft_length > 0:  # what it accepts is drawn step by step
+        step_s = verify_step_s(w, replica.kind, sequences, context, replica.drafted, spec, cost)
+        replica.first_step_s = step_s
+        return
     first_s = decode_gpu_s(cost, w.linear_s, w.head_s, replica.kind, sequences, context)
     host_s = host_step_s(cost, sequences)
     replica.first_step_s = max(first_s, host_s)

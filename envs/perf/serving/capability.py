@@ -15,6 +15,7 @@ from functools import lru_cache
 import numpy as np
 
 from .deployment import Deployment
+from .drafting import decode_round_s
 from .iteration import step_s
 from .kv_capacity import kv_blocks
 from .kv_groups import KVGroups, kv_groups
@@ -26,9 +27,9 @@ class Capability:
     """Linear model of one replica.
 
     ``prefill = a0 + a1 X + a2 sum x^2`` seconds for prompts of X tokens in all, ``decode = b0 +
-    b1 B + b2 C`` seconds for B sequences with C cached tokens in all, ``kv_blocks`` the capacity
-    and ``groups`` what a sequence holds of it. ``shards``: prompts that are computed side by side,
-    by dp ranks and pipeline stages.
+    b1 B + b2 C`` seconds for a token of each of B sequences with C cached tokens in all,
+    ``kv_blocks`` the capacity and ``groups`` what a sequence holds of it. ``shards``: prompts that
+    are computed side by side, by dp ranks and pipeline stages.
     """
 
     prefill: tuple[float, float, float]
@@ -87,7 +88,7 @@ def capability(deployment: Deployment) -> Capability:
     blocks, groups = kv_blocks(deployment), kv_groups(deployment)
     prefill = [((1, x, x * x), step_s(table, 0, 0, [(x, 0)])) for x in prompts]
     decode = [
-        ((1, b, b * context), step_s(table, b, b * context))
+        ((1, b, b * context), decode_round_s(deployment, table, b, b * context))
         for b in (1, 2, 4, 8, 16, 32, 64, 128, 256)
         for context in (256, 1024, 4096)
         if b <= deployment.max_num_seqs and (b == 1 or b * groups.blocks_of(context) <= blocks)

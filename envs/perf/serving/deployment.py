@@ -9,6 +9,7 @@ from ...hardware.dtypes import DTYPES, KV_BYTES
 from ..network import internode
 from .collectives import LINKS, has_nvlink
 from .engines import NEWEST, Engine, default_limits, engine
+from .speculation import Speculation, check
 
 MOST_FRONTEND_MS = 60_000.0
 EXCHANGES = ("", "deepep")
@@ -55,6 +56,9 @@ class Deployment:
         scheduling: ``sync`` plans a step when the one before has ended, ``async`` while it runs;
             "": as the engine does.
         attention: ``flash``, or ``naive``: the scores of a chunk are written to memory.
+        dp_ranks: "own": each dp rank is a replica to the router, has a queue, batch and cache of
+            its own, and steps with the others; "": one pool, spread evenly over the ranks.
+        speculation: what drafts tokens that the model verifies; None: nothing does.
 
     Raises:
         ValueError: naming the field, its value and the remedy.
@@ -85,6 +89,8 @@ class Deployment:
     layer_launch_us: float = field(default=-1.0, metadata={"at_least": 0})
     scheduling: str = field(default="", metadata={"choices": SCHEDULING})
     attention: str = field(default="flash", metadata={"choices": ATTENTION})
+    dp_ranks: str = ""
+    speculation: Speculation | None = None
 
     def __post_init__(self) -> None:
         try:
@@ -120,11 +126,18 @@ class Deployment:
         self.gpu.peak_flops(self.dtype)
         self._check_runtime()
         self._check_shapes()
+        self._check_ranks()
+        try:
+            check(self)
+        except ValueError as error:
+            raise ValueError(f"{self._label}: {error}") from None
 
     def _fill_in(self, rules: Engine) -> None:
         """Replace what was not given by the engine's defaults for this GPU."""
         tokens, seqs = (limit * max(self.dp, 1) for limit in default_limits(self.gpu))
         tokens *= max(self.pp, 1)  # of every micro-batch
+        if self.speculation:
+            tokens = max(tokens, (self.max_num_seqs or seqs) * self.speculation.width + 1)
         if self.max_num_seqs and not self.max_num_batched_tokens:
             tokens = max(tokens, self.max_num_seqs + 1)
         elif self.max_num_batched_tokens:
@@ -200,16 +213,38 @@ class Deployment:
         if not self.expert_imbalance >= 1:
             raise self._error("expert_imbalance", "give the busiest over the mean, at least 1")
 
+    def _check_ranks(self) -> None:
+        if self.dp_ranks not in ("", "own"):
+            raise self._error("dp_ranks", 'use "own", or leave it out')
+        if not self.dp_ranks:
+            return
+        if self.dp == 1 or self.pp > 1:
+            raise self._error("dp_ranks", "it needs dp > 1 and pp = 1")
+        for limit in ("max_num_seqs", "max_num_batched_tokens"):
+            if getattr(self, limit) % self.dp:
+                raise self._error(
+                    limit, f"ranks of their own share it: a multiple of dp = {self.dp}"
+                )
+
     def _error(self, field: str, remedy: str) -> ValueError:
-        label = f"deployment of {self.model.name} on {self.gpu.name}"
-        return ValueError(f"{label}: {field} = {getattr(self, field)!r}: {remedy}")
+        return ValueError(f"{self._label}: {field} = {getattr(self, field)!r}: {remedy}")
+
+    @property
+    def _label(self) -> str:
+        return f"deployment of {self.model.name} on {self.gpu.name}"
 
     @property
     def rules(self) -> Engine:
-        """The engine's version, as this replica runs it: how it schedules and what it keeps."""
+        """The engine's version, as this replica runs it: how it schedules and what it keeps.
+
+        The host needs a step's tokens to find n-grams, so nothing is planned ahead then. Source:
+        vLLM, ``config/vllm.py``: methods of speculation with asynchronous scheduling.
+        """
         known = engine(self.engine)
         if self.scheduling:
             known = replace(known, asynchronous=self.scheduling == "async")
+        if known.asynchronous and self.speculation and self.speculation.kind == "ngram":
+            known = replace(known, asynchronous=False)
         if self.cuda_graphs >= 0:
             graphs = self.cuda_graphs > 0
             known = replace(known, full_graphs=graphs, graphs_in_budget=graphs)
@@ -239,6 +274,11 @@ class Deployment:
     def round(self) -> float:
         """Time of a round over that of an ideal pipeline."""
         return 1 + self.pipeline_bubble * (self.pp - 1)
+
+    @property
+    def own_ranks(self) -> int:
+        """Rows that the replica is to the engine: its dp ranks, or itself."""
+        return self.dp if self.dp_ranks else 1
 
     @property
     def moe_tp(self) -> int:

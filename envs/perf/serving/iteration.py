@@ -120,12 +120,17 @@ def step_s(
     return float(max(seconds, c["host_s"] + c["host_seq_s"] * samples))
 
 
-def decode_s(c: np.void, sequences: ArrayLike, context: ArrayLike) -> NDArray[np.float64]:
-    """Return seconds of decode attention; formula in :mod:`.cost_table`."""
+def decode_s(
+    c: np.void, sequences: ArrayLike, context: ArrayLike, width: int = 1
+) -> NDArray[np.float64]:
+    """Return seconds of decode attention; formula in :mod:`.cost_table`.
+
+    ``width`` tokens of each sequence are verified at once.
+    """
     b, tokens = np.asarray(sequences, np.float64), np.asarray(context, np.float64)
     mean = tokens / np.maximum(b, 1)
-    memory = c["dec_token_s"] * tokens + c["dec_row_s"] * b
-    moved = np.cbrt((c["dec_flop_s"] * tokens) ** 3 + memory**3)
+    memory = c["dec_token_s"] * tokens + c["dec_row_s"] * b * width
+    moved = np.cbrt((c["dec_flop_s"] * tokens * width) ** 3 + memory**3)
     fixed = c["dec_fixed_s"] + c["dec_log_s"] * np.log2(1 + mean / 1024) + c["dec_seq_s"] * b
     return np.where(b > 0, fixed + moved, 0.0)
 

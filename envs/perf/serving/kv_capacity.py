@@ -5,6 +5,7 @@ from __future__ import annotations
 from ...hardware.dtypes import DTYPES
 from .deployment import Deployment
 from .kv_groups import block_bytes, kv_groups
+from .speculation import drafter
 
 CONTEXT_BYTES = 0.66 * 2**30
 """CUDA context and library workspaces of one process: what a vLLM 0.19 server on an RTX 4090 had
@@ -39,7 +40,7 @@ def kv_blocks(deployment: Deployment) -> int:
     """
     d = deployment
     budget = d.gpu_memory_utilization * d.gpu.memory_bytes
-    weights = rank_weight_bytes(d)
+    weights = rank_weight_bytes(d) + draft_weight_bytes(d)
     other = activation_bytes(d) + buffer_bytes(d)
     blocks = int((budget - weights - other) // block_bytes(d))
     if blocks < 1:
@@ -48,7 +49,7 @@ def kv_blocks(deployment: Deployment) -> int:
             f"{weights / 2**30:.1f} GiB of weights and {other / 2**30:.1f} GiB of activations and "
             f"buffers leave no KV block in {d.gpu_memory_utilization:g} x "
             f"{d.gpu.memory_bytes / 2**30:.1f} GiB; raise tp (or ep, pp), use fewer bits "
-            f"per weight or a GPU with more memory"
+            f"per weight or a GPU with more memory{_or_no_draft(d)}"
         )
     return blocks * d.dp
 
@@ -80,6 +81,29 @@ def rank_weight_bytes(deployment: Deployment) -> float:
     if model.experts:
         routed *= 1 + d.redundant_experts / model.experts
     return (shared / d.tp + copied * dense_bytes + folded) / d.pp + routed / d.gpus
+
+
+def draft_weight_bytes(deployment: Deployment) -> float:
+    """Return weight bytes on one GPU of what drafts there.
+
+    Layers of the model's own use its embedding and head.
+    """
+    draft = drafter(deployment)
+    if draft is None:
+        return 0.0
+    shared = 0.0
+    if deployment.speculation and deployment.speculation.kind == "mtp":
+        shared = 2.0 * draft.model.embedding_params / draft.tp
+    return rank_weight_bytes(draft) - shared
+
+
+def _or_no_draft(d: Deployment) -> str:
+    """Return a further remedy where a draft takes memory, too."""
+    draft = drafter(d)
+    if draft is None:
+        return ""
+    size = draft_weight_bytes(d) / 2**30
+    return f", or leave out speculation: {draft.model.name} takes {size:.1f} GiB of these weights"
 
 
 def activation_bytes(deployment: Deployment) -> float:

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from .deployment import Deployment
+from .speculation import drafter
 
 
 @dataclass(frozen=True)
@@ -65,10 +66,15 @@ def kv_groups(deployment: Deployment) -> KVGroups:
 
 
 def block_bytes(deployment: Deployment) -> float:
-    """Return the bytes of one block on one GPU: split over KV heads, an MLA cache is copied."""
+    """Return the bytes of one block on one GPU: split over KV heads, an MLA cache is copied.
+
+    A drafting model caches the same tokens in its own layers.
+    """
     token_bytes, _ = _rank_bytes(deployment)
     spanned = ("full",) if _is_grouped(deployment) else ("full", "window")
-    return deployment.block_size * sum(token_bytes[kind] for kind in spanned)
+    own = deployment.block_size * sum(token_bytes[kind] for kind in spanned)
+    draft = drafter(deployment)
+    return own + block_bytes(draft) if draft else own
 
 
 def _is_grouped(d: Deployment) -> bool:
