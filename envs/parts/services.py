@@ -96,6 +96,7 @@ def build_services(scenario: Scenario) -> NDArray[np.void]:
             splits=service.splits,
             termination_delay_s=service.termination_delay_s or np.inf,
             staleness_grace_s=service.staleness_grace_s or np.inf,
+            asked_at_s=service.asked_at_s,
         )
     return found
 

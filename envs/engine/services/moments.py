@@ -9,7 +9,7 @@ import numpy as np
 from ..core.compile import kernel
 from ..serving.records import DRAINING, OFF, PREFILL, STARTING
 from ..serving.replica import advance_replica
-from .bases import begin_bases, next_base_s, split_bases, watch_bases
+from .bases import ask_for_services, next_base_s, split_bases, watch_bases
 from .handover import land, reserve
 from .lifecycle import come_up, end, follow_gangs, start_waiting
 
@@ -24,7 +24,7 @@ def begin_services(w, e):
     for r in range(len(w.replica_specs)):
         if w.replica_specs[r].does == PREFILL:
             fleet.exact = 1
-    begin_bases(w, e)
+    ask_for_services(w, e, 0.0)
 
 
 @kernel
@@ -89,6 +89,7 @@ def replicas_happen(w, e, now_s):
     """Let the replicas that start or drain do what is due."""
     if w.fleet[e].retry_s <= now_s:
         w.gangs[e].waited, w.fleet[e].retry_s = 0, math.inf
+    ask_for_services(w, e, now_s)
     split_bases(w, e)
     follow_gangs(w, e, now_s)
     for r in range(len(w.replica_specs)):

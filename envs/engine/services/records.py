@@ -23,6 +23,7 @@ SERVICE = np.dtype(  # what all environments share
         ("splits", "i4"),  # 1: its replicas stand in gangs of their own once it has started
         ("termination_delay_s", "f8"),  # inf: never
         ("staleness_grace_s", "f8"),  # inf: never
+        ("asked_at_s", "f8"),  # when its gangs queue for the first time
     ]
 )
 
@@ -31,7 +32,7 @@ ROLE = np.dtype(  # what all environments share
         ("service", "i4"),
         ("least", "i4"),  # replicas; these are in the base gang
         ("most", "i4"),
-        ("initial", "i4"),  # asked for when an episode begins
+        ("initial", "i4"),  # asked for when its service is
         ("after", "i4"),  # role whose least replicas must serve before one starts, -1: none
         ("first", "i4"),  # its first replica; they stand in a row
         ("gpus", "i4"),  # of a replica
@@ -52,6 +53,7 @@ TURN = np.dtype([("giver", "i4"), ("taker", "i4")])  # roles between which repli
 
 SERVICE_STATE = np.dtype(  # one record per environment and service
     [
+        ("asked", "i4"),  # 1: it has been asked for
         # its base gang
         ("was_ready", "i4"),  # 1: every role has had its least replicas since it began
         ("breached_s", "f8"),  # since when one has not, inf: all have
