@@ -38,9 +38,10 @@ def run_both(seed: int, affine: bool, grid_s: float = 0.0, features: tuple[str, 
     return expected, served(specs, tables, stream, assignment)
 
 
-def served(specs, tables, stream, assignment) -> World:
+def served(specs, tables, stream, assignment, waits_s: float = 0.0) -> World:
     """Return the engine's world after it has sent each request where it is to go."""
     world = engine_world(specs, tables, stream)
+    world.state["replicas"]["waits_s"] = waits_s
     outputs = world.outputs()
     world.run(np.array([START]), np.zeros(1, np.int64), outputs)
     for action in assignment:
@@ -64,6 +65,23 @@ def test_affine_costs_give_the_same_events(seed: int, grid_s: float) -> None:
 def test_every_kind_of_engine_gives_the_same_events(features, grid_s: float) -> None:
     for seed in range(400, 403):
         same_events(*run_both(seed, True, grid_s, features))
+
+
+@pytest.mark.parametrize("seed", range(500, 506))
+def test_waits_for_links_are_as_if_every_token_took_longer(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    specs = [random_spec(rng, 16, lag=seed % 2 == 1) for _ in range(2)]
+    tables = [cost_table(rng, False, spec) for spec in specs]
+    slower = [
+        replace(table, linear_s=table.linear_s + 2e-5 * np.arange(len(table.linear_s)))
+        for table in tables
+    ]
+    stream = random_stream(rng, 40, 16)
+    assignment = rng.integers(0, 2, len(stream))
+    waited = served(specs, tables, stream, assignment, waits_s=2e-5).state["requests"][0]
+    expected = served(specs, slower, stream, assignment).state["requests"][0]
+    for name in ("first_token_s", "finish_s"):
+        np.testing.assert_allclose(waited[name], expected[name], rtol=1e-9)
 
 
 def test_more_replicas_than_a_word_has_bits() -> None:

@@ -58,6 +58,7 @@ class Gangs:
                 num_envs,
                 self.jobs.num_jobs + len(service_gangs(scenario)),
                 *_transfers(scenario),
+                replicas=len(scenario.slots) if len(self.static.traffic) else 0,
             ),
             shared=dict(vars(self.static)),
         )

@@ -174,7 +174,7 @@ def serving_part(
 
 def build_static(scenario: Scenario) -> ServingStatic:
     """Turn a scenario into the records and tables that the engine reads."""
-    kinds, first_kinds = _kinds(scenario)
+    kinds, first_kinds = cost_kinds(scenario)
     tables = [tabulate(kind) for kind in kinds]
     costs = records(len(kinds), COST)
     linear_s = np.zeros((len(kinds), max(len(table.linear_s) for table in tables)))
@@ -187,7 +187,7 @@ def build_static(scenario: Scenario) -> ServingStatic:
     return ServingStatic(_specs(scenario, first_kinds), costs, linear_s, head_s, rules, objectives)
 
 
-def _kinds(scenario: Scenario) -> tuple[list[Deployment], list[int]]:
+def cost_kinds(scenario: Scenario) -> tuple[list[Deployment], list[int]]:
     """Return what has rows of its own in the cost tables, and the first row of each replica.
 
     A replica whose gang may lie on more nodes than it must has further rows behind that one.
