@@ -1,6 +1,7 @@
-"""Gang and topology, on and off, for a service whose nodes fail on a busy cluster.
+"""Gang and topology, on and off, for a service on a busy cluster: nodes fail, or it comes late.
 
-    python benchmarks/gang_topology_study.py                       # 4 seeds of 12 cells
+    python benchmarks/gang_topology_study.py                       # 4 seeds of 12 and of 8 cells
+    python benchmarks/gang_topology_study.py --only asked          # the 8 alone
     python benchmarks/gang_topology_study.py --plot docs/images/gang_topology.png
 
 Prefill and decode replicas of one service, in the form that Dynamo deploys, stand on 64 H100 beside
@@ -10,6 +11,10 @@ Topology: KAI's levels, or spread over nodes as kube-scheduler's default scores 
 training, uplinks 8:1. Prints objectives met, TTFT and TPOT, GPU hours held while a role was
 missing, and the jobs' completion time; the last line is JSON. NVIDIA's blog on multi-node
 scheduling (Run:ai v2.23 with Dynamo) says what to expect.
+
+Then the same service is asked for half an hour late, when jobs have filled the whole cluster, and
+no node fails. Further numbers: seconds from then until both roles serve, and GPU hours that one
+role held while the other had no GPU at all.
 """
 
 from __future__ import annotations
@@ -35,17 +40,22 @@ from gpuyard.evaluation.requests import attained, request_latencies  # noqa: E40
 GANG = ("on", "delayed", "off")
 TOPOLOGY = {"on": "topology/kai", "off": "topology/kubernetes-spread"}
 LOADS = (0.4, 0.9)
+LATE_LOADS = (0.9, 1.2)
 REPLICAS, TP, GPUS = 3, 4, 64
 HOLDING = (STARTING, SERVING, DRAINING)
-LENGTH_S, JOB_S, DELAY_S = 1800.0, (120.0, 900.0), 600.0
+LENGTH_S, JOB_S, DELAY_S, LATE_S = 1800.0, (120.0, 900.0), 600.0, 1800.0
 NUMBERS = ("slo_percent", "ttft_s", "tpot_s", "held_gpu_h", "jct_s")
+LATE_NUMBERS = ("slo_percent", "ttft_s", "tpot_s", "until_served_s", "alone_gpu_h", "jct_s")
 
 
-def jobs(load: float, seed: int, path: Path) -> None:
-    """Write a job list: arrivals at random that offer ``load`` of what the service leaves."""
+def jobs(load: float, seed: int, path: Path, late_s: float) -> None:
+    """Write a job list: arrivals at random that offer ``load`` of what the service leaves.
+
+    Of the whole cluster where the service comes ``late_s`` later.
+    """
     rng = np.random.default_rng(seed)
-    rows, now_s, free = [], 0.0, GPUS - 2 * REPLICAS * TP
-    while now_s < LENGTH_S:
+    rows, now_s, free = [], 0.0, GPUS - (2 * REPLICAS * TP if late_s == 0 else 0)
+    while now_s < LENGTH_S + late_s:
         gpus, duration_s = int(rng.choice([1, 2, 4, 8, 16])), rng.uniform(*JOB_S)
         rows.append((now_s, gpus, duration_s))
         now_s += rng.exponential(gpus * duration_s / (load * free))
@@ -53,10 +63,10 @@ def jobs(load: float, seed: int, path: Path) -> None:
     path.write_text("\n".join(["arrival_s,gpus,duration_s,profile", *lines]))
 
 
-def scenario(gang: str, load: float, seed: int, folder: Path) -> Scenario:
-    """Return the world: four leafs of two nodes, each node failing about twice an hour."""
+def scenario(gang: str, load: float, seed: int, folder: Path, late_s: float = 0.0) -> Scenario:
+    """Return the world: four leafs of two nodes, each failing about once an hour if not late."""
     path = folder / "jobs.csv"
-    jobs(load, seed, path)
+    jobs(load, seed, path, late_s)
     least = 0 if gang == "off" else REPLICAS
     role = {"min": least, "initial": REPLICAS, "max": REPLICAS}
     return from_dict(
@@ -66,7 +76,7 @@ def scenario(gang: str, load: float, seed: int, folder: Path) -> Scenario:
                 "fabric": {"oversubscription": 8.0},
             },
             "jobs": {"trace": str(path), "num_jobs": 0},
-            "faults": {"node_mtbf_h": 1.0, "repair_h": 0.1},
+            "faults": {"node_mtbf_h": 0.0 if late_s else 1.0, "repair_h": 0.1},
             "deployments": [
                 {
                     "name": "assistant",
@@ -74,6 +84,7 @@ def scenario(gang: str, load: float, seed: int, folder: Path) -> Scenario:
                     "model": "Llama-3-70B",
                     "dtype": "fp8",
                     "tp": TP,
+                    "asked_at_s": late_s,
                     "handover": "seeded",
                     "termination_delay_s": DELAY_S if gang == "delayed" else 0.0,
                     "roles": [{"kind": kind, **role} for kind in ("prefill", "decode")],
@@ -97,14 +108,18 @@ def play(world: Scenario, topology: str, seed: int) -> dict[str, float]:
     policy = f"compose:routing/least-requests+{TOPOLOGY[topology]}+scaling/fixed"
     env, player, observation, _ = begin(policy, world, [seed], seed)
     phase = env.unwrapped._world.state["replicas"]["phase"][0]
-    held_gpu_s, before_s, done = 0.0, 0.0, False
+    held_gpu_s, alone_gpu_s, served_s, before_s, done = 0.0, 0.0, np.inf, 0.0, False
     while not done:
-        serving, has_gpus = phase == SERVING, np.isin(phase, HOLDING)
-        roles = serving.reshape(2, REPLICAS).any(axis=1)
-        held = 0 if roles.all() else int(has_gpus.sum()) * TP
+        by_role = phase.reshape(2, REPLICAS)
+        has_gpus = np.isin(by_role, HOLDING)
+        gpus, serves = int(has_gpus.sum()) * TP, bool((by_role == SERVING).any(axis=1).all())
+        is_alone = not has_gpus.any(axis=1).all()
+        served_s = min(served_s, before_s) if serves else served_s
         observation, _, terminated, truncated, info = env.step(player.act(observation))
-        held_gpu_s += held * (float(info["time_s"][0]) - before_s)
-        before_s, done = float(info["time_s"][0]), bool(terminated[0] | truncated[0])
+        passed_s = float(info["time_s"][0]) - before_s
+        held_gpu_s += 0 if serves else gpus * passed_s
+        alone_gpu_s += gpus * passed_s if is_alone else 0
+        before_s, done = before_s + passed_s, bool(terminated[0] | truncated[0])
     tables = env.results(0)
     env.close()
     requests, trained = tables["requests"], tables["jobs"]
@@ -114,6 +129,8 @@ def play(world: Scenario, topology: str, seed: int) -> dict[str, float]:
         "ttft_s": float(np.nanmean(latencies["ttft"])),
         "tpot_s": float(np.nanmean(latencies["tpot"])),
         "held_gpu_h": held_gpu_s / 3600,
+        "alone_gpu_h": alone_gpu_s / 3600,
+        "until_served_s": served_s - world.services[0].asked_at_s,
         "jct_s": float(np.nanmean(trained["finish_s"] - trained["arrival_s"])),
     }
 
@@ -139,26 +156,43 @@ def key(gang: str, topology: str, load: float) -> str:
     return f"gang {gang}, topology {topology}, load {load:g}"
 
 
+def table(
+    loads: tuple[float, ...],
+    gangs: tuple[str, ...],
+    numbers: tuple[str, ...],
+    seeds: int,
+    late_s: float,
+) -> dict[str, dict[str, float]]:
+    """Print a row per cell; return the means over the seeds."""
+    found: dict[str, dict[str, float]] = {}
+    print(f"| cell | {' | '.join(numbers)} |\n|---|" + "---:|" * len(numbers))
+    with tempfile.TemporaryDirectory() as folder:
+        for load, gang, topology in product(loads, gangs, TOPOLOGY):
+            played = [
+                play(scenario(gang, load, seed, Path(folder), late_s), topology, seed)
+                for seed in range(seeds)
+            ]
+            mean = {name: float(np.mean([p[name] for p in played])) for name in numbers}
+            found[key(gang, topology, load)] = mean
+            cells = " | ".join(f"{mean[name]:.4g}" for name in numbers)
+            print(f"| {key(gang, topology, load)} | {cells} |", flush=True)
+    return found
+
+
 def main() -> None:
-    """Print a row per cell."""
+    """Print both tables."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--seeds", type=int, default=4)
-    parser.add_argument("--plot", type=Path, help="PNG to write")
+    parser.add_argument("--only", choices=("failures", "asked"), help="one of the two tables")
+    parser.add_argument("--plot", type=Path, help="PNG to write, of the table of failures")
     options = parser.parse_args()
-    found: dict[str, dict[str, float]] = {}
-    print(f"| cell | {' | '.join(NUMBERS)} |\n|---|" + "---:|" * len(NUMBERS))
-    with tempfile.TemporaryDirectory() as folder:
-        for load, gang, topology in product(LOADS, GANG, TOPOLOGY):
-            played = [
-                play(scenario(gang, load, seed, Path(folder)), topology, seed)
-                for seed in range(options.seeds)
-            ]
-            mean = {name: float(np.mean([p[name] for p in played])) for name in NUMBERS}
-            found[key(gang, topology, load)] = mean
-            cells = " | ".join(f"{mean[name]:.4g}" for name in NUMBERS)
-            print(f"| {key(gang, topology, load)} | {cells} |", flush=True)
-    if options.plot:
-        plot(found, options.plot)
+    found = {}
+    if options.only != "asked":
+        found["failures"] = table(LOADS, GANG, NUMBERS, options.seeds, 0.0)
+        if options.plot:
+            plot(found["failures"], options.plot)
+    if options.only != "failures":
+        found["asked"] = table(LATE_LOADS, ("on", "off"), LATE_NUMBERS, options.seeds, LATE_S)
     print(json.dumps(found))
 
 

@@ -53,6 +53,7 @@ class Case:
     roles: tuple[Role, ...]
     stream: RequestStream
     scaling: Scaling | None
+    asked_at_s: float = 0.0
 
 
 @cache
@@ -168,7 +169,8 @@ def by_reference(
     """Let the naive reference serve a case on the fabric of a world that has served it."""
     max_tokens = [int(most) for most in case.stream.max_tokens]
     requests = reference_requests(case.stream)
-    cluster = Cluster(case.roles, requests, max_tokens, case.scaling, history, wires(world), gangs)
+    how = (case.scaling, history, wires(world), gangs, case.asked_at_s)
+    cluster = Cluster(case.roles, requests, max_tokens, *how)
     return cluster, cluster.run()
 
 
@@ -196,6 +198,7 @@ def fill_roles(shared: dict[str, Any], static: Any, case: Case) -> None:
     records, scaler = shared["roles"], shared["scaler_rules"]
     scaler["interval_s"] = case.scaling.interval_s if case.scaling else 0.0
     scaler["max_changes"] = case.scaling.max_changes if case.scaling else 1
+    shared["services"]["asked_at_s"] = case.asked_at_s
     for g, role in enumerate(case.roles):
         record = records[g]
         record["startup_s"], record["handover_s"] = role.startup_s, role.handover_s

@@ -179,6 +179,17 @@ class Check:
                 assert replica["ready_s"] > now_s
         assert state["fleet"][0]["moving"] == moving
         self.turns(state["replicas"][0], shared["replica_specs"])
+        self.senders(state, shared)
+
+    def senders(self, state: Any, shared: Any) -> None:
+        """Who sends for its steps has devices, on several nodes."""
+        replicas = state["replicas"][0]
+        if len(shared["traffic"]):
+            first = state["senders"].shape[1] - state["once"].shape[1] - len(replicas)
+            sends = state["senders"]["heap_at"][0, first : first + len(replicas)] >= 0
+            assert np.isin(replicas["phase"][sends], (SERVING, DRAINING)).all()
+            assert (shared["traffic"]["pattern"][replicas["kind"][sends]] >= 0).all()
+            assert (replicas["waits_s"] >= 0).all()
 
     def turns(self, replicas: Any, specs: Any) -> None:
         """Who waits for another's devices is the heir of one replica of its service that drains."""

@@ -49,6 +49,7 @@ class Cluster(Fleet):
         history: Sequence[Change] | None,
         wires: Wires,
         gangs: Sequence[Gang] = (),
+        asked_at_s: float = 0.0,
     ) -> None:
         n = len(requests)
         self.result = Result([math.nan] * n, [math.nan] * n, [-1] * n, [0] * n, [], [])
@@ -61,7 +62,7 @@ class Cluster(Fleet):
         self.due = False  # parked requests are to be routed again
         self.moving: list[Traveller] = []
         self.failures = 0  # that took devices from replicas
-        super().__init__(roles, self.result, scaling, history)
+        super().__init__(roles, self.result, scaling, history, asked_at_s)
         ports = {
             (replica.number, inside): bytes_per_s
             for replica in self.replicas
@@ -108,6 +109,8 @@ class Cluster(Fleet):
         for gang in self.network.gangs:
             next_s = self.network.next_s(gang)
             found.append((next_s, -1, gang.number, lambda it=gang: self.network.go_on(it)))
+        if not self.asked:
+            found.append((self.asked_at_s, -1, 0, self.ask))
         if self.due:
             found.append((self.now, 2, 0, self.route_parked))
         if self.history:

@@ -50,6 +50,7 @@ class Fleet:
         result: Result,
         scaling: Scaling | None,
         history: Sequence[Change] | None,
+        asked_at_s: float,
     ) -> None:
         self.roles, self.scaling = roles, scaling
         self.history = None if history is None else list(history)
@@ -57,7 +58,12 @@ class Fleet:
         self.replicas = [ClusterReplica(r, role, result) for r, role in enumerate(owners)]
         self.now, self.scale_decisions = 0.0, 0
         self.tick_s = scaling.interval_s if scaling else math.inf
-        for role in roles:
+        self.asked_at_s, self.asked = asked_at_s, False
+
+    def ask(self) -> None:
+        """Ask for the service, with the replicas that it has from the start."""
+        self.asked = True
+        for role in self.roles:
             for replica in self.row(role)[: role.initial]:
                 self.add(replica)
 
@@ -92,7 +98,9 @@ class Fleet:
                 self.take(replica)
 
     def to_add(self, role: Role) -> ClusterReplica | None:
-        """Return the first replica of a role that there is not."""
+        """Return the first replica of a role that there is not; none before it is asked for."""
+        if not self.asked:
+            return None
         row = self.row(role)[role.least :]
         return next((replica for replica in row if replica.books.phase == OFF), None)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from cluster_reference_worlds import Case, Rows, by_engine, by_reference, random_case
@@ -77,6 +79,16 @@ def test_replicas_that_speculate(rows, where) -> None:
 @pytest.mark.parametrize("seed", range(220, 250))
 def test_replicas_change_their_role(seed) -> None:
     same_events(random_case(seed, SCALED_APART, True, turns=True), SCALED_APART)
+
+
+@pytest.mark.parametrize("rows", [SCALED_APART, SCALED_FROM_NONE], ids=["apart", "from-none"])
+@pytest.mark.parametrize("seed", range(250, 256))
+def test_a_service_that_is_asked_for_later(seed, rows) -> None:
+    """What is asked of it before waits; nobody adds a replica to it until then."""
+    case = random_case(seed, rows, True)
+    middle_s = float(np.median(case.stream.arrival_s))
+    cluster = same_events(replace(case, asked_at_s=middle_s), rows)
+    assert min(cluster.result.first_token_s) > middle_s
 
 
 @pytest.mark.parametrize("features", [(), ("frontend",), ("whole_prompt",)], ids="+".join)

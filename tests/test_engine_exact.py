@@ -48,9 +48,12 @@ def run_both(
     return expected, served(specs, tables, stream, assignment, seed)
 
 
-def served(specs, tables, stream, assignment, seed: int = 0, ranks: int = 1) -> World:
+def served(
+    specs, tables, stream, assignment, seed: int = 0, ranks: int = 1, waits_s: float = 0.0
+) -> World:
     """Return the engine's world after it has sent each request where it is to go."""
     world = engine_world(specs, tables, stream, seed, ranks)
+    world.state["replicas"]["waits_s"] = waits_s
     outputs = world.outputs()
     world.run(np.array([START]), np.zeros(1, np.int64), outputs)
     for action in assignment:
@@ -98,6 +101,23 @@ def test_ranks_in_lock_step_give_the_same_events(features, speculation: bool) ->
         requests = reference_requests(stream)
         expected = simulate_ranks(specs, tables, requests, list(assignment), seed)
         same_events(expected, served(specs, tables, stream, assignment, seed, len(specs)))
+
+
+@pytest.mark.parametrize("seed", range(500, 506))
+def test_waits_for_links_are_as_if_every_token_took_longer(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    specs = [random_spec(rng, 16, lag=seed % 2 == 1) for _ in range(2)]
+    tables = [cost_table(rng, False, spec) for spec in specs]
+    slower = [
+        replace(table, linear_s=table.linear_s + 2e-5 * np.arange(len(table.linear_s)))
+        for table in tables
+    ]
+    stream = random_stream(rng, 40, 16)
+    assignment = rng.integers(0, 2, len(stream))
+    waited = served(specs, tables, stream, assignment, waits_s=2e-5).state["requests"][0]
+    expected = served(specs, slower, stream, assignment).state["requests"][0]
+    for name in ("first_token_s", "finish_s"):
+        np.testing.assert_allclose(waited[name], expected[name], rtol=1e-9)
 
 
 def test_more_replicas_than_a_word_has_bits() -> None:

@@ -182,6 +182,13 @@ def test_fixed_goes_back_to_what_it_found():
     assert act(policy, {"serving": 3}, {"serving": 1}) == TAKE
 
 
+def test_fixed_waits_for_a_deployment_that_is_asked_for_later():
+    policy = scaler("scaling/fixed")
+    act(policy, {"serving": 2}, {})  # nothing can be added before: the mask of a world says so
+    assert act(policy, {"serving": 2}, {"queued": 2}) == KEEP, "two is what it begins with"
+    assert act(policy, {"serving": 2}, {"serving": 1}) == 3
+
+
 def test_fixed_goes_to_so_many_times_what_the_scenario_begins_with():
     """chat begins with 2 of at most 4, code with 1 of at most 2: 3 times are 4 and 2."""
     policy = scaler("scaling/fixed", times=3.0)

@@ -7,10 +7,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-from cluster_worlds import make, play, service, small
+import pytest
+from cluster_worlds import Check, make, play, service, small
 
-from gpuyard.envs.engine.gangs.records import RUNNING
+from gpuyard.envs.engine.gangs.records import RUNNING, UNSEEN
 from gpuyard.envs.engine.serving.records import OFF, QUEUED, STARTING
+from gpuyard.envs.scenario import ScenarioError
 from gpuyard.envs.scenario.services import Role, Service, Slot, slots
 
 
@@ -143,3 +145,39 @@ def test_required_holds_for_each_gang_of_a_service():
 
     play(env, 0, check)
     assert len(gpus)
+
+
+def test_a_service_that_is_asked_for_later_is_not_there_before():
+    """Its gangs queue at that moment and its requests come after it; no clock of it runs before."""
+    later = service("later", min=2, initial=3, max=4, asked_at_s=15.0, termination_delay_s=1.0)
+    quiet = {"num_jobs": 1, "rate_per_h": 0.5, "max_gpus": 1}
+    env = make(small(service("chat", max=2), later, name="later", jobs=quiet))
+    specs, asked = env._world.shared["replica_specs"], []
+    mine = np.flatnonzero(specs["service"] == 1)
+    check = Check()
+
+    def look(env: Any, observation: Any) -> None:
+        check(env, observation)
+        state, now_s = env._world.state, float(env._world.clock["now_s"][0])
+        phases = state["replicas"]["phase"][0][mine]
+        jobs = state["jobs"][0]
+        if now_s < 15.0:
+            assert (phases == OFF).all()
+            assert (jobs["status"][np.flatnonzero(jobs["service"] == 1)] == UNSEEN).all()
+            if observation["cluster"][2] > 0:
+                assert env.action_masks()[3] == 0, "nobody adds a replica to it"
+        elif not asked:
+            asked.append((now_s, phases.tolist()))
+
+    env.reset(seed=0)
+    done = play(env, 0, look, keep=True)
+    assert asked[0] == (15.0, [QUEUED, QUEUED, QUEUED, OFF])
+    requests = env.results()["requests"]
+    first_s = requests["arrival_s"][requests["service"] == 1].min()
+    assert 15.0 < first_s < 17.0, "at 2 a second from then on"
+    assert done["terminated"] and np.isfinite(requests["finish_s"]).all()
+
+
+def test_a_time_before_the_episode_is_refused():
+    with pytest.raises(ScenarioError, match=r"deployments\[0\].asked_at_s = -1"):
+        small(service("chat", asked_at_s=-1.0))

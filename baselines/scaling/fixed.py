@@ -10,10 +10,11 @@ from .signals import Signals
 
 
 class Fixed(ScalingRule):
-    """Keeps a given number of replicas, or those that there are at the first look.
+    """Keeps a given number of replicas, or those that there are at the first look at any.
 
     Args:
-        replicas: by role; a role that is left out keeps what it has at the first look.
+        replicas: by role; a role that is left out keeps what it has when it first has some, which
+            is later than the first look where a deployment is asked for later.
     """
 
     def __init__(self, replicas: Mapping[str, int] | None = None) -> None:
@@ -30,6 +31,7 @@ class Fixed(ScalingRule):
 
     def decide(self, signals: Signals) -> Replicas:
         """Return what was given, or was there first."""
-        return {
-            name: self._kept.setdefault(name, role.replicas) for name, role in signals.roles.items()
-        }
+        for name, role in signals.roles.items():
+            if role.replicas > 0:
+                self._kept.setdefault(name, role.replicas)
+        return {name: self._kept.get(name, 0) for name in signals.roles}

@@ -34,6 +34,8 @@ Services, whose replicas are gangs; V services, G roles:
     turns: TURN (T,), changes of role that there may be.
     service_states: SERVICE_STATE (E, V).
     fleet: FLEET (E,).
+    traffic: TRAFFIC (K,), what each row of the cost tables sends; none where no row does.
+    sendings: SENDING (E, R), if any row does.
     scaler_rules: SCALER_RULES (1,).
 
 Devices and the tree that they stand in:
@@ -99,7 +101,8 @@ The network:
     gpu_switch: int32 (D,), leaf switch of the GPU's NIC.
     gpu_port: int32 (D,), place of a GPU among those of its leaf switch.
     capacity: float64 (L + ports,), bytes/s.
-    senders: SENDER (E, J + T), sender j is what job j sends; one-shot senders follow.
+    senders: SENDER (E, J + R + T), sender j is what job j sends; replicas follow where any of them
+        may lie on several nodes, then one-shot senders.
     once: ONCE (E, T), what these send.
     usages: USAGE (E, M).
     steps: STEP (E, Q), phases of the senders that use links.
@@ -115,12 +118,12 @@ The network:
     uplink_flows: int32 (E, S, U), parts of flows that go up.
     circuits: int32 (E, S, U), spine at the far end, -1: dark; ``k mod A`` without OCS.
     ports: int32 (E, A, U), circuits that end at spine a on optical switch u.
-    heap: int32 (E, J + T), running senders, the one with the least ``event_s`` first.
+    heap: int32 (E, J + R + T), running senders, the one with the least ``event_s`` first.
     way: int32 (E, hops), scratch: links between two leaf switches.
-    work: int32 (E, J + T), scratch: senders whose rate must be found anew.
-    solved: int32 (E, J + T), scratch: senders whose rate was found anew.
-    fill_keys: float64 (E, L + ports + J + T), scratch: heap of progressive filling.
-    fill_items: int32 (E, L + ports + J + T), scratch.
+    work: int32 (E, J + R + T), scratch: senders whose rate must be found anew.
+    solved: int32 (E, J + R + T), scratch: senders whose rate was found anew.
+    fill_keys: float64 (E, L + ports + J + R + T), scratch: heap of progressive filling.
+    fill_items: int32 (E, L + ports + J + R + T), scratch.
 
 What is written for each decision, fresh at every call:
 
@@ -152,7 +155,16 @@ from .network.records import (
     STEP,
     USAGE,
 )
-from .services.records import FLEET, ROLE, SCALER_RULES, SERVICE, SERVICE_STATE, TURN
+from .services.records import (
+    FLEET,
+    ROLE,
+    SCALER_RULES,
+    SENDING,
+    SERVICE,
+    SERVICE_STATE,
+    TRAFFIC,
+    TURN,
+)
 from .serving.records import (
     OBJECTIVE,
     PREFIX_ENTRY,
@@ -192,6 +204,8 @@ FIELDS = (
     ("turns", TURN, 1),
     ("service_states", SERVICE_STATE, 2),
     ("fleet", FLEET, 1),
+    ("traffic", TRAFFIC, 1),
+    ("sendings", SENDING, 2),
     ("scaler_rules", SCALER_RULES, 1),
     # devices
     ("devices", DEVICES, 1),

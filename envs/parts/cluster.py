@@ -23,6 +23,7 @@ from ..perf.training.gang_phases import seconds
 from ..perf.training.gang_profile import GangProfile
 from ..scenario import Scenario
 from ..workload.jobs.queues import Queue
+from .traffic import build_traffic
 
 IDLE_POWER = 0.15
 """Share of its TDP that an idle GPU draws (assumption; datasheets give none)."""
@@ -41,7 +42,7 @@ def build_static(scenario: Scenario, profiles: list[GangProfile]) -> GangStatic:
         fault_rules=records_of(FAULT_RULES, **vars(scenario.faults)),
         fabric=_fabric(scenario, cluster),
         node_specs=_node_specs(cluster),
-        **_with_services(scenario, _traffic(cluster, profiles)),
+        **_with_replicas(scenario, _with_services(scenario, _traffic(cluster, profiles))),
         queue_limit=np.array([queue.limit for queue in queues], np.int32),
         queue_parent=np.array([queue.parent for queue in queues], np.int32),
         queue_deserved=deserved,
@@ -182,6 +183,13 @@ def _with_services(scenario: Scenario, traffic: dict[str, NDArray[Any]]) -> dict
         speeds[row, scenario.services[gang.service].pool] = 1.0
     more = {"kinds": kinds, "patterns": patterns, "speeds": speeds}
     return traffic | {name: np.concatenate([traffic[name], more[name]]) for name in more}
+
+
+def _with_replicas(scenario: Scenario, known: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """Add the patterns of replicas, which no kind of gang has, and which of them each is."""
+    more = build_traffic(scenario, len(known["patterns"]), len(known["phases"]))
+    joined = {name: np.concatenate([known[name], more[name]]) for name in ("patterns", "phases")}
+    return known | joined | {"traffic": more["traffic"]}
 
 
 def reference_pool(cluster: Cluster) -> int:

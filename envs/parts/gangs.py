@@ -58,6 +58,7 @@ class Gangs:
                 num_envs,
                 self.jobs.num_jobs + len(service_gangs(scenario)),
                 *_transfers(scenario),
+                replicas=len(scenario.slots) if len(self.static.traffic) else 0,
             ),
             shared=dict(vars(self.static)),
         )
@@ -250,7 +251,7 @@ def _service_jobs(scenario: Scenario, kinds: int, queues: int) -> NDArray[np.voi
         jobs["gpus"][row] = gang.gpus
         jobs["service"][row], jobs["pool"][row] = gang.service, service.pool
         jobs["required"][row], jobs["preferred"][row] = service.required, service.preferred
-        jobs["priority"][row] = service.priority
+        jobs["priority"][row], jobs["arrival_s"][row] = service.priority, service.asked_at_s
     jobs["tenant"], jobs["protected"] = queues - 1, 1
     jobs["estimate_s"], jobs["duration_s"], jobs["iterations"] = UNTIL_TOLD_S, UNTIL_TOLD_S, 1.0
     return jobs

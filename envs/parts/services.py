@@ -10,10 +10,19 @@ from numpy.typing import NDArray
 
 from ..engine.core import units
 from ..engine.core.records import fill_in, records, records_of
-from ..engine.services.records import FLEET, ROLE, SCALER_RULES, SERVICE, SERVICE_STATE, TURN
+from ..engine.services.records import (
+    FLEET,
+    ROLE,
+    SCALER_RULES,
+    SENDING,
+    SERVICE,
+    SERVICE_STATE,
+    TURN,
+)
 from ..scenario import Scenario
 from ..scenario.services import Handover, Role, Service, turns
 from .part import Part, Sizes, Table
+from .traffic import sent_by_replicas
 
 
 class Services:
@@ -22,6 +31,7 @@ class Services:
     def __init__(self, scenario: Scenario, num_envs: int) -> None:
         self.scenario = scenario
         roles, changes = build_roles(scenario), build_turns(scenario)
+        senders = len(scenario.slots) if sent_by_replicas(scenario) else 0
         self.part = Part(
             kind="scale",
             units=units.OF_SERVICES,
@@ -30,6 +40,7 @@ class Services:
             state={
                 "fleet": records(num_envs, FLEET),
                 "service_states": records((num_envs, len(scenario.services)), SERVICE_STATE),
+                "sendings": records((num_envs, senders), SENDING),
             },
             shared={
                 "services": build_services(scenario),
@@ -41,7 +52,7 @@ class Services:
 
     def load(self, e: int, rng: np.random.Generator) -> None:
         """Begin the books of environment ``e``'s next episode."""
-        for name in ("fleet", "service_states"):
+        for name in ("fleet", "service_states", "sendings"):
             self.part.state[name][e] = np.zeros((), self.part.state[name].dtype)
         states = self.part.state["service_states"]
         lengths = [service.workload.mean_lengths() for service in self.scenario.services]
@@ -96,6 +107,7 @@ def build_services(scenario: Scenario) -> NDArray[np.void]:
             splits=service.splits,
             termination_delay_s=service.termination_delay_s or np.inf,
             staleness_grace_s=service.staleness_grace_s or np.inf,
+            asked_at_s=service.asked_at_s,
         )
     return found
 

@@ -180,7 +180,8 @@ def serving_part(
 
 def build_static(scenario: Scenario) -> ServingStatic:
     """Turn a scenario into the records and tables that the engine reads."""
-    tables, first_kinds = _kinds(scenario)
+    rows, first_kinds = cost_rows(scenario)
+    tables = [table for _, table in rows]
     costs = records(len(tables), COST)
     linear_s = np.zeros((len(tables), max(len(table.linear_s) for table in tables)))
     head_s = np.zeros((len(tables), max(len(table.head_s) for table in tables)))
@@ -192,24 +193,24 @@ def build_static(scenario: Scenario) -> ServingStatic:
     return ServingStatic(_specs(scenario, first_kinds), costs, linear_s, head_s, rules, objectives)
 
 
-def _kinds(scenario: Scenario) -> tuple[list[CostTable], list[int]]:
-    """Return the rows of the cost tables, and the first row of each replica.
+def cost_rows(scenario: Scenario) -> tuple[list[tuple[Deployment, CostTable]], list[int]]:
+    """Return the rows of the cost tables, whose each is, and the first row of each replica.
 
     A replica whose gang may lie on more nodes than it must has further rows behind that one; the
     rows of a model that drafts for it follow, as many.
     """
-    kinds: list[CostTable] = []
+    rows: list[tuple[Deployment, CostTable]] = []
     begin: dict[tuple[Deployment, ...], int] = {}
     first_kinds = []
     for row in range(len(scenario.replicas)):
         ways = _ways(scenario, row)
         if ways not in begin:
-            begin[ways] = len(kinds)
-            tables = [tabulate(way) for way in ways]
-            tables += [table for way in ways if (table := draft_table(way))]
-            kinds += [of_one_rank(table, ways[0].own_ranks) for table in tables]
+            begin[ways] = len(rows)
+            tables = [(way, tabulate(way)) for way in ways]
+            tables += [(way, table) for way in ways if (table := draft_table(way))]
+            rows += [(way, of_one_rank(table, way.own_ranks)) for way, table in tables]
         first_kinds.append(begin[ways])
-    return kinds, first_kinds
+    return rows, first_kinds
 
 
 def _ways(scenario: Scenario, row: int) -> tuple[Deployment, ...]:

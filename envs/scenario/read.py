@@ -211,7 +211,10 @@ def _services(
     """Return the services on the cluster, their replicas and the requests that they serve."""
     slo = section(SLO, table.get("slo", {}), "slo", ("route",))
     services = read_services(table["deployments"], gpus, models, folder, cluster, slo)
-    workload = Mixture(tuple(service.workload for service in services))
+    workload = Mixture(
+        tuple(service.workload for service in services),
+        tuple(service.asked_at_s for service in services),
+    )
     return {"services": services, "replicas": replicas_of(services), "workload": workload}
 
 

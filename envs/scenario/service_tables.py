@@ -7,7 +7,9 @@ field (default)                 what
 ``gpu``, ``model``, ``tp``, ...  as of ``[[replicas]]``; the pool with that GPU holds its replicas
 ``min`` (1)                     replicas that must run together: the base gang
 ``max`` (``initial``)           replicas at most
-``initial`` (``min``)           replicas asked for when an episode begins
+``initial`` (``min``)           replicas asked for from the start
+``asked_at_s`` (0)              seconds into the episode at which it is asked for: its gangs queue
+                                then, and its workload begins
 ``required`` (zone)             widest topology level allowed to a gang of replicas
 ``preferred`` (node)            level wished for
 ``priority`` (1)                of its gangs among all, 0 lowest, 1 highest
@@ -72,6 +74,7 @@ class _Fields:
     min: int = field(default=1, metadata={"whole": 0})
     max: int = field(default=0, metadata={"whole": 1})
     initial: int = field(default=0, metadata={"whole": 0})
+    asked_at_s: float = field(default=0.0, metadata={"range": (0, MOST_DELAY_S)})
     required: str = field(default="zone", metadata={"choices": LEVELS})
     preferred: str = field(default="node", metadata={"choices": LEVELS})
     priority: float = field(default=1.0, metadata={"within": (0, 1)})
@@ -152,6 +155,7 @@ def _read(
         role_change_s=given.role_change_s,
         termination_delay_s=given.termination_delay_s,
         staleness_grace_s=given.staleness_grace_s,
+        asked_at_s=given.asked_at_s,
         slo=_own_slo(row, where, slo),
     )
     _check_gangs(service, where, cluster)

@@ -115,6 +115,7 @@ class Service:
         role_change_s: seconds from a replica's last request in one role to its first in another.
         termination_delay_s: seconds below its minimum after which it is ended and starts anew;
             0: a base gang that loses a node falls at once, and the rest of the service stays.
+        asked_at_s: when its gangs queue for the first time, and its workload begins.
         slo: objectives of its requests; None: the scenario's.
         staleness_grace_s: seconds after which a base gang of which a part has no devices loses
             them all, if it does not fall at once; 0: it never does.
@@ -130,6 +131,7 @@ class Service:
     role_change_s: float = 0.0
     termination_delay_s: float = 0.0
     staleness_grace_s: float = 60.0
+    asked_at_s: float = 0.0
     slo: SLO | None = None
 
     @property

@@ -81,7 +81,9 @@ def has_choice(w, e):
 
 @kernel
 def next_off(w, e, role):
-    """Return the replica that a role would add, -1 if it has all that it may."""
+    """Return the replica that a role would add, -1 if it has all or is not asked for yet."""
+    if w.service_states[e, role.service].asked == 0:
+        return -1
     for r in range(role.first + role.least, role.first + role.most):
         if w.replicas[e, r].phase == OFF:
             return r

@@ -40,6 +40,7 @@ class GangStatic:
     switch_pods: NDArray[np.int32]
     switch_begin: NDArray[np.int32]
     capacity: NDArray[np.float64]
+    traffic: NDArray[np.void]
 
     @property
     def num_candidates(self) -> int:
@@ -62,7 +63,12 @@ class GangStatic:
 
 
 def allocate(
-    static: GangStatic, num_envs: int, num_jobs: int, once: int = 0, once_gpus: int = 0
+    static: GangStatic,
+    num_envs: int,
+    num_jobs: int,
+    once: int = 0,
+    once_gpus: int = 0,
+    replicas: int = 0,
 ) -> dict[str, NDArray[Any]]:
     """Return the arrays of gangs by name; call :func:`load` for each environment.
 
@@ -72,6 +78,7 @@ def allocate(
         num_jobs: J, jobs per episode.
         once: T, transfers of services at once.
         once_gpus: at one end of these at most.
+        replicas: R, which send where they lie on several nodes.
     """
     e, fabric = num_envs, static.fabric[0]
     gpus, leafs, nodes = len(static.gpu_switch), len(static.leaf_pods), len(static.node_specs)
@@ -108,7 +115,7 @@ def allocate(
         "gpu_mark": np.zeros((e, gpus), np.int64),
         **network.allocate(
             num_envs,
-            num_jobs,
+            num_jobs + replicas,
             static.capacity,
             static.gpu_switch,
             len(static.switch_pods),

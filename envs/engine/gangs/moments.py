@@ -77,14 +77,16 @@ def next_moment_s(w, e, gangs):
     """Return when something happens next, inf if nothing ever will.
 
     A failure counts only while something else is to come or runs, and a preempted gang cannot start
-    again at the same moment.
+    again at the same moment. Replicas that send are nothing to wait for.
     """
     devices = w.devices[e]
-    moment_s = min(next_event_s(w, e), devices.next_repair_s)
+    moment_s = devices.next_repair_s
     if gangs.arrived < gangs.num_jobs:
         moment_s = min(moment_s, w.jobs[e, gangs.arrived].arrival_s)
-    if moment_s == math.inf and w.clock[e].now_s < gangs.stopped_s + RESTART_S:
+    runs = gangs.running > 0 or w.network[e].once_running > 0
+    if not runs and moment_s == math.inf and w.clock[e].now_s < gangs.stopped_s + RESTART_S:
         moment_s = gangs.stopped_s + RESTART_S
+    moment_s = min(moment_s, next_event_s(w, e))
     return min(moment_s, devices.next_failure_s) if moment_s < math.inf else moment_s
 
 

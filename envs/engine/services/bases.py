@@ -24,15 +24,21 @@ from .lifecycle import lose, open_gates, queue_up, withdraw
 
 
 @kernel
-def begin_bases(w, e):
-    """Begin an episode: base gangs queue, and those beyond that are to be there from the start."""
-    for g in range(len(w.roles)):
-        for r in range(w.roles[g].first, w.roles[g].first + w.roles[g].initial):
-            w.replicas[e, r].phase = QUEUED
+def ask_for_services(w, e, now_s):
+    """Let the base gangs queue of services that are asked for by now, and those up to initial."""
     for v in range(len(w.services)):
-        if w.services[v].base_gang >= 0:
-            queue_up(w, e, w.services[v].base_gang)
-    open_gates(w, e)
+        rules, state = w.services[v], w.service_states[e, v]
+        if state.asked == 1 or rules.asked_at_s > now_s:
+            continue
+        state.asked = 1
+        for g in range(len(w.roles)):
+            role = w.roles[g]
+            if role.service == v:
+                for r in range(role.first, role.first + role.initial):
+                    w.replicas[e, r].phase = QUEUED
+        if rules.base_gang >= 0:
+            queue_up(w, e, rules.base_gang)
+        open_gates(w, e)
 
 
 @kernel
@@ -88,7 +94,7 @@ def watch_bases(w, e, now_s):
     """Let both clocks of each service run, begin or stop, and end what has been unwell too long."""
     for v in range(len(w.services)):
         rules, state = w.services[v], w.service_states[e, v]
-        if rules.termination_delay_s == math.inf:
+        if rules.termination_delay_s == math.inf or state.asked == 0:
             continue
         if is_ready(w, e, v):
             state.was_ready, state.breached_s = 1, math.inf
@@ -111,12 +117,14 @@ def watch_bases(w, e, now_s):
 
 @kernel
 def next_base_s(w, e):
-    """Return when a base gang has been unwell for too long next, inf if none is."""
+    """Return when a service is asked for, or has been unwell for too long, inf if none will."""
     moment_s = math.inf
     for v in range(len(w.services)):
         rules, state = w.services[v], w.service_states[e, v]
         moment_s = min(moment_s, state.breached_s + rules.termination_delay_s)
         moment_s = min(moment_s, state.stale_s + rules.staleness_grace_s)
+        if state.asked == 0:
+            moment_s = min(moment_s, rules.asked_at_s)
     return moment_s
 
 

@@ -24,6 +24,7 @@ from ..serving.records import DRAINING, OFF, QUEUED, SERVING, STARTING, TURNING
 from ..serving.replica import advance_replica, store_progress
 from ..serving.runs import steps_done
 from .handover import break_off
+from .sending import fall_silent, plan_look
 from .spread import kind_there
 
 
@@ -113,6 +114,7 @@ def load(w, e, r, ready_s):
     replica = w.replicas[e, r]
     replica.phase, replica.ready_s = STARTING, ready_s
     replica.kind = kind_there(w, e, r, w.replica_specs[r])
+    plan_look(w, e, r)
     w.fleet[e].moving += 1
 
 
@@ -210,7 +212,8 @@ def empty(w, e, r, replica, spec):
     replica.report_queued_tokens, replica.report_context = 0, 0
     replica.report_load, replica.report_link_load = 0.0, 0.0
     replica.busy_s, replica.reported_busy_s, replica.report_busy = 0.0, 0.0, 0.0
-    replica.heir = -1
+    replica.heir, replica.computed_tokens, replica.waits_s = -1, 0, 0.0
+    fall_silent(w, e, r)
     w.decode_phases[e, r, :] = 0
 
 

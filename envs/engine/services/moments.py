@@ -9,9 +9,10 @@ import numpy as np
 from ..core.compile import kernel
 from ..serving.records import DRAINING, OFF, PREFILL, STARTING
 from ..serving.replica import advance_replica
-from .bases import begin_bases, next_base_s, split_bases, watch_bases
+from .bases import ask_for_services, next_base_s, split_bases, watch_bases
 from .handover import land, reserve
 from .lifecycle import come_up, end, follow_gangs, start_waiting
+from .sending import look
 
 
 @kernel
@@ -20,11 +21,11 @@ def begin_services(w, e):
     fleet = w.fleet[e]
     interval_s = w.scaler_rules[0].interval_s
     fleet.tick_s = interval_s if interval_s > 0.0 else math.inf
-    fleet.retry_s = math.inf
+    fleet.retry_s = fleet.look_s = math.inf
     for r in range(len(w.replica_specs)):
         if w.replica_specs[r].does == PREFILL:
             fleet.exact = 1
-    begin_bases(w, e)
+    ask_for_services(w, e, 0.0)
 
 
 @kernel
@@ -58,6 +59,8 @@ def next_service_s(w, e):
     if is_over(w, e):
         return math.inf
     moment_s = min(fleet.tick_s, fleet.retry_s, next_base_s(w, e))
+    if w.router[e].finished < w.router[e].num_requests:
+        moment_s = min(moment_s, fleet.look_s)
     if fleet.moving == 0 and fleet.exact == 0:
         return moment_s
     for r in range(len(w.replica_specs)):
@@ -89,6 +92,7 @@ def replicas_happen(w, e, now_s):
     """Let the replicas that start or drain do what is due."""
     if w.fleet[e].retry_s <= now_s:
         w.gangs[e].waited, w.fleet[e].retry_s = 0, math.inf
+    ask_for_services(w, e, now_s)
     split_bases(w, e)
     follow_gangs(w, e, now_s)
     for r in range(len(w.replica_specs)):
@@ -106,6 +110,8 @@ def replicas_happen(w, e, now_s):
         if replica.phase == DRAINING and replica.in_flight + replica.holding == 0:
             end(w, e, r, replica, w.replica_specs[r])
     watch_bases(w, e, now_s)
+    if w.fleet[e].look_s <= now_s:
+        look(w, e, now_s)
 
 
 @kernel

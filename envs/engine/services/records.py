@@ -23,6 +23,7 @@ SERVICE = np.dtype(  # what all environments share
         ("splits", "i4"),  # 1: its replicas stand in gangs of their own once it has started
         ("termination_delay_s", "f8"),  # inf: never
         ("staleness_grace_s", "f8"),  # inf: never
+        ("asked_at_s", "f8"),  # when its gangs queue for the first time
     ]
 )
 
@@ -31,7 +32,7 @@ ROLE = np.dtype(  # what all environments share
         ("service", "i4"),
         ("least", "i4"),  # replicas; these are in the base gang
         ("most", "i4"),
-        ("initial", "i4"),  # asked for when an episode begins
+        ("initial", "i4"),  # asked for when its service is
         ("after", "i4"),  # role whose least replicas must serve before one starts, -1: none
         ("first", "i4"),  # its first replica; they stand in a row
         ("gpus", "i4"),  # of a replica
@@ -52,6 +53,7 @@ TURN = np.dtype([("giver", "i4"), ("taker", "i4")])  # roles between which repli
 
 SERVICE_STATE = np.dtype(  # one record per environment and service
     [
+        ("asked", "i4"),  # 1: it has been asked for
         # its base gang
         ("was_ready", "i4"),  # 1: every role has had its least replicas since it began
         ("breached_s", "f8"),  # since when one has not, inf: all have
@@ -91,6 +93,7 @@ FLEET = np.dtype(  # one record per environment
         ("began_s", "f8"),  # when the interval began
         ("decided_s", "f8"),  # when the last round began in which there was a choice
         ("since_s", "f8"),  # from the one before that to it
+        ("look_s", "f8"),  # when what replicas send is measured next, inf: none is on several nodes
         ("retry_s", "f8"),  # when a replica that has lost its devices can be placed again
         ("deciding", "i4"),  # 1: a decision about replicas is due
         ("changes", "i4"),  # in the round under way
@@ -107,6 +110,24 @@ FLEET = np.dtype(  # one record per environment
         ("arrived_bytes", "f8"),  # of those that have arrived
         ("lost_bytes", "f8"),  # of those that were given up on the way
         ("moving_s", "f8"),  # seconds that those took that have arrived, handover included
+    ]
+)
+
+TRAFFIC = np.dtype(  # what a row of the cost tables sends over NICs
+    [
+        ("pattern", "i4"),  # of one token; -1: its ranks need no NIC
+        ("quick_tokens", "i4"),  # tokens of a step up to which
+        ("quick_scale", "f8"),  # it sends so many times the bytes
+        ("token_s", "f8"),  # of a NIC for a token, whoever else uses it
+    ]
+)
+
+SENDING = np.dtype(  # one record per environment and replica
+    [
+        ("since_s", "f8"),  # the last look at what it sends
+        ("steps", "i4"),  # that it had done then
+        ("tokens", "i8"),  # that it had computed then
+        ("step_tokens", "f8"),  # of the mean step that it sends as
     ]
 )
 

@@ -129,6 +129,8 @@ REPLICA = np.dtype(
         ("drafted", "i4"),  # of them by each decoding sequence, beside its own
         ("kind", "i4"),  # row of the cost tables, by the nodes that it lies on
         ("busy_s", "f8"),  # in steps that have ended
+        ("computed_tokens", "i8"),  # in these
+        ("waits_s", "f8"),  # that a step is longer for each token, for links that others use
         # the batch
         ("step_count", "i4"),
         ("running", "i4"),

@@ -247,6 +247,7 @@ def begin_step(w, e, r, now_s, seen_s, replica, spec, router, cost):
         seconds += cost.pre_fixed_s + shared_s(cost, prompt_s, longest_s)
         if decoding * replica.drafted > 0:
             seconds += draft_s(w, replica.kind, decoding, context, spec)
+        seconds += replica.waits_s * replica.tokens
         replica.first_step_s = max(seconds, host_step_s(cost, sampling))
     else:
         plan_run(w, e, r, replica, spec, cost, preempted or blocked_by_hits or spec.step_ranks > 1)
@@ -378,6 +379,7 @@ def end_run(w, e, r, end_s, replica, spec, router):
     run_blocks(w, e, r, steps, replica, spec)
     decoding = replica.running - replica.prefilling
     replica.step_count += steps
+    replica.computed_tokens += steps * replica.tokens
     replica.context_tokens += steps * decoding
     if spec.draft_length > 0:
         accept(w, e, r, replica, spec)

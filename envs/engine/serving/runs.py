@@ -71,9 +71,11 @@ def plan_run(w, e, r, replica, spec, cost, single):
     context = replica.context_tokens
     if spec.draft_length > 0:  # what it accepts is drawn step by step
         step_s = verify_step_s(w, replica.kind, sequences, context, replica.drafted, spec, cost)
-        replica.first_step_s = step_s
+        tokens = sequences * (1 + replica.drafted)
+        replica.first_step_s = step_s + replica.waits_s * tokens
         return
-    first_s = decode_gpu_s(cost, w.linear_s, w.head_s, replica.kind, sequences, context)
+    waits_s = replica.waits_s * sequences
+    first_s = decode_gpu_s(cost, w.linear_s, w.head_s, replica.kind, sequences, context) + waits_s
     host_s = host_step_s(cost, sequences)
     replica.first_step_s = max(first_s, host_s)
     steps = min(replica.next_finish, replica.next_window) - replica.step_count
@@ -93,7 +95,7 @@ def plan_run(w, e, r, replica, spec, cost, single):
         if steps == 1:
             return
     last = context + (steps - 1) * sequences
-    last_s = decode_gpu_s(cost, w.linear_s, w.head_s, replica.kind, sequences, last)
+    last_s = decode_gpu_s(cost, w.linear_s, w.head_s, replica.kind, sequences, last) + waits_s
     growth_s = (last_s - first_s) / (steps - 1)
     if first_s >= host_s:
         replica.step_growth_s = growth_s

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -20,9 +20,11 @@ class Mixture:
 
     Attributes:
         parts: the workload of each service.
+        begin_s: seconds into the episode at which each of them begins.
     """
 
     parts: tuple[Workload, ...]
+    begin_s: tuple[float, ...]
 
     @property
     def num_requests(self) -> int:
@@ -31,7 +33,13 @@ class Mixture:
 
     def sample(self, rng: np.random.Generator) -> RequestStream:
         """Return the requests of one episode; ``service`` says whose each one is."""
-        return merged([part.sample(rng) for part in self.parts])
+        streams = [part.sample(rng) for part in self.parts]
+        return merged(
+            [
+                replace(stream, arrival_s=stream.arrival_s + begin_s)
+                for stream, begin_s in zip(streams, self.begin_s, strict=True)
+            ]
+        )
 
     @property
     def compiled(self) -> tuple[Any, ...]:
