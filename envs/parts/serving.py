@@ -63,6 +63,7 @@ class Serving:
             num_nodes,
             scenario.observation.queue_rows,
             hold=scenario.router.hold_s > 0,
+            num_sessions=self.workload.num_sessions,
         )
 
     def load(self, e: int, rng: np.random.Generator) -> None:
@@ -144,6 +145,7 @@ def serving_part(
     num_nodes: int,
     queue_rows: int,
     hold: bool,
+    num_sessions: int = 0,
 ) -> Part:
     """Return the arrays of requests and replicas.
 
@@ -155,6 +157,7 @@ def serving_part(
         num_nodes: H, room for distinct prefix ids.
         queue_rows: Q, rows of the observed queue.
         hold: whether a last candidate stands for holding the request back.
+        num_sessions: S, room for sessions that answer back, 0: none do.
     """
     specs = static.replica_specs
     outside = specs["role"] < 0  # the devices and links of the others are the cluster's
@@ -167,8 +170,9 @@ def serving_part(
             devices=int(specs["num_devices"].sum()),
             links=int(outside.sum()),
         ),
-        state=arrays.allocate(static, num_envs, num_requests, num_ids, num_nodes),
+        state=arrays.allocate(static, num_envs, num_requests, num_ids, num_nodes, num_sessions),
         shared=dict(vars(static)),
+        closed_loop=num_sessions > 0,
     )
 
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from ..hardware.encoders import encoder
 from ..perf import capability
 from ..perf.serving.kv_groups import kv_groups
+from ..workload.requests.closed_loop import ClosedLoop
 from ..workload.requests.generator import Generator
 from ..workload.requests.source import Workload
 from ..workload.requests.stream import RequestStream
@@ -68,6 +69,8 @@ def _check_images(replicas: tuple[Replica, ...], workload: Workload) -> None:
 def longest_request(workload: Workload) -> int:
     """Return the most prompt and output tokens that a request may have."""
     source = workload.source
+    if isinstance(workload, ClosedLoop):
+        return workload.source.longest
     visual = max(workload.images.tokens) if workload.images else 0
     text = source.max_tokens if isinstance(source, Generator) else int(_tokens(source).max())
     return text + visual
@@ -79,7 +82,7 @@ def _tokens(stream: RequestStream) -> NDArray[np.int64]:
 
 def _check_room(replicas: tuple[Replica, ...], workload: Workload) -> None:
     source, longest = workload.source, longest_request(workload)
-    if isinstance(source, Generator):
+    if isinstance(source, Generator) or isinstance(workload, ClosedLoop):
         remedy = "lower workload.max_tokens"
     else:
         worst = int(_tokens(source).argmax())

@@ -26,6 +26,8 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from ..core.compile import kernel
 from ..core.units import unit
 from .costs import alone_s, host_step_s, mixed_attention_s, prefill_attention_s, shared_s
@@ -44,6 +46,7 @@ from .parking import park
 from .queue import leave_queue, put_behind_loaded
 from .records import HANDED, PREFILL
 from .runs import plan_run, run_blocks, run_s, stop_for_head
+from .turns import answer, next_turn_s
 
 
 @kernel
@@ -279,6 +282,9 @@ def finish_request(w, e, r, end_s, index, replica, spec, router):
     replica.work_s -= request.work_s
     router.in_flight -= 1
     router.finished += 1
+    router.last_finish_s = max(router.last_finish_s, end_s)
+    if router.answers == 1:
+        answer(w, e, request, end_s, router)
     router.unfinished_arrival_s -= request.arrival_s
     router.e2e_s += end_s - request.arrival_s
     router.output_tokens += request.output_tokens
@@ -395,9 +401,18 @@ def is_due(replica, until_s):
     return replica.waiting > 0 and replica.start_s < until_s
 
 
+@kernel
+def next_step_s(replica):
+    """Return when a replica does something next, inf if it has nothing to do."""
+    if replica.busy == 1:
+        return replica.end_s
+    # an idle one starts once the clock has moved on
+    return np.nextafter(replica.start_s, math.inf) if replica.waiting > 0 else math.inf
+
+
 @unit
 def advance_replica(w, e, r, until_s):
-    """Process every step of a replica that ends by ``until_s``.
+    """Process every step of a replica that ends by ``until_s``, or by the next turn of a session.
 
     An idle replica starts once the clock has moved on: all that arrives at once is in its step.
     """
@@ -413,3 +428,4 @@ def advance_replica(w, e, r, until_s):
             if replica.running == 0:
                 seen_s = start_s
         begin_step(w, e, r, start_s, seen_s, replica, spec, router, w.costs[replica.kind])
+        until_s = min(until_s, next_turn_s(w, e, router))  # it may have become known just now

@@ -29,6 +29,11 @@ class Mixture:
         """Requests per episode."""
         return sum(part.num_requests for part in self.parts)
 
+    @property
+    def num_sessions(self) -> int:
+        """Sessions of an episode that answer back at most."""
+        return sum(part.num_sessions for part in self.parts)
+
     def sample(self, rng: np.random.Generator) -> RequestStream:
         """Return the requests of one episode; ``service`` says whose each one is."""
         return merged([part.sample(rng) for part in self.parts])
