@@ -129,7 +129,7 @@ def _measure(
 def _of_requests(table: Table, scenario: Scenario, end_s: float) -> Measured:
     names = [service.name for service in scenario.services]
     if scenario.workload is not None and scenario.workload.num_sessions > 0:
-        come = np.isfinite(table["arrival_s"])  # a turn whose answer never came never did
+        come = table["arrival_s"] <= end_s  # those of a truncated episode that had not did not
         table = {key: column[come] for key, column in table.items()}
         window = whole(table["arrival_s"], table["finish_s"])
         metrics = request_metrics(table, *scenario.objectives, services=names, window=window)

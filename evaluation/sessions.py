@@ -24,8 +24,9 @@ def session_seconds(requests: Table) -> NDArray[np.float64]:
     begin_s = np.full(whose.max(initial=-1) + 1, np.inf)
     end_s = np.full(len(begin_s), -np.inf)
     np.minimum.at(begin_s, whose, requests["arrival_s"])
-    np.maximum.at(end_s, whose, requests["finish_s"])  # NaN stays
-    return np.asarray(end_s - begin_s)
+    finish_s = np.where(np.isfinite(requests["finish_s"]), requests["finish_s"], np.inf)
+    np.maximum.at(end_s, whose, finish_s)
+    return np.where(np.isfinite(end_s), end_s - begin_s, np.nan)
 
 
 def session_metrics(requests: Table) -> dict[str, float]:

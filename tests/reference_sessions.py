@@ -86,4 +86,5 @@ def simulate_sessions(
         for engine in engines:
             if engine.end_s == math.inf and engine.next_s() == now:
                 engine.start(now)
+    result.steps = [engine.replica.steps for engine in engines]
     return result, arrival_s

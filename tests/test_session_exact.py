@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from engine_worlds import cost_table, engine_world, random_spec, reference_requests
+from reference_serving import observe
 from reference_sessions import simulate_sessions
 from session_worlds import random_sessions, waits
 
@@ -125,3 +126,33 @@ def test_a_clock_alone_and_an_answer_back_agree_on_first_turns() -> None:
     finished = [world.state["requests"][0]["finish_s"] for world in worlds]
     np.testing.assert_array_equal(*finished)
     assert worlds[1].state["router"]["answers"][0] == 1
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_replicas_report_what_was_so_at_the_moment_of_the_report(seed: int) -> None:
+    """Replicas run ahead of the router while sessions answer back, but never past a report."""
+    rng = np.random.default_rng(seed)
+    specs = [random_spec(rng, 16) for _ in range(3)]
+    tables = [cost_table(rng, True, spec) for spec in specs]
+    stream = random_sessions(rng, 12, 16)
+    # ``observe`` counts who comes at a step's begin as seen by it
+    stream = replace(stream, think_s=np.where(stream.think_s == 0.0, 0.01, stream.think_s))
+    assignment = rng.integers(0, 3, len(stream))
+    requests = reference_requests(stream)
+    result, arrival_s = simulate_sessions(specs, tables, requests, waits(stream), list(assignment))
+    world = engine_world(specs, tables, stream)
+    world.state["router"]["signal_interval_s"] = 0.05
+    outputs, reports = world.outputs(), 0
+    world.run(np.array([START]), np.zeros(1, np.int64), outputs)
+    while not world.done[0]:
+        for r in range(3):
+            replica = world.state["replicas"][0][r]
+            then_s = float(replica["report_s"])
+            sent = [s for s, a in zip(arrival_s, assignment, strict=True) if a == r and s < then_s]
+            seen = observe(result.steps[r], sent, specs[r].kv_blocks, then_s)
+            reported = [int(replica[f"report_{name}"]) for name in ("running", "waiting", "blocks")]
+            assert reported == [seen.running, seen.waiting, seen.held_blocks]
+            reports += then_s > 0
+        index = int(world.state["router"]["deciding"][0])
+        world.run(np.array([STEP]), np.array([assignment[index]]), outputs)
+    assert reports > 50

@@ -1,15 +1,15 @@
 """The ``[workload]`` table of a scenario with ``closed_loop = true``: sessions that answer back.
 
 Generated: `preset` (agentic, or math; see :mod:`gpuyard.envs.workload.requests.sessions`) and any
-field of :class:`gpuyard.envs.workload.requests.sessions.SessionGenerator`: `sessions` (64), `group`,
-`turns`, `prompt`, `new`, `output`, `tool_s` (tables of `p50`, `p90`, `most`), `system_tokens`,
-`max_tokens`, `wave` (sessions that begin together, 0: all), `wave_s` (seconds between two waves),
-`prefix_block_tokens`.
+field of :class:`gpuyard.envs.workload.requests.sessions.SessionGenerator`: `sessions` (64),
+`group`, `turns`, `prompt`, `new`, `output`, `tool_s` (tables of `p50`, `p90`, `most`),
+`system_tokens`, `max_tokens`, `wave` (sessions that begin together, 0: all), `wave_s` (seconds
+between two waves), `prefix_block_tokens`.
 
-From a file: `trace`, `format` (auto; see :mod:`gpuyard.envs.workload.requests.recorded`), `sessions`
-(64; 0: all), `starts` ("waves", or "trace": sessions begin when they did there), `wave`, `wave_s`,
-`answer_token_s` (0.02; where no tool times are given, seconds per output token that the gaps of the
-trace contain), `prefix_block_tokens` (64; of a table of turns).
+From a file: `trace`, `format` (auto; see :mod:`gpuyard.envs.workload.requests.recorded`),
+`sessions` (64; 0: all), `starts` ("waves", or "trace": sessions begin when they did there), `wave`,
+`wave_s`, `answer_token_s` (0.02; where no tool times are given, seconds per output token that the
+gaps of the trace contain), `prefix_block_tokens` (64; of a table of turns).
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ from ..perf import capability
 from ..perf.serving.kv_groups import kv_groups
 from ..workload.requests.closed_loop import ClosedLoop
 from ..workload.requests.generator import Generator
+from ..workload.requests.sessions import SessionGenerator
 from ..workload.requests.source import Workload
 from ..workload.requests.stream import RequestStream
 from .checks import ScenarioError
@@ -82,8 +83,10 @@ def _tokens(stream: RequestStream) -> NDArray[np.int64]:
 
 def _check_room(replicas: tuple[Replica, ...], workload: Workload) -> None:
     source, longest = workload.source, longest_request(workload)
-    if isinstance(source, Generator) or isinstance(workload, ClosedLoop):
+    if isinstance(source, Generator | SessionGenerator):
         remedy = "lower workload.max_tokens"
+    elif isinstance(workload, ClosedLoop):
+        remedy = "leave out sessions of the trace whose contexts grow that long"
     else:
         worst = int(_tokens(source).argmax())
         remedy = f"leave out request {worst} of the trace or lower its max_tokens"

@@ -2,7 +2,8 @@
 
 A session is a chain of turns. Each turn's prompt is all that came before it and some new tokens
 (the task at first, then what a tool has returned), and it arrives when the turn before has been
-answered and the tool has run. A group of sessions may have one task, as in GRPO; all share a system prompt.
+answered and the tool has run. A group of sessions may have one task, as in GRPO; all share a system
+prompt.
 """
 
 from __future__ import annotations
@@ -232,8 +233,8 @@ def _agentic() -> SessionGenerator:
     Turns: NeMo-RL pull 3663 (610 sessions, p50 29, p90 56, p99 85, most 99; a log-normal of the
     first two has a p99 of 96). Tool times and growth: vLLM's Mooncake-store post (5.2 s median,
     81.4 s P99; 2,242 more tokens a turn on average, here 1,743 new ones and 501 of the answer,
-    whose spread is an assumption). Outputs: 3,376 recorded turns of ``traces/agentic-sessions`` (median
-    224, P90 1,141). Tasks and the system prompt are assumptions.
+    whose spread is an assumption). Outputs: 3,376 recorded turns of ``traces/agentic-sessions``
+    (median 224, P90 1,141). Tasks and the system prompt are assumptions.
     """
     return SessionGenerator(
         turns=Spread(29.0, 56.0, 99.0),
