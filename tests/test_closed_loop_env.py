@@ -234,7 +234,7 @@ def test_public_traces_answer_back(data_dir: Path) -> None:
         calls = read_closed_loop({"trace": swe, "sessions": 0}, Path())
     with (
         pytest.warns(TraceWarning),
-        pytest.raises(ScenarioError, match="up to 67892 .* leave out sessions of the trace"),
+        pytest.raises(ScenarioError, match=r"up to 67892 .* leave out sessions of the trace"),
     ):
         recorded(swe)
     stream = calls.sample(np.random.default_rng(0))
