@@ -12,7 +12,8 @@ import math
 
 from ..core.compile import kernel
 from ..services.moments import is_followed
-from ..serving.replica import advance_replica, next_step_s
+from ..serving.replica import advance_replica
+from ..serving.runs import next_step_s
 from .route_seen import report
 
 

@@ -6,7 +6,8 @@ import math
 
 from ..core.compile import kernel
 from ..serving.records import DRAINING, OFF, PREFILL, STARTING
-from ..serving.replica import advance_replica, next_step_s
+from ..serving.replica import advance_replica
+from ..serving.runs import next_step_s
 from .bases import begin_bases, next_base_s, split_bases, watch_bases
 from .handover import land, reserve
 from .lifecycle import come_up, end, follow_gangs, start_waiting

@@ -26,8 +26,6 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
-
 from ..core.compile import kernel
 from ..core.units import unit
 from .costs import alone_s, host_step_s, mixed_attention_s, prefill_attention_s, shared_s
@@ -399,15 +397,6 @@ def is_due(replica, until_s):
     if replica.busy == 1:
         return replica.end_s <= until_s
     return replica.waiting > 0 and replica.start_s < until_s
-
-
-@kernel
-def next_step_s(replica):
-    """Return when a replica does something next, inf if it has nothing to do."""
-    if replica.busy == 1:
-        return replica.end_s
-    # an idle one starts once the clock has moved on
-    return np.nextafter(replica.start_s, math.inf) if replica.waiting > 0 else math.inf
 
 
 @unit
