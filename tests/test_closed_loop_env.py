@@ -16,6 +16,7 @@ from gpuyard.envs.scenario import ScenarioError, from_dict, load
 from gpuyard.envs.scenario.closed_loop import read_closed_loop
 from gpuyard.envs.workload.requests import sessions
 from gpuyard.envs.workload.requests.readers import TraceWarning
+from gpuyard.evaluation.replay.recorder import play
 from gpuyard.evaluation.rollout import rollout
 from gpuyard.evaluation.sessions import session_metrics, session_seconds
 
@@ -289,3 +290,14 @@ def test_an_ideal_cache_hits_nearly_all_of_a_session() -> None:
     firsts = np.flatnonzero(np.isnan(stream.think_s[order]))
     again = np.delete(prompt, firsts).sum()
     assert 0.85 < again / prompt.sum() < 1.0
+
+
+def test_a_recording_follows_every_turn_from_its_arrival() -> None:
+    """Turns stand behind all first requests, and are seen only once they have arrived."""
+    episode = play("routing/random", baselines.make("routing/random"), small())
+    requests, stays = episode.tables["requests"], episode.stays
+    assert set(stays["request"]) == set(range(len(requests["arrival_s"])))
+    first = np.unique(stays["request"], return_index=True)[1]
+    np.testing.assert_array_equal(stays["begin_s"][first], requests["arrival_s"])
+    last = np.append(first[1:], len(stays)) - 1
+    np.testing.assert_array_equal(stays["end_s"][last], requests["finish_s"])

@@ -44,6 +44,7 @@ DRAWN = {SERVING: "", QUEUED: "waits for GPUs", STARTING: "starts", DRAINING: "d
 """Phases in which a replica is drawn, and what is said of it."""
 
 
+NOT_YET = -1
 AT_ROUTER, IN_QUEUE, IN_PREFILL, IN_TRANSFER, IN_DECODE, DONE = range(len(REQUEST_PHASES))
 
 
@@ -106,9 +107,16 @@ class Serving:
         replicas["kv_share"] = 1.0 - rows["free_blocks"] / specs["kv_blocks"]
         replicas["link_load"] = rows["report_link_load"]
         router = state["router"][e]
+        last = int(router["num_requests"] if router["answers"] else router["arrived"])
+        requests = _seen(state["requests"][e][first_request:last])
+        if router["answers"]:  # those that have not arrived stand among the others
+            come = np.isfinite(state["requests"][e]["arrival_s"])
+            come[int(router["begun"]) : int(router["openers"])] = False
+            come[state["due_requests"][e][: int(router["due"])]] = False
+            requests["phase"][~come[first_request:last]] = NOT_YET
         return {
             "replicas": replicas,
-            "requests": _seen(state["requests"][e][first_request : int(router["arrived"])]),
+            "requests": requests,
             "first_request": first_request,
             "deciding": int(router["deciding"]),
         }
