@@ -261,6 +261,7 @@ def test_public_traces_answer_back(data_dir: Path) -> None:
     ("table", "message"),
     [
         ({"num_requests": 5}, "workload.num_requests = 5 has no place in a closed loop"),
+        ({"images": {}}, "workload.images: turns of a closed loop bring none"),
         ({"preset": "chat"}, "unknown sessions 'chat'; choose one of agentic, math"),
         ({"turns": 5}, "turns = 5 must be a table of p50, p90, most"),
         ({"turns": {"p50": 9, "p90": 5}}, r"Spread.p90 = 5 is out of range"),

@@ -48,6 +48,8 @@ def read_closed_loop(table: dict[str, Any], folder: Path) -> ClosedLoop:
                 f"workload.{key} = {table[key]!r} has no place in a closed loop, whose "
                 "turns arrive when they are answered: set workload.sessions, and leave it out"
             )
+    if "images" in table:
+        raise ScenarioError("workload.images: turns of a closed loop bring none; leave it out")
     if "trace" in table:
         return _recorded(table, folder)
     table = dict(table)
