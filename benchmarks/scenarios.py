@@ -33,7 +33,12 @@ from gpuyard.evaluation.rollout import Rollout  # noqa: E402
 from gpuyard.evaluation.statistics import paired_interval  # noqa: E402
 
 MEASURES = {
-    "route": {"waiting": "ttft_mean_s", "in_system": "e2e_mean_s"},
+    "route": {
+        "waiting": "ttft_mean_s",
+        "in_system": "e2e_mean_s",
+        "makespan": "makespan_s",
+        "time_to_90": "time_to_90_s",
+    },
     "place": {
         "in_system": "jct_mean_s",
         "waiting": "jwt_mean_s",

@@ -38,6 +38,18 @@ TERMS = (
     Term("tokens", "route", "output tokens of finished requests"),
     Term("preemptions", "route", "minus the number of preemptions"),
     Term("invalid", "route", "minus the number of infeasible actions of routing"),
+    Term("makespan", "route", "closed loop: minus the seconds until all sessions have ended"),
+    Term(
+        "time_to_90",
+        "route",
+        "closed loop: minus the seconds until 90 % of them have",
+    ),
+    Term("throughput", "route", "closed loop: output tokens per second and GPU"),
+    Term(
+        "imbalance",
+        "route",
+        "closed loop: minus the busiest replica's seconds in steps over the mean of all",
+    ),
     Term("waiting", "place", "minus the seconds gangs waited in the queue (N x mean JWT)"),
     Term(
         "weighted_waiting",
@@ -54,6 +66,9 @@ TERMS = (
     Term("invalid", "place", "minus the number of infeasible actions of placement and scaling"),
 )
 """Every term; this module's documentation is made of them."""
+
+OF_SESSIONS = ("makespan", "time_to_90", "throughput", "imbalance")
+"""Terms of routing that only worlds have whose sessions answer back."""
 
 SHORTEST_RUN_S = 10.0
 """Shorter run times count as this much in the bounded slowdown, so that tiny jobs do not dominate.

@@ -79,7 +79,8 @@ class Scene:
         repairs_s: float64 (N,), when each failed node is repaired; inf: it works.
         next_failure_s: when a node fails next; inf: none does.
         replicas: REPLICA_SCENE (R,).
-        requests: REQUEST_SCENE, those that have arrived, from the one that was asked for on.
+        requests: REQUEST_SCENE, those that have arrived, from the one that was asked for on; where
+            sessions answer back all of them, with phase -1 until they arrive.
         first_request: number of the first of these.
         deciding: request that is to be routed now, -1: none.
         is_current: whether replicas and requests are up to date: they are advanced when a request

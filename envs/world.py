@@ -74,7 +74,7 @@ class World:
         self._shares = shares(num_envs, num_threads)
         self.layout = Layout(part.kind for part in parts)
         services = [name for part in parts for name in part.services]
-        self.info_keys = info_keys(self.layout, services)
+        self.info_keys = info_keys(self.layout, services, any(p.closed_loop for p in parts))
         self.num_candidates = max(part.sizes.candidates for part in parts)
         self.clock = records(num_envs, CLOCK)
         self._new_clock = _new_clock(limits or Limits())

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from . import classes
 from .metrics import Table, summarise
-from .window import steady
+from .window import Window, steady
 
 PERCENTILES = (50, 90, 99)
 
@@ -44,7 +44,7 @@ class Objectives(Protocol):
 
 
 def request_metrics(
-    requests: Table, *slos: Objectives, services: Sequence[str] = ()
+    requests: Table, *slos: Objectives, services: Sequence[str] = (), window: Window | None = None
 ) -> dict[str, float]:
     """Return the metrics of an episode.
 
@@ -52,6 +52,7 @@ def request_metrics(
         requests: its per-request table (``results(i)["requests"]`` of the environment).
         slos: the objectives, of each service if there are several.
         services: their names.
+        window: the part of the episode that counts; by default the steady one.
 
     Returns:
         For TTFT, TPOT and E2E names like ``ttft_p99_s``; ``slo_attainment``, ``goodput``,
@@ -59,7 +60,7 @@ def request_metrics(
         and TTFT and attainment of each; of each of several services TTFT, TPOT, attainment and
         goodput (:mod:`.classes`). Empty if no request finished.
     """
-    window = steady(requests["arrival_s"], requests["finish_s"])
+    window = window or steady(requests["arrival_s"], requests["finish_s"])
     inside = window.holds(requests["arrival_s"])
     seen = {key: np.asarray(column)[inside] for key, column in requests.items()}
     latencies, met = request_latencies(seen), attained(seen, *slos)

@@ -15,7 +15,8 @@ from gpuyard.ids import id_for
 from .jobs import completion, job_metrics, shares_of_deserved, to_the_end
 from .metrics import Table
 from .requests import request_latencies, request_metrics
-from .window import steady
+from .sessions import session_metrics
+from .window import steady, whole
 
 if TYPE_CHECKING:
     from gpuyard.envs.scenario import Scenario
@@ -126,10 +127,18 @@ def _measure(
 
 
 def _of_requests(table: Table, scenario: Scenario, end_s: float) -> Measured:
-    ttft_s = request_latencies(table)["ttft"]
     names = [service.name for service in scenario.services]
-    metrics = request_metrics(table, *scenario.objectives, services=names)
-    return metrics, {"ttft": ttft_s[_shown(table)]}
+    if scenario.workload is not None and scenario.workload.num_sessions > 0:
+        come = table["arrival_s"] <= end_s  # those of a truncated episode that had not did not
+        table = {key: column[come] for key, column in table.items()}
+        window = whole(table["arrival_s"], table["finish_s"])
+        metrics = request_metrics(table, *scenario.objectives, services=names, window=window)
+        metrics |= session_metrics(table)
+        shown = np.isfinite(table["finish_s"])
+    else:
+        metrics = request_metrics(table, *scenario.objectives, services=names)
+        shown = _shown(table)
+    return metrics, {"ttft": request_latencies(table)["ttft"][shown]}
 
 
 def _of_jobs(table: Table, scenario: Scenario, end_s: float) -> Measured:

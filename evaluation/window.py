@@ -5,7 +5,8 @@ queues, and at the end nobody comes. Numbers over all of it move with its length
 measured are the requests or jobs that *arrive* in the middle, whenever they end: the first
 :data:`WARM_UP` and the last :data:`DRAIN` of the time from the first arrival to the last are cut.
 Where nobody arrives in the rest (all come at once, or very few) there is no steady part, and the
-window is the whole episode, from the first arrival to the last end.
+window is the whole episode, from the first arrival to the last end. So it is where sessions answer
+back: a step of rollouts has no steady part, and its tail is what counts.
 """
 
 from __future__ import annotations
@@ -47,6 +48,17 @@ class Window:
         return float(amount) / self.length_s if self.length_s > 0 else 0.0
 
 
+def whole(arrival_s: NDArray[np.float64], finish_s: NDArray[np.float64]) -> Window:
+    """Return the whole episode, from the first arrival to the last end: a step of rollouts is one.
+
+    Args:
+        arrival_s: of every request, at least one.
+        finish_s: NaN for those that have not ended.
+    """
+    ends = [float(arrival_s.max()), *finish_s[np.isfinite(finish_s)].tolist()]
+    return Window(float(arrival_s.min()), max(ends))
+
+
 def steady(arrival_s: NDArray[np.float64], finish_s: NDArray[np.float64]) -> Window:
     """Return the steady part of an episode; see the module.
 
@@ -58,4 +70,4 @@ def steady(arrival_s: NDArray[np.float64], finish_s: NDArray[np.float64]) -> Win
     window = Window(first + WARM_UP * (last - first), last - DRAIN * (last - first))
     if last > first and window.holds(arrival_s).any():
         return window
-    return Window(first, max([last, *finish_s[np.isfinite(finish_s)].tolist()]))
+    return whole(arrival_s, finish_s)

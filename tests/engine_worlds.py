@@ -148,15 +148,16 @@ def random_stream(rng: np.random.Generator, n: int, unit: int) -> RequestStream:
 
 
 def reference_requests(stream: RequestStream) -> list[Request]:
-    offsets = stream.prefix_offsets
     return [
         Request(
             float(stream.arrival_s[i]),
             int(stream.prompt_tokens[i]),
             int(stream.output_tokens[i]),
-            tuple(int(x) for x in stream.prefix_ids[offsets[i] : offsets[i + 1]]),
+            tuple(int(x) for x in stream.prefix_ids[begin : begin + count]),
         )
-        for i in range(len(stream))
+        for i, (begin, count) in enumerate(
+            zip(stream.prefix_begin, np.diff(stream.prefix_offsets), strict=True)
+        )
     ]
 
 
@@ -231,7 +232,10 @@ def engine_world(
     objectives = records_of(OBJECTIVE, ttft_s=1.0, tpot_s=0.05)
     static = ServingStatic(spec_records, costs, linear, head, rules, objectives)
     nodes = int(stream.prefix_ids.max(initial=0)) + 1
-    part = serving_part(static, 1, len(stream), len(stream.prefix_ids), nodes, 4, hold=False)
+    openers = 0 if stream.think_s is None else int(np.isnan(stream.think_s).sum())
+    part = serving_part(
+        static, 1, len(stream), len(stream.prefix_ids), nodes, 4, False, num_sessions=openers
+    )
     world = World([part], 1)
     load(part.state, static, 0, stream, stream.output_tokens, seed)
     world.begin(0)

@@ -32,6 +32,7 @@ FILE = Path(__file__).with_name("fingerprints.json")
 SCENARIOS = Path(__file__).resolve().parents[1] / "envs" / "scenarios"
 IDS = {
     "routing": "gpuyard/Routing-v0",
+    "rollout": "gpuyard/Routing-v0",
     "placement": "gpuyard/Placement-v0",
     "cluster": "gpuyard/Cluster-v0",
 }

@@ -22,6 +22,7 @@ def test_the_measure_is_what_the_reward_stands_for() -> None:
     assert benchmark.measure(scenarios.load("placement-default")) == "jct_mean_s"
     assert benchmark.measure(scenarios.load("placement-quota")) == "jwt_weighted_s"
     assert benchmark.measure(scenarios.load("routing-default")) == "ttft_mean_s"
+    assert benchmark.measure(scenarios.load("rollout-agentic")) == "makespan_s"
 
 
 def test_every_shipped_scenario_of_one_decision_has_a_measure() -> None:

@@ -16,6 +16,7 @@ from .llmd import LLMD
 from .load import LeastQueued, LeastRequests, LeastTokens, PowerOfTwo
 from .oblivious import Random, RoundRobin, WeightedRoundRobin
 from .predictive import CapabilityAware, PredictedLatency
+from .sessions import LengthAware, SessionGate, SessionMargin
 from .ttft import PredictedTTFT, PredictedTTFTProduct, PrefillAndWork
 
 BASELINES: dict[str, Factory] = {
@@ -29,6 +30,9 @@ BASELINES: dict[str, Factory] = {
     "session-affinity": SessionAffinity,
     "consistent-hash": ConsistentHash,
     "sticky-least-loaded": StickyLeastLoaded,
+    "session-margin": SessionMargin,
+    "session-gate": SessionGate,
+    "length-aware": LengthAware,
     "prefix-aware": PrefixAware,
     "cache-aware": CacheAware,
     "kv-aware": KVAware,

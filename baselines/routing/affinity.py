@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from ..policy import Observation
 from .router import Router, check_at_least
+from .sessions import loads
 
 
 class SessionAffinity(Router):
@@ -134,10 +135,8 @@ class CacheAware(Router):
     def score(self, observation: Observation) -> NDArray[np.floating]:
         """Rank by match where that decides, then by requests in flight."""
         feasible = self.feasible(observation)
-        load = self.read(observation, "candidates", "route.in_flight").round()
+        load, least, most = loads(self, observation)
         sent = self.column(observation, "candidates", "route.prefix_sent")
-        most = np.where(feasible, load, 0.0).max(axis=1, keepdims=True)
-        least = np.where(feasible, load, np.inf).min(axis=1, keepdims=True)
         uneven = (most - least > self.absolute) & (most > self.relative * least)
         longest = np.where(feasible, sent, 0.0).max(axis=1, keepdims=True)
         by_match = ~uneven & (longest > self.cache_threshold)

@@ -7,7 +7,7 @@ replicas decided about. Parts that a scenario lacks have
 arrays without items and cost a look at their length.
 
 Parts that nobody else must see stay lazy: a replica is advanced only when a request is to be
-routed, when it drains, or when replicas are decided about.
+routed, when it drains, when sessions answer back, or when replicas are decided about.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from .core.records import (
     STALLED,
     START,
 )
+from .decide.answers import serve_on
 from .decide.columns import COMMON
 from .decide.place import first_start, place_is_due, take_place
 from .decide.place_seen import see_place, survey
@@ -125,6 +126,9 @@ def move_on(w, e, clock):
     gangs_s = gangs_next_s(w, e) if has_gangs(w) else math.inf
     services_s = next_service_s(w, e) if has_services(w) else math.inf
     moment_s = min(request_s, gangs_s, services_s)
+    if has_requests(w) and w.router[e].answers == 1:
+        if serve_on(w, e, min(moment_s, clock.limit_s)):
+            return True
     if request_s < math.inf:
         clock.idle_moments = 0
     stalled = is_stalled(w, e, clock)

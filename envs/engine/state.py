@@ -26,6 +26,8 @@ Requests and replicas:
     prefix_entries: PREFIX_ENTRY (E, P), those that are cached, in no order.
     prefix_heads: int32 (E, any), first entry of each chain of the hash table, -1: none.
     prefix_units: PREFIX_UNIT (E, M), of all requests.
+    due_s: float64 (E, sessions that answer back), a heap of when turns arrive.
+    due_requests: int32, likewise, which these are.
 
 Services, whose replicas are gangs; V services, G roles:
 
@@ -198,6 +200,8 @@ FIELDS = (
     ("prefix_entries", PREFIX_ENTRY, 2),
     ("prefix_heads", np.int32, 2),
     ("prefix_units", PREFIX_UNIT, 2),
+    ("due_s", np.float64, 2),
+    ("due_requests", np.int32, 2),
     # services
     ("services", SERVICE, 1),
     ("roles", ROLE, 1),

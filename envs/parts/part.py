@@ -39,6 +39,7 @@ class Part:
         state: what changes, each array with a leading environment axis.
         shared: what all environments have in common.
         services: names of services, some numbers of each of which stand in the info.
+        closed_loop: whether sessions answer back, some numbers of which stand there, too.
     """
 
     kind: str
@@ -47,6 +48,7 @@ class Part:
     state: dict[str, NDArray[Any]]
     shared: dict[str, NDArray[Any]] = field(default_factory=dict)
     services: tuple[str, ...] = ()
+    closed_loop: bool = False
 
 
 class Content(Protocol):

@@ -47,6 +47,7 @@ DRAWN = {SERVING: "", QUEUED: "waits for GPUs", STARTING: "starts", DRAINING: "d
 """Phases in which a replica is drawn, and what is said of it."""
 
 
+NOT_YET = -1
 AT_ROUTER, IN_QUEUE, IN_PREFILL, IN_TRANSFER, IN_DECODE, DONE = range(len(REQUEST_PHASES))
 
 
@@ -66,6 +67,7 @@ class Serving:
             num_nodes,
             scenario.observation.queue_rows,
             hold=scenario.router.hold_s > 0,
+            num_sessions=self.workload.num_sessions,
         )
 
     def load(self, e: int, rng: np.random.Generator) -> None:
@@ -111,9 +113,16 @@ class Serving:
         replicas["kv_share"] = 1.0 - rows["free_blocks"] / specs["kv_blocks"]
         replicas["link_load"] = rows["report_link_load"]
         router = state["router"][e]
+        last = int(router["num_requests"] if router["answers"] else router["arrived"])
+        requests = _seen(state["requests"][e][first_request:last])
+        if router["answers"]:  # those that have not arrived stand among the others
+            come = np.isfinite(state["requests"][e]["arrival_s"])
+            come[int(router["begun"]) : int(router["openers"])] = False
+            come[state["due_requests"][e][: int(router["due"])]] = False
+            requests["phase"][~come[first_request:last]] = NOT_YET
         return {
             "replicas": replicas,
-            "requests": _seen(state["requests"][e][first_request : int(router["arrived"])]),
+            "requests": requests,
             "first_request": first_request,
             "deciding": int(router["deciding"]),
         }
@@ -150,6 +159,7 @@ def serving_part(
     num_nodes: int,
     queue_rows: int,
     hold: bool,
+    num_sessions: int = 0,
 ) -> Part:
     """Return the arrays of requests and replicas.
 
@@ -161,6 +171,7 @@ def serving_part(
         num_nodes: H, room for distinct prefix ids.
         queue_rows: Q, rows of the observed queue.
         hold: whether a last candidate stands for holding the request back.
+        num_sessions: S, room for sessions that answer back, 0: none do.
     """
     specs = static.replica_specs
     outside = specs["role"] < 0  # the devices and links of the others are the cluster's
@@ -173,8 +184,9 @@ def serving_part(
             devices=int(specs["num_devices"].sum()),
             links=int(outside.sum()),
         ),
-        state=arrays.allocate(static, num_envs, num_requests, num_ids, num_nodes),
+        state=arrays.allocate(static, num_envs, num_requests, num_ids, num_nodes, num_sessions),
         shared=dict(vars(static)),
+        closed_loop=num_sessions > 0,
     )
 
 

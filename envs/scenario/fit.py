@@ -10,7 +10,9 @@ from numpy.typing import NDArray
 from ..hardware.encoders import encoder
 from ..perf import capability
 from ..perf.serving.kv_groups import kv_groups
+from ..workload.requests.closed_loop import ClosedLoop
 from ..workload.requests.generator import Generator
+from ..workload.requests.sessions import SessionGenerator
 from ..workload.requests.source import Workload
 from ..workload.requests.stream import RequestStream
 from .checks import ScenarioError
@@ -70,6 +72,8 @@ def _check_images(replicas: tuple[Replica, ...], workload: Workload) -> None:
 def longest_request(workload: Workload) -> int:
     """Return the most prompt and output tokens that a request may have."""
     source = workload.source
+    if isinstance(workload, ClosedLoop):
+        return workload.source.longest
     visual = max(workload.images.tokens) if workload.images else 0
     text = source.max_tokens if isinstance(source, Generator) else int(_tokens(source).max())
     return text + visual
@@ -88,8 +92,10 @@ def _longest_tokens(replica: Replica) -> int:
 
 def _check_room(replicas: tuple[Replica, ...], workload: Workload) -> None:
     source, longest = workload.source, longest_request(workload)
-    if isinstance(source, Generator):
+    if isinstance(source, Generator | SessionGenerator):
         remedy = "lower workload.max_tokens"
+    elif isinstance(workload, ClosedLoop):
+        remedy = "leave out sessions of the trace whose contexts grow that long"
     else:
         worst = int(_tokens(source).argmax())
         remedy = f"leave out request {worst} of the trace or lower its max_tokens"

@@ -164,6 +164,7 @@ def from_dict(table: dict[str, Any], name: str = "custom", folder: Path | None =
     elif "route" in decisions:
         parts |= _serving(table, folder, gpus, models)
     parts["reward"] = _weights(table, decisions)
+    _refuse_terms_of_sessions(parts)
     for key, (_, kind) in mine.items():
         if kind is not None:
             parts[key] = section(kind, table.get(key, {}), key, decisions)
@@ -256,6 +257,19 @@ def _weights(
         part: reward.weights(part, _terms(given.get(part, {}), part, f"reward.{part}"))
         for part in parts
     }
+
+
+def _refuse_terms_of_sessions(parts: dict[str, Any]) -> None:
+    """Refuse rewards for sessions where none answer back."""
+    if "route" not in parts["reward"] or parts["workload"].num_sessions > 0:
+        return
+    given = parts["reward"]["route"]
+    for term in reward.OF_SESSIONS:
+        if given[term] != 0.0:
+            raise ScenarioError(
+                f"reward.{term} = {given[term]!r} is about sessions that answer back: set "
+                "workload.closed_loop = true, or leave it out"
+            )
 
 
 def _terms(given: Any, part: str, where: str) -> dict[str, float]:

@@ -19,6 +19,7 @@ from .checks import (
     checked_table,
     refuse_unknown,
 )
+from .closed_loop import read_closed_loop
 
 OWN_IDS = 1_000_000  # prefix ids up to which a replay keeps those that requests do not share
 
@@ -31,6 +32,10 @@ def read_workload(table: dict[str, Any], folder: Path) -> Workload:
         TraceError: naming the trace file, line, field, value and remedy.
     """
     table = dict(table)
+    closed_loop = table.pop("closed_loop", False)
+    check_type("workload.closed_loop", closed_loop, False)
+    if closed_loop:
+        return read_closed_loop(table, folder)
     if "images" in table:
         return _with_images(table.pop("images"), read_workload(table, folder))
     count = table.pop("num_requests", 512)

@@ -19,7 +19,7 @@ Requests are routed:
 | Field (default)                     | Meaning                                                      |
 |-------------------------------------|--------------------------------------------------------------|
 | `[[replicas]]`                      | `gpu`, `model` (a name, or the path of a Hugging Face `config.json`); `count` (1), `tp`, `ep`, `dp`, `pp` (1), `pipeline_bubble` (0: ideal), `node_gpus` (0: as many as fit), `all_to_all`, `two_batch_overlap`, `redundant_experts`, `expert_imbalance` (how experts are spread), `dp_ranks` (""; "own": each dp rank a replica to the router, all in lock step), `dtype`, `kv_dtype` (bf16), `block_size` (16), `engine` (the newest vLLM; also `vllm-0.19`, `vllm-0.15`, `vllm-0.12`, `vllm-0.10`, `vllm-0.8`, `sglang`, `trtllm`), and by engine and GPU unless given: `max_num_seqs`, `max_num_batched_tokens`, `gpu_memory_utilization`, `frontend_ms`, `links` (nvlink, pcie or host: through the host's memory), `cuda_graphs` (batch sizes captured; 0: none) and then `layer_launch_us`, `scheduling` (sync, async), `kv_blocks`; `attention` (flash; naive); `speculation` (none; a table, see :mod:`.speculation`) |
-| `[workload]`                        | `preset` or `trace` (path, relative to the file) with `format` (auto); `num_requests` (512; 0 = the whole trace), `rate_scale` (1); any field of the preset's generator, such as `rate_per_s`, `max_tokens`; `images`: a table of `model` (whose encoder sees them), `share` (1) of the requests and `sizes` ([[1024, 1024]] pixels), whose visual tokens lengthen prompts |
+| `[workload]`                        | `preset` or `trace` (path, relative to the file) with `format` (auto); `num_requests` (512; 0 = the whole trace), `rate_scale` (1); any field of the preset's generator, such as `rate_per_s`, `max_tokens`; `images`: a table of `model` (whose encoder sees them), `share` (1) of the requests and `sizes` ([[1024, 1024]] pixels), whose visual tokens lengthen prompts; or with `closed_loop = true` sessions that answer back, see :mod:`.closed_loop` |
 
 Gangs are placed:
 
@@ -255,7 +255,10 @@ class Scenario:
             )
         if self.workload is not None:
             table: dict[str, Any] = {"trace": str(path), "format": format}
-            table["num_requests"] = self.workload.num_requests
+            if self.workload.num_sessions > 0:
+                table |= {"closed_loop": True, "sessions": self.workload.num_sessions}
+            else:
+                table["num_requests"] = self.workload.num_requests
             workload = read_workload(table, Path.cwd())
             return replace(self, workload=workload, replicas=fitted(self.replicas, workload))
         assert self.jobs is not None and self.cluster is not None

@@ -40,6 +40,12 @@ INFO: dict[str, tuple[str, ...]] = {
 OF_SERVICE = ("slo_attainment", "goodput")
 """Those of one of several services, which come last."""
 
+OF_SESSIONS = (
+    *("sessions_ended", "makespan_s", "time_to_90_s"),
+    *("tokens_per_gpu_s", "imbalance"),
+)
+"""Those of sessions that answer back, behind all others."""
+
 LAYOUT = np.dtype([(f"{key}_{kind}", "i4") for key in (*TABLES, "info") for kind in DECISIONS])
 """Where each block of columns and of the info begins: one record for the whole world."""
 
@@ -61,7 +67,9 @@ SAME = {"time_s", "invalid_actions", "truncated_reason"}
 """Numbers that several blocks of the info have, all of the same value."""
 
 
-def info_keys(layout: Layout, services: Sequence[str] = ()) -> tuple[str, ...]:
+def info_keys(
+    layout: Layout, services: Sequence[str] = (), closed_loop: bool = False
+) -> tuple[str, ...]:
     """Return the names of the numbers behind the reward, in order.
 
     A number that several kinds of decisions have, each of its own, is named ``"place.finished"``,
@@ -73,7 +81,8 @@ def info_keys(layout: Layout, services: Sequence[str] = ()) -> tuple[str, ...]:
         f"{kind}.{key}" if keys.count(key) > 1 and key not in SAME else key for kind, key in named
     )
     of_each = [f"{key}/service={name}" for name in services for key in OF_SERVICE]
-    return (*alone, *of_each) if len(services) > 1 else alone
+    of_services = of_each if len(services) > 1 else ()
+    return (*alone, *of_services, *(OF_SESSIONS if closed_loop else ()))
 
 
 def places(key: str, block: str) -> Any:

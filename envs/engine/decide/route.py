@@ -1,6 +1,7 @@
 """The decision which replica takes a request: when it is due, and how a candidate is taken.
 
-Replicas are advanced only when they are observed: at each decision, and at the end.
+Replicas are advanced only when they are observed: at each decision, and at the end; where sessions
+answer back, at every step that could be an answer (:mod:`.answers`).
 """
 
 from __future__ import annotations
@@ -16,12 +17,14 @@ from ..serving.queue import submit
 from ..serving.ranks import is_due
 from ..serving.records import HANDED, PREFILL
 from ..serving.replica import advance_replica
+from ..serving.rollout import rollout_value
+from ..serving.turns import next_turn_s, take_turn
+from .answers import report_by
 from .route_seen import (
     fits,
     in_system_s,
     may_hold,
     predict_prefill_s,
-    report,
     serves,
     waiting_s,
 )
@@ -44,6 +47,7 @@ def requests_value(w, e):
         - rules.w_in_system * in_system_s(router, now_s)
         - rules.w_preemptions * router.preemptions
         - rules.w_invalid * router.invalid
+        + rollout_value(w, e, router, rules, now_s)
     )
 
 
@@ -123,14 +127,18 @@ def take_route(w, e, action):
 
 
 @kernel
+def next_opener_s(w, e, router):
+    """Return when the next request arrives of those that do by the clock, inf if none is left."""
+    return w.requests[e, router.begun].arrival_s if router.begun < router.openers else math.inf
+
+
+@kernel
 def next_request_s(w, e):
     """Return when the next request needs a replica, inf if none is left."""
     router = w.router[e]
     if router.parked_due > 0:
         return w.clock[e].now_s
-    moment_s = math.inf
-    if router.arrived < router.num_requests:
-        moment_s = w.requests[e, router.arrived].arrival_s
+    moment_s = min(next_opener_s(w, e, router), next_turn_s(w, e, router))
     if router.held > 0:
         moment_s = min(moment_s, w.requests[e, router.held_head].retry_s)
     return moment_s
@@ -141,15 +149,14 @@ def bring_up(w, e, router):
     """Take the next request under decision, and move time to it.
 
     A held request whose time has come goes before a request that arrives at the same moment, and
-    parked ones before both.
+    parked ones before both; a turn of a session that answers back goes last.
     """
     clock = w.clock[e]
     if router.parked_due > 0:
         router.deciding = unpark(w, e, router)
         return
-    arrival_s = math.inf
-    if router.arrived < router.num_requests:
-        arrival_s = w.requests[e, router.arrived].arrival_s
+    opener_s = next_opener_s(w, e, router)
+    arrival_s = min(opener_s, next_turn_s(w, e, router))
     if router.held > 0 and w.requests[e, router.held_head].retry_s <= arrival_s:
         router.deciding = router.held_head
         request = w.requests[e, router.deciding]
@@ -159,15 +166,19 @@ def bring_up(w, e, router):
             router.held_tail = -1
         router.held -= 1
         return
-    router.deciding = router.arrived
+    if opener_s <= arrival_s:
+        router.deciding = router.begun
+        router.begun += 1
+    else:
+        router.deciding = take_turn(w, e, router)
     request = w.requests[e, router.deciding]
     weight = 1.0 / min(router.arrived + 1.0, AVERAGED_ARRIVALS)
     router.mean_prompt += weight * (request.prompt_tokens - router.mean_prompt)
     if router.arrived > 0:
-        gap_s = arrival_s - w.requests[e, router.arrived - 1].arrival_s
+        gap_s = arrival_s - router.last_arrival_s
         weight = 1.0 / min(float(router.arrived), AVERAGED_ARRIVALS)
         router.gap_s += weight * (gap_s - router.gap_s)
-    clock.now_s = arrival_s
+    clock.now_s = router.last_arrival_s = arrival_s
     router.arrived += 1
     router.awaiting_arrival_s += arrival_s
     router.unfinished_arrival_s += arrival_s
@@ -182,16 +193,9 @@ def next_route(w, e):
     """Bring up the next request, and the replicas to its moment."""
     bring_up(w, e, w.router[e])
     until_s = w.clock[e].now_s
-    interval_s = w.router[e].signal_interval_s
     for r in range(len(w.replica_specs)):
-        replica = w.replicas[e, r]
-        if interval_s > 0.0:
-            report_s = math.floor(until_s / interval_s) * interval_s
-            if report_s > replica.report_s:
-                spec = w.replica_specs[r]
-                advance_replica(w, e, r, report_s)
-                report(w, e, r, report_s, replica, spec, w.costs[replica.kind])
-        if is_due(replica, until_s):
+        report_by(w, e, r, until_s)
+        if is_due(w.replicas[e, r], until_s):
             advance_replica(w, e, r, until_s)
     index = int(w.router[e].deciding)
     if len(w.roles) > 0 and not has_taker(w, e, w.requests[e, index]):

@@ -18,14 +18,16 @@ from ..serving.costs import alone_s, decode_step_s, host_step_s, prefill_attenti
 from ..serving.growth import blocks_of, floor_div
 from ..serving.kvcache import cached_units, sent_units
 from ..serving.records import AGGREGATED, DECODE, HANDED, PREFILL, SERVING
+from ..serving.rollout import write_rollout
 from ..serving.runs import run_blocks, steps_done
 from ..serving.speculation import token_s
-from .columns import QUEUED, info_places, places, scaling, squash
+from .columns import OF_SESSIONS, QUEUED, info_places, places, scaling, squash
 
 CLUSTER = places("cluster", "route")
 QUEUE = places("queue", "route")
 CANDIDATE = places("candidates", "route")
 INFO = info_places("route")
+NUM_OF_SESSIONS = len(OF_SESSIONS)
 CLUSTER_OFFSET, CLUSTER_SLOPE = scaling("cluster", "route")
 QUEUE_OFFSET, QUEUE_SLOPE = scaling("queue", "route")
 CANDIDATE_OFFSET, CANDIDATE_SLOPE = scaling("candidates", "route")
@@ -367,3 +369,6 @@ def write_info(w, e, router):
     row[INFO.truncated_reason] = w.clock[e].truncated
     if w.clock[e].done == 1 and finished < router.arrived:
         count_unfinished(row, router, now_s)
+    if router.answers == 1:
+        info = w.numbers[e, w.numbers.shape[1] - NUM_OF_SESSIONS :]
+        write_rollout(w, e, router, info, now_s)

@@ -160,7 +160,7 @@ def break_off(w, e, r):
 
     Where the KV is lost the prompt is computed anew; where it is not, another replica is chosen.
     """
-    for index in range(w.router[e].arrived):
+    for index in range(w.router[e].num_requests):  # those to come are whole
         request = w.requests[e, index]
         if request.stage == WHOLE or (request.source != r and request.replica != r):
             continue

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
-
 from ..core.compile import kernel
 from ..serving.records import DRAINING, OFF, PREFILL, STARTING
 from ..serving.replica import advance_replica
+from ..serving.runs import next_step_s
 from .bases import ask_for_services, next_base_s, split_bases, watch_bases
 from .handover import land, reserve
 from .lifecycle import come_up, end, follow_gangs, start_waiting
@@ -76,15 +75,6 @@ def next_service_s(w, e):
 def is_followed(replica, spec):
     """Tell whether others wait for what a replica does, so that its steps are moments."""
     return replica.phase == DRAINING or replica.coming > 0 or spec.does == PREFILL
-
-
-@kernel
-def next_step_s(replica):
-    """Return when a replica does something next, inf if it has nothing to do."""
-    if replica.busy == 1:
-        return replica.end_s
-    # an idle one starts once the clock has moved on
-    return np.nextafter(replica.start_s, math.inf) if replica.waiting > 0 else math.inf
 
 
 @kernel

@@ -46,7 +46,12 @@ class ServingStatic:
 
 
 def allocate(
-    static: ServingStatic, num_envs: int, num_requests: int, num_ids: int, num_nodes: int
+    static: ServingStatic,
+    num_envs: int,
+    num_requests: int,
+    num_ids: int,
+    num_nodes: int,
+    num_sessions: int = 0,
 ) -> dict[str, NDArray[Any]]:
     """Return the arrays of requests and replicas by name; call :func:`load` for each environment.
 
@@ -56,10 +61,13 @@ def allocate(
         num_requests: N, room for requests per episode.
         num_ids: M, room for the prefix ids of an episode's requests.
         num_nodes: H, room for distinct prefix ids.
+        num_sessions: room for sessions that answer back.
     """
     specs = static.replica_specs
     shape = (num_envs, len(specs))
-    words, entries, heads = room(specs, num_ids, num_nodes)
+    # turns of a session have their ids in one place, and may be cached at several
+    ids_apart = num_ids if num_sessions == 0 else None
+    words, entries, heads = room(specs, ids_apart, num_nodes)
     return {
         "router": records(num_envs, ROUTER),
         "replicas": records(shape, REPLICA),
@@ -70,6 +78,8 @@ def allocate(
         "prefix_entries": records((num_envs, entries), PREFIX_ENTRY),
         "prefix_heads": np.zeros((num_envs, heads), np.int32),
         "prefix_units": records((num_envs, max(num_ids, 1)), PREFIX_UNIT),
+        "due_s": np.zeros((num_envs, num_sessions)),
+        "due_requests": np.zeros((num_envs, num_sessions), np.int32),
     }
 
 
@@ -120,8 +130,23 @@ def load(
         rows[name] = getattr(stream, name)
     rows["estimate_tokens"] = estimate_tokens
     rows["previous"] = _previous(stream.session)
-    rows["prefix_begin"] = stream.prefix_offsets[:-1]
+    rows["prefix_begin"] = stream.prefix_begin
     rows["prefix_count"] = np.diff(stream.prefix_offsets)
+    router = arrays["router"][e : e + 1]
+    router["openers"] = len(stream)
+    if stream.think_s is not None:
+        _answer_back(rows, router, stream.think_s)
+
+
+def _answer_back(
+    rows: NDArray[np.void], router: NDArray[np.void], think_s: NDArray[np.float64]
+) -> None:
+    """Let the turns of sessions wait for the answer to the one before."""
+    rows["think_s"] = think_s
+    waits = ~np.isnan(think_s)
+    rows["following"][rows["previous"][waits]] = np.flatnonzero(waits)
+    router["openers"] = router["sessions"] = np.count_nonzero(~waits)
+    router["unknown"], router["answers"] = np.count_nonzero(waits), 1
 
 
 def _previous(session: NDArray[np.int32]) -> NDArray[np.intp]:
@@ -161,6 +186,8 @@ _NEW_REQUEST = record_of(
     next=-1,
     cached_tokens=-1,
     source=-1,
+    following=-1,
+    think_s=np.nan,
     retry_s=np.nan,
     sent_s=np.nan,
     arrive_s=np.nan,

@@ -20,7 +20,7 @@ GOLDEN = 0x9E3779B1  # 2**32 over the golden ratio: its multiples lie evenly in 
 ENTRIES_PER_HEAD = 4  # of the whole pool, which rarely fills: chains are shorter
 
 
-def room(specs: NDArray[np.void], num_ids: int, num_nodes: int) -> tuple[int, int, int]:
+def room(specs: NDArray[np.void], num_ids: int | None, num_nodes: int) -> tuple[int, int, int]:
     """Return the words of bits per unit, the room for entries, and the heads of chains.
 
     A replica has no more entries than units fit its blocks. Where no request goes on elsewhere
@@ -28,13 +28,14 @@ def room(specs: NDArray[np.void], num_ids: int, num_nodes: int) -> tuple[int, in
 
     Args:
         specs: REPLICA_SPEC (R,).
-        num_ids: prefix ids of all requests at most.
+        num_ids: prefix ids of all requests at most; None: requests may share a list of them, and
+            have it cached at several replicas.
         num_nodes: distinct ones at most.
     """
     caching = specs[specs["unit_blocks"] > 0]
     fitting = caching["kv_blocks"].astype(np.int64) // caching["unit_blocks"]
     entries = int(np.minimum(fitting, num_nodes).sum())
-    if (specs["does"] == AGGREGATED).all():
+    if num_ids is not None and (specs["does"] == AGGREGATED).all():
         entries = min(entries, num_ids)
     heads = 1 << max(entries // ENTRIES_PER_HEAD - 1, 0).bit_length()
     return -(-len(specs) // WORD_BITS), max(entries, 1), heads

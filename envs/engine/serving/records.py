@@ -36,6 +36,8 @@ REQUEST = np.dtype(
         ("estimate_tokens", "i4"),  # what the router believes the output will be
         ("session", "i4"),
         ("previous", "i4"),  # this session's request before this one
+        ("following", "i4"),  # this session's turn that waits for this one's answer, -1: none
+        ("think_s", "f8"),  # from that answer to this one's arrival, NaN: it arrives by the clock
         ("prefix_begin", "i4"),  # into the environment's prefix ids
         ("prefix_count", "i4"),
         ("priority", "f4"),
@@ -204,6 +206,11 @@ ROUTER = np.dtype(  # one record per environment
     [
         ("num_requests", "i4"),
         ("arrived", "i4"),
+        ("openers", "i4"),  # requests that arrive by the clock: the first ones, in order
+        ("begun", "i4"),  # of these, the ones that have arrived
+        ("answers", "i4"),  # 1: sessions answer back, so that finishes are moments
+        ("unknown", "i4"),  # turns whose arrival is not known yet
+        ("due", "i4"),  # turns whose arrival is known and still to come
         ("deciding", "i4"),  # the request that needs a replica now
         ("finished", "i4"),
         ("held", "i4"),
@@ -215,6 +222,7 @@ ROUTER = np.dtype(  # one record per environment
         ("parked_tail", "i4"),
         ("in_flight", "i4"),
         ("draft_seed", "u8"),  # of what requests accept of drafted tokens
+        ("last_arrival_s", "f8"),
         ("gap_s", "f8"),  # moving averages over arrivals
         ("mean_prompt", "f8"),
         ("signal_interval_s", "f8"),  # between two reports in this episode; 0: always up to date
@@ -234,6 +242,10 @@ ROUTER = np.dtype(  # one record per environment
         ("output_tokens", "i8"),
         ("prompt_tokens", "i8"),
         ("cached_tokens", "i8"),
+        ("last_finish_s", "f8"),
+        ("sessions", "i4"),  # that answer back
+        ("sessions_ended", "i4"),
+        ("ended_90_s", "f8"),  # when 90 % of them had
     ]
 )
 

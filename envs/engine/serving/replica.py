@@ -45,6 +45,7 @@ from .ranks import keep_pace, next_start_s
 from .records import HANDED, PREFILL
 from .runs import plan_run, run_blocks, run_s, stop_for_head
 from .speculation import accept, draft_s, sequence_blocks, step_blocks, take_step_blocks
+from .turns import answer, next_turn_s
 
 
 @kernel
@@ -284,6 +285,9 @@ def finish_request(w, e, r, end_s, index, replica, spec, router):
     replica.work_s -= request.work_s
     router.in_flight -= 1
     router.finished += 1
+    router.last_finish_s = max(router.last_finish_s, end_s)
+    if router.answers == 1:
+        answer(w, e, request, end_s, router)
     router.unfinished_arrival_s -= request.arrival_s
     router.e2e_s += end_s - request.arrival_s
     router.output_tokens += request.output_tokens
@@ -411,7 +415,8 @@ def next_step(w, e, r, start_s, replica, spec, router):
 def advance_replica(w, e, r, until_s):
     """Process every step of a replica, and of ranks that step with it, that ends by ``until_s``.
 
-    An idle replica starts once the clock has moved on: all that arrives at once is in its step.
+    It stops at the next turn of a session too, which a step may have made known. An idle replica
+    starts once the clock has moved on: all that arrives at once is in its step.
     """
     ranks, first = w.replica_specs[r].step_ranks, r - w.replica_specs[r].step_rank
     start_s = next_start_s(w, e, first, ranks, until_s)
@@ -419,4 +424,5 @@ def advance_replica(w, e, r, until_s):
         for at in range(first, first + ranks):
             next_step(w, e, at, start_s, w.replicas[e, at], w.replica_specs[at], w.router[e])
         keep_pace(w, e, first, ranks, start_s)
+        until_s = min(until_s, next_turn_s(w, e, w.router[e]))
         start_s = next_start_s(w, e, first, ranks, until_s)

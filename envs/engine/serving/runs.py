@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from ..core.compile import kernel
 from .costs import decode_gpu_s, host_step_s
 from .growth import blocks_needed
@@ -23,6 +25,15 @@ def run_s(replica, steps):
     """Return the seconds that the first ``steps`` steps of the current run take."""
     growth = 0.5 * replica.step_growth_s * steps * (steps - 1)
     return steps * replica.first_step_s + growth
+
+
+@kernel
+def next_step_s(replica):
+    """Return when a replica does something next, inf if it has nothing to do."""
+    if replica.busy == 1:
+        return replica.end_s
+    # an idle one starts once the clock has moved on
+    return np.nextafter(replica.start_s, math.inf) if replica.waiting > 0 else math.inf
 
 
 @kernel

@@ -31,6 +31,11 @@ class Mixture:
         """Requests per episode."""
         return sum(part.num_requests for part in self.parts)
 
+    @property
+    def num_sessions(self) -> int:
+        """Sessions of an episode that answer back at most."""
+        return sum(part.num_sessions for part in self.parts)
+
     def sample(self, rng: np.random.Generator) -> RequestStream:
         """Return the requests of one episode; ``service`` says whose each one is."""
         streams = [part.sample(rng) for part in self.parts]
@@ -70,7 +75,10 @@ class Mixture:
 
 
 def merged(streams: list[RequestStream]) -> RequestStream:
-    """Return the requests of several services' streams in order of arrival, then of services."""
+    """Return the requests of several services' streams in order of arrival, then of services.
+
+    Turns that wait for an answer stand last, those of a session in their order.
+    """
     counts = [len(stream) for stream in streams]
     order = np.argsort(np.concatenate([s.arrival_s for s in streams]), kind="stable")
 
@@ -85,12 +93,16 @@ def merged(streams: list[RequestStream]) -> RequestStream:
         for s, first in zip(streams, first_session, strict=True)
     ]
     begin = np.cumsum([0, *(len(s.prefix_ids) for s in streams[:-1])])
-    starts = np.concatenate(
-        [s.prefix_offsets[:-1] + b for s, b in zip(streams, begin, strict=True)]
-    )
+    starts = np.concatenate([s.prefix_begin + b for s, b in zip(streams, begin, strict=True)])
     lengths = np.concatenate([np.diff(s.prefix_offsets) for s in streams])[order]
     offsets = np.concatenate([[0], np.cumsum(lengths)])
-    within = np.arange(offsets[-1]) - np.repeat(offsets[:-1], lengths)
+    answers: dict[str, Any] = {}
+    if any(stream.think_s is not None for stream in streams):  # whose ids stay where they are
+        waits = [np.full(len(s), np.nan) if s.think_s is None else s.think_s for s in streams]
+        answers = {"think_s": np.concatenate(waits)[order], "prefix_at": starts[order]}
+    else:
+        within = np.arange(offsets[-1]) - np.repeat(offsets[:-1], lengths)
+        ids = ids[np.repeat(starts[order], lengths) + within]
     return RequestStream(
         arrival_s=joined("arrival_s"),
         prompt_tokens=joined("prompt_tokens"),
@@ -98,8 +110,9 @@ def merged(streams: list[RequestStream]) -> RequestStream:
         max_tokens=joined("max_tokens"),
         session=np.concatenate(sessions)[order].astype(np.int32),
         prefix_offsets=offsets.astype(np.int64),
-        prefix_ids=ids[np.repeat(starts[order], lengths) + within].astype(np.int32),
+        prefix_ids=ids.astype(np.int32),
         prefix_block_tokens=0,  # each service has its own
         priority=joined("priority"),
         service=np.repeat(np.arange(len(streams)), counts)[order].astype(np.int32),
+        **answers,
     )

@@ -43,6 +43,11 @@ class Workload:
         return prefix.shared_only(window(self.source, start, self.num_requests))
 
     @property
+    def num_sessions(self) -> int:
+        """Sessions of an episode that answer back at most; 0: all requests arrive by the clock."""
+        return 0
+
+    @property
     def compiled(self) -> tuple[Any, ...]:
         """Compiled functions that :meth:`sample` runs."""
         if isinstance(self.source, Generator):

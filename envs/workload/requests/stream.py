@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class RequestStream:
-    """Requests in order of arrival.
+    """Requests in order of arrival; turns that wait for an answer stand behind all others.
 
     Attributes:
-        arrival_s: float64 (N,), seconds, non-decreasing, first >= 0.
+        arrival_s: float64 (N,), seconds, non-decreasing, first >= 0; NaN for turns that wait.
         prompt_tokens: int32 (N,), >= 1.
         output_tokens: int32 (N,), >= 1.
         max_tokens: int32 (N,), >= output_tokens: the bound on the output that the request states.
@@ -25,6 +25,10 @@ class RequestStream:
         prefix_block_tokens: tokens per id; 0 if the stream has no prefix information.
         priority: float32 (N,), in [0, 1].
         service: int32 (N,), whose each one is, or 0 for all.
+        think_s: float64 (N,), seconds from the answer to the request before in the same session to
+            the arrival of this one, NaN: it arrives by the clock. None: all do.
+        prefix_at: int64 (N,), where each one's ids begin, if turns of a session, which never
+            overlap, have them in one place; ``prefix_offsets`` then says only how many there are.
     """
 
     arrival_s: NDArray[np.float64]
@@ -37,6 +41,13 @@ class RequestStream:
     prefix_block_tokens: int
     priority: NDArray[np.float32]
     service: NDArray[np.int32] | int = 0
+    think_s: NDArray[np.float64] | None = None
+    prefix_at: NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
         return len(self.arrival_s)
+
+    @property
+    def prefix_begin(self) -> NDArray[np.int64]:
+        """Where the ids of each request begin in ``prefix_ids``, int64 (N,)."""
+        return self.prefix_offsets[:-1] if self.prefix_at is None else self.prefix_at

@@ -1,0 +1,85 @@
+"""The ``[workload]`` table of a scenario with ``closed_loop = true``: sessions that answer back.
+
+Generated: `preset` (agentic, or math; see :mod:`gpuyard.envs.workload.requests.sessions`) and any
+field of :class:`gpuyard.envs.workload.requests.sessions.SessionGenerator`: `sessions` (64),
+`group`, `turns`, `prompt`, `new`, `output`, `tool_s` (tables of `p50`, `p90`, `most`),
+`system_tokens`, `max_tokens`, `wave` (sessions that begin together, 0: all), `wave_s` (seconds
+between two waves), `prefix_block_tokens`.
+
+From a file: `trace`, `format` (auto; see :mod:`gpuyard.envs.workload.requests.recorded`),
+`sessions` (64; 0: all), `starts` ("waves", or "trace": sessions begin when they did there), `wave`,
+`wave_s`, `answer_token_s` (0.02; where no tool times are given, seconds per output token that the
+gaps of the trace contain), `prefix_block_tokens` (64; of a table of turns).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ..workload.requests import readers, sessions
+from ..workload.requests.closed_loop import ClosedLoop
+from ..workload.requests.recorded import (
+    ANSWER_TOKEN_S,
+    RecordedSessions,
+    answering_back,
+    is_table_of_turns,
+    read_turns,
+)
+from .checks import ScenarioError, check_type, check_whole, refuse_unknown
+
+OF_TRACE: dict[str, Any] = {
+    **{"trace": "sessions.jsonl", "format": "auto", "starts": "waves", "wave_s": 0.0},
+    **{"sessions": 64, "wave": 0, "answer_token_s": ANSWER_TOKEN_S, "prefix_block_tokens": 64},
+}
+"""Fields of a closed loop out of a trace, with their defaults."""
+
+
+def read_closed_loop(table: dict[str, Any], folder: Path) -> ClosedLoop:
+    """Build the workload of sessions that answer back.
+
+    Raises:
+        ScenarioError: naming the field, value and remedy.
+        TraceError: naming the trace file, line, field, value and remedy.
+    """
+    for key in ("num_requests", "rate_scale", "rate_per_s"):
+        if key in table:
+            raise ScenarioError(
+                f"workload.{key} = {table[key]!r} has no place in a closed loop, whose "
+                "turns arrive when they are answered: set workload.sessions, and leave it out"
+            )
+    if "images" in table:
+        raise ScenarioError("workload.images: turns of a closed loop bring none; leave it out")
+    if "trace" in table:
+        return _recorded(table, folder)
+    table = dict(table)
+    name = table.pop("preset", "agentic")
+    check_type("workload.preset", name, "agentic")
+    try:
+        return ClosedLoop.of(sessions.preset(name, **table))
+    except ValueError as error:
+        raise ScenarioError(f"workload: {error}") from error
+
+
+def _recorded(table: dict[str, Any], folder: Path) -> ClosedLoop:
+    refuse_unknown(table, OF_TRACE, "workload")
+    given = OF_TRACE | table
+    for key, example in OF_TRACE.items():
+        check_type(f"workload.{key}", given[key], example)
+    for key, least in (("sessions", 0), ("wave", 0), ("prefix_block_tokens", 1)):
+        check_whole(f"workload.{key}", given[key], least)
+    for key in ("answer_token_s", "wave_s"):
+        if not 0 <= given[key] <= 1e6:
+            raise ScenarioError(f"workload.{key} = {given[key]!r} must lie in [0, 1e6] seconds")
+    if given["starts"] not in ("waves", "trace"):
+        raise ScenarioError(f"workload.starts = {given['starts']!r} must be waves or trace")
+    path = folder / given["trace"]
+    if given["format"] == "auto" and is_table_of_turns(path):
+        stream = read_turns(path, given["prefix_block_tokens"])
+    else:
+        stream = answering_back(readers.read(path, given["format"]), given["answer_token_s"])
+    count = int(stream.session.max()) + 1
+    number = min(given["sessions"], count) or count
+    return ClosedLoop.of(
+        RecordedSessions(stream, number, given["starts"], given["wave"], given["wave_s"])
+    )

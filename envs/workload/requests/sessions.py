@@ -1,0 +1,293 @@
+"""Sessions that answer back, drawn from distributions: what a step of rollouts consists of.
+
+A session is a chain of turns. Each turn's prompt is all that came before it and some new tokens
+(the task at first, then what a tool has returned), and it arrives when the turn before has been
+answered and the tool has run. A group of sessions may have one task, as in GRPO; all share a system
+prompt.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .parameters import check
+from .stream import RequestStream
+
+_P90 = 1.2815515655446004  # standard normal quantile
+
+
+class Sessions(Protocol):
+    """Where sessions come from."""
+
+    @property
+    def prefix_block_tokens(self) -> int:
+        """Tokens per prefix id, 0 if there are none."""
+
+    @property
+    def longest(self) -> int:
+        """Most prompt and output tokens of a request."""
+
+    @property
+    def room(self) -> tuple[int, int, int]:
+        """Bounds for one episode: its requests, their prefix ids, and distinct ones."""
+
+    @property
+    def num_sessions(self) -> int:
+        """Sessions of an episode."""
+
+    def sample(self, rng: np.random.Generator) -> RequestStream:
+        """Return the sessions of one episode."""
+
+
+@dataclass(frozen=True)
+class Spread:
+    """A log-normal distribution by two of its quantiles.
+
+    Attributes:
+        p50: its median.
+        p90: its 90th percentile; the median again: always that.
+        most: what lies above is cut to this.
+    """
+
+    p50: float
+    p90: float
+    most: float
+
+    def __post_init__(self) -> None:
+        check(self, "p50", 0.0)
+        check(self, "p90", self.p50)
+        check(self, "most", self.p50)
+
+    def draw(self, rng: np.random.Generator, count: int) -> NDArray[np.float64]:
+        """Return ``count`` values."""
+        if self.p50 == 0.0:
+            return np.zeros(count)
+        sigma = math.log(self.p90 / self.p50) / _P90
+        values = self.p50 * np.exp(sigma * rng.standard_normal(count))
+        return np.minimum(values, self.most)
+
+    def tokens(self, rng: np.random.Generator, count: int) -> NDArray[np.int64]:
+        """Return ``count`` whole numbers, at least 1."""
+        return np.maximum(np.rint(self.draw(rng, count)), 1.0).astype(np.int64)
+
+
+@dataclass(frozen=True)
+class SessionGenerator:
+    """A fixed set of sessions, drawn anew for each episode.
+
+    Attributes:
+        sessions: how many there are.
+        group: sessions that share a task, one behind the other.
+        turns: of a session.
+        prompt: tokens of a task, behind the system prompt.
+        new: tokens that each further turn adds to the context.
+        output: tokens of an answer.
+        tool_s: seconds from an answer to the next turn.
+        system_tokens: of the prompt that all sessions begin with.
+        max_tokens: a session ends before its context would be longer.
+        wave: sessions that begin together; 0: all do.
+        wave_s: seconds between two waves.
+        prefix_block_tokens: tokens per prefix id.
+    """
+
+    turns: Spread
+    prompt: Spread
+    new: Spread
+    output: Spread
+    tool_s: Spread
+    sessions: int = 64
+    group: int = 1
+    system_tokens: int = 0
+    max_tokens: int = 32_768
+    wave: int = 0
+    wave_s: float = 0.0
+    prefix_block_tokens: int = 64
+
+    def __post_init__(self) -> None:
+        check(self, "sessions", 1, 2**16)
+        check(self, "group", 1, 2**16)
+        check(self, "system_tokens", 0, 2**30)
+        check(self, "max_tokens", 16, 2**30)
+        check(self, "wave", 0, 2**16)
+        check(self, "wave_s", 0.0, 1e6)
+        check(self, "prefix_block_tokens", 1, 2**20)
+        for name in ("turns", "prompt", "new", "output"):
+            check(getattr(self, name), "p50", 1.0)
+        if self.system_tokens > self.max_tokens // 2:
+            raise ValueError(
+                f"SessionGenerator.system_tokens = {self.system_tokens} must be at most half of "
+                f"max_tokens = {self.max_tokens}"
+            )
+
+    @property
+    def num_sessions(self) -> int:
+        """Sessions of an episode."""
+        return self.sessions
+
+    @property
+    def longest(self) -> int:
+        """Most prompt and output tokens of a request."""
+        return self.max_tokens
+
+    @property
+    def room(self) -> tuple[int, int, int]:
+        """Bounds for one episode: its requests, their prefix ids, and distinct ones."""
+        ids = self.sessions * (self.max_tokens // self.prefix_block_tokens)
+        return self.sessions * round(self.turns.most), ids, ids
+
+    def sample(self, rng: np.random.Generator) -> RequestStream:
+        """Return the sessions of one episode, turns behind the requests that begin one."""
+        session, new, output = self._draw(rng)
+        first = np.flatnonzero(np.diff(session, prepend=-1))
+        think_s = self.tool_s.draw(rng, len(session))
+        think_s[first] = np.nan
+        total = _running_sum(new + output, first)
+        begin, ids = self._prefixes(new[first], total, first)
+        order = np.concatenate([first, np.setdiff1d(np.arange(len(session)), first)])
+        count = (total // self.prefix_block_tokens)[order]
+        prompt = (total - output)[order]
+        longest = min(math.ceil(self.output.most), self.max_tokens)
+        return RequestStream(
+            arrival_s=np.where(np.isnan(think_s), self.begins_s(session), np.nan)[order],
+            prompt_tokens=prompt.astype(np.int32),
+            output_tokens=output[order].astype(np.int32),
+            max_tokens=np.minimum(longest, self.max_tokens - prompt).astype(np.int32),
+            session=session[order].astype(np.int32),
+            prefix_offsets=np.concatenate([[0], np.cumsum(count)]).astype(np.int64),
+            prefix_ids=ids,
+            prefix_block_tokens=self.prefix_block_tokens,
+            priority=np.zeros(len(order), np.float32),
+            think_s=think_s[order],
+            prefix_at=begin[session[order]],
+        )
+
+    def begins_s(self, session: NDArray[np.int64]) -> NDArray[Any]:
+        """Return when sessions begin, by their numbers: all at once, or wave by wave."""
+        if self.wave == 0:
+            return np.zeros(len(session))
+        return (session // self.wave) * self.wave_s
+
+    def _draw(self, rng: np.random.Generator) -> tuple[NDArray[np.int64], ...]:
+        """Draw the turns, session by session: whose, tokens that are new, tokens of the answer."""
+        turns = self.turns.tokens(rng, self.sessions)
+        session = np.repeat(np.arange(self.sessions), turns)
+        first = np.flatnonzero(np.diff(session, prepend=-1))
+        new, output = (spread.tokens(rng, len(session)) for spread in (self.new, self.output))
+        tasks = self.prompt.tokens(rng, -(-self.sessions // self.group))
+        new[first] = np.repeat(tasks, self.group)[: self.sessions] + self.system_tokens
+        new[first] = np.minimum(new[first], self.max_tokens // 2)
+        output = np.minimum(output, self.max_tokens // 2)
+        fits = _running_sum(new + output, first) <= self.max_tokens
+        return session[fits], new[fits], output[fits]
+
+    def _prefixes(
+        self, prompt: NDArray[np.int64], total: NDArray[np.int64], first: NDArray[np.int64]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+        """Return where each session's ids begin (S,), and all ids.
+
+        Args:
+            prompt: tokens of each session's first prompt (S,), which its group has in common.
+            total: tokens of prompt and output of each turn (N,).
+            first: each session's first turn (S,).
+        """
+        block = self.prefix_block_tokens
+        last = np.append(first[1:], len(total)) - 1
+        blocks, task = total[last] // block, prompt // block
+        system = self.system_tokens // block
+        leads = np.arange(len(first)) % self.group == 0
+        of_task = np.where(leads, task - np.minimum(system, task), 0)
+        task_begin = system + (np.cumsum(of_task) - of_task)
+        task_begin = task_begin[np.arange(len(first)) // self.group * self.group]
+        own = np.maximum(blocks - task, 0)
+        own_begin = system + of_task.sum() + np.cumsum(own) - own
+        begin = np.cumsum(blocks) - blocks
+        whose = np.repeat(np.arange(len(first)), blocks)
+        place = np.arange(len(whose)) - begin[whose]
+        ids = np.where(
+            place < system,
+            place,
+            np.where(
+                place < task[whose],
+                task_begin[whose] + place - system,
+                own_begin[whose] + place - task[whose],
+            ),
+        )
+        return begin.astype(np.int64), ids.astype(np.int32)
+
+
+def _running_sum(values: NDArray[np.int64], first: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the running sums inside each session; ``first`` says where these begin."""
+    total = np.cumsum(values)
+    before = np.repeat(total[first] - values[first], np.diff(first, append=len(values)))
+    return total - before
+
+
+def _agentic() -> SessionGenerator:
+    """Coding agents.
+
+    Turns: NeMo-RL pull 3663 (610 sessions, p50 29, p90 56, p99 85, most 99; a log-normal of the
+    first two has a p99 of 96). Tool times and growth: vLLM's Mooncake-store post (5.2 s median,
+    81.4 s P99; 2,242 more tokens a turn on average, here 1,743 new ones and 501 of the answer,
+    whose spread is an assumption). Outputs: 3,376 recorded turns of ``traces/agentic-sessions``
+    (median 224, P90 1,141). Tasks and the system prompt are assumptions.
+    """
+    return SessionGenerator(
+        turns=Spread(29.0, 56.0, 99.0),
+        prompt=Spread(1500.0, 4000.0, 12_000.0),
+        new=Spread(950.0, 3900.0, 16_000.0),
+        output=Spread(224.0, 1141.0, 8192.0),
+        tool_s=Spread(5.2, 23.7, 300.0),
+        group=4,
+        system_tokens=4096,
+        max_tokens=131_072,
+    )
+
+
+def _math() -> SessionGenerator:
+    """Single answers with a long tail, groups of one task.
+
+    Lengths: a median of 500 tokens and a P99 of 5,000, of which 5 % hold 30 to 50 % of the decoded
+    tokens (``perf/techniques/rollout.csv``, illustrative there); prompts are an assumption.
+    """
+    return SessionGenerator(
+        turns=Spread(1.0, 1.0, 1.0),
+        prompt=Spread(120.0, 300.0, 1000.0),
+        new=Spread(1.0, 1.0, 1.0),
+        output=Spread(500.0, 1780.0, 16_384.0),
+        tool_s=Spread(0.0, 0.0, 0.0),
+        group=8,
+        system_tokens=64,
+        max_tokens=20_480,
+        prefix_block_tokens=16,
+    )
+
+
+PRESETS = {"agentic": _agentic, "math": _math}
+"""Named sets of sessions."""
+
+
+def preset(name: str, /, **changes: Any) -> SessionGenerator:
+    """Return a named set of sessions, with fields changed; a spread may be a table of its fields.
+
+    Raises:
+        ValueError: there is no such set, no such field, or a value is out of its range.
+    """
+    if name not in PRESETS:
+        raise ValueError(f"unknown sessions {name!r}; choose one of {', '.join(PRESETS)}")
+    old, values = PRESETS[name](), {}
+    for key, value in changes.items():
+        if key not in vars(old):
+            raise ValueError(f"sessions have no field {key!r}; choose from {', '.join(vars(old))}")
+        was = getattr(old, key)
+        if isinstance(was, Spread):
+            known = "p50, p90, most"
+            if not isinstance(value, dict) or not set(value) <= set(known.split(", ")):
+                raise ValueError(f"{key} = {value!r} must be a table of {known}")
+            value = replace(was, **value)
+        values[key] = value
+    return replace(old, **values)
