@@ -15,6 +15,7 @@ from gpuyard.envs.engine.serving.arrays import ServingStatic, load
 from gpuyard.envs.engine.serving.records import OBJECTIVE, REPLICA_SPEC, SERVING_RULES
 from gpuyard.envs.parts.serving import OUTSIDE, serving_part
 from gpuyard.envs.perf.serving.cost_table import COST, CostTable
+from gpuyard.envs.perf.serving.scheduling import BATCHING, POLICIES, RESERVATIONS
 from gpuyard.envs.workload.requests.stream import RequestStream
 from gpuyard.envs.world import World
 
@@ -133,6 +134,8 @@ def reference_requests(stream: RequestStream) -> list[Request]:
             int(stream.prompt_tokens[i]),
             int(stream.output_tokens[i]),
             tuple(int(x) for x in stream.prefix_ids[offsets[i] : offsets[i + 1]]),
+            int(stream.max_tokens[i]),
+            float(stream.priority[i]),
         )
         for i in range(len(stream))
     ]
@@ -156,6 +159,12 @@ def engine_world(specs: list[ReplicaSpec], tables: list[CostTable], stream: Requ
             whole_prompt=spec.whole_prompt,
             lag=spec.lag,
             frontend_s=spec.frontend_s,
+            batching=BATCHING.index(spec.batching),
+            batch_wait_s=spec.batch_wait_s,
+            chunked=spec.chunked,
+            prefill_first=spec.prefill_first,
+            policy=POLICIES.index(spec.policy),
+            reserves=RESERVATIONS.index(spec.reserves),
             kind=r,
             first_device=r,
             num_devices=1,

@@ -18,6 +18,7 @@ from ..serving.costs import alone_s, decode_step_s, host_step_s, prefill_attenti
 from ..serving.growth import blocks_of, floor_div
 from ..serving.kvcache import cached_units, sent_units
 from ..serving.records import AGGREGATED, DECODE, HANDED, PREFILL, SERVING
+from ..serving.reservation import most_blocks
 from ..serving.runs import run_blocks, steps_done
 from .columns import QUEUED, info_places, places, scaling, squash
 
@@ -93,7 +94,7 @@ def fits(request, spec):
     A prefill replica has no more of it than it has when it comes.
     """
     output = request.generated if spec.does == PREFILL else request.max_tokens
-    return blocks_of(request.prompt_tokens + output, spec) <= spec.kv_blocks
+    return most_blocks(request, output, spec) <= spec.kv_blocks
 
 
 @kernel
@@ -156,7 +157,7 @@ def observe_candidate(w, e, r, home, hit, prefill_s, request, replica, spec, cos
     wait_s += replica.report_queued_tokens * w.linear_s[replica.kind, budget] / budget
     if replica.report_running > 0:
         wait_s += (0.5 + spec.lag) * step_s
-    blocks = blocks_of(prompt + request.estimate_tokens, spec)
+    blocks = most_blocks(request, request.estimate_tokens, spec)
     blocks -= floor_div(hit, spec.block_size)
     row = w.candidates[e, r, w.layout[0].candidates_route :]
     row[CANDIDATE.running] = replica.report_running

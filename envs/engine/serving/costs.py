@@ -71,6 +71,27 @@ def host_step_s(cost, sampling):
 
 
 @kernel
+def prompts_step_s(w, cost, kind, tokens, decodes, context, sampling, attention_s, longest_s):
+    """Return the seconds of a step of ``tokens`` that computes prompts.
+
+    Args:
+        w: the bundle.
+        cost: the replica's row of the cost tables.
+        kind: its number.
+        tokens: of prompts and decodes.
+        decodes: sequences that decode beside them.
+        context: their cached tokens.
+        sampling: sequences that get a token.
+        attention_s: of all chunks.
+        longest_s: the longest of :func:`alone_s`.
+    """
+    seconds = w.linear_s[kind, tokens] + w.head_s[kind, sampling]
+    seconds += mixed_attention_s(cost, decodes, context, tokens - decodes)
+    seconds += cost.pre_fixed_s + shared_s(cost, attention_s, longest_s)
+    return max(seconds, host_step_s(cost, sampling))
+
+
+@kernel
 def decode_gpu_s(cost, linear, head, kind, sequences, context):
     """Return the GPU's seconds of a step that only decodes."""
     return (

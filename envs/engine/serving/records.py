@@ -26,6 +26,17 @@ WHOLE, HANDED, COMING, MOVING = range(4)
 """Stage of a request: on one replica, or about to be; its prompt is computed and nobody has been
 chosen to go on; waits for blocks there; its KV cache is on its way."""
 
+CONTINUOUS, STATIC, DYNAMIC = range(3)
+"""How a replica forms batches."""
+
+FCFS, PRIORITY, LPM, HRRN = range(4)
+"""In which order it admits: first come first served, priority, longest cached prefix, response
+ratio."""
+
+PAGED, MAXIMUM, POWER_OF_TWO, ORACLE = range(4)
+"""How it reserves KV blocks: as tokens come; or in one chunk for all that a request may have, for
+its output rounded up to a power of two, for what it will have."""
+
 REQUEST = np.dtype(
     [
         # the request as it arrives
@@ -78,6 +89,12 @@ REPLICA_SPEC = np.dtype(  # one replica's fixed properties
         ("unit_blocks", "i4"),
         ("whole_prompt", "i4"),  # 1: admits only with free blocks for all known tokens
         ("lag", "i4"),  # 1: plans a step when the one before starts
+        ("batching", "i4"),  # CONTINUOUS, STATIC or DYNAMIC
+        ("batch_wait_s", "f8"),  # a dynamic batch waits so long to fill
+        ("chunked", "i4"),  # 0: a prompt is computed whole
+        ("prefill_first", "i4"),  # 1: decodes wait while there are prompts
+        ("policy", "i4"),  # order of the queue
+        ("reserves", "i4"),  # PAGED, or what a contiguous chunk is for
         ("frontend_s", "f8"),  # from the router to the engine
         ("kind", "i4"),  # row of the cost tables, on a cluster if on as few nodes as can be
         ("node_gpus", "i4"),  # its devices on one node then
@@ -117,6 +134,8 @@ REPLICA = np.dtype(
         ("tokens", "i4"),  # tokens computed per step
         ("kind", "i4"),  # row of the cost tables, by the nodes that it lies on
         ("busy_s", "f8"),  # in steps that have ended
+        ("stalled", "i4"),  # 1: the step has prompts only, decodes wait
+        ("padded", "i4"),  # prompt and output tokens of each sequence of a batch as a whole
         # the batch
         ("step_count", "i4"),
         ("running", "i4"),
