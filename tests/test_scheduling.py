@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 import pytest
 from engine_worlds import engine_world, reference_requests
@@ -171,8 +172,8 @@ def scenario(workload: dict[str, Any] | None = None, **fields: Any) -> Any:
         ({"batching": "static", "chunked_prefill": False}, r"batching = 'static': it reserves"),
         ({"kv_reservation": "contiguous"}, r"'contiguous': .* prefix_caching = false"),
         (
-            {"kv_reservation": "contiguous", "model": "DeepSeek-V2-Lite", "prefix_caching": False},
-            r"kv_reservation = 'contiguous': DeepSeek-V2-Lite has a latent cache \(MLA\)",
+            {"kv_reservation": "contiguous", "model": "DeepSeek-V2", "prefix_caching": False},
+            r"kv_reservation = 'contiguous': DeepSeek-V2 has a latent cache \(MLA\)",
         ),
         (
             {"kv_reservation": "contiguous", "model": "gpt-oss-20b", "prefix_caching": False},
@@ -213,8 +214,6 @@ def test_a_chunk_that_no_cache_holds_is_refused() -> None:
 
 
 def test_a_replica_without_prefix_cache_reuses_nothing() -> None:
-    import gymnasium as gym
-
     hits = []
     for caches in (True, False):
         world = scenario({"preset": "chat", "num_requests": 40}, prefix_caching=caches)
@@ -230,11 +229,13 @@ def test_a_replica_without_prefix_cache_reuses_nothing() -> None:
 # -- published effects ---------------------------------------------------------------------------
 
 
+@pytest.mark.filterwarnings("ignore:.*by analogy with")
 def test_paged_blocks_over_contiguous_chunks_as_published() -> None:
     for row in kv_rows():
         assert row["low"] <= row["simulated"] <= row["high"], row
 
 
+@pytest.mark.filterwarnings("ignore:.*by analogy with")
 def test_continuous_over_static() -> None:
     with_paging, _, both_contiguous, light = (row["simulated"] for row in static_rows())
     assert 2 <= both_contiguous <= 20 and both_contiguous < with_paging <= 24
