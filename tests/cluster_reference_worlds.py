@@ -209,6 +209,7 @@ def fill_replica(record: Any, role: Role) -> None:
         *("window_blocks", "state_blocks", "whole_prompt", "lag", "frontend_s"),
     ):
         record[name] = getattr(spec, name)
+    record["most_chunk"] = spec.max_num_batched_tokens
     record["unit_tokens"] = spec.prefix_block_tokens
     record["unit_blocks"] = spec.prefix_block_tokens // spec.block_size
     record["startup_s"], record["local_tokens"] = role.startup_s, role.local_tokens

@@ -162,6 +162,7 @@ def engine_world(specs: list[ReplicaSpec], tables: list[CostTable], stream: Requ
             batching=BATCHING.index(spec.batching),
             batch_wait_s=spec.batch_wait_s,
             chunked=spec.chunked,
+            most_chunk=spec.threshold or spec.max_num_batched_tokens,
             prefill_first=spec.prefill_first,
             policy=POLICIES.index(spec.policy),
             reserves=RESERVATIONS.index(spec.reserves),

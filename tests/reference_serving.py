@@ -49,6 +49,7 @@ class ReplicaSpec:
     batch_wait_s: float = 0.0
     chunked: bool = True
     prefill_first: bool = False
+    threshold: int = 0  # tokens of one prompt in a step at most, 0: no bound
     policy: str = "fcfs"
     reserves: str = "paged"
 
@@ -183,7 +184,7 @@ class Replica:
         position = 0
         while position < len(self.running) and budget > 0:
             seq = self.running[position]
-            new = min(seq.tokens - seq.computed, budget)
+            new = min(seq.tokens - seq.computed, budget, self.spec.threshold or budget)
             need = self.blocks_for(seq, seq.computed + new) - len(seq.blocks)
             while need > len(self.kv.free) and seq in self.running:
                 gone = self.preempt(now)
@@ -221,7 +222,7 @@ class Replica:
         hits = self.kv.cached_prefix(seq)
         hit_blocks = [block for node in hits for block in node.blocks]
         hit_tokens = len(hits) * self.spec.prefix_block_tokens
-        new = min(seq.tokens - hit_tokens, budget)
+        new = min(seq.tokens - hit_tokens, budget, self.spec.threshold or budget)
         if not self.spec.chunked and hit_tokens + new < seq.tokens:
             return 0
         need = self.blocks_for(seq, hit_tokens + new) - len(hit_blocks)
@@ -283,6 +284,7 @@ class Replica:
             seq.computed += new
         for seq in sampling:
             self.sample(seq, self.under_way.end_s)
+        self.running.sort(key=lambda seq: seq.computed < seq.prefill_target)  # stable
         self.kv.check(self.holders())
         assert all(len(s.blocks) == self.blocks_for(s, s.computed) for s in self.running)
         self.steps.append(replace(self.under_way, after=self.counts()))

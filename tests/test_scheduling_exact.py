@@ -73,6 +73,16 @@ def test_prompts_whole_and_first(
     same_events(*run_both(seed, grid_s, chunked=chunked, prefill_first=prefill_first))
 
 
+@pytest.mark.parametrize("policy", ["fcfs", *ORDERS])
+@pytest.mark.parametrize("threshold", [7, 40])
+@pytest.mark.parametrize("grid_s", [0.0, 0.2])
+@pytest.mark.parametrize("seed", range(400, 406))
+def test_long_prompts_under_a_threshold(
+    seed: int, grid_s: float, threshold: int, policy: str
+) -> None:
+    same_events(*run_both(seed, grid_s, threshold=threshold, policy=policy))
+
+
 @pytest.mark.parametrize("policy", ORDERS)
 @pytest.mark.parametrize("prefill_first", [False, True])
 @pytest.mark.parametrize("grid_s", [0.0, 0.2])

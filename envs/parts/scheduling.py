@@ -17,6 +17,7 @@ def scheduling(deployment: Deployment) -> dict[str, float]:
         "batching": BATCHING.index(d.batching),
         "batch_wait_s": d.batch_wait_ms * 1e-3,
         "chunked": d.chunked_prefill,
+        "most_chunk": d.long_prefill_token_threshold or d.max_num_batched_tokens,
         "prefill_first": d.prefill_first,
         "policy": POLICIES.index(d.scheduling_policy),
         "reserves": RESERVATIONS.index(d.kv_reservation),

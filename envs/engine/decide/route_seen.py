@@ -57,7 +57,7 @@ def report(w, e, r, now_s, replica, spec, cost):
 @kernel
 def predict_prefill_s(w, tokens, cached, kind, spec, cost):
     """Return the seconds to prefill ``tokens`` prompt tokens alone on top of ``cached`` ones."""
-    budget = spec.max_num_batched_tokens
+    budget = spec.most_chunk
     seconds = 0.0
     rest = tokens
     while rest > budget:

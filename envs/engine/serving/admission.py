@@ -6,11 +6,11 @@ import math
 
 from ..core.compile import kernel
 from .growth import blocks_of, floor_div
-from .kvcache import allocate, cached_units, hold, idle_units, register
+from .kvcache import allocate, cached_units, hold, idle_units
 from .order import choose
 from .queue import leave_queue
 from .records import FCFS
-from .reservation import chunk_blocks, held_blocks, reserved_tokens
+from .reservation import chunk_blocks, reserved_tokens
 
 
 @kernel
@@ -28,7 +28,7 @@ def fitting(w, e, r, request, budget, replica, spec):
         most = floor_div(known - 1, spec.unit_tokens)
         units = cached_units(w, e, r, request, most, math.inf)
     hit = units * spec.unit_tokens
-    chunk = min(known - hit, budget)
+    chunk = min(known - hit, budget, spec.most_chunk)
     if spec.chunked == 0 and chunk < known - hit:
         return 0, units, 0
     must_fit = known if spec.whole_prompt == 1 else hit + chunk
@@ -68,19 +68,6 @@ def admit(w, e, r, index, before, budget, replica, spec):
     replica.queued_tokens -= hit
     leave_queue(w, e, r, index, before, replica)
     return chunk
-
-
-@kernel
-def compute_prompt(w, e, r, now_s, chunk, request, replica, spec):
-    """Give ``request`` the blocks for ``chunk`` more prompt tokens and cache whole units."""
-    request.computed += chunk
-    replica.queued_tokens -= chunk
-    blocks = held_blocks(request, request.computed, spec)
-    allocate(w, e, r, blocks - request.blocks, replica, spec)
-    request.blocks = blocks
-    if request.prefix_count > 0 and spec.unit_tokens > 0:
-        units = floor_div(min(request.computed, request.prompt_tokens), spec.unit_tokens)
-        register(w, e, r, request, units, now_s)
 
 
 @kernel

@@ -60,6 +60,7 @@ REQUEST = np.dtype(
         ("next", "i4"),  # behind it in the queue it waits in
         ("generated", "i4"),  # output tokens, kept over a preemption; stale while decoding
         ("computed", "i4"),  # tokens in the KV cache; stale while decoding
+        ("chunk", "i4"),  # prompt tokens of the step under way, while it was admitted before
         ("blocks", "i4"),  # KV blocks held; stale while decoding
         ("nodes", "i4"),  # of these, cached prefix nodes held: the first ones of its ids
         ("sealed", "i4"),  # 1: found its next prefix cached by another, registers no more
@@ -92,6 +93,7 @@ REPLICA_SPEC = np.dtype(  # one replica's fixed properties
         ("batching", "i4"),  # CONTINUOUS, STATIC or DYNAMIC
         ("batch_wait_s", "f8"),  # a dynamic batch waits so long to fill
         ("chunked", "i4"),  # 0: a prompt is computed whole
+        ("most_chunk", "i4"),  # tokens of one prompt in a step at most
         ("prefill_first", "i4"),  # 1: decodes wait while there are prompts
         ("policy", "i4"),  # order of the queue
         ("reserves", "i4"),  # PAGED, or what a contiguous chunk is for

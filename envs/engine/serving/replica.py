@@ -28,7 +28,8 @@ import math
 
 from ..core.compile import kernel
 from ..core.units import unit
-from .admission import admit, compute_prompt, next_waiting, prompts_come
+from .admission import admit, next_waiting, prompts_come
+from .chunks import compute_prompt, is_partial, left_budget, plan_chunk
 from .costs import alone_s, prefill_attention_s, prompts_step_s
 from .growth import (
     NEVER,
@@ -105,19 +106,15 @@ def preempt_one(w, e, r, grown, replica, spec, router):
 def grow_or_preempt(w, e, r, replica, spec, router):
     """Allocate this step's blocks one sequence at a time, preempting others as needed.
 
-    Returns the decoding sequences that go on, and the tokens of the prompt under way, whose blocks
-    the caller takes. Only called when blocks do not suffice for all.
+    Returns the decoding sequences that go on. Only called when blocks do not suffice for all.
     """
-    at, chunk = 0, 0
+    at = 0
     while at < replica.running:
         request = w.requests[e, w.slots[e, r, at].request]
         finish_step = w.slots[e, r, at].finish_step
         if finish_step == NEVER:
-            budget = spec.max_num_batched_tokens - at
-            known = request.prompt_tokens + request.generated
-            chunk = min(known - request.computed, budget)
-            tokens = request.computed + chunk
-            need = held_blocks(request, tokens, spec) - request.blocks
+            budget = left_budget(w, e, r, at, replica, spec)
+            need = plan_chunk(request, budget, spec)
         else:
             computed = computed_at(request, finish_step, replica.step_count)
             need = next_blocks(computed, spec) if computed % spec.block_size == 0 else 0
@@ -127,14 +124,12 @@ def grow_or_preempt(w, e, r, replica, spec, router):
             goes_on = place != at
             if place < at:
                 at -= 1
-        if not goes_on:
-            chunk = 0
-        elif finish_step == NEVER:
-            break  # the prompt under way is last
-        else:
+        if goes_on:
             allocate(w, e, r, need, replica, spec)
+            if finish_step == NEVER:
+                request.blocks += need
             at += 1
-    return replica.running - replica.prefilling, chunk
+    return replica.running - replica.prefilling
 
 
 @kernel
@@ -153,7 +148,7 @@ def begin_step(w, e, r, now_s, seen_s, replica, spec, router, cost):
     if spec.batching != CONTINUOUS:
         begin_batch_step(w, e, r, now_s, seen_s, replica, spec, cost)
         return
-    # sequences that already run; at most one, the last, still has prompt tokens to compute
+    # sequences that already run; the last ones still have prompt tokens to compute
     decoding = replica.running - replica.prefilling
     context = replica.context_tokens
     need = blocks_needed(w, e, r, replica.step_count, 1, spec.block_size)
@@ -161,17 +156,15 @@ def begin_step(w, e, r, now_s, seen_s, replica, spec, router, cost):
         replica.stalled = 0
         if decoding > 0 and prompts_come(w, e, r, now_s, seen_s, replica, spec):
             replica.stalled, decoding, context, need = 1, 0, 0, 0
-    chunk = 0
-    partial_need = 0
-    if replica.prefilling > 0:
-        request = w.requests[e, w.slots[e, r, replica.running - 1].request]
-        remaining = request.prompt_tokens + request.generated - request.computed
-        chunk = min(remaining, spec.max_num_batched_tokens - decoding)
-        tokens = request.computed + chunk
-        partial_need = held_blocks(request, tokens, spec) - request.blocks
-    preempted = need + partial_need > replica.free_blocks
+    budget = spec.max_num_batched_tokens - decoding
+    prompts_need = 0
+    for at in range(replica.running - replica.prefilling, replica.running):
+        request = w.requests[e, w.slots[e, r, at].request]
+        prompts_need += plan_chunk(request, budget, spec)
+        budget -= request.chunk
+    preempted = need + prompts_need > replica.free_blocks
     if preempted:
-        decoding, chunk = grow_or_preempt(w, e, r, replica, spec, router)
+        decoding = grow_or_preempt(w, e, r, replica, spec, router)
         context = replica.context_tokens
         if replica.running == 0:  # a batch that is empty now begins anew
             preempted, seen_s = False, now_s
@@ -179,12 +172,14 @@ def begin_step(w, e, r, now_s, seen_s, replica, spec, router, cost):
         allocate(w, e, r, need, replica, spec)
     prompt_s, longest_s = 0.0, 0.0
     budget = spec.max_num_batched_tokens - decoding
-    if chunk > 0:
-        request = w.requests[e, w.slots[e, r, replica.running - 1].request]
-        prompt_s = prefill_attention_s(cost, chunk, request.computed)
-        longest_s = alone_s(cost, chunk, prompt_s)
-        compute_prompt(w, e, r, now_s, chunk, request, replica, spec)
-        budget -= chunk
+    for at in range(replica.running - replica.prefilling, replica.running):
+        request = w.requests[e, w.slots[e, r, at].request]
+        if request.chunk > 0:
+            chunk_s = prefill_attention_s(cost, request.chunk, request.computed)
+            longest_s = max(longest_s, alone_s(cost, request.chunk, chunk_s))
+            prompt_s += chunk_s
+            compute_prompt(w, e, r, now_s, request.chunk, request, replica, spec)
+            budget -= request.chunk
     # then the queue
     blocked_by_hits = False
     if not preempted:
@@ -220,9 +215,8 @@ def begin_step(w, e, r, now_s, seen_s, replica, spec, router, cost):
     replica.tokens = spec.max_num_batched_tokens - budget
     if replica.prefilling > 0:
         sampling = replica.running
-        request = w.requests[e, w.slots[e, r, replica.running - 1].request]
-        if request.computed < request.prompt_tokens + request.generated:
-            sampling -= 1
+        for at in range(replica.running - replica.prefilling, replica.running):
+            sampling -= is_partial(w.requests[e, w.slots[e, r, at].request])
         if replica.stalled == 1:
             sampling -= replica.running - replica.prefilling
         replica.first_step_s = prompts_step_s(
@@ -366,11 +360,16 @@ def end_run(w, e, r, end_s, replica, spec, router):
     if replica.next_window == replica.step_count:
         fill_windows(w, e, r, replica, spec)
     if replica.prefilling > 0:
-        last = w.requests[e, w.slots[e, r, replica.running - 1].request]
-        partial = 1 if last.computed < last.prompt_tokens + last.generated else 0
-        for at in range(decoding, replica.running - partial):
-            end_prefill(w, e, r, end_s, at, replica, spec, router)
-        replica.prefilling = partial
+        done = decoding  # those whose prompt is computed come before the others
+        for at in range(decoding, replica.running):
+            index = w.slots[e, r, at].request
+            if not is_partial(w.requests[e, index]):
+                for place in range(at, done, -1):
+                    w.slots[e, r, place].request = w.slots[e, r, place - 1].request
+                w.slots[e, r, done].request = index
+                end_prefill(w, e, r, end_s, done, replica, spec, router)
+                done += 1
+        replica.prefilling = replica.running - done
     if replica.next_finish == replica.step_count:
         remove_finished(w, e, r, end_s, replica, spec, router)
 

@@ -35,6 +35,8 @@ class Scheduling:
         batch_wait_ms: how long the oldest request waits for others.
         chunked_prefill: a prompt may be computed over several steps; otherwise whole, in one.
         prefill_first: a step has prompts only while there are any, and decodes wait for it.
+        long_prefill_token_threshold: tokens of one prompt in a step at most, which leaves the rest
+            of the budget to prompts behind it; 0: no such bound (as in vLLM).
         scheduling_policy: whom the queue gives next: ``fcfs``; ``priority``, highest first, which
             also lets the lowest be preempted; ``lpm``: longest cached prefix; ``hrrn``: highest
             ratio of wait and prefill to prefill.
@@ -48,6 +50,7 @@ class Scheduling:
     batch_wait_ms: float = field(default=0.0, metadata={"range": (0, MOST_WAIT_MS)})
     chunked_prefill: bool = True
     prefill_first: bool = False
+    long_prefill_token_threshold: int = field(default=0, metadata={"whole": 0})
     scheduling_policy: str = field(default="fcfs", metadata={"choices": POLICIES})
     kv_reservation: str = field(default="paged", metadata={"choices": RESERVATIONS})
     prefix_caching: bool = True
@@ -63,6 +66,8 @@ def fault(d: Deployment) -> tuple[str, str] | None:
         return "batch_wait_ms", f"give 0 to {MOST_WAIT_MS:g} milliseconds"
     if (d.batch_wait_ms > 0) != (d.batching == "dynamic"):
         return "batch_wait_ms", 'give one above 0 with batching = "dynamic", and only there'
+    if d.long_prefill_token_threshold and (d.prefill_first or not d.chunked_prefill):
+        return "long_prefill_token_threshold", "it needs chunked prompts and decodes first; give 0"
     return _storage_fault(d) or (_batch_fault(d) if d.batching != "continuous" else None)
 
 
