@@ -73,6 +73,15 @@ def test_without_chunks_a_prompt_waits_for_a_budget_that_holds_it() -> None:
     assert serve(stream, **WHOLE).first_token_s == pytest.approx([0.050, 0.050 + 0.041])
 
 
+def test_a_threshold_lets_a_short_prompt_pass_a_long_one() -> None:
+    # steps of 64 tokens; A's 100 take 64 and 36: B's 10 begin with the latter. With 32 at most for
+    # A, B is in the first step of 42 tokens, and A needs four
+    stream = stream_of([(0.0, 100, 1), (0.0, 10, 1)])
+    assert serve(stream).first_token_s == pytest.approx([0.074 + 0.056] * 2)
+    capped = serve(stream, threshold=32)
+    assert capped.first_token_s == pytest.approx([0.052 + 2 * 0.042 + 0.014, 0.052])
+
+
 def test_a_static_batch_runs_padded_until_its_longest_is_done() -> None:
     # A and B: prompts of 20 each, 50 ms; then four steps of two tokens, although A has three in
     # all. C came at 1 ms and waits for both.
@@ -183,6 +192,10 @@ def scenario(workload: dict[str, Any] | None = None, **fields: Any) -> Any:
         (
             {"chunked_prefill": False, "max_num_batched_tokens": 1024},
             r"max_num_batched_tokens = 1024 must be at least 2048, the longest request",
+        ),
+        (
+            {"prefill_first": True, "long_prefill_token_threshold": 64},
+            r"long_prefill_token_threshold = 64: it needs chunked prompts and decodes first",
         ),
         ({"prefill_first": 1}, r"prefill_first = 1 must be true or false"),
     ],
