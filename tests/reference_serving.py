@@ -181,6 +181,7 @@ class Replica:
         if self.spec.prefill_first and (prompts := self.schedule_prompts(now)):
             return prompts
         budget, plan, preempted = self.spec.max_num_batched_tokens, [], False
+        short = self.runs_short()
         position = 0
         while position < len(self.running) and budget > 0:
             seq = self.running[position]
@@ -195,11 +196,24 @@ class Replica:
                     position -= 1
             if seq not in self.running:
                 continue
-            self.compute(seq, new, need)
+            self.kv.allocate(seq, need)
+            if not short:
+                self.register(seq, new)
             plan.append((seq, new))
             budget -= new
             position += 1
+        for seq, new in plan if short else []:
+            self.register(seq, new)
         return plan if preempted else plan + self.schedule_waiting(now, budget)
+
+    def runs_short(self) -> bool:
+        """Tell whether somebody has to be preempted; then nobody is in the cache before that."""
+        budget, need = self.spec.max_num_batched_tokens, 0
+        for seq in self.running:
+            new = min(seq.tokens - seq.computed, budget, self.spec.threshold or budget)
+            need += self.blocks_for(seq, seq.computed + new) - len(seq.blocks)
+            budget -= new
+        return need > len(self.kv.free)
 
     def schedule_waiting(self, now: float, budget: int) -> list[tuple[Served, int]]:
         """Admit from the queue as far as it goes."""
@@ -247,6 +261,10 @@ class Replica:
     def compute(self, seq: Served, new: int, blocks: int) -> None:
         """Reserve the blocks of ``new`` tokens and let the prefix cache know the prompt's."""
         self.kv.allocate(seq, blocks)
+        self.register(seq, new)
+
+    def register(self, seq: Served, new: int) -> None:
+        """Let the prefix cache know the prompt's units that a step completes."""
         self.kv.register(seq, min(seq.computed + new, seq.request.prompt_tokens))
 
     def preempt(self, now: float) -> Served:
