@@ -16,6 +16,7 @@ from gpuyard.envs.engine.serving.arrays import ServingStatic, load
 from gpuyard.envs.engine.serving.records import OBJECTIVE, REPLICA_SPEC, SERVING_RULES
 from gpuyard.envs.parts.serving import OUTSIDE, PLAIN, serving_part
 from gpuyard.envs.perf.serving.cost_table import COST, CostTable
+from gpuyard.envs.perf.serving.scheduling import BATCHING, POLICIES, RESERVATIONS
 from gpuyard.envs.workload.requests.stream import RequestStream
 from gpuyard.envs.world import World
 
@@ -154,6 +155,8 @@ def reference_requests(stream: RequestStream) -> list[Request]:
             int(stream.prompt_tokens[i]),
             int(stream.output_tokens[i]),
             tuple(int(x) for x in stream.prefix_ids[begin : begin + count]),
+            int(stream.max_tokens[i]),
+            float(stream.priority[i]),
         )
         for i, (begin, count) in enumerate(
             zip(stream.prefix_begin, np.diff(stream.prefix_offsets), strict=True)
@@ -205,6 +208,13 @@ def engine_world(
             whole_prompt=spec.whole_prompt,
             lag=spec.lag,
             frontend_s=spec.frontend_s,
+            batching=BATCHING.index(spec.batching),
+            batch_wait_s=spec.batch_wait_s,
+            chunked=spec.chunked,
+            most_chunk=spec.threshold or spec.max_num_batched_tokens,
+            prefill_first=spec.prefill_first,
+            policy=POLICIES.index(spec.policy),
+            reserves=RESERVATIONS.index(spec.reserves),
             kind=r,
             first_device=r,
             num_devices=1,

@@ -58,7 +58,9 @@ FIELDS = {  # known fields that a shipped file may leave out, by table
     "cluster.fabric": "kind nodes_per_leaf rails leafs_per_pod spines uplinks oversubscription "
     "uplink_gbit core_uplinks core_oversubscription core_gbit planes spine_ports reconfigure_s",
     "replicas": "count tp ep dp dtype kv_dtype block_size engine max_num_seqs kv_blocks "
-    "max_num_batched_tokens gpu_memory_utilization frontend_ms links",
+    "max_num_batched_tokens gpu_memory_utilization frontend_ms links batching batch_wait_ms "
+    "chunked_prefill prefill_first long_prefill_token_threshold scheduling_policy kv_reservation "
+    "prefix_caching",
     "cluster.pools": "gpus_per_node nodes nics_per_node nic_gbit scale_up_gbps nodes_per_leaf",
     "gpus.mine": "like memory_gb memory_gbps fp16_tflops fp8_tflops nic_gbit price_per_h",
     "models.mine": "layers hidden heads kv_heads head_dim ffn vocab experts",

@@ -14,6 +14,8 @@ class Request:
     prompt_tokens: int
     output_tokens: int
     prefix_ids: tuple[int, ...] = ()
+    max_tokens: int = 0  # stated bound on the output
+    priority: float = 0.0
 
 
 @dataclass(eq=False)

@@ -138,10 +138,11 @@ class ClusterReplica(Replica):
         """Return how many waiting requests have their KV here: the first ones."""
         return sum(bool(seq.blocks) for seq in self.waiting)
 
-    def preempt(self, now: float) -> None:
+    def preempt(self, now: float) -> Served:
         """Preempt the request admitted last; it must not stand before those that hold blocks."""
-        super().preempt(now)
+        gone = super().preempt(now)
         self.waiting.insert(self.loaded(), self.waiting.pop(0))
+        return gone
 
     def schedule(self, now: float) -> list[tuple[Served, int]]:
         """Choose this step's requests; a batch that preemptions have emptied begins anew."""

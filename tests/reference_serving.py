@@ -27,6 +27,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from reference_kv import KVBlocks, Node, Request, Served
+from reference_order import first_of, last_of, reserved_tokens
 from reference_speculation import Drafting, accepted
 
 from gpuyard.envs.perf.serving.cost_table import COST, CostTable
@@ -47,7 +48,21 @@ class ReplicaSpec:
     window_groups: int = 0  # groups of layers with a window, each with blocks of its own
     window_blocks: int = 0  # that a sequence holds in one such group at most
     state_blocks: int = 0  # of a sequence's linear layers
+    batching: str = "continuous"
+    batch_wait_s: float = 0.0
+    chunked: bool = True
+    prefill_first: bool = False
+    threshold: int = 0  # tokens of one prompt in a step at most, 0: no bound
+    policy: str = "fcfs"
+    reserves: str = "paged"
     drafting: Drafting | None = None
+
+    def chunk_for(self, tokens: int) -> int:
+        """Blocks of a contiguous chunk."""
+        chunk = 1
+        while chunk * self.block_size < tokens:
+            chunk *= 2
+        return chunk
 
     def blocks_for(self, tokens: int) -> int:
         """Blocks of a sequence with ``tokens`` computed tokens, counted group by group."""
@@ -151,30 +166,86 @@ class Replica:
         """Until when requests have to be here for the step that starts ``now``."""
         return self.steps[-1].start_s if self.spec.lag and self.running else now
 
+    def blocks_for(self, seq: Served, tokens: int) -> int:
+        """Blocks that an admitted request holds with ``tokens`` computed tokens."""
+        if self.spec.reserves == "paged":
+            return self.spec.blocks_for(tokens)
+        return self.spec.chunk_for(reserved_tokens(seq.request, self.spec.reserves))
+
+    def start_s(self, arrivals: list[Served]) -> float:
+        """When a replica that runs nothing begins a step, if not when the last one ended."""
+        if self.waiting:
+            return -math.inf
+        return arrivals[0].request.arrival_s + self.spec.frontend_s
+
+    def schedule_prompts(self, now: float) -> list[tuple[Served, int]]:
+        """Choose a step without decodes, if there is any prompt for it."""
+        budget, plan = self.spec.max_num_batched_tokens, []
+        for seq in self.running:
+            if seq.computed < seq.prefill_target:
+                new = min(seq.tokens - seq.computed, budget)
+                need = self.blocks_for(seq, seq.computed + new) - len(seq.blocks)
+                self.compute(seq, new, need)
+                plan.append((seq, new))
+                budget -= new
+        return plan + self.schedule_waiting(now, budget)
+
     def schedule(self, now: float) -> list[tuple[Served, int]]:
         """Choose this step's requests and their new tokens, as vLLM v1's scheduler does."""
+        if self.spec.prefill_first and (prompts := self.schedule_prompts(now)):
+            return prompts
         budget, plan, preempted = self.spec.max_num_batched_tokens, [], False
         position, self.drafted, how = 0, 0, self.spec.drafting
         if how and 0 < sum(map(self.decodes, self.running)) <= how.most:
             self.drafted = how.length
+        short = self.runs_short()
         while position < len(self.running) and budget > 0:
             seq = self.running[position]
-            new = min(seq.tokens - seq.computed, budget)
-            ahead = how.lookahead if how and self.drafted and self.decodes(seq) else 0
-            need = max(0, self.spec.blocks_for(seq.computed + new + ahead) - len(seq.blocks))
+            new = min(seq.tokens - seq.computed, budget, self.spec.threshold or budget)
+            need = self.lacking(seq, new)
             while need > len(self.kv.free) and seq in self.running:
-                self.preempt(now)
+                gone = self.preempt(now)
                 preempted = True
+                for entry in [entry for entry in plan if entry[0] is gone]:
+                    plan.remove(entry)
+                    budget += entry[1]
+                    position -= 1
             if seq not in self.running:
-                break
-            self.compute(seq, new, need)
+                continue
+            self.kv.allocate(seq, need)
+            if not short:
+                self.register(seq, new)
             plan.append((seq, new))
             budget -= new + (self.drafted if self.decodes(seq) else 0)
             position += 1
-        while self.waiting and budget > 0 and not preempted:
+        for seq, new in plan if short else []:
+            self.register(seq, new)
+        return plan if preempted else plan + self.schedule_waiting(now, budget)
+
+    def runs_short(self) -> bool:
+        """Tell whether somebody has to be preempted; then nobody is in the cache before that."""
+        budget, need = self.spec.max_num_batched_tokens, 0
+        for seq in self.running:
+            new = min(seq.tokens - seq.computed, budget, self.spec.threshold or budget)
+            need += self.lacking(seq, new)
+            budget -= new + (self.drafted if self.decodes(seq) else 0)
+        return need > len(self.kv.free)
+
+    def lacking(self, seq: Served, new: int) -> int:
+        """Blocks that a running request lacks for ``new`` tokens, drafted ones and lookahead too."""
+        how = self.spec.drafting
+        ahead = how.lookahead if how and self.drafted and self.decodes(seq) else 0
+        return max(0, self.blocks_for(seq, seq.computed + new + ahead) - len(seq.blocks))
+
+    def schedule_waiting(self, now: float, budget: int) -> list[tuple[Served, int]]:
+        """Admit from the queue as far as it goes."""
+        plan = []
+        while self.waiting and budget > 0:
             if len(self.running) == self.spec.max_num_seqs:
                 break
-            seq = self.waiting[0]
+            pace_s = float(self.cost.linear_s[self.spec.max_num_batched_tokens])
+            pace_s /= self.spec.max_num_batched_tokens
+            seq = first_of(self.waiting, self.spec, self.kv, now, pace_s)
             new = self.try_to_admit(now, seq, budget)
             if new == 0:
                 break
@@ -187,17 +258,20 @@ class Replica:
         return seq.computed >= seq.prefill_target
 
     def try_to_admit(self, now: float, seq: Served, budget: int) -> int:
-        """Admit the first waiting request; returns its new tokens, 0 if its blocks do not fit."""
+        """Admit a waiting request; returns its new tokens, 0 if it does not fit."""
         hits = self.kv.cached_prefix(seq)
         hit_blocks = [block for node in hits for block in node.blocks]
         hit_tokens = len(hits) * self.spec.prefix_block_tokens
-        new = min(seq.tokens - hit_tokens, budget)
-        need = self.spec.blocks_for(hit_tokens + new) - len(hit_blocks)
-        asked = self.spec.blocks_for(seq.tokens if self.spec.whole_prompt else hit_tokens + new)
+        new = min(seq.tokens - hit_tokens, budget, self.spec.threshold or budget)
+        if not self.spec.chunked and hit_tokens + new < seq.tokens:
+            return 0
+        need = self.blocks_for(seq, hit_tokens + new) - len(hit_blocks)
+        asked = self.blocks_for(seq, seq.tokens if self.spec.whole_prompt else hit_tokens + new)
         available = len(self.kv.free) - sum(block in self.kv.free for block in hit_blocks)
         if asked - len(hit_blocks) > available:
             return 0
-        self.admit(now, self.waiting.pop(0), hits)
+        self.waiting.remove(seq)
+        self.admit(now, seq, hits)
         self.compute(seq, new, need)
         return new
 
@@ -213,15 +287,21 @@ class Replica:
     def compute(self, seq: Served, new: int, blocks: int) -> None:
         """Reserve the blocks of ``new`` tokens and let the prefix cache know the prompt's."""
         self.kv.allocate(seq, blocks)
+        self.register(seq, new)
+
+    def register(self, seq: Served, new: int) -> None:
+        """Let the prefix cache know the prompt's units that a step completes."""
         self.kv.register(seq, min(seq.computed + new, seq.request.prompt_tokens))
 
-    def preempt(self, now: float) -> None:
-        seq = self.running.pop()
+    def preempt(self, now: float) -> Served:
+        seq = last_of(self.running, self.spec)
+        self.running.remove(seq)
         self.kv.release(seq)
         seq.computed = 0
         self.waiting.insert(0, seq)
         self.result.preemptions[seq.index] += 1
         self.result.events.append((now, "preempt", seq.index))
+        return seq
 
     def step(self, start: float, seen: float) -> float:
         """Run one step from ``start`` with the requests known by ``seen``; returns its end."""
@@ -260,8 +340,9 @@ class Replica:
                 if seq.generated < seq.request.output_tokens:
                     seq.computed += 1
                     self.sample(seq, self.under_way.end_s)
+        self.running.sort(key=lambda seq: seq.computed < seq.prefill_target)  # stable
         self.kv.check(self.holders())
-        held = [len(seq.blocks) - self.spec.blocks_for(seq.computed) for seq in self.running]
+        held = [len(seq.blocks) - self.blocks_for(seq, seq.computed) for seq in self.running]
         assert not any(held) or (self.spec.drafting and min(held) >= 0)
         self.steps.append(replace(self.under_way, after=self.counts()))
 
@@ -286,6 +367,62 @@ class Replica:
         return Counts(len(self.running), len(self.waiting), held, len(self.kv.free))
 
 
+class Batches(Replica):
+    """An engine that takes a batch when it is empty and returns it when all of it is done."""
+
+    def start_s(self, arrivals: list[Served]) -> float:
+        here = [seq.request.arrival_s + self.spec.frontend_s for seq in self.waiting + arrivals]
+        full_s = (here + [math.inf] * self.spec.max_num_seqs)[self.spec.max_num_seqs - 1]
+        return min(here[0] + self.spec.batch_wait_s, full_s)
+
+    def begin_step(self, start: float, seen: float) -> float:
+        if self.running:
+            self.steps_done += 1
+            decodes = [self.prompt + self.steps_done - 1] * len(self.running)
+            seconds = step_cost_s(self.cost, decodes, [], len(decodes))
+        else:
+            self.form()
+            chunks = [(self.prompt, 0)] * len(self.running)
+            seconds = step_cost_s(self.cost, [], chunks, len(chunks))
+        self.under_way = Step(seen, start, start + seconds, self.counts(), self.counts())
+        return start + seconds
+
+    def form(self) -> None:
+        """Take as many of the queue as go together."""
+        for count in range(min(self.spec.max_num_seqs, len(self.waiting)), 0, -1):
+            batch = self.waiting[:count]
+            self.prompt = max(seq.request.prompt_tokens for seq in batch)
+            room = max(
+                reserved_tokens(seq.request, self.spec.reserves) - seq.request.prompt_tokens
+                for seq in batch
+            )
+            blocks = self.spec.chunk_for(self.prompt + room)
+            if count == 1 or (
+                count * blocks <= self.spec.kv_blocks
+                and count * self.prompt <= self.spec.max_num_batched_tokens
+            ):
+                break
+        self.running, self.waiting = batch, self.waiting[count:]
+        self.output = max(seq.request.output_tokens for seq in batch)
+        self.steps_done = 0
+        for seq in batch:
+            self.kv.allocate(seq, blocks)
+            self.result.cached_tokens[seq.index] = 0
+
+    def end_step(self) -> None:
+        end_s = self.under_way.end_s
+        for seq in self.running:
+            if self.steps_done == 0:
+                self.result.first_token_s[seq.index] = end_s
+            if self.steps_done == self.output - 1:
+                self.result.finish_s[seq.index] = end_s
+                self.kv.release(seq)
+        self.kv.check([seq for seq in self.running if seq.blocks])
+        if self.steps_done == self.output - 1:
+            self.running = []
+        self.steps.append(replace(self.under_way, after=self.counts()))
+
+
 def simulate(
     specs: Sequence[ReplicaSpec],
     costs: Sequence[CostTable],
@@ -303,13 +440,13 @@ def simulate(
     result = Result([math.nan] * n, [math.nan] * n, [-1] * n, [0] * n, [], [])
     validate(specs, requests, assignment)
     for number, (spec, cost) in enumerate(zip(specs, costs, strict=True)):
-        replica = Replica(spec, cost, result)
+        replica = (Replica if spec.batching == "continuous" else Batches)(spec, cost, result)
         replica.seed = seed
         arrivals = [Served(i, requests[i]) for i in range(n) if assignment[i] == number]
         now = 0.0
         while arrivals or replica.waiting or replica.running:
-            if not replica.waiting and not replica.running:
-                now = max(now, arrivals[0].request.arrival_s + spec.frontend_s)
+            if not replica.running:
+                now = max(now, replica.start_s(arrivals))
             seen = replica.sees_until(now)
             while arrivals and arrivals[0].request.arrival_s + spec.frontend_s <= seen:
                 replica.waiting.append(arrivals.pop(0))

@@ -33,6 +33,15 @@ TIGHT = make(
         scheduler={"preemption": True, "preempt_s": 2.0},
     )
 )
+WHOLE = {"chunked_prefill": False, "prefix_caching": False, "kv_reservation": "contiguous"}
+OLDER = make(
+    small(
+        service("chat", batching="dynamic", batch_wait_ms=200.0, **WHOLE),
+        service("code", prefill_first=True, scheduling_policy="priority", **WHOLE),
+        name="older",
+        faults=FAULTS,
+    )
+)
 NOTHING_LEAST = make(small(service("chat", min=0, initial=0), service("code"), name="from-none"))
 
 
@@ -44,7 +53,9 @@ def test_gymnasium_checker_passes_without_warnings():
 
 
 @pytest.mark.parametrize(
-    "env", [PLAIN, FAULTY, HOLDING, APART, TIGHT, NOTHING_LEAST], ids=lambda e: e.scenario.name
+    "env",
+    [PLAIN, FAULTY, HOLDING, APART, TIGHT, OLDER, NOTHING_LEAST],
+    ids=lambda e: e.scenario.name,
 )
 @pytest.mark.parametrize("seed", range(10))
 def test_nothing_is_lost(env, seed):

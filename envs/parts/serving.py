@@ -36,6 +36,7 @@ from ..scenario import Scenario
 from ..scenario.services import KINDS
 from ..scene import REPLICA_SCENE, REQUEST_PHASES, REQUEST_SCENE
 from .part import Part, Sizes, Table
+from .scheduling import scheduling
 
 COLUMNS = (
     *("arrival_s", "first_token_s", "finish_s", "prompt_tokens", "output_tokens", "replica"),
@@ -263,6 +264,7 @@ def _specs(scenario: Scenario, first_kinds: list[int]) -> NDArray[np.void]:
         batch = able.max_batch(prompt, output)
         place = _place(scenario, row)
         groups = kv_groups(deployment)
+        unit *= groups.reuses_prefix and deployment.prefix_caching
         fill_in(
             specs[row : row + 1],
             max_num_seqs=deployment.max_num_seqs // ranks,
@@ -272,9 +274,8 @@ def _specs(scenario: Scenario, first_kinds: list[int]) -> NDArray[np.void]:
             window_groups=groups.window_groups,
             window_blocks=groups.window_blocks,
             state_blocks=groups.state_blocks,
-            unit_tokens=unit if groups.reuses_prefix else 0,
-            unit_blocks=unit // deployment.block_size if groups.reuses_prefix else 0,
-            whole_prompt=deployment.rules.whole_prompt,
+            unit_tokens=unit,
+            unit_blocks=unit // deployment.block_size,
             lag=deployment.rules.asynchronous,
             frontend_s=deployment.frontend_ms * 1e-3,
             kind=first_kinds[row],
@@ -286,6 +287,7 @@ def _specs(scenario: Scenario, first_kinds: list[int]) -> NDArray[np.void]:
             token_s=ranks * able.decode_s(batch, batch * (prompt + output / 2)) / batch,
             price_per_h=replica.price_per_h,
             ring_key=np.random.SeedSequence(row).generate_state(1, np.uint64)[0],
+            **scheduling(deployment),
             **place,
             **_speculation(scenario, row),
             step_ranks=ranks,

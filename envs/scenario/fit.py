@@ -30,6 +30,7 @@ def fitted(replicas: tuple[Replica, ...], workload: Workload) -> tuple[Replica, 
     _check_blocks(replicas, workload)
     _check_room(replicas, workload)
     _check_images(replicas, workload)
+    _check_whole(replicas, workload)
     try:
         lengths = workload.mean_lengths()
     except ValueError as error:  # of a generator whose rate and times do not go together
@@ -83,13 +84,6 @@ def _tokens(stream: RequestStream) -> NDArray[np.int64]:
     return stream.prompt_tokens.astype(np.int64) + stream.max_tokens
 
 
-def _longest_tokens(replica: Replica) -> int:
-    """Return the tokens of the longest request that a replica's KV cache holds."""
-    how = replica.deployment.speculation
-    longest = kv_groups(replica.deployment).longest(replica.kv_blocks)
-    return longest - (how.lookahead if how else 0)
-
-
 def _check_room(replicas: tuple[Replica, ...], workload: Workload) -> None:
     source, longest = workload.source, longest_request(workload)
     if isinstance(source, Generator | SessionGenerator):
@@ -99,10 +93,31 @@ def _check_room(replicas: tuple[Replica, ...], workload: Workload) -> None:
     else:
         worst = int(_tokens(source).argmax())
         remedy = f"leave out request {worst} of the trace or lower its max_tokens"
-    room = max(_longest_tokens(replica) for replica in replicas)
+    room = max(_room(replica) for replica in replicas)
     if longest > room:
         raise ScenarioError(
             f"a request of up to {longest} prompt and output tokens never fits: the largest KV "
             f"cache holds {room}; {remedy}, or give replicas more memory (tp, a larger GPU, fewer "
             f"bits)"
         )
+
+
+def _room(replica: Replica) -> int:
+    """Return the most prompt and output tokens that a replica's KV cache holds of one request."""
+    d = replica.deployment
+    if d.kv_reservation == "paged":
+        lookahead = d.speculation.lookahead if d.speculation else 0
+        return kv_groups(d).longest(replica.kv_blocks) - lookahead
+    return d.block_size << (replica.kv_blocks.bit_length() - 1)
+
+
+def _check_whole(replicas: tuple[Replica, ...], workload: Workload) -> None:
+    """Refuse replicas that compute prompts whole but not all of them in one step."""
+    longest = longest_request(workload)
+    for number, replica in enumerate(replicas):
+        d = replica.deployment
+        if not d.chunked_prefill and d.max_num_batched_tokens < longest:
+            raise ScenarioError(
+                f"replicas[{number}].max_num_batched_tokens = {d.max_num_batched_tokens} must be "
+                f"at least {longest}, the longest request, where chunked_prefill = false"
+            )

@@ -52,6 +52,7 @@ from ..perf.serving.kv_transfer import (
     kv_transfer,
     port_bytes_per_s,
 )
+from ..perf.serving.scheduling import changed
 from ..perf.serving.startup import startup
 from ..rules import SLO
 from ..workload.requests.source import Workload
@@ -267,6 +268,10 @@ def _with_handover(roles: tuple[Role, ...], given: _Fields) -> tuple[Role, ...]:
     if "decode" not in by_kind:
         return roles
     prefill, decode = (by_kind[kind].replica.deployment for kind in ("prefill", "decode"))
+    for kind, deployment in (("prefill", prefill), ("decode", decode)):
+        for name in changed(deployment, allowed=("prefix_caching",)):
+            value = getattr(deployment, name)
+            raise ScenarioError(f"{name} = {value!r} of {kind} needs aggregated replicas")
     tokens = 1024 * decode.block_size  # many blocks, whose costs are alike
     nic, domain = (
         kv_transfer(prefill, decode, tokens, given.connector, inside) for inside in (False, True)

@@ -18,6 +18,7 @@ from ..serving.costs import alone_s, decode_step_s, host_step_s, prefill_attenti
 from ..serving.growth import blocks_of, floor_div
 from ..serving.kvcache import cached_units, sent_units
 from ..serving.records import AGGREGATED, DECODE, HANDED, PREFILL, SERVING
+from ..serving.reservation import most_blocks
 from ..serving.rollout import write_rollout
 from ..serving.runs import run_blocks, steps_done
 from ..serving.speculation import token_s
@@ -59,7 +60,7 @@ def report(w, e, r, now_s, replica, spec, cost):
 @kernel
 def predict_prefill_s(w, tokens, cached, kind, spec, cost):
     """Return the seconds to prefill ``tokens`` prompt tokens alone on top of ``cached`` ones."""
-    budget = spec.max_num_batched_tokens
+    budget = spec.most_chunk
     seconds = 0.0
     rest = tokens
     while rest > budget:
@@ -96,7 +97,7 @@ def fits(request, spec):
     A prefill replica has no more of it than it has when it comes.
     """
     output = request.generated if spec.does == PREFILL else request.max_tokens + spec.lookahead
-    return blocks_of(request.prompt_tokens + output, spec) <= spec.kv_blocks
+    return most_blocks(request, output, spec) <= spec.kv_blocks
 
 
 @kernel
@@ -161,7 +162,7 @@ def observe_candidate(w, e, r, home, hit, prefill_s, request, replica, spec, cos
     wait_s += replica.report_queued_tokens * w.linear_s[replica.kind, budget] / budget
     if replica.report_running > 0:
         wait_s += (0.5 + spec.lag) * step_s
-    blocks = blocks_of(prompt + request.estimate_tokens, spec)
+    blocks = most_blocks(request, request.estimate_tokens, spec)
     blocks -= floor_div(hit, spec.block_size)
     row = w.candidates[e, r, w.layout[0].candidates_route :]
     row[CANDIDATE.running] = replica.report_running

@@ -173,7 +173,8 @@ def hand_back(w, e, r, now_s, replica, spec):
         index = w.slots[e, r, at].request
         finish_step = w.slots[e, r, at].finish_step
         if finish_step != NEVER:
-            store_progress(w.requests[e, index], finish_step, replica.step_count + done, spec)
+            request = w.requests[e, index]
+            store_progress(request, finish_step, replica.step_count + done, replica, spec)
         give_back(w, e, index, router)
     index = replica.head
     for _ in range(replica.waiting):
@@ -202,7 +203,7 @@ def empty(w, e, r, replica, spec):
     drop_all(w, e, r)
     replica.busy, replica.prefilling, replica.running, replica.waiting = 0, 0, 0, 0
     replica.steps, replica.steps_with_blocks, replica.step_count, replica.tokens = 0, 0, 0, 0
-    replica.context_tokens, replica.queued_tokens = 0, 0
+    replica.context_tokens, replica.queued_tokens, replica.stalled = 0, 0, 0
     replica.next_finish = replica.next_window = NEVER
     replica.head = replica.tail = replica.lru_head = replica.lru_tail = -1
     replica.free_blocks = replica.tail_blocks = spec.kv_blocks

@@ -74,6 +74,31 @@ def host_step_s(cost, sampling):
 
 
 @kernel
+def prompts_step_s(
+    w, cost, kind, tokens, decodes, width, context, sampling, attention_s, longest_s, more_s
+):
+    """Return the seconds of a step of ``tokens`` that computes prompts.
+
+    Args:
+        w: the bundle.
+        cost: the replica's row of the cost tables.
+        kind: its number.
+        tokens: of prompts and decodes.
+        decodes: sequences that decode beside them.
+        width: tokens of each of those.
+        context: their cached tokens.
+        sampling: sequences that get a token.
+        attention_s: of all chunks.
+        longest_s: the longest of :func:`alone_s`.
+        more_s: for drafting, and for links that others use.
+    """
+    seconds = w.linear_s[kind, tokens] + w.head_s[kind, sampling + decodes * (width - 1)]
+    seconds += mixed_attention_s(cost, decodes, context, tokens - decodes * width, width)
+    seconds += cost.pre_fixed_s + shared_s(cost, attention_s, longest_s) + more_s
+    return max(seconds, host_step_s(cost, sampling))
+
+
+@kernel
 def decode_gpu_s(cost, linear, head, kind, sequences, context):
     """Return the GPU's seconds of a step that only decodes."""
     return (

@@ -46,14 +46,10 @@ def blocks_of(tokens, spec):
 
 
 @kernel
-def held_blocks(request, spec):
-    """Return the blocks that a sequence holds which has decoded up to its ``computed`` tokens."""
-    return request.blocks if spec.draft_length > 0 else blocks_of(request.computed, spec)
-
-
-@kernel
 def next_blocks(computed, spec):
     """Return the blocks that a sequence takes for the token after ``computed``, if it takes any."""
+    if spec.reserves > 0:
+        return 0
     filling = computed < spec.window_blocks * spec.block_size
     return 1 + spec.window_groups if filling else 1
 

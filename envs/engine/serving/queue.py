@@ -5,7 +5,8 @@ from __future__ import annotations
 from ..core.compile import kernel
 from .growth import NEVER
 from .prefixes import mark_sent
-from .runs import run_s, stop_for
+from .records import DYNAMIC, FCFS
+from .runs import run_s, stop_for, takes_more
 
 
 @kernel
@@ -41,8 +42,10 @@ def enqueue(w, e, index, queued_s, replica, spec):
         replica.head = index
     replica.tail = index
     replica.waiting += 1
-    if replica.waiting == 1:  # otherwise those before it come first
-        wake(queued_s, replica, spec)
+    if spec.batching == DYNAMIC and replica.busy == 0:
+        replica.start_s = batch_start_s(w, e, replica, spec)
+    elif replica.waiting == 1 or (spec.policy != FCFS and replica.busy == 1):
+        wake(queued_s, replica, spec)  # otherwise those before it come first
 
 
 @kernel
@@ -81,9 +84,27 @@ def wake(queued_s, replica, spec):
     """Let the replica look at its queue at ``queued_s``."""
     if replica.busy == 0:
         replica.start_s = queued_s
-    elif replica.steps > 1 and replica.running < spec.max_num_seqs:
+    elif replica.steps > 1 and takes_more(replica, spec):
         stop_for(queued_s, replica, spec)
         replica.end_s = replica.start_s + run_s(replica, replica.steps)
+
+
+@kernel
+def batch_start_s(w, e, replica, spec):
+    """Return when a replica that runs nothing takes what waits: when the first of it has come.
+
+    A dynamic batch starts when the last that it has a place for has come, or the first has waited.
+    """
+    start_s = w.requests[e, replica.head].queued_s
+    if spec.batching != DYNAMIC:
+        return start_s
+    start_s += spec.batch_wait_s
+    if replica.waiting >= spec.max_num_seqs:
+        at = int(replica.head)
+        for _ in range(spec.max_num_seqs - 1):
+            at = int(w.requests[e, at].next)
+        start_s = min(start_s, w.requests[e, at].queued_s)
+    return start_s
 
 
 @kernel

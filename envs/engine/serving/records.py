@@ -26,6 +26,17 @@ WHOLE, HANDED, COMING, MOVING = range(4)
 """Stage of a request: on one replica, or about to be; its prompt is computed and nobody has been
 chosen to go on; waits for blocks there; its KV cache is on its way."""
 
+CONTINUOUS, STATIC, DYNAMIC = range(3)
+"""How a replica forms batches."""
+
+FCFS, PRIORITY, LPM, HRRN = range(4)
+"""In which order it admits: first come first served, priority, longest cached prefix, response
+ratio."""
+
+PAGED, MAXIMUM, POWER_OF_TWO, ORACLE = range(4)
+"""How it reserves KV blocks: as tokens come; or in one chunk for all that a request may have, for
+its output rounded up to a power of two, for what it will have."""
+
 REQUEST = np.dtype(
     [
         # the request as it arrives
@@ -51,6 +62,7 @@ REQUEST = np.dtype(
         ("next", "i4"),  # behind it in the queue it waits in
         ("generated", "i4"),  # output tokens, kept over a preemption; stale while decoding
         ("computed", "i4"),  # tokens in the KV cache; stale while decoding
+        ("chunk", "i4"),  # prompt tokens of the step under way, while it was admitted before
         ("blocks", "i4"),  # KV blocks held; stale while decoding
         ("nodes", "i4"),  # of these, cached prefix nodes held: the first ones of its ids
         ("sealed", "i4"),  # 1: found its next prefix cached by another, registers no more
@@ -80,6 +92,13 @@ REPLICA_SPEC = np.dtype(  # one replica's fixed properties
         ("unit_blocks", "i4"),
         ("whole_prompt", "i4"),  # 1: admits only with free blocks for all known tokens
         ("lag", "i4"),  # 1: plans a step when the one before starts
+        ("batching", "i4"),  # CONTINUOUS, STATIC or DYNAMIC
+        ("batch_wait_s", "f8"),  # a dynamic batch waits so long to fill
+        ("chunked", "i4"),  # 0: a prompt is computed whole
+        ("most_chunk", "i4"),  # tokens of one prompt in a step at most
+        ("prefill_first", "i4"),  # 1: decodes wait while there are prompts
+        ("policy", "i4"),  # order of the queue
+        ("reserves", "i4"),  # PAGED, or what a contiguous chunk is for
         ("frontend_s", "f8"),  # from the router to the engine
         ("kind", "i4"),  # row of the cost tables, on a cluster if on as few nodes as can be
         ("node_gpus", "i4"),  # its devices on one node then
@@ -133,6 +152,8 @@ REPLICA = np.dtype(
         ("busy_s", "f8"),  # in steps that have ended
         ("computed_tokens", "i8"),  # in these
         ("waits_s", "f8"),  # that a step is longer for each token, for links that others use
+        ("stalled", "i4"),  # 1: the step has prompts only, decodes wait
+        ("padded", "i4"),  # prompt and output tokens of each sequence of a batch as a whole
         # the batch
         ("step_count", "i4"),
         ("running", "i4"),

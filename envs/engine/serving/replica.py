@@ -28,68 +28,84 @@ import math
 
 from ..core.compile import kernel
 from ..core.units import unit
-from .costs import alone_s, host_step_s, mixed_attention_s, prefill_attention_s, shared_s
+from .admission import admit, next_waiting, prompts_come
+from .chunks import compute_prompt, is_partial, left_budget, plan_chunk
+from .costs import alone_s, prefill_attention_s, prompts_step_s
 from .growth import (
     NEVER,
-    blocks_of,
     computed_at,
     count_growth,
     fill_windows,
     floor_div,
-    held_blocks,
 )
-from .kvcache import allocate, cached_units, hold, idle_units, register, release
+from .kvcache import allocate, register, release
+from .order import changes_by_itself, victim
 from .parking import park
-from .queue import leave_queue, put_behind_loaded
+from .queue import batch_start_s, put_behind_loaded
 from .ranks import keep_pace, next_start_s
-from .records import HANDED, PREFILL
+from .records import CONTINUOUS, FCFS, HANDED, PREFILL
+from .reservation import decoding_blocks
 from .runs import plan_run, run_blocks, run_s, stop_for_head
 from .speculation import accept, draft_s, sequence_blocks, step_blocks, take_step_blocks
 from .turns import answer, next_turn_s
+from .whole_batches import begin_batch_step
 
 
 @kernel
-def store_progress(request, finish_step, step_count, spec):
+def length_of(request, replica, spec):
+    """Return prompt and output tokens of a sequence, or what its batch as a whole is padded to."""
+    if spec.batching != CONTINUOUS:
+        return replica.padded
+    return request.prompt_tokens + request.output_tokens
+
+
+@kernel
+def store_progress(request, finish_step, step_count, replica, spec):
     """Write down where a decoding request stands between steps."""
+    if spec.batching != CONTINUOUS:  # as far as it is padded no further
+        more = replica.padded - int(finish_step - step_count) - 1 - request.computed
+        request.generated = min(request.generated + more, request.output_tokens - 1)
+        return
     request.computed = computed_at(request, finish_step, step_count)
     request.generated = request.computed + 1 - request.prompt_tokens
-    request.blocks = held_blocks(request, spec)
+    request.blocks = decoding_blocks(request, request.computed, spec)
 
 
 @kernel
-def preempt_last(w, e, r, replica, spec, router):
-    """Take the request admitted last out of the batch and put it back into the queue."""
-    at = replica.running - 1
-    replica.running = at
-    index = w.slots[e, r, at].request
+def preempt_one(w, e, r, grown, replica, spec, router):
+    """Take a request out of the batch and put it back into the queue; returns its place there.
+
+    The first ``grown`` sequences of the batch have the blocks of this step already.
+    """
+    place = victim(w, e, r, replica, spec)
+    index = w.slots[e, r, place].request
     request = w.requests[e, index]
-    finish_step = w.slots[e, r, at].finish_step
+    finish_step = w.slots[e, r, place].finish_step
+    replica.running -= 1
+    for at in range(place, replica.running):
+        w.slots[e, r, at].request = w.slots[e, r, at + 1].request
+        w.slots[e, r, at].finish_step = w.slots[e, r, at + 1].finish_step
     if finish_step == NEVER:  # its prompt was under way
         replica.prefilling -= 1
         replica.queued_tokens += request.computed
     else:
-        store_progress(request, finish_step, replica.step_count, spec)
+        store_progress(request, finish_step, replica.step_count, replica, spec)
         count_growth(w, e, r, request.computed, -1, replica, spec)
         replica.context_tokens -= request.computed
         replica.queued_tokens += request.prompt_tokens + request.generated
+        if place < grown:
+            request.blocks = decoding_blocks(request, request.computed + 1, spec)
     release(w, e, r, request, replica, spec)
     request.computed = 0
     request.preemptions += 1
     router.preemptions += 1
     put_behind_loaded(w, e, index, replica)
-
-
-@kernel
-def give_blocks(w, e, r, request, tokens, replica, spec):
-    """Let ``request`` hold blocks for ``tokens`` computed tokens."""
-    blocks = blocks_of(tokens, spec)
-    allocate(w, e, r, blocks - request.blocks, replica, spec)
-    request.blocks = blocks
+    return place
 
 
 @kernel(inline=False)
 def grow_or_preempt(w, e, r, replica, spec, router):
-    """Allocate this step's blocks one sequence at a time, preempting from the tail as needed.
+    """Allocate this step's blocks one sequence at a time, preempting others as needed.
 
     Returns the decoding sequences that go on. Only called when blocks do not suffice for all.
     """
@@ -98,69 +114,22 @@ def grow_or_preempt(w, e, r, replica, spec, router):
         request = w.requests[e, w.slots[e, r, at].request]
         finish_step = w.slots[e, r, at].finish_step
         if finish_step == NEVER:
-            budget = spec.max_num_batched_tokens - at * (1 + replica.drafted)
-            known = request.prompt_tokens + request.generated
-            tokens = request.computed + min(known - request.computed, budget)
-            need = blocks_of(tokens, spec) - request.blocks
+            budget = left_budget(w, e, r, at, replica, spec)
+            need = plan_chunk(request, budget, spec)
         else:
-            tokens = 0
             need = sequence_blocks(w, e, r, at, replica, spec)
-        while need > replica.free_blocks and at < replica.running:
-            preempt_last(w, e, r, replica, spec, router)
-        if at == replica.running:
-            break
-        if tokens > 0:
-            break  # the prompt under way is last; the caller serves it
-        allocate(w, e, r, need, replica, spec)
-        request.blocks += need
-        at += 1
+        goes_on = True
+        while need > replica.free_blocks and goes_on:
+            place = preempt_one(w, e, r, at, replica, spec, router)
+            goes_on = place != at
+            if place < at:
+                at -= 1
+        if goes_on:
+            allocate(w, e, r, need, replica, spec)
+            if finish_step == NEVER or spec.draft_length > 0:
+                request.blocks += need
+            at += 1
     return replica.running - replica.prefilling
-
-
-@kernel
-def admit(w, e, r, index, before, budget, replica, spec):
-    """Admit a request of the queue, behind ``before`` (-1: the first one), if its blocks fit.
-
-    Returns the prompt tokens it computes in this step; 0 if it was not admitted, -1 if an eviction
-    among its cached nodes might still change the answer: a shorter hit makes the chunk end sooner.
-    All its tokens need the same whatever is evicted.
-    """
-    request = w.requests[e, index]
-    known = request.prompt_tokens + request.generated
-    if request.blocks > 0:  # its KV came from a prefill replica, all but the last token's
-        request.computed = known - 1
-        leave_queue(w, e, r, index, before, replica)
-        return 1
-    units = 0
-    if request.prefix_count > 0 and spec.unit_tokens > 0:
-        most = floor_div(known - 1, spec.unit_tokens)
-        units = cached_units(w, e, r, request, most, math.inf)
-    hit = units * spec.unit_tokens
-    chunk = min(known - hit, budget)
-    must_fit = known if spec.whole_prompt == 1 else hit + chunk
-    need = blocks_of(must_fit, spec) - units * spec.unit_blocks
-    idle = idle_units(w, e, r, request, units)
-    if need > replica.free_blocks - idle * spec.unit_blocks:
-        return -1 if units > 0 and spec.whole_prompt == 0 else 0
-    hold(w, e, r, request, units, idle, replica, spec)
-    request.blocks = units * spec.unit_blocks
-    request.computed = hit
-    if request.cached_tokens < 0:
-        request.cached_tokens = min(hit, request.prompt_tokens)
-    replica.queued_tokens -= hit
-    leave_queue(w, e, r, index, before, replica)
-    return chunk
-
-
-@kernel
-def compute_prompt(w, e, r, now_s, chunk, request, replica, spec):
-    """Give ``request`` the blocks for ``chunk`` more prompt tokens and cache whole units."""
-    request.computed += chunk
-    replica.queued_tokens -= chunk
-    give_blocks(w, e, r, request, request.computed, replica, spec)
-    if request.prefix_count > 0 and spec.unit_tokens > 0:
-        units = floor_div(min(request.computed, request.prompt_tokens), spec.unit_tokens)
-        register(w, e, r, request, units, now_s)
 
 
 @kernel
@@ -173,42 +142,49 @@ def begin_step(w, e, r, now_s, seen_s, replica, spec, router, cost):
         replica.busy = 0
         if replica.waiting == 0:
             return
-        replica.start_s = w.requests[e, replica.head].queued_s
+        replica.start_s = batch_start_s(w, e, replica, spec)
         if replica.start_s > now_s:
             return
-    # sequences that already run; at most one, the last, still has prompt tokens to compute
+    if spec.batching != CONTINUOUS:
+        begin_batch_step(w, e, r, now_s, seen_s, replica, spec, cost)
+        return
+    # sequences that already run; the last ones still have prompt tokens to compute
     decoding = replica.running - replica.prefilling
+    context = replica.context_tokens
     need = step_blocks(w, e, r, decoding, replica, spec)
     width = 1 + replica.drafted
-    chunk = 0
-    partial_need = 0
-    if replica.prefilling > 0:
-        request = w.requests[e, w.slots[e, r, replica.running - 1].request]
-        remaining = request.prompt_tokens + request.generated - request.computed
-        chunk = min(remaining, spec.max_num_batched_tokens - decoding * width)
-        tokens = request.computed + chunk
-        partial_need = blocks_of(tokens, spec) - request.blocks
-    preempted = need + partial_need > replica.free_blocks
+    if spec.prefill_first == 1:
+        replica.stalled = 0
+        if decoding > 0 and prompts_come(w, e, r, now_s, seen_s, replica, spec):
+            replica.stalled, decoding, context, need = 1, 0, 0, 0
+    budget = spec.max_num_batched_tokens - decoding * width
+    prompts_need = 0
+    for at in range(replica.running - replica.prefilling, replica.running):
+        request = w.requests[e, w.slots[e, r, at].request]
+        prompts_need += plan_chunk(request, budget, spec)
+        budget -= request.chunk
+    preempted = need + prompts_need > replica.free_blocks
     if preempted:
         decoding = grow_or_preempt(w, e, r, replica, spec, router)
-        if replica.prefilling == 0:
-            chunk = 0
+        context = replica.context_tokens
         if replica.running == 0:  # a batch that is empty now begins anew
             preempted, seen_s = False, now_s
     else:
         take_step_blocks(w, e, r, need, decoding, replica, spec)
     prompt_s, longest_s = 0.0, 0.0
     budget = spec.max_num_batched_tokens - decoding * width
-    if chunk > 0:
-        request = w.requests[e, w.slots[e, r, replica.running - 1].request]
-        prompt_s = prefill_attention_s(cost, chunk, request.computed)
-        longest_s = alone_s(cost, chunk, prompt_s)
-        compute_prompt(w, e, r, now_s, chunk, request, replica, spec)
-        budget -= chunk
+    for at in range(replica.running - replica.prefilling, replica.running):
+        request = w.requests[e, w.slots[e, r, at].request]
+        if request.chunk > 0:
+            chunk_s = prefill_attention_s(cost, request.chunk, request.computed)
+            longest_s = max(longest_s, alone_s(cost, request.chunk, chunk_s))
+            prompt_s += chunk_s
+            compute_prompt(w, e, r, now_s, request.chunk, request, replica, spec)
+            budget -= request.chunk
     # then the queue
     blocked_by_hits = False
     if not preempted:
-        before, at = -1, int(replica.head)
+        at, before = next_waiting(w, e, r, now_s, seen_s, replica, spec)
         while at >= 0 and budget > 0 and replica.running < spec.max_num_seqs:
             following = int(w.requests[e, at].next)
             if w.requests[e, at].queued_s > seen_s:
@@ -227,6 +203,8 @@ def begin_step(w, e, r, now_s, seen_s, replica, spec, router, cost):
             compute_prompt(w, e, r, now_s, chunk, request, replica, spec)
             budget -= chunk
             at = following
+            if spec.policy != FCFS:
+                at, before = next_waiting(w, e, r, now_s, seen_s, replica, spec)
     if replica.running == 0:  # the KV of requests that were handed over takes all blocks
         replica.busy, replica.start_s = 0, math.inf
         return
@@ -238,20 +216,20 @@ def begin_step(w, e, r, now_s, seen_s, replica, spec, router, cost):
     replica.tokens = spec.max_num_batched_tokens - budget
     if replica.prefilling > 0:
         sampling = replica.running
-        request = w.requests[e, w.slots[e, r, replica.running - 1].request]
-        if request.computed < request.prompt_tokens + request.generated:
-            sampling -= 1
-        rows, context = sampling + decoding * replica.drafted, replica.context_tokens
-        seconds = w.linear_s[replica.kind, replica.tokens] + w.head_s[replica.kind, rows]
-        prompt = replica.tokens - decoding * width
-        seconds += mixed_attention_s(cost, decoding, context, prompt, width)
-        seconds += cost.pre_fixed_s + shared_s(cost, prompt_s, longest_s)
+        for at in range(replica.running - replica.prefilling, replica.running):
+            sampling -= is_partial(w.requests[e, w.slots[e, r, at].request])
+        if replica.stalled == 1:
+            sampling -= replica.running - replica.prefilling
+        more_s = replica.waits_s * replica.tokens
         if decoding * replica.drafted > 0:
-            seconds += draft_s(w, replica.kind, decoding, context, spec)
-        seconds += replica.waits_s * replica.tokens
-        replica.first_step_s = max(seconds, host_step_s(cost, sampling))
+            more_s += draft_s(w, replica.kind, decoding, context, spec)
+        replica.first_step_s = prompts_step_s(
+            *(w, cost, replica.kind, replica.tokens, decoding, width),
+            *(context, sampling, prompt_s, longest_s, more_s),
+        )
     else:
-        plan_run(w, e, r, replica, spec, cost, preempted or blocked_by_hits or spec.step_ranks > 1)
+        single = preempted or blocked_by_hits or spec.step_ranks > 1
+        plan_run(w, e, r, replica, spec, cost, single or changes_by_itself(replica, spec))
         if replica.steps > 1 and replica.waiting > 0:
             stop_for_head(w, e, seen_s, replica, spec)
     replica.end_s = now_s + run_s(replica, replica.steps)
@@ -275,7 +253,7 @@ def finish_request(w, e, r, end_s, index, replica, spec, router):
     request.finish_s = end_s
     request.generated = request.output_tokens
     request.computed = request.prompt_tokens + request.output_tokens - 1
-    request.blocks = held_blocks(request, spec)
+    request.blocks = decoding_blocks(request, request.computed, spec)
     if request.prefix_count > 0 and spec.unit_tokens > 0:
         units = floor_div(request.computed, spec.unit_tokens)
         register(w, e, r, request, units, end_s)
@@ -331,7 +309,7 @@ def remove_finished(w, e, r, end_s, replica, spec, router):
         finish_step = w.slots[e, r, at].finish_step
         if finish_step == step:
             request = w.requests[e, index]
-            computed = request.prompt_tokens + request.output_tokens - 1
+            computed = length_of(request, replica, spec) - 1
             if spec.does == PREFILL:
                 computed = request.computed
             count_growth(w, e, r, computed, -1, replica, spec)
@@ -367,7 +345,8 @@ def end_prefill(w, e, r, end_s, at, replica, spec, router):
         if w.service_states.shape[1] > 0:
             w.service_states[e, spec.service].first_tokens += 1
             w.service_states[e, spec.service].ttft_s += end_s - request.arrival_s
-    w.slots[e, r, at].finish_step = replica.step_count + request.output_tokens - request.generated
+    left = length_of(request, replica, spec) - request.computed - 1
+    w.slots[e, r, at].finish_step = replica.step_count + left
     count_growth(w, e, r, request.computed, 1, replica, spec)
     replica.context_tokens += request.computed
     replica.next_finish = min(replica.next_finish, w.slots[e, r, at].finish_step)
@@ -382,19 +361,25 @@ def end_run(w, e, r, end_s, replica, spec, router):
     steps = replica.steps
     run_blocks(w, e, r, steps, replica, spec)
     decoding = replica.running - replica.prefilling
-    replica.step_count += steps
+    if replica.stalled == 0:
+        replica.step_count += steps
+        replica.context_tokens += steps * decoding
     replica.computed_tokens += steps * replica.tokens
-    replica.context_tokens += steps * decoding
     if spec.draft_length > 0:
         accept(w, e, r, replica, spec)
     if replica.next_window == replica.step_count:
         fill_windows(w, e, r, replica, spec)
     if replica.prefilling > 0:
-        last = w.requests[e, w.slots[e, r, replica.running - 1].request]
-        partial = 1 if last.computed < last.prompt_tokens + last.generated else 0
-        for at in range(decoding, replica.running - partial):
-            end_prefill(w, e, r, end_s, at, replica, spec, router)
-        replica.prefilling = partial
+        done = decoding  # those whose prompt is computed come before the others
+        for at in range(decoding, replica.running):
+            index = w.slots[e, r, at].request
+            if not is_partial(w.requests[e, index]):
+                for place in range(at, done, -1):
+                    w.slots[e, r, place].request = w.slots[e, r, place - 1].request
+                w.slots[e, r, done].request = index
+                end_prefill(w, e, r, end_s, done, replica, spec, router)
+                done += 1
+        replica.prefilling = replica.running - done
     if replica.next_finish == replica.step_count:
         remove_finished(w, e, r, end_s, replica, spec, router)
 

@@ -15,6 +15,8 @@ from ..core.compile import kernel
 from .costs import decode_gpu_s, host_step_s
 from .growth import blocks_needed
 from .kvcache import allocate
+from .order import unseen_s
+from .records import CONTINUOUS
 from .speculation import verify_step_s
 
 LONGEST_RUN = 1024  # steps: bounds the error of the run's chord where the cost is not affine
@@ -126,8 +128,14 @@ def stop_for(queued_s, replica, spec):
 
 
 @kernel
+def takes_more(replica, spec):
+    """Tell whether a request may join the batch before one of it leaves."""
+    return replica.running < spec.max_num_seqs and spec.batching == CONTINUOUS
+
+
+@kernel
 def stop_for_head(w, e, seen_s, replica, spec):
     """Cut a new run for the head of the queue, unless it was seen and has to wait for a finish."""
-    queued_s = w.requests[e, replica.head].queued_s
-    if queued_s > seen_s and replica.running < spec.max_num_seqs:
+    queued_s = unseen_s(w, e, seen_s, replica, spec)
+    if queued_s < math.inf and takes_more(replica, spec):
         stop_for(queued_s, replica, spec)

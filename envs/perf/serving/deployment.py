@@ -9,6 +9,7 @@ from ...hardware.dtypes import DTYPES, KV_BYTES
 from ..network import internode
 from .collectives import LINKS, has_nvlink
 from .engines import NEWEST, Engine, default_limits, engine
+from .scheduling import Scheduling, fault
 from .speculation import Speculation, check
 
 MOST_FRONTEND_MS = 60_000.0
@@ -20,7 +21,7 @@ MOST_GRAPHS = 4096
 
 
 @dataclass(frozen=True)
-class Deployment:
+class Deployment(Scheduling):
     """One replica: a model on ``tp * dp * pp`` GPUs of one kind, on one node or several.
 
     Ranks fill node after node, those of a tensor-parallel group side by side, stages last.
@@ -56,6 +57,7 @@ class Deployment:
         scheduling: ``sync`` plans a step when the one before has ended, ``async`` while it runs;
             "": as the engine does.
         attention: ``flash``, or ``naive``: the scores of a chunk are written to memory.
+        batching and further switches: see :class:`.scheduling.Scheduling`.
         dp_ranks: "own": each dp rank is a replica to the router, has a queue, batch and cache of
             its own, and steps with the others; "": one pool, spread evenly over the ranks.
         speculation: what drafts tokens that the model verifies; None: nothing does.
@@ -171,6 +173,8 @@ class Deployment:
             )
             raise self._error("node_gpus", remedy)
         self._check_experts()
+        if found := fault(self):
+            raise self._error(*found)
 
     def _check_runtime(self) -> None:
         if not -1 <= self.cuda_graphs <= MOST_GRAPHS:
