@@ -154,6 +154,7 @@ class Replica:
     """One engine: a FIFO of waiting requests, a list of running ones, a pool of KV blocks."""
 
     seed = 0  # of what requests accept of drafted tokens
+    drafted = 0  # tokens that each decoding sequence drafts in the step under way
 
     def __init__(self, spec: ReplicaSpec, cost: CostTable, result: Result) -> None:
         self.spec, self.cost, self.result = spec, cost, result
@@ -232,7 +233,7 @@ class Replica:
         return need > len(self.kv.free)
 
     def lacking(self, seq: Served, new: int) -> int:
-        """Blocks that a running request lacks for ``new`` tokens, drafted ones and lookahead too."""
+        """Blocks that a running request lacks for ``new`` tokens, and for drafted ones."""
         how = self.spec.drafting
         ahead = how.lookahead if how and self.drafted and self.decodes(seq) else 0
         return max(0, self.blocks_for(seq, seq.computed + new + ahead) - len(seq.blocks))
