@@ -156,10 +156,11 @@ def report(
     return "\n".join([*printed, plots])
 
 
-def sources(scenario: Scenario) -> tables.Table:
-    """Return one row per constant of the scenario, those that were not measured first."""
+def sources(*scenarios: Scenario) -> tables.Table:
+    """Return one row per constant of the scenarios, those that were not measured first."""
     trust = ("analogy", "scaled")
-    facts = sorted(provenance(scenario), key=lambda fact: fact.confidence not in trust)
+    found = {fact for scenario in scenarios for fact in provenance(scenario)}
+    facts = sorted(sorted(found), key=lambda fact: fact.confidence not in trust)
     rows = [[fact.subject, fact.what, fact.of, fact.confidence, fact.source] for fact in facts]
     return [["about", "what", "figures of", "confidence", "source"], *rows]
 

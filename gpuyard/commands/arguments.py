@@ -14,6 +14,19 @@ def positive(text: str) -> int:
     return value
 
 
+def add_executor(parser: argparse.ArgumentParser) -> None:
+    """Ask who plays."""
+    parser.add_argument(
+        "--processes", type=positive, default=1, help="that play (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--executor",
+        choices=("local", "ray"),
+        default="local",
+        help="of this machine, or of a Ray cluster (RAY_ADDRESS; default: %(default)s)",
+    )
+
+
 def out_folder(given: Path | None, usual: Path, force: bool) -> Path:
     """Return the folder of results: the given one, or the usual one, else the next that is free.
 
