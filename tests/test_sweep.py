@@ -59,7 +59,7 @@ def test_chunks_are_joined_in_order(monkeypatch):
     same([found], [wanted])
 
 
-def test_a_killed_worker_loses_nothing_and_two_processes_play_the_same(tmp_path, monkeypatch, capfd):
+def test_a_killed_worker_loses_nothing_and_two_play_as_one(tmp_path, monkeypatch, capfd):
     monkeypatch.setenv("GPUYARD_TEST_MARK", str(tmp_path / "mark"))
     policies = {"least": NAMED["least"], "dies": "sweep_policies:DiesOnce"}
     tasks = tasks_of(WORLDS, policies, range(5, 7))
@@ -127,7 +127,7 @@ def test_a_refusal_ends_the_sweep_as_it_does_in_one_process():
 
 
 def test_ray_is_asked_for_in_its_own_words(monkeypatch):
-    """A stand-in of ``init``, ``remote`` with retries, ``future`` and ``shutdown``, here in line."""
+    """A stand-in of ``init``, ``remote`` with retries, ``future``, ``shutdown``, in line."""
     said = []
 
     class Reference:

@@ -44,7 +44,8 @@ def variation(text: str) -> Variation:
             "cluster.fabric.oversubscription=1,2,4"
         )
     found = _range(path, values) if ".." in values else tuple(map(_value, values.split(",")))
-    twice = next((value for value in found if found.count(value) > 1), None)
+    said = list(map(repr, found))  # 1 and true are not the same
+    twice = next((value for value in found if said.count(repr(value)) > 1), None)
     if twice is not None:
         raise ValueError(f"--vary {path}: {twice!r} is given twice")
     return Variation(path, found)
@@ -52,22 +53,21 @@ def variation(text: str) -> Variation:
 
 def _range(path: str, text: str) -> tuple[int | float, ...]:
     """Return the numbers of ``first..last`` or ``first..last..step``, both ends included."""
+    where, parts = f"--vary {path}={text}", text.split("..")
     try:
-        first, last, step = ([Decimal(part) for part in text.split("..")] + [Decimal(1)])[:3]
-        plain = text.count("..") == 1 and (first % 1 or last % 1)
-    except (InvalidOperation, ValueError):
-        raise ValueError(
-            f"--vary {path}={text}: a range is first..last or first..last..step"
-        ) from None
-    if plain:
-        raise ValueError(f"--vary {path}={text}: give a step, for example {text}..0.25")
+        numbers = [Decimal(part) for part in parts]
+    except InvalidOperation:
+        numbers = []
+    if len(numbers) not in (2, 3) or not all(number.is_finite() for number in numbers):
+        raise ValueError(f"{where}: a range is first..last or first..last..step")
+    if len(numbers) == 2 and any(number % 1 for number in numbers):
+        raise ValueError(f"{where}: give a step, for example {text}..0.25")
+    first, last, step = numbers if len(numbers) == 3 else [*numbers, Decimal(1)]
     if not step > 0 or not first <= last or not (last - first) / step < MOST_FLEETS:
-        raise ValueError(
-            f"--vary {path}={text}: a range goes up, in fewer than {MOST_FLEETS} steps above 0"
-        )
-    numbers = [first + i * step for i in range(int((last - first) / step) + 1)]
+        raise ValueError(f"{where}: a range goes up, in fewer than {MOST_FLEETS} steps above 0")
+    found = [first + i * step for i in range(int((last - first) / step) + 1)]
     whole = not first % 1 and not step % 1
-    return tuple(int(number) if whole else float(number) for number in numbers)
+    return tuple(int(number) if whole else float(number) for number in found)
 
 
 def _value(text: str) -> Any:
