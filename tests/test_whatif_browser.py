@@ -16,7 +16,8 @@ window.addEventListener("load", () => {
   const seen = {
     wide: innerWidth, sticks_out: document.documentElement.scrollWidth > innerWidth,
     light: ground[0] > 128, circles: document.querySelectorAll("circle").length,
-    dots: [...document.querySelectorAll("circle")].every((c) => c.getBoundingClientRect().width > 1),
+    dots: [...document.querySelectorAll("circle")]
+      .every((circle) => circle.getBoundingClientRect().width > 1),
     fetched: performance.getEntriesByType("resource").length,
   };
   const said = document.createElement("p");

@@ -112,24 +112,31 @@ def changed(table: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, A
             raise ValueError(f"--vary {path}: the tables of a scenario are {', '.join(TABLES)}")
         place: Any = changed
         for number, part in enumerate(inner):
-            place = _step(place, part, path, "".join(_dotted(inner[:number])))
+            listed = inner[number + 1 : number + 2] != [] and inner[number + 1][0] == "["
+            place = _step(place, part, path, "".join(_dotted(inner[:number])), listed)
         _set(place, last, value, path, "".join(_dotted(inner)))
     return changed
 
 
-def _step(place: Any, part: str, path: str, so_far: str) -> Any:
-    """Return what stands one part of a path further in."""
+def _step(place: Any, part: str, path: str, so_far: str, listed: bool) -> Any:
+    """Return what stands one part of a path further in; ``listed``: an entry of it comes next."""
     if part.startswith("["):
         return _entry(place, part, path, so_far)
     if not isinstance(place, dict):
         raise ValueError(f"--vary {path}: {so_far} is {_said(place)}, not a table with {part!r}")
+    if listed and part not in place:
+        has = ", ".join(place) or "nothing"
+        raise ValueError(
+            f"--vary {path}: {so_far or 'the scenario'} has no list {part!r}; it has {has}: write "
+            "its entries out in the file"
+        )
     return place.setdefault(part, {})
 
 
 def _entry(place: Any, part: str, path: str, so_far: str) -> Any:
     number = int(part[1:-1])
     if not isinstance(place, list) or not place:
-        raise ValueError(f"--vary {path}: the scenario gives no list of {so_far}; write it out")
+        raise ValueError(f"--vary {path}: {so_far} is {_said(place)}; it has no entries")
     if number >= len(place):
         raise ValueError(f"--vary {path}: there is {so_far}[0] to {so_far}[{len(place) - 1}]")
     return place[number]
