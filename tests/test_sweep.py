@@ -9,7 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from gpuyard.cli import main
 from gpuyard.commands.choosing import policy
+from gpuyard.envs.scenario.write import toml
 from gpuyard.evaluation.rollout import rollout
 from gpuyard.evaluation.sweep import executors, run, task
 from gpuyard.evaluation.sweep.run import sweep, tasks_of
@@ -50,9 +52,8 @@ def test_a_task_is_a_rollout_told_in_words():
     same(found, wanted)
 
 
-def test_chunks_are_joined_in_order(monkeypatch):
-    monkeypatch.setattr(run, "CHUNK", 2)
-    tasks = tasks_of(WORLDS[:1], {"least": NAMED["least"]}, range(5, 10))
+def test_chunks_are_joined_in_order():
+    tasks = tasks_of(WORLDS[:1], {"least": NAMED["least"]}, range(5, 10), chunk=2)
     assert [each.seeds for each in tasks] == [(5, 6), (7, 8), (9,)]
     wanted = rollout("least", policy(NAMED["least"]), WORLDS[0].scenario(), np.arange(5, 10))
     (found,) = sweep(tasks, quiet=True)
@@ -174,3 +175,26 @@ def test_ray_is_not_loaded_unless_asked():
     code = "import sys, gpuyard.evaluation.sweep.run; assert 'ray' not in sys.modules"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_evaluate_gives_the_same_files_with_two_processes(tmp_path, capsys):
+    """But for the pictures; 20 seeds are more than one batch."""
+    file = tmp_path / "small.toml"
+    file.write_text(toml(SMALL))
+    rows = "".join(f"{i / 10},{100 + i},{20 + i}\n" for i in range(60))
+    (tmp_path / "mine.csv").write_text(f"arrival_s,prompt_tokens,output_tokens\n{rows}")
+    command = ["evaluate", "--scenarios", str(file), "--seeds", "20", "--policies"]
+    command += ["routing/random,routing/least-requests", "--trace", str(tmp_path / "mine.csv")]
+    assert main([*command, "--out", str(tmp_path / "one")]) == 0
+    printed = capsys.readouterr().out.replace(str(tmp_path / "one"), "")
+    assert main([*command, "--out", str(tmp_path / "two"), "--processes", "2"]) == 0
+    assert capsys.readouterr().out.replace(str(tmp_path / "two"), "") == printed
+    for name in ("results.csv", "results.md"):
+        one, two = ((tmp_path / folder / name).read_text() for folder in ("one", "two"))
+        assert one == two and "small-mine" in one
+
+
+def test_who_may_be_left_out_is(capsys):
+    tasks = tasks_of(WORLDS[:1], NAMED | {"sjf": "gang/sjf"}, [5])
+    assert [r.policy for r in sweep(tasks, optional={"sjf"})] == ["random", "least"]
+    assert "calm: sjf left out: " in capsys.readouterr().err

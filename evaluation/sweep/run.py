@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import BrokenExecutor, as_completed
 from dataclasses import replace
 from pathlib import Path
@@ -16,27 +16,40 @@ from .store import Store
 from .task import Task, World, play
 
 CHUNK = 16
-"""Seeds per task: one batch of :func:`..rollout.rollout`. Of no sweep's processes, so that a policy
-that draws, which is seeded once per task, gives the same results with any number of them."""
+"""Seeds per task: one batch of :func:`..rollout.rollout`. It does not follow from the number of
+processes, so that a policy that draws, which is seeded once per task, gives the same results with
+any number of them."""
 
 DEATHS = 3
 """Times in a row that all workers may be lost before any task was finished."""
 
 
-def tasks_of(worlds: Sequence[World], policies: dict[str, str], seeds: Sequence[int]) -> list[Task]:
+def tasks_of(
+    worlds: Sequence[World],
+    policies: dict[str, str],
+    seeds: Sequence[int],
+    env_id: str = "",
+    chunk: int = CHUNK,
+) -> list[Task]:
     """Return a task for each world, policy and chunk of seeds.
 
     Args:
         worlds: where.
         policies: their names and paths, by what to show.
         seeds: of the episodes.
+        env_id: the environment; empty: for each world the one for its decisions.
+        chunk: seeds per task.
     """
-    chunks = [tuple(map(int, seeds[i : i + CHUNK])) for i in range(0, len(seeds), CHUNK)]
+    paths = {  # other processes may stand elsewhere
+        shown: str(Path(name).resolve()) if Path(name).is_file() else name
+        for shown, name in policies.items()
+    }
+    chunks = [tuple(map(int, seeds[i : i + chunk])) for i in range(0, len(seeds), chunk)]
     return [
-        Task(world, policy, shown, chunk)
+        Task(world, policy, shown, some, env_id)
         for world in worlds
-        for shown, policy in policies.items()
-        for chunk in chunks
+        for shown, policy in paths.items()
+        for some in chunks
     ]
 
 
@@ -46,6 +59,7 @@ def sweep(
     processes: int = 1,
     kind: str = "local",
     quiet: bool = False,
+    optional: Collection[str] = (),
 ) -> list[Rollout]:
     """Play tasks and return a rollout per world and policy, in their order.
 
@@ -55,9 +69,10 @@ def sweep(
         processes: that play; with one of this machine this process does.
         kind: of executor, see :mod:`.executors`.
         quiet: do not report progress on stderr.
+        optional: policies, as shown, that are left out with a message where they refuse a world.
 
     Raises:
-        ValueError: a task's policy refuses its world.
+        ValueError: another policy refuses its world.
         RuntimeError: workers die of every task.
     """
     store = Store(folder)
@@ -67,19 +82,33 @@ def sweep(
         print(f"{len(done)} of {len(tasks)} tasks were done before", file=sys.stderr)
     alone = kind == "local" and min(processes, len(left)) < 2
     for task, played in _one_by_one(left) if alone else _played(left, processes, kind):
+        if isinstance(played, ValueError):
+            if task.shown not in optional:
+                raise played
+            print(f"{task.world.name}: {task.shown} left out: {played}", file=sys.stderr)
+            continue
         store.save(task, played)
         done[task] = played
         if not quiet:
             print(f"{len(done)}/{len(tasks)} {task.world.name}: {task.shown}", file=sys.stderr)
-    return _joined([done[task] for task in tasks])
+    return _joined([done[task] for task in tasks if task in done])
 
 
-def _one_by_one(tasks: Sequence[Task]) -> Iterator[tuple[Task, Rollout]]:
+Outcome = tuple[Task, Rollout | ValueError]
+"""A task and what it gave, or why its policy refused the world."""
+
+
+def _one_by_one(tasks: Sequence[Task]) -> Iterator[Outcome]:
     for task in tasks:
-        yield task, play(task)
+        played: Rollout | ValueError
+        try:
+            played = play(task)
+        except ValueError as error:
+            played = error
+        yield task, played
 
 
-def _played(tasks: Sequence[Task], processes: int, kind: str) -> Iterator[tuple[Task, Rollout]]:
+def _played(tasks: Sequence[Task], processes: int, kind: str) -> Iterator[Outcome]:
     """Yield tasks as they are finished; those of a worker that was lost are played again."""
     left, deaths = dict.fromkeys(tasks), 0
     while left:
@@ -88,10 +117,13 @@ def _played(tasks: Sequence[Task], processes: int, kind: str) -> Iterator[tuple[
         try:
             futures = {pool.submit(play, task): task for task in left}
             for future in as_completed(futures):
+                played: Rollout | ValueError
                 try:
                     played = future.result()
                 except BrokenExecutor:  # a worker is gone, and with it the pool
                     continue
+                except ValueError as error:
+                    played = error
                 del left[futures[future]]
                 yield futures[future], played
         finally:

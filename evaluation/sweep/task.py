@@ -63,15 +63,17 @@ class Task:
 
     Attributes:
         world: where.
-        policy: its name, or the path of its file; absolute, if another machine is to read it.
+        policy: its name, or the path of its file.
         shown: the policy's name in results.
         seeds: of the episodes. A policy that draws is seeded once for all of them.
+        env_id: the environment; empty: the one for the world's decisions.
     """
 
     world: World
     policy: str
     shown: str
     seeds: tuple[int, ...]
+    env_id: str = ""
 
     def key(self) -> str:
         """Return what tells its result from all others: what is played, on which files and code."""
@@ -81,14 +83,15 @@ class Task:
         files = {
             str(path): _digest(str(path), path.stat().st_mtime_ns) for path in paths if _is(path)
         }
-        told = [code(), world, self.policy, self.seeds, files]
+        told = [code(), world, self.policy, self.seeds, self.env_id, files]
         return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:32]
 
 
 def play(task: Task) -> Rollout:
     """Play a task; the result depends on nothing but the task."""
     seeds = np.array(task.seeds, np.int64)
-    return rollout(task.shown, policy_of(task.policy), _scenario(task.world), seeds)
+    world, policy = _scenario(task.world), policy_of(task.policy)
+    return rollout(task.shown, policy, world, seeds, task.env_id)
 
 
 @lru_cache(maxsize=4)

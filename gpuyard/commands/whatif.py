@@ -102,14 +102,13 @@ def run(options: argparse.Namespace) -> int:
 
 def _checked(names: list[str], asked: list[Fleet]) -> dict[str, str]:
     """Return policies by what to show, all of which take every fleet."""
-    from .choosing import policies
+    from gpuyard.evaluation.report import check
 
-    checked = policies(names, [fleet.scenario for fleet in asked])
-    for policy in checked.values():
-        for fleet in asked:
-            policy.check(fleet.scenario)
-    paths = [str(Path(name).resolve()) if Path(name).is_file() else name for name in names]
-    return dict(zip(checked, paths, strict=True))
+    from .choosing import policies, shown
+
+    scenarios = [fleet.scenario for fleet in asked]
+    check(policies(names, scenarios), scenarios)
+    return shown(names, scenarios)
 
 
 def _command(options: argparse.Namespace) -> str:
