@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -24,6 +24,20 @@ SOURCES = (".py", ".toml", ".csv")
 
 
 @dataclass(frozen=True)
+class Trace:
+    """A trace or job list, and how to read it; ``columns`` are pairs of a mapping."""
+
+    path: str
+    format: str
+    columns: tuple[tuple[str, str], ...]
+
+    @classmethod
+    def of(cls, path: Path, format: str, columns: Mapping[str, str]) -> Trace:
+        """Return the trace of a file."""
+        return cls(str(path.resolve()), format, tuple(columns.items()))
+
+
+@dataclass(frozen=True)
 class World:
     """A scenario as it can be told to another process.
 
@@ -31,20 +45,20 @@ class World:
         name: to show.
         table: the tables of its file, as JSON.
         folder: where relative paths in them start.
-        trace: what replaces its work; empty: nothing.
-        format: of the trace.
+        trace: what replaces its work; None: nothing.
     """
 
     name: str
     table: str
     folder: str
-    trace: str = ""
-    format: str = "auto"
+    trace: Trace | None = None
 
     @classmethod
-    def of(cls, name: str, table: dict[str, Any], folder: Path, **trace: str) -> World:
+    def of(
+        cls, name: str, table: dict[str, Any], folder: Path, trace: Trace | None = None
+    ) -> World:
         """Return the world of a scenario's tables."""
-        return cls(name, json.dumps(table), str(folder.resolve()), **trace)
+        return cls(name, json.dumps(table), str(folder.resolve()), trace)
 
     def scenario(self) -> Scenario:
         """Return the scenario.
@@ -54,7 +68,9 @@ class World:
             TraceError: the trace is none.
         """
         scenario = from_dict(json.loads(self.table), self.name, Path(self.folder))
-        return scenario.with_trace(self.trace, self.format) if self.trace else scenario
+        if self.trace is None:
+            return scenario
+        return scenario.with_trace(self.trace.path, self.trace.format, dict(self.trace.columns))
 
 
 @dataclass(frozen=True)
@@ -78,7 +94,9 @@ class Task:
     def key(self) -> str:
         """Return what tells its result from all others: what is played, on which files and code."""
         world = {k: v for k, v in asdict(self.world).items() if k != "name"}
-        named = [self.policy, self.world.trace, *_texts(json.loads(self.world.table))]
+        named = [self.policy, *_texts(json.loads(self.world.table))]
+        if self.world.trace is not None:
+            named.append(self.world.trace.path)
         paths = (Path(self.world.folder, text) for text in named if 0 < len(text) < 1000)
         files = {
             str(path): _digest(str(path), path.stat().st_mtime_ns) for path in paths if _is(path)

@@ -11,7 +11,7 @@ from typing import Any
 from gpuyard.envs.scenario import Scenario
 
 from ..rollout import Rollout
-from ..sweep.task import World
+from ..sweep.task import Trace, World
 from .vary import changed
 
 HOUR_S = 3600.0
@@ -44,10 +44,11 @@ class Fleet:
         return sum(n * price for n, price in prices) if all(p > 0 for _, p in prices) else 0.0
 
 
-def fed(table: dict[str, Any], trace: str, format: str) -> dict[str, Any]:
+def fed(table: dict[str, Any], trace: Trace) -> dict[str, Any]:
     """Return the tables with a trace of requests for their workload, so that it can be varied."""
     kept = {k: v for k, v in table.get("workload", {}).items() if k == "num_requests"}
-    return table | {"workload": {**kept, "trace": trace, "format": format}}
+    source = {"trace": trace.path, "format": trace.format, "columns": dict(trace.columns)}
+    return table | {"workload": kept | source}
 
 
 def fleet(base: World, changes: Mapping[str, Any]) -> Fleet:
@@ -58,15 +59,11 @@ def fleet(base: World, changes: Mapping[str, Any]) -> Fleet:
     """
     table = json.loads(base.table)
     name = ", ".join(f"{path}={value}" for path, value in changes.items()) or base.name
-    world = World(name, json.dumps(_same_work(base, table, changes)), *_rest(base))
+    world = World(name, json.dumps(_same_work(base, table, changes)), base.folder, base.trace)
     try:
         return Fleet(changes, world, world.scenario())
     except ValueError as error:
         raise ValueError(f"{base.name} with {name}: {error}") from error
-
-
-def _rest(base: World) -> tuple[str, str, str]:
-    return base.folder, base.trace, base.format
 
 
 def _same_work(base: World, table: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
@@ -111,16 +108,14 @@ def priced(played: Rollout, fleet: Fleet) -> Rollout:
     return replace(played, metrics=played.metrics | more)
 
 
-def base_world(
-    name: str, table: dict[str, Any], path: Path, trace: Path | None, format: str
-) -> World:
+def base_world(name: str, table: dict[str, Any], folder: Path, trace: Trace | None) -> World:
     """Return the world that is varied: a scenario, perhaps fed by a trace."""
     if trace is None:
-        return World.of(name, table, path.parent)
-    shown, given = f"{name}-{trace.stem}", str(trace.resolve())
+        return World.of(name, table, folder)
+    shown = f"{name}-{Path(trace.path).stem}"
     if "cluster" in table:
-        return World.of(shown, table, path.parent, trace=given, format=format)
-    return World.of(shown, fed(table, given, format), path.parent)
+        return World.of(shown, table, folder, trace)
+    return World.of(shown, fed(table, trace), folder)
 
 
 def shown_columns(fleets: Sequence[Fleet]) -> list[str]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from gpuyard.ids import DEFAULT, default_scenario
 
-from .arguments import add_executor, out_folder, positive
+from .arguments import add_executor, add_trace, out_folder, positive
 
 if TYPE_CHECKING:
     from gpuyard.baselines import Policy
@@ -35,8 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="",
         help="scenario names and files, comma separated; empty: the default of the id",
     )
-    parser.add_argument("--trace", type=Path, help="request trace that replaces the workload")
-    parser.add_argument("--format", default="auto", help="format of the trace")
+    add_trace(parser)
     parser.add_argument(
         "--seeds", type=positive, default=32, help="episodes per policy and scenario"
     )
@@ -63,7 +62,7 @@ def run(options: argparse.Namespace) -> int:
     out = out_folder(getattr(options, "out", None), USUAL, options.force)
     worlds = scenarios(options.scenarios or default_scenario(options.env or DEFAULT))
     if options.trace:
-        worlds = [_with_trace(world, options.trace, options.format) for world in worlds]
+        worlds = [_with_trace(world, options) for world in worlds]
     given = names_in(options.policies)
     named = policies([name for name in given if name != "all"], worlds)
     players = (policies(baselines_for(worlds), worlds) if "all" in given else {}) | named
@@ -92,21 +91,19 @@ def _swept(
     from gpuyard.envs.scenario.read import read_table
     from gpuyard.evaluation.report import FIRST_SEED, check, warn
     from gpuyard.evaluation.sweep.run import sweep, tasks_of
-    from gpuyard.evaluation.sweep.task import World
+    from gpuyard.evaluation.sweep.task import Trace, World
 
     from .choosing import baselines_for, shown
 
     check(players, scenarios, options.env, optional)
-    trace: dict[str, str] = {}
-    if options.trace:
-        trace = {"trace": str(options.trace.resolve()), "format": options.format}
+    trace = Trace.of(options.trace, options.format, options.columns) if options.trace else None
     given = names_in(options.policies)
     names = shown([*baselines_for(scenarios), *(n for n in given if n != "all")], scenarios)
     files = (options.scenarios or default_scenario(options.env or DEFAULT)).split(",")
     seeds, tasks = range(FIRST_SEED, FIRST_SEED + options.seeds), []
     for scenario, file in zip(scenarios, files, strict=True):
         table, path = read_table(file)
-        world = World.of(scenario.name, table, path.parent, **trace)
+        world = World.of(scenario.name, table, path.parent, trace)
         able = {
             short: names[short]
             for short, player in players.items()
@@ -118,7 +115,7 @@ def _swept(
     return rollouts
 
 
-def _with_trace(scenario: Scenario, trace: Path, trace_format: str) -> Scenario:
+def _with_trace(scenario: Scenario, options: argparse.Namespace) -> Scenario:
     """Return the scenario fed by a trace, named after both."""
-    fed = scenario.with_trace(trace, trace_format)
-    return replace(fed, name=f"{scenario.name}-{trace.stem}")
+    fed = scenario.with_trace(options.trace, options.format, options.columns)
+    return replace(fed, name=f"{scenario.name}-{options.trace.stem}")

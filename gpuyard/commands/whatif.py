@@ -7,7 +7,7 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .arguments import add_executor, out_folder, positive
+from .arguments import add_executor, add_trace, out_folder, positive
 
 if TYPE_CHECKING:
     from gpuyard.evaluation.whatif.fleets import Fleet
@@ -36,8 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a field of the scenario and its values: replicas[0].count=2..8, "
         "workload.rate_scale=0.5..2..0.25, cluster.fabric.oversubscription=1,2,4; again for more",
     )
-    parser.add_argument("--trace", type=Path, help="trace of requests or jobs instead of its own")
-    parser.add_argument("--format", default="auto", help="format of the trace (default: auto)")
+    add_trace(parser)
     parser.add_argument(
         "--policies", default="", help="comma separated (default: one for the world's decisions)"
     )
@@ -70,6 +69,7 @@ def run(options: argparse.Namespace) -> int:
     from gpuyard.envs.scenario.read import read_table
     from gpuyard.evaluation.report import FIRST_SEED
     from gpuyard.evaluation.sweep.run import sweep, tasks_of
+    from gpuyard.evaluation.sweep.task import Trace
     from gpuyard.evaluation.tables import text
     from gpuyard.evaluation.whatif import answer, fleets, vary
     from gpuyard.evaluation.whatif.saved import save
@@ -78,7 +78,8 @@ def run(options: argparse.Namespace) -> int:
     out = out_folder(getattr(options, "out", None), USUAL, options.force)
     changes = vary.fleets([vary.variation(each) for each in options.vary])
     tables, path = read_table(options.scenario)
-    base = fleets.base_world(path.stem, tables, path, options.trace, options.format)
+    trace = Trace.of(options.trace, options.format, options.columns) if options.trace else None
+    base = fleets.base_world(path.stem, tables, path.parent, trace)
     asked = [fleets.fleet(base, change) for change in changes]
     decisions = asked[0].scenario.decisions
     given = options.policies or POLICIES.get(decisions, "system/kubernetes")
@@ -115,6 +116,8 @@ def _command(options: argparse.Namespace) -> str:
     """Return what was typed, as far as it says what was played."""
     words = ["gpuyard", "whatif", options.scenario]
     words += [word for each in options.vary for word in ("--vary", each)]
+    if options.columns:
+        words += ["--columns", ",".join(f"{name}={own}" for name, own in options.columns.items())]
     for name in ("trace", "policies", "objective"):
         if getattr(options, name, None):
             words += [f"--{name}", str(getattr(options, name))]
