@@ -68,7 +68,7 @@ def test_errors_name_the_column_and_those_of_the_file(requests, columns, said):
 
 def test_other_formats_have_names_of_their_own(requests, jobs):
     for read, path in ((readers.read, requests), (job_readers.read, jobs)):
-        with pytest.raises(TraceError, match="not of swf|not of azure"):
+        with pytest.raises(TraceError, match=r"not of (swf|azure)"):
             read(path, "azure" if path is requests else "swf", columns={"arrival_s": "time"})
         with pytest.raises(TraceError, match=r"map them \(columns\)"):
             read(path)

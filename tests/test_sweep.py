@@ -16,7 +16,7 @@ from gpuyard.evaluation.rollout import rollout
 from gpuyard.evaluation.sweep import executors, run, task
 from gpuyard.evaluation.sweep.run import sweep, tasks_of
 from gpuyard.evaluation.sweep.store import Store
-from gpuyard.evaluation.sweep.task import World
+from gpuyard.evaluation.sweep.task import Trace, World
 
 SMALL = {
     "replicas": [{"gpu": "H100-SXM", "model": "Llama-3-8B", "count": 2}],
@@ -103,9 +103,11 @@ def test_a_key_tells_apart_all_that_changes_numbers(tmp_path, monkeypatch):
         keys.add(tasks_of([world], {"a": name}, seeds)[0].key())
     (tmp_path / "requests.csv").write_text("arrival_s,prompt_tokens,output_tokens\n0,1,2\n")
     keys.add(one.key())
+    fed = World.of("fed", SMALL, tmp_path, Trace.of(tmp_path / "requests.csv", "auto", {}))
+    keys.add(tasks_of([fed], {"a": NAMED["least"]}, [5])[0].key())
     monkeypatch.setattr(task, "code", lambda: "another version")
     keys.add(one.key())
-    assert len(keys) == 6
+    assert len(keys) == 7
     assert Store(None).load(one) is None
 
 

@@ -13,7 +13,7 @@ from gpuyard.envs.scenario.read import read_table
 from gpuyard.envs.scenario.write import toml
 from gpuyard.evaluation.report import FIRST_SEED
 from gpuyard.evaluation.rollout import Rollout, rollout
-from gpuyard.evaluation.sweep.task import World
+from gpuyard.evaluation.sweep.task import Trace, World
 from gpuyard.evaluation.tables import read_csv
 from gpuyard.evaluation.whatif import answer, chart, fleets, vary
 
@@ -279,3 +279,16 @@ def test_a_panel_stands_to_scale():
     assert "&lt;one&gt;" in text and "<one>" not in text
     words = chart.chart({"a": [chart.Point(x, 1.0, 0.1) for x in ("p", "q")]}, "m", "x", None)
     assert ">p</text>" in words and ">q</text>" in words
+
+
+def test_a_job_list_can_be_varied(tmp_path):
+    rows = "".join(f"{60 * i},{1 + i % 8},{600 + i}\n" for i in range(20))
+    path = tmp_path / "jobs.csv"
+    path.write_text(f"arrival_s,gpus,duration_s\n{rows}")
+    table, file = read_table("placement-quota")
+    trace = Trace.of(path, "auto", {})
+    world = fleets.base_world("quota", table, file.parent, trace)
+    changes = {"jobs.tenants[2].quota": 64, "cluster.pools[0].nodes": 20}
+    scenario = fleets.fleet(world, changes).scenario
+    assert list(scenario.jobs.source.gpus[:3]) == [1, 2, 3]
+    assert scenario.jobs.queues[2].limit == 64 and scenario.cluster.num_gpus == 160

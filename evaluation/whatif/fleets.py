@@ -110,12 +110,13 @@ def priced(played: Rollout, fleet: Fleet) -> Rollout:
 
 def base_world(name: str, table: dict[str, Any], folder: Path, trace: Trace | None) -> World:
     """Return the world that is varied: a scenario, perhaps fed by a trace."""
+    plain = World.of(name, table, folder)
     if trace is None:
-        return World.of(name, table, folder)
+        return plain
     shown = f"{name}-{Path(trace.path).stem}"
-    if "cluster" in table:
-        return World.of(shown, table, folder, trace)
-    return World.of(shown, fed(table, trace), folder)
+    if plain.scenario().decisions == {"route"}:
+        return World.of(shown, fed(table, trace), folder)
+    return World.of(shown, table, folder, trace)
 
 
 def shown_columns(fleets: Sequence[Fleet]) -> list[str]:
