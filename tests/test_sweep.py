@@ -119,7 +119,7 @@ def test_workers_that_always_die_end_the_sweep(monkeypatch):
             return future
 
     monkeypatch.setattr(run, "executor", lambda kind, processes: Dead())
-    with pytest.raises(RuntimeError, match=r"lost 3 times .* calm: random; .*--processes"):
+    with pytest.raises(ChildProcessError, match=r"lost 3 times .* calm: random; .*--processes"):
         sweep(tasks_of(WORLDS, NAMED, [5]), processes=2, quiet=True)
 
 
@@ -159,10 +159,13 @@ def test_ray_is_asked_for_in_its_own_words(monkeypatch):
     assert "num_cpus" not in said[-3]
 
 
-def test_ray_itself_plays_the_same():
+def test_ray_itself_plays_the_same_with_a_worker_killed(tmp_path, monkeypatch):
     pytest.importorskip("ray")
-    tasks = tasks_of(WORLDS, NAMED, range(5, 7))
-    same(sweep(tasks, processes=1, kind="ray", quiet=True), sweep(tasks, quiet=True))
+    monkeypatch.setenv("GPUYARD_TEST_MARK", str(tmp_path / "mark"))
+    tasks = tasks_of(WORLDS, NAMED | {"dies": "sweep_policies:DiesOnce"}, range(5, 7))
+    found = sweep(tasks, processes=1, kind="ray", quiet=True)
+    assert (tmp_path / "mark").exists()
+    same(found, sweep(tasks, quiet=True))
 
 
 def test_a_missing_ray_says_what_to_install(monkeypatch):

@@ -7,6 +7,7 @@ threads of numba and torch do not survive a fork.
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from multiprocessing import get_context
@@ -42,7 +43,10 @@ class RayExecutor(Executor):
         except ImportError:
             raise ImportError("--executor ray needs Ray: pip install 'gpuyard[ray]'") from None
         self._ray: Any = ray
-        own = {} if os.environ.get("RAY_ADDRESS") else {"num_cpus": processes}
+        own: dict[str, Any] = {}
+        if not os.environ.get("RAY_ADDRESS"):  # workers of this machine import what this one does
+            paths = os.pathsep.join(filter(None, sys.path))
+            own = {"num_cpus": processes, "runtime_env": {"env_vars": {"PYTHONPATH": paths}}}
         ray.init(ignore_reinit_error=True, log_to_driver=False, **own)
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:

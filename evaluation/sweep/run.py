@@ -73,7 +73,7 @@ def sweep(
 
     Raises:
         ValueError: another policy refuses its world.
-        RuntimeError: workers die of every task.
+        ChildProcessError: workers die of every task.
     """
     store = Store(folder)
     done = {task: found for task in tasks if (found := store.load(task)) is not None}
@@ -131,7 +131,7 @@ def _played(tasks: Sequence[Task], processes: int, kind: str) -> Iterator[Outcom
         deaths = deaths + 1 if len(left) == before else 0
         if left and deaths == DEATHS:
             first = next(iter(left))
-            raise RuntimeError(
+            raise ChildProcessError(
                 f"workers were lost {DEATHS} times without a task finished, the first of them "
                 f"{first.world.name}: {first.shown}; memory may be short: give fewer --processes"
             )
