@@ -143,7 +143,7 @@ def _named(policies: Policies) -> dict[str, Policy]:
 
 
 def _name(scenario: str | Path | Scenario) -> str | Path:
-    return scenario.name if isinstance(scenario, Scenario) else scenario
+    return scenario if isinstance(scenario, (str, Path)) else scenario.name
 
 
 def _bar(pairs: list[tuple[str, Policy, Scenario]], progress: bool) -> Iterable[Any]:
