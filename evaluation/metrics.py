@@ -78,6 +78,9 @@ METRICS = (
     Metric("starts", "replica starts", digits=1, higher_is_better=None),
     Metric("handed_back", "handed back", digits=1),
     Metric("cost", "cost $", digits=0),
+    Metric("price_per_h", "fleet $/h", digits=2),
+    Metric("cost_per_mtok", "$/M output tokens", digits=3),
+    Metric("cost_per_gpu_h", "$/GPU h run", digits=3),
 )
 """The columns of the printed tables, in order; a scenario shows those that it measures."""
 

@@ -53,12 +53,7 @@ def compare(
     Raises:
         ValueError: another policy, or the environment, refuses a scenario.
     """
-    for scenario in scenarios:  # all of them before any is run
-        if env_id in IDS:
-            check_decisions(scenario, IDS[env_id].decisions)
-        for name, policy in policies.items():
-            if name not in optional:
-                policy.check(scenario)
+    check(policies, scenarios, env_id, optional)
     held_out = FIRST_SEED + np.arange(seeds)
     rollouts = []
     for scenario in scenarios:
@@ -78,10 +73,34 @@ def compare(
                 print(
                     f"{scenario.name}: {name}, {seeds} episodes, {seconds:.1f} s", file=sys.stderr
                 )
+    warn(rollouts)
+    return rollouts
+
+
+def check(
+    policies: dict[str, Policy],
+    scenarios: Sequence[Scenario],
+    env_id: str = "",
+    optional: Collection[str] = (),
+) -> None:
+    """Refuse what :func:`compare` would, before anything is played.
+
+    Raises:
+        ValueError: a policy that is not optional, or the environment, refuses a scenario.
+    """
+    for scenario in scenarios:
+        if env_id in IDS:
+            check_decisions(scenario, IDS[env_id].decisions)
+        for name, policy in policies.items():
+            if name not in optional:
+                policy.check(scenario)
+
+
+def warn(rollouts: Sequence[Rollout]) -> None:
+    """Say on stderr where all policies end alike."""
     for group in by_scenario(rollouts).values():
         if warning := nothing_to_decide(group):
             print(warning, file=sys.stderr)
-    return rollouts
 
 
 def nothing_to_decide(group: Sequence[Rollout]) -> str:
@@ -156,10 +175,11 @@ def report(
     return "\n".join([*printed, plots])
 
 
-def sources(scenario: Scenario) -> tables.Table:
-    """Return one row per constant of the scenario, those that were not measured first."""
+def sources(*scenarios: Scenario) -> tables.Table:
+    """Return one row per constant of the scenarios, those that were not measured first."""
     trust = ("analogy", "scaled")
-    facts = sorted(provenance(scenario), key=lambda fact: fact.confidence not in trust)
+    found = {fact for scenario in scenarios for fact in provenance(scenario)}
+    facts = sorted(sorted(found), key=lambda fact: fact.confidence not in trust)
     rows = [[fact.subject, fact.what, fact.of, fact.confidence, fact.source] for fact in facts]
     return [["about", "what", "figures of", "confidence", "source"], *rows]
 

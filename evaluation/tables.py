@@ -29,7 +29,7 @@ def summary(rollouts: Sequence[Rollout], metrics: Sequence[str] = ()) -> Table:
     keys = metrics or [m.key for m in METRICS if m.key in rollouts[0].metrics]
     rows = [["policy", *(metric(key).label for key in keys)]]
     for rollout in sorted(rollouts, key=lambda r: -r.metrics["reward"].mean()):
-        rows.append([rollout.policy, *(_cell(rollout, key) for key in keys)])
+        rows.append([rollout.policy, *(cell(rollout, key) for key in keys)])
     return rows
 
 
@@ -44,7 +44,7 @@ def by_class(rollouts: Sequence[Rollout]) -> Table:
     rows = [["policy", "class", *(metric(name).label for name in names)]]
     for rollout in sorted(rollouts, key=lambda r: -r.metrics["reward"].mean()):
         for which in which_ones:
-            cells = (_cell(rollout, f"{name}/{which}") for name in names)
+            cells = (cell(rollout, f"{name}/{which}") for name in names)
             rows.append([rollout.policy, which, *cells])
     return rows
 
@@ -118,7 +118,8 @@ def read_csv(path: Path) -> list[Rollout]:
     ]
 
 
-def _cell(rollout: Rollout, key: str) -> str:
+def cell(rollout: Rollout, key: str) -> str:
+    """Return the mean of a metric ± its 95 % interval, as its heading has it."""
     values = rollout.metrics.get(key, np.zeros(0))
     if np.isnan(values).all():
         return "-"

@@ -30,6 +30,7 @@ COMMANDS = {
     "check": ("check", "whether scenarios can be played, and what they are made of"),
     "train": ("train", "train an agent, then compare it with all baselines"),
     "evaluate": ("evaluate", "compare policies on scenarios or on a trace"),
+    "whatif": ("whatif", "other fleets: the smallest one that meets an objective"),
     "compare": ("compare", "set two results side by side, seed by seed"),
     "render": ("render", "play one episode and write it as a page, a trace, a picture or a film"),
     "tune": ("tune", "search the options of a policy, or the weights of a linear score"),

@@ -39,6 +39,13 @@ def checked_table(value: Any, where: str) -> dict[str, Any]:
     return value
 
 
+def text_table(value: Any, where: str) -> dict[str, str]:
+    """Return ``value`` after making sure that it is a table of texts."""
+    for key, text in checked_table(value, where).items():
+        check_type(f"{where}.{key}", text, "name")
+    return value
+
+
 def refuse_unknown(table: dict[str, Any], known: Collection[str], where: str) -> None:
     """Refuse fields other than the ``known`` ones."""
     for key in table:

@@ -5,6 +5,7 @@
 | `preset` (mixed)          | a generator of :mod:`gpuyard.envs.workload.jobs.presets`; or `trace` |
 | `trace`                   | a job list (path, relative to the file) |
 | `format` (auto)           | of the job list |
+| `columns`                 | a job list's names by those of format plain: `{ gpus = "num_gpus" }` |
 | `durations`               | a second file, of philly-gavel's format |
 | `num_jobs` (512)          | jobs per episode; 0: the whole job list |
 | `warm` (false)            | windows of a job list begin with the jobs that run then, which arrive first with the run time they have left: up to the cluster's GPUs and half of `num_jobs` |
@@ -38,6 +39,7 @@ from .checks import (
     checked_table,
     known_fields,
     refuse_unknown,
+    text_table,
 )
 from .tenants import Tenant, read_tenants
 
@@ -51,6 +53,7 @@ class Settings:
     preset: str = "mixed"
     trace: str | None = field(default=None, metadata={"example": "jobs.csv"})
     format: str = "auto"
+    columns: dict[str, str] = field(default_factory=dict)
     durations: str | None = field(default=None, metadata={"example": "times.csv"})
     num_jobs: int = field(
         default=512, metadata={"example": None, "whole": 0, "at_most": _MOST_JOBS}
@@ -85,6 +88,7 @@ def read_settings(table: dict[str, Any]) -> Settings:
     return Settings(
         **table
         | {
+            "columns": text_table(table.get("columns", {}), "jobs.columns"),
             "profiles": _profiles(table.get("profiles", {})),
             "arrivals": _arrivals(table.get("arrivals", {})),
             "tenants": read_tenants(table.get("tenants", [])),
@@ -98,7 +102,7 @@ def _check_exclusive(table: dict[str, Any]) -> None:
     if len(rates) > 1:
         raise ScenarioError(f"jobs: {' and '.join(rates)} all set the rate; keep one of them")
     if "trace" not in table:
-        for key in ("format", "durations", "warm"):
+        for key in ("format", "columns", "durations", "warm"):
             if key in table:
                 raise ScenarioError(f"jobs.{key} belongs to a job list; set jobs.trace, too")
         return

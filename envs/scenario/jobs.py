@@ -73,7 +73,10 @@ OF_ARRIVALS = ("preset", "arrivals", "high_priority_share", "load", "rate_per_h"
 
 
 def fed_by(
-    workload: JobWorkload, path: str, format: str, folder: Path, cluster: Cluster
+    workload: JobWorkload,
+    source: Mapping[str, Any],
+    folder: Path,
+    cluster: Cluster,
 ) -> JobWorkload:
     """Return the jobs of a job list under the rules of a workload.
 
@@ -81,13 +84,19 @@ def fed_by(
     names none), quotas, levels, profiles of jobs that have none, limits on sizes and run times, and
     the factor on the rate.
 
+    Args:
+        workload: whose rules stay.
+        source: ``trace``, ``format`` and perhaps ``columns`` of the ``[jobs]`` table.
+        folder: where a relative path starts.
+        cluster: where the jobs run.
+
     Raises:
         ScenarioError: the rules and the list do not go together.
         TraceError: naming the job list, line, field, value and remedy.
     """
-    own = {"trace", "format", "durations", *OF_ARRIVALS}
+    own = {"trace", "format", "columns", "durations", *OF_ARRIVALS}
     kept = {key: value for key, value in workload.table.items() if key not in own}
-    table = kept | {"trace": path, "format": format, "num_jobs": workload.num_jobs}
+    table = kept | {**source, "num_jobs": workload.num_jobs}
     return read_jobs(table, folder, cluster, workload.models, keep_profiles=True)
 
 
@@ -124,7 +133,7 @@ def _list(settings: Settings, folder: Path, cluster: Cluster, keep_profiles: boo
     """Return the job list with everything that the settings change."""
     assert settings.trace is not None
     durations = None if settings.durations is None else folder / settings.durations
-    jobs = readers.read(folder / settings.trace, settings.format, durations)
+    jobs = readers.read(folder / settings.trace, settings.format, durations, settings.columns)
     jobs = replay.capped(jobs, settings.max_gpus, settings.max_duration_s)
     jobs = replay.with_kinds(jobs, settings.profiles, keep_profiles)
     jobs = replay.with_tenants(jobs, [(t.name, t.share) for t in owners(settings.tenants)])

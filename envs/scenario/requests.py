@@ -18,6 +18,7 @@ from .checks import (
     check_whole,
     checked_table,
     refuse_unknown,
+    text_table,
 )
 from .closed_loop import read_closed_loop
 
@@ -80,10 +81,12 @@ def _with_images(table: Any, workload: Workload) -> Workload:
 
 
 def _replay(table: dict[str, Any], folder: Path, count: int, scale: float) -> Workload:
-    refuse_unknown(table, {"trace", "format", "num_requests", "rate_scale"}, "workload")
+    known = {"trace", "format", "columns", "num_requests", "rate_scale"}
+    refuse_unknown(table, known, "workload")
     for key, example in (("trace", "requests.csv"), ("format", "auto")):
         check_type(f"workload.{key}", table.get(key, example), example)
-    stream = readers.read(folder / table["trace"], table.get("format", "auto"))
+    columns = text_table(table.get("columns", {}), "workload.columns")
+    stream = readers.read(folder / table["trace"], table.get("format", "auto"), columns=columns)
     count = min(count, len(stream)) or len(stream)
     # a preempted request may find its own blocks again: a replay of a whole trace keeps their ids
     if count < len(stream) or len(stream.prefix_ids) > OWN_IDS:

@@ -18,8 +18,8 @@ Requests are routed:
 
 | Field (default)                     | Meaning                                                      |
 |-------------------------------------|--------------------------------------------------------------|
-| `[[replicas]]`                      | `gpu`, `model` (a name, or the path of a Hugging Face `config.json`); `count` (1), `tp`, `ep`, `dp`, `pp` (1), `pipeline_bubble` (0: ideal), `node_gpus` (0: as many as fit), `all_to_all`, `two_batch_overlap`, `redundant_experts`, `expert_imbalance` (how experts are spread), `dp_ranks` (""; "own": each dp rank a replica to the router, all in lock step), `dtype`, `kv_dtype` (bf16), `block_size` (16), `engine` (the newest vLLM; also `vllm-0.19`, `vllm-0.15`, `vllm-0.12`, `vllm-0.10`, `vllm-0.8`, `sglang`, `trtllm`), and by engine and GPU unless given: `max_num_seqs`, `max_num_batched_tokens`, `gpu_memory_utilization`, `frontend_ms`, `links` (nvlink, pcie or host: through the host's memory), `cuda_graphs` (batch sizes captured; 0: none) and then `layer_launch_us`, `scheduling` (sync, async), `kv_blocks`; `attention` (flash; naive); `speculation` (none; a table, see :mod:`.speculation`) |
-| `[workload]`                        | `preset` or `trace` (path, relative to the file) with `format` (auto); `num_requests` (512; 0 = the whole trace), `rate_scale` (1); any field of the preset's generator, such as `rate_per_s`, `max_tokens`; `images`: a table of `model` (whose encoder sees them), `share` (1) of the requests and `sizes` ([[1024, 1024]] pixels), whose visual tokens lengthen prompts; or with `closed_loop = true` sessions that answer back, see :mod:`.closed_loop` |
+| `[[replicas]]`                      | `gpu`, `model` (a name, or the path of a Hugging Face `config.json`); `count` (1), `tp`, `ep`, `dp`, `pp` (1), `pipeline_bubble` (0: ideal), `node_gpus` (0: as many as fit), `all_to_all`, `two_batch_overlap`, `redundant_experts`, `expert_imbalance` (how experts are spread), `dp_ranks` (""; "own": each dp rank a replica to the router, all in lock step), `dtype`, `kv_dtype` (bf16), `block_size` (16), `engine` (the newest vLLM; also `vllm-0.19`, `vllm-0.15`, `vllm-0.12`, `vllm-0.10`, `vllm-0.8`, `sglang`, `trtllm`), and by engine and GPU unless given: `max_num_seqs`, `max_num_batched_tokens`, `gpu_memory_utilization`, `frontend_ms`, `links` (nvlink, pcie or host: through the host's memory), `cuda_graphs` (batch sizes captured; 0: none) and then `layer_launch_us`, `scheduling` (sync, async), `kv_blocks`; `attention` (flash; naive); `speculation` (none; a table, see :mod:`.speculation`); and how it schedules (:class:`gpuyard.envs.perf.serving.scheduling.Scheduling`): `batching` (continuous; static, dynamic), `batch_wait_ms` (0), `chunked_prefill` (true), `prefill_first` (false), `long_prefill_token_threshold` (0: none), `scheduling_policy` (fcfs; priority, lpm, hrrn), `kv_reservation` (paged; contiguous, contiguous-pow2, contiguous-oracle), `prefix_caching` (true) |
+| `[workload]`                        | `preset` or `trace` (path, relative to the file) with `format` (auto) or `columns`, a table of its names by those of format plain (`{ arrival_s = "time" }`); `num_requests` (512; 0 = the whole trace), `rate_scale` (1); any field of the preset's generator, such as `rate_per_s`, `max_tokens`; `images`: a table of `model` (whose encoder sees them), `share` (1) of the requests and `sizes` ([[1024, 1024]] pixels), whose visual tokens lengthen prompts; or with `closed_loop = true` sessions that answer back, see :mod:`.closed_loop` |
 
 Gangs are placed:
 
@@ -242,19 +242,29 @@ class Scenario:
             return noisy
         return np.where(np.isnan(jobs.estimate_s), noisy, jobs.estimate_s)
 
-    def with_trace(self, path: str | Path, format: str = "auto") -> Scenario:
+    def with_trace(
+        self, path: str | Path, format: str = "auto", columns: Mapping[str, str] | None = None
+    ) -> Scenario:
         """Return this scenario fed by a trace file, in windows of the same length.
 
         The file is a trace of requests if requests are routed, otherwise a job list, under all rules
         of the scenario that the list does not say itself (:func:`.jobs.fed_by`).
+
+        Args:
+            path: the file.
+            format: of it.
+            columns: its names of columns by those of format plain.
         """
+        source: dict[str, Any] = {"trace": str(path), "format": format}
+        if columns:
+            source["columns"] = dict(columns)
         if self.services:
             raise ScenarioError(
                 f"{path}: scenario {self.name!r} has requests and jobs of its own; write trace = "
                 "... into the [deployments.workload] or [jobs] that it is for"
             )
         if self.workload is not None:
-            table: dict[str, Any] = {"trace": str(path), "format": format}
+            table: dict[str, Any] = {**source}
             if self.workload.num_sessions > 0:
                 table |= {"closed_loop": True, "sessions": self.workload.num_sessions}
             else:
@@ -262,6 +272,6 @@ class Scenario:
             workload = read_workload(table, Path.cwd())
             return replace(self, workload=workload, replicas=fitted(self.replicas, workload))
         assert self.jobs is not None and self.cluster is not None
-        jobs = fed_by(self.jobs, str(path), format, Path.cwd(), self.cluster)
+        jobs = fed_by(self.jobs, source, Path.cwd(), self.cluster)
         check_survival(self.faults, self.scheduler, jobs, self.cluster)
         return replace(self, jobs=jobs)

@@ -11,7 +11,7 @@ import gzip
 import json
 import warnings
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -126,6 +126,31 @@ class Table:
                 "add it or name the right format"
             )
         return self.columns[name]
+
+    def named(self, columns: Mapping[str, str], known: Collection[str]) -> Table:
+        """Return the table with columns under other names.
+
+        Args:
+            columns: the file's name of a column by the reader's.
+            known: the names that the reader knows.
+
+        Raises:
+            TraceError: the reader or the file has no such column.
+        """
+        found = dict(self.columns)
+        for name, own in columns.items():
+            if name not in known:
+                raise TraceError(
+                    f"{self.path}: columns: there is no {name!r} to map {own!r} to; use one of "
+                    f"{', '.join(known)}"
+                )
+            if own not in self.columns:
+                has = brief(", ".join(self.columns))
+                raise TraceError(
+                    f"{self.path}: columns: {name} = {own!r} is no column of the file; it has {has}"
+                )
+            found[name] = self.columns[own]
+        return Table(self.path, found, self.lines)
 
     def take(self, rows: NDArray[np.int64]) -> Table:
         """Return the table of these row numbers, in this order."""
@@ -263,6 +288,19 @@ def parsed(path: Path, number: int, text: str) -> dict[str, Any]:
             "write one object per line"
         ) from error
     return record
+
+
+def mapped(path: Path, format: str) -> str:
+    """Return the format of a file whose columns are mapped by the user.
+
+    Raises:
+        TraceError: it is to be another one.
+    """
+    if format not in ("auto", "plain"):
+        raise TraceError(
+            f"{path}: columns are mapped to those of format plain, not of {format}; leave one out"
+        )
+    return "plain"
 
 
 def cells(path: Path, line: str, separator: str = ",") -> list[str]:

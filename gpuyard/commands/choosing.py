@@ -46,11 +46,16 @@ def baselines_for(loaded: Sequence[Scenario]) -> list[str]:
     return [name for name in names() if decides(name) in asked]
 
 
-def policies(chosen: Sequence[str], loaded: Sequence[Scenario]) -> dict[str, Policy]:
-    """Return policies by the names to show: without their family if the scenarios have but one."""
+def shown(chosen: Sequence[str], loaded: Sequence[Scenario]) -> dict[str, str]:
+    """Return names by what to show: without their family if the scenarios have but one."""
     families = {name.partition("/")[0] for name in baselines_for(loaded)}
     family = f"{families.pop()}/" if len(families) == 1 else ""
-    return {name.removeprefix(family): policy(name) for name in chosen}
+    return {name.removeprefix(family): name for name in chosen}
+
+
+def policies(chosen: Sequence[str], loaded: Sequence[Scenario]) -> dict[str, Policy]:
+    """Return policies by the names to show."""
+    return {short: policy(name) for short, name in shown(chosen, loaded).items()}
 
 
 def policy(name: str) -> Policy:

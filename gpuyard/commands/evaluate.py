@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gpuyard.ids import DEFAULT, default_scenario
 
-from .arguments import out_folder, positive
+from .arguments import add_executor, add_trace, out_folder, positive
 
 if TYPE_CHECKING:
+    from gpuyard.baselines import Policy
     from gpuyard.envs.scenario import Scenario
+    from gpuyard.evaluation.rollout import Rollout
 
 USUAL = Path("runs/evaluation")
 
@@ -32,14 +35,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="",
         help="scenario names and files, comma separated; empty: the default of the id",
     )
-    parser.add_argument("--trace", type=Path, help="request trace that replaces the workload")
-    parser.add_argument("--format", default="auto", help="format of the trace")
+    add_trace(parser)
     parser.add_argument(
         "--seeds", type=positive, default=32, help="episodes per policy and scenario"
     )
     parser.add_argument(
         "--env", default="", help="environment id; empty: the one for each scenario's decisions"
     )
+    add_executor(parser)
     parser.add_argument(
         "--out",
         type=Path,
@@ -59,18 +62,60 @@ def run(options: argparse.Namespace) -> int:
     out = out_folder(getattr(options, "out", None), USUAL, options.force)
     worlds = scenarios(options.scenarios or default_scenario(options.env or DEFAULT))
     if options.trace:
-        worlds = [_with_trace(world, options.trace, options.format) for world in worlds]
+        worlds = [_with_trace(world, options) for world in worlds]
     given = names_in(options.policies)
     named = policies([name for name in given if name != "all"], worlds)
     players = (policies(baselines_for(worlds), worlds) if "all" in given else {}) | named
     optional = players.keys() - named.keys()
-    rollouts = compare(players, worlds, options.seeds, options.env, optional=optional)
+    if options.processes > 1 or options.executor != "local":
+        rollouts = _swept(options, worlds, players, optional, out)
+    else:
+        rollouts = compare(players, worlds, options.seeds, options.env, optional=optional)
     learned = [name for name in given if name.endswith(".zip")]
     print(report(rollouts, learned, out, scenarios=worlds))
     return 0
 
 
-def _with_trace(scenario: Scenario, trace: Path, trace_format: str) -> Scenario:
+def _swept(
+    options: argparse.Namespace,
+    scenarios: list[Scenario],
+    players: dict[str, Policy],
+    optional: Collection[str],
+    out: Path,
+) -> list[Rollout]:
+    """Return what :func:`gpuyard.evaluation.report.compare` does, played by other processes.
+
+    A task has all seeds, as there: a policy that draws is seeded once for all of them.
+    """
+    from gpuyard.baselines.registry import names_in
+    from gpuyard.envs.scenario.read import read_table
+    from gpuyard.evaluation.report import FIRST_SEED, check, warn
+    from gpuyard.evaluation.sweep.run import sweep, tasks_of
+    from gpuyard.evaluation.sweep.task import Trace, World
+
+    from .choosing import baselines_for, shown
+
+    check(players, scenarios, options.env, optional)
+    trace = Trace.of(options.trace, options.format, options.columns) if options.trace else None
+    given = names_in(options.policies)
+    names = shown([*baselines_for(scenarios), *(n for n in given if n != "all")], scenarios)
+    files = (options.scenarios or default_scenario(options.env or DEFAULT)).split(",")
+    seeds, tasks = range(FIRST_SEED, FIRST_SEED + options.seeds), []
+    for scenario, file in zip(scenarios, files, strict=True):
+        table, path = read_table(file)
+        world = World.of(scenario.name, table, path.parent, trace)
+        able = {
+            short: names[short]
+            for short, player in players.items()
+            if scenario.decisions <= player.decides
+        }
+        tasks += tasks_of([world], able, seeds, options.env, options.seeds)
+    rollouts = sweep(tasks, out, options.processes, options.executor, optional=optional)
+    warn(rollouts)
+    return rollouts
+
+
+def _with_trace(scenario: Scenario, options: argparse.Namespace) -> Scenario:
     """Return the scenario fed by a trace, named after both."""
-    fed = scenario.with_trace(trace, trace_format)
-    return replace(fed, name=f"{scenario.name}-{trace.stem}")
+    fed = scenario.with_trace(options.trace, options.format, options.columns)
+    return replace(fed, name=f"{scenario.name}-{options.trace.stem}")

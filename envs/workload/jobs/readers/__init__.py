@@ -9,10 +9,11 @@ warning that counts them. No public trace says what its jobs train: their profil
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
 
-from ...trace_file import TraceError, brief, cells, first_line
+from ...trace_file import TraceError, brief, cells, first_line, mapped
 from ..stream import JobStream
 from . import (
     acme,
@@ -49,24 +50,34 @@ FORMATS: dict[str, ModuleType] = {
 }
 
 
-def read(path: str | Path, format: str = "auto", durations: Path | None = None) -> JobStream:
+def read(
+    path: str | Path,
+    format: str = "auto",
+    durations: Path | None = None,
+    columns: Mapping[str, str] | None = None,
+) -> JobStream:
     """Read a job list.
 
     Args:
         path: the file.
         format: a key of :data:`FORMATS`, or ``"auto"`` to tell it by the column names.
         durations: for ``philly-gavel`` the file of run times.
+        columns: the file's name of a column by that of ``plain``, which the format then is.
 
     Raises:
         TraceError: naming the file, line, field, value and remedy.
     """
     path = Path(path)
+    if columns:
+        format = mapped(path, format)
     if format == "auto":
         format = detect(path)
     if format not in FORMATS:
         raise TraceError(
             f"{path}: unknown job list format {format!r}; choose one of auto, {', '.join(FORMATS)}"
         )
+    if durations is None and columns:
+        return plain.read(path, columns)
     if durations is None:
         return FORMATS[format].read(path)
     if format != "philly-gavel":
@@ -91,5 +102,6 @@ def detect(path: Path) -> str:
     found = brief(", ".join(sorted(names)))
     raise TraceError(
         f"{path}: columns {found} belong to no known job list; rename them to those of 'plain' "
-        f"({', '.join(plain.COLUMNS)}) or pass format= one of {', '.join(FORMATS)}"
+        f"({', '.join(plain.COLUMNS)}), map them (columns) or pass format= one of "
+        f"{', '.join(FORMATS)}"
     )

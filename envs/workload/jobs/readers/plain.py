@@ -11,11 +11,13 @@
 | `estimate_s` | run time that the user stated, seconds above 0, or nothing; optional |
 | `pool` | number of the only pool it runs on, from 0; -1 or no column: any |
 
-Rows may stand in any order.
+Rows may stand in any order. A file with other names is read by a mapping,
+`columns = {gpus = "num_gpus", ...}`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +28,7 @@ from ..build import between, build, counts, seconds, stated
 from ..stream import JobStream
 
 COLUMNS = ("arrival_s", "gpus", "duration_s")
+OPTIONAL = ("profile", "tenant", "priority", "estimate_s", "pool")
 
 
 def detect(names: set[str]) -> bool:
@@ -33,9 +36,9 @@ def detect(names: set[str]) -> bool:
     return names >= set(COLUMNS)
 
 
-def read(path: Path) -> JobStream:
-    """Read a plain CSV."""
-    table = read_csv(path)
+def read(path: Path, columns: Mapping[str, str] | None = None) -> JobStream:
+    """Read a plain CSV; ``columns``: the file's name of a column by the one above."""
+    table = read_csv(path).named(columns or {}, (*COLUMNS, *OPTIONAL))
     arrival, gpus, duration = COLUMNS
     return build(
         table,

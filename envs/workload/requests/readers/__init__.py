@@ -10,7 +10,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from ...trace_file import TraceError, TraceWarning, brief, cells, first_line, parsed
+from ...trace_file import TraceError, TraceWarning, brief, cells, first_line, mapped, parsed
 from ..stream import RequestStream
 from . import azure, bailian, burstgpt, mooncake, plain, servegen
 
@@ -33,12 +33,14 @@ def read(path: str | Path, format: str = "auto", **options: Any) -> RequestStrea
         path: the file; for ``servegen`` the file of client windows.
         format: a key of :data:`FORMATS`, or ``"auto"`` to tell it by the column names.
         options: for all formats but ``servegen``: ``sort`` (False), ``drop_failed``; the rest as
-            in the ``read`` of the format's module.
+            in the ``read`` of the format's module. ``columns`` makes the format ``plain``.
 
     Raises:
         TraceError: naming the file, line, field, value and remedy.
     """
     path = Path(path)
+    if options.get("columns"):
+        format = mapped(path, format)
     if format == "auto":
         format = detect(path)
     if format not in FORMATS:
@@ -61,7 +63,7 @@ def detect(path: Path) -> str:
     found = brief(", ".join(sorted(names)))
     raise TraceError(
         f"{path}: columns {found} belong to no known trace format; rename them to those of 'plain' "
-        "(arrival_s, prompt_tokens, output_tokens) or pass format= one of "
+        "(arrival_s, prompt_tokens, output_tokens), map them (columns) or pass format= one of "
         f"{', '.join(FORMATS)}"
     )
 

@@ -10,10 +10,13 @@
 | `priority` | | in [0, 1], optional |
 | `prefix_ids` | `block16_chain_ids` | space-separated block ids of prompt, then output; optional |
 | `prefix_block_tokens` | | tokens per id, the same on every line; needed with `prefix_ids` |
+
+A file with other names is read by a mapping, `columns = {arrival_s = "time", ...}`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -28,15 +31,34 @@ _OUTPUT = ("output_tokens", "num_decode_tokens")
 _IDS = ("prefix_ids", "block16_chain_ids")
 _BLOCK_TOKENS = "prefix_block_tokens"
 
+COLUMNS = (
+    *("arrival_s", "prompt_tokens", "output_tokens", "max_tokens", "session", "priority"),
+    *("prefix_ids", _BLOCK_TOKENS),
+)
+"""What a mapping may name."""
+
 
 def detect(names: set[str]) -> bool:
     """Tell whether these column names are of this format."""
     return all(names & set(aliases) for aliases in (_ARRIVAL, _PROMPT, _OUTPUT))
 
 
-def read(path: Path, *, sort: bool = False, drop_failed: bool = False) -> RequestStream:
-    """Read a plain CSV; ``drop_failed`` leaves out requests without output."""
-    table = read_csv(path)
+def read(
+    path: Path,
+    *,
+    sort: bool = False,
+    drop_failed: bool = False,
+    columns: Mapping[str, str] | None = None,
+) -> RequestStream:
+    """Read a plain CSV.
+
+    Args:
+        path: the file.
+        sort: by arrival.
+        drop_failed: leave out requests without output.
+        columns: the file's name of a column by that of :data:`COLUMNS`.
+    """
+    table = read_csv(path).named(columns or {}, COLUMNS)
     arrival, prompt, output = (_pick(table, names) for names in (_ARRIVAL, _PROMPT, _OUTPUT))
     if drop_failed:
         table = drop_zero_output(table, output)

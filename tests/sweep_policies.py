@@ -1,0 +1,18 @@
+"""Policies that a sweep's workers import by name."""
+
+import os
+import signal
+from pathlib import Path
+
+from gpuyard.baselines.routing import BASELINES
+
+
+class DiesOnce(BASELINES["least-requests"]):
+    """Least requests, but the first worker that plays it is killed."""
+
+    def reset(self, scenario, num_envs, seed=None):
+        mark = Path(os.environ["GPUYARD_TEST_MARK"])
+        if not mark.exists():
+            mark.write_text("a worker was here")
+            os.kill(os.getpid(), signal.SIGKILL)
+        super().reset(scenario, num_envs, seed)
