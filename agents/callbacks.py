@@ -9,7 +9,7 @@ import threading
 import time
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from stable_baselines3.common.callbacks import BaseCallback
@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from . import checkpoint
 from .disk import replacing, rows_of
+from .network import CandidatePolicy
 
 APART_S = 60.0
 """Most seconds of training that a crash costs."""
@@ -117,6 +118,30 @@ class ProgressCallback(BaseCallback):
 
     def _on_training_end(self) -> None:
         self.bar.close()
+
+
+class CriticFirstCallback(BaseCallback):
+    """Lets only the values learn at first, so that advantages mean something when the rest does.
+
+    After an imitation the policy is good and the critic knows nothing; learning from its errors
+    would undo what was imitated.
+
+    Args:
+        steps: decisions until then.
+    """
+
+    def __init__(self, steps: int):
+        super().__init__()
+        self.steps = steps
+
+    def _on_rollout_start(self) -> None:
+        policy = cast(CandidatePolicy, self.model.policy)
+        policy.requires_grad_(self.num_timesteps >= self.steps)
+        for parameter in policy.critic_parameters():
+            parameter.requires_grad_(True)
+
+    def _on_step(self) -> bool:
+        return True
 
 
 class CheckpointCallback(BaseCallback):

@@ -58,6 +58,7 @@ class TrainConfig:
     width: int = setting(64, "neurons per layer of the network")
     teacher: str = setting("", "baseline to imitate first; empty: none")
     teacher_steps: int = setting(100_000, "decisions of that imitation")
+    critic_steps: int = setting(0, "decisions at first on which only the values learn")
     checkpoint_every: int = setting(
         200_000, "decisions between checkpoints, which are a minute apart at most; 0: none"
     )
@@ -78,7 +79,7 @@ class TrainConfig:
         for key in ("steps", "num_envs", "n_steps", "batch_size", "epochs", "width", "threads"):
             if getattr(self, key) < 1:
                 raise ValueError(f"{key} = {getattr(self, key)}: must be at least 1")
-        for key in ("seed", "teacher_steps", "checkpoint_every", "of_a_kind"):
+        for key in ("seed", "teacher_steps", "critic_steps", "checkpoint_every", "of_a_kind"):
             if getattr(self, key) < 0:
                 raise ValueError(f"{key} = {getattr(self, key)}: must not be negative")
         if not 0.0 < self.gamma <= 1.0:
