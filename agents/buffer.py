@@ -33,6 +33,7 @@ class ProgressRolloutBuffer(MaskableDictRolloutBuffer):
     Attributes:
         of_a_kind: decisions of each kind that a gradient step is taken on at most; 0: no limit. In
             joint worlds hundreds of requests are routed for each replica that is decided about.
+            With a limit each kind's advantages are scaled on their own.
     """
 
     of_a_kind = 0
@@ -57,8 +58,7 @@ class ProgressRolloutBuffer(MaskableDictRolloutBuffer):
             advantage = error[step] + decay * advantage
             self.advantages[step] = advantage
         self.returns = self.advantages + self.values
-        import os
-        if self.of_a_kind and not os.environ.get('GY_NONORM'):
+        if self.of_a_kind:
             self._scale_by_kind()
 
     def _scale_by_kind(self) -> None:

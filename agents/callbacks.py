@@ -152,13 +152,14 @@ class CheckpointCallback(BaseCallback):
 
     Args:
         folder: where checkpoints go.
+        best: what validation has found, which belongs to them.
         every: decisions between two, which are :data:`APART_S` apart at most; 0 for none but that
             of Ctrl-C.
     """
 
-    def __init__(self, folder: Path, every: int):
+    def __init__(self, folder: Path, best: checkpoint.Best, every: int):
         super().__init__()
-        self.folder, self.every = folder, every
+        self.folder, self.best, self.every = folder, best, every
         self.interrupted = False
         self.stopped_at: Path | None = None
         self._last, self._saved_at = 0, time.monotonic()
@@ -172,7 +173,7 @@ class CheckpointCallback(BaseCallback):
         due = self.every and self.model.num_timesteps > self._last and (many or long)
         if not (due or self.interrupted):
             return
-        path = checkpoint.save(self.model, self.folder)
+        path = checkpoint.save(self.model, self.best, self.folder)
         self._last, self._saved_at = self.model.num_timesteps, time.monotonic()
         self.stopped_at = path if self.interrupted else None
 

@@ -26,7 +26,7 @@ from gpuyard.baselines import Observation, Policy
 
 from . import sets
 from .network import KEYS, KINDS, CandidatePolicy
-from .stagger import stagger
+from .stagger import by_teacher
 
 WINDOW = 50
 """Batches in the moving average of the agreement."""
@@ -34,8 +34,6 @@ TAUGHT_BY_TEACHER = 0.2
 """Share of the steps in which the teacher acts."""
 KEPT = 2048
 """States of each kind of decision in the memory."""
-import os
-SMOOTHING = float(os.environ.get("GY_SMOOTH", "0"))
 OF_A_KIND = 64
 """States of each kind that a gradient step is taken on."""
 
@@ -78,7 +76,7 @@ def imitate(
     env: Any,
     steps: int,
     seed: int = 0,
-    learning_rate: float = float(os.environ.get('GY_ILR', '1e-3')),
+    learning_rate: float = 1e-3,
     progress: bool = True,
 ) -> float:
     """Train ``network`` to take the teacher's actions.
@@ -101,13 +99,13 @@ def imitate(
     teacher.reset(env.unwrapped.scenario, env.num_envs, seed=seed)
     optimizer = torch.optim.Adam(network.parameters(), lr=learning_rate)
     memory, rng = Memory(), np.random.default_rng(seed)
-    observation = stagger(env, env.reset(seed=seed)[0], teacher)
+    observation = by_teacher(env, env.reset(seed=seed)[0], teacher)
     agreement, batches = 0.0, steps // env.num_envs
     bar = tqdm(range(batches), "imitating", unit="batch", disable=not progress)
     for batch in bar:
         wanted = teacher.lessons(observation, env)
         taken = _most_probable(network, observation)
-        taught = wanted.any(axis=1)
+        taught: NDArray[np.bool_] = wanted.any(axis=1)
         if taught.any():
             agreed = wanted[np.arange(len(taken)), taken][taught].mean()
             agreement += (agreed - agreement) / min(batch + 1, WINDOW)
@@ -143,9 +141,6 @@ def _states(
 
 def _loss(network: CandidatePolicy, states: dict[str, Tensor]) -> Tensor:
     """Return the mean cross-entropy between the network's choice and the teacher's."""
-    closed = states["action_mask"] == 0
-    logits = network.scores(states).masked_fill(closed, -1e8)
+    logits = network.scores(states).masked_fill(states["action_mask"] == 0, -1e8)
     logs = torch.log_softmax(logits, dim=-1)
-    right = logs.masked_fill(~states["wanted"], -1e8).logsumexp(dim=-1)
-    anything = logs.masked_fill(closed, 0.0).sum(dim=-1) / (~closed).sum(dim=-1)
-    return -((1.0 - SMOOTHING) * right + SMOOTHING * anything).mean()
+    return -logs.masked_fill(~states["wanted"], -1e8).logsumexp(dim=-1).mean()

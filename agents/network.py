@@ -1,6 +1,6 @@
 """The candidate-scoring network: one encoder for all candidates, one logit per candidate.
 
-    code_c  = relu(F relu(E [candidates[c], log-odds, odds of some]))       shape (width,)
+    code_c  = relu(F relu(E [candidates[c], log_odds(candidates[c])]))      shape (width,)
     code_q  = relu(Q queue[q])                                              shape (ROW,)
     context = relu(W [cluster, queue[0], mean and max_c code_c, mean and max_q code_q, sets])
     logit_c = w_k . relu(A_k code_c + B_k context)
@@ -40,13 +40,13 @@ from . import sets
 
 KEYS = (*TABLES, "sets", "action_mask")
 """The observations that the network reads; without ``sets`` it computes them itself."""
-NETWORK = 4
+NETWORK = 3
 """Which network this is: a file of weights says whose they are. 1 had a single layer in the encoder
 and no log-odds, 2 did not read sets and had the same heads for all kinds of decisions."""
-import os
-SHARED = bool(os.environ.get('GY_SHARED'))
+SCALING_NETWORK = 4
+"""The same where it scales: 3 did not count replicas (see :class:`CandidateEncoder`)."""
 MOST = 4.0
-"""Highest odds that are told apart."""
+"""Highest odds that are told apart: so many times what a scenario begins with."""
 ROW = 16
 """Neurons of the code of a queue row."""
 _COMMON = Layout(())  # common columns come first in every layout
@@ -62,7 +62,7 @@ class Features(NamedTuple):
         state, candidate: which state and which of its candidates each is, int64 (N,).
         mask: not 0 = feasible, of all candidates, shape (n, C).
         context: shape (n, width).
-        outlook: the context that values are read from, shape (n, width).
+        outlook: what values are read from, shape (n, width).
         kinds: a flag for each of ``DECISIONS``, shape (n, 3).
     """
 
@@ -81,7 +81,7 @@ def columns(observation_space: spaces.Dict) -> dict[str, int]:
 
 
 def odds(values: Tensor) -> Tensor:
-    """Return v / (1 - v) of values in [0, 1], clipped at :data:`MOST`."""
+    """Return v / (1 - v) of values in [0, 1], at most :data:`MOST`."""
     return (values / (1.0 - values).clamp(min=1e-6)).clamp(max=MOST)
 
 
@@ -96,17 +96,19 @@ class CandidateEncoder(BaseFeaturesExtractor):
     Args:
         observation_space: the environment's; only the numbers of columns are used.
         width: neurons per layer.
-        added_up: columns of candidates of which the odds are read too.
+        counted: columns of candidates of which the odds are read too: numbers of replicas are
+            stored as x / (x + scale), and only odds can be added up. With them values get a
+            context of their own, so that what they learn changes nothing that the policy sees.
     """
 
     def __init__(
-        self, observation_space: spaces.Dict, width: int = 64, added_up: Sequence[int] = ()
+        self, observation_space: spaces.Dict, width: int = 64, counted: Sequence[int] = ()
     ):
         super().__init__(observation_space, features_dim=width)
         numbers = columns(observation_space)
-        self.added_up = list(added_up)
+        self.counted = list(counted)
         self.candidate = nn.Sequential(
-            nn.Linear(2 * numbers["candidates"] + len(self.added_up), width),
+            nn.Linear(2 * numbers["candidates"] + len(self.counted), width),
             nn.ReLU(),
             nn.Linear(width, width),
             nn.ReLU(),
@@ -114,7 +116,8 @@ class CandidateEncoder(BaseFeaturesExtractor):
         self.row = nn.Sequential(nn.Linear(numbers["queue"], ROW), nn.ReLU())
         read = numbers["cluster"] + numbers["queue"] + 2 * width + 2 * ROW + sets.SIZE
         self.context = nn.Sequential(nn.Linear(read, width), nn.ReLU())
-        self.outlook = nn.Sequential(nn.Linear(read, width), nn.ReLU())
+        if self.counted:
+            self.outlook = nn.Sequential(nn.Linear(read, width), nn.ReLU())
 
     def forward(self, observation: dict[str, Tensor]) -> Features:
         """Encode; observation arrays have a leading batch axis."""
@@ -122,7 +125,7 @@ class CandidateEncoder(BaseFeaturesExtractor):
         mask = observation["action_mask"]
         state, candidate = mask.nonzero(as_tuple=True)
         chosen = candidates[state, candidate]
-        read = (chosen, log_odds(chosen), odds(chosen[:, self.added_up]))
+        read = (chosen, log_odds(chosen), odds(chosen[:, self.counted]))
         codes = self.candidate(torch.cat(read, dim=1))
         # Codes are >= 0, so that the 0 of a state without candidates, or of a row that is not in
         # use, never hides a maximum.
@@ -138,10 +141,8 @@ class CandidateEncoder(BaseFeaturesExtractor):
             observation["sets"] if "sets" in observation else sets.summary(observation),
         )
         whole = torch.cat(parts, dim=1)
-        # What values learn does not change what the policy sees.
-        context, outlook = self.context(whole), self.outlook(whole.detach())
-        if SHARED:
-            outlook = context
+        context = self.context(whole)
+        outlook = self.outlook(whole.detach()) if self.counted else context
         return Features(codes, state, candidate, mask, context, outlook, cluster[:, KINDS])
 
 
@@ -241,9 +242,14 @@ class CandidatePolicy(MaskableMultiInputActorCriticPolicy):
             action_space,
             lr_schedule,
             features_extractor_class=CandidateEncoder,
-            features_extractor_kwargs={"width": width, "added_up": added_up(names)},
+            features_extractor_kwargs={"width": width, "counted": counted(names)},
             **kwargs,
         )
+
+    @property
+    def number(self) -> int:
+        """Which network this is: what the file of its weights says too."""
+        return SCALING_NETWORK if counted(self.names) else NETWORK
 
     @property
     def columns(self) -> dict[str, int]:
@@ -258,11 +264,11 @@ class CandidatePolicy(MaskableMultiInputActorCriticPolicy):
         """Return the parameters that only values depend on."""
         encoder = cast(CandidateEncoder, self.features_extractor)
         heads = cast(Heads, self.mlp_extractor).heads()
-        parts = [encoder.outlook, *(head.value for head in heads)]
+        parts = [head.value for head in heads] + ([encoder.outlook] if encoder.counted else [])
         return [parameter for part in parts for parameter in part.parameters()]
 
     def _build(self, lr_schedule: Schedule) -> None:
-        self.register_buffer("network", torch.tensor(NETWORK))
+        self.register_buffer("network", torch.tensor(self.number))
         heads = Heads(self.width, self.decides or DECISIONS)
         self.mlp_extractor = heads  # type: ignore[assignment]
         self.action_net = nn.Identity()  # the heads give logits and values themselves
@@ -286,7 +292,7 @@ class CandidatePolicy(MaskableMultiInputActorCriticPolicy):
         return {**data, "width": self.width, "decides": self.decides, "names": self.names}
 
 
-def added_up(names: Mapping[str, Sequence[str]] | None) -> list[int]:
+def counted(names: Mapping[str, Sequence[str]] | None) -> list[int]:
     """Return the columns of candidates whose odds are read too: those of scaling."""
     of = names["candidates"] if names is not None else ()
     return [at for at, name in enumerate(of) if name.startswith("scale.")]

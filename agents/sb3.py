@@ -18,7 +18,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from gpuyard.baselines import Policy
 
 from . import sets
-from .stagger import stagger
+from . import stagger as staggered
 
 Indices = None | int | Iterable[int]
 
@@ -70,9 +70,7 @@ class SB3VecEnv(VecEnv):
         seed = None if self._seeds[0] is None else list(self._seeds)
         observation, info = self.env.reset(seed=seed, options=self._options[0] or None)
         if self.stagger:
-            if self.teacher is not None:
-                self.teacher.reset(self.env.unwrapped.scenario, self.num_envs)
-            observation = stagger(self.env, observation, self.teacher)
+            observation = self._stagger(observation)
         self.reset_infos = [row(info, i) for i in range(self.num_envs)]
         self._reset_seeds()
         self._reset_options()
@@ -119,6 +117,12 @@ class SB3VecEnv(VecEnv):
     def env_is_wrapped(self, wrapper_class: type, indices: Indices = None) -> list[bool]:
         """Return False per index: a native environment holds no wrapped ones."""
         return [False] * len(self._chosen(indices))
+
+    def _stagger(self, observation: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        if self.teacher is None:
+            return staggered.by_chance(self.env)
+        self.teacher.reset(self.env.unwrapped.scenario, self.num_envs)
+        return staggered.by_teacher(self.env, observation, self.teacher)
 
     def _chosen_keys(self, observation: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         if "sets" in self.keys:

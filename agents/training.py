@@ -10,6 +10,7 @@ from typing import cast
 import gymnasium as gym
 import torch
 from sb3_contrib import MaskablePPO
+from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import TensorBoardOutputFormat, configure
 from stable_baselines3.common.vec_env import VecMonitor, VecNormalize
 
@@ -23,6 +24,7 @@ from .disk import replacing
 from .imitation import imitate
 from .network import KEYS, CandidatePolicy, trained_for
 from .sb3 import SB3VecEnv
+from .validation import ValidationCallback
 
 
 @dataclass(frozen=True)
@@ -81,8 +83,9 @@ def resume(folder: Path, progress: bool = True) -> Trained:
     _set_up(config)
     env = make_env(config)
     model = _model(config, env)
-    if checkpoint.restore_latest(folder / "checkpoints", model, env):
-        return _learn(model, env, config, folder, progress)
+    best = checkpoint.Best()
+    if checkpoint.restore_latest(folder / "checkpoints", model, env, best):
+        return _learn(model, env, best, config, folder, progress)
     env.close()
     return _begin(config, make_env(config), folder, progress)
 
@@ -93,7 +96,7 @@ def _begin(config: TrainConfig, env: VecNormalize, folder: Path, progress: bool)
     if (teacher := worlds.teacher) is not None:
         network = cast(CandidatePolicy, model.policy)
         imitate(network, teacher, worlds.env, config.teacher_steps, config.seed, progress=progress)
-    return _learn(model, env, config, folder, progress)
+    return _learn(model, env, checkpoint.Best(), config, folder, progress)
 
 
 def _set_up(config: TrainConfig) -> None:
@@ -146,21 +149,31 @@ def linear(initial: float, remaining: float) -> float:
 
 
 def _learn(
-    model: MaskablePPO, env: VecNormalize, config: TrainConfig, folder: Path, progress: bool
+    model: MaskablePPO,
+    env: VecNormalize,
+    best: checkpoint.Best,
+    config: TrainConfig,
+    folder: Path,
+    progress: bool,
 ) -> Trained:
     logger = configure(None, [])
     logger.output_formats = [TensorBoardOutputFormat(str(folder / "tensorboard"))]
     model.set_logger(logger)
     metrics = MetricsCallback(folder / "learning_curve.csv")
-    saver = CheckpointCallback(folder / "checkpoints", config.checkpoint_every)
-    critic = CriticFirstCallback(config.critic_steps)
-    callbacks = [saver, critic, metrics, *([ProgressCallback(metrics, config.steps)] if progress else [])]
+    saver = CheckpointCallback(folder / "checkpoints", best, config.checkpoint_every)
+    validation = ValidationCallback(config, best)
+    callbacks: list[BaseCallback] = [validation] if config.validate_every else []
+    callbacks += [saver, CriticFirstCallback(config.critic_steps), metrics]
+    callbacks += [ProgressCallback(metrics, config.steps)] if progress else []
     with saver:
         model.learn(
             max(config.steps - model.num_timesteps, 0),
             callback=callbacks,
             reset_num_timesteps=False,
         )
+    if config.validate_every and not saver.stopped_at:
+        validation.look()
+        model.policy.load_state_dict(best.weights)
     logger.close()
     env.close()
     if saver.stopped_at:
