@@ -105,7 +105,7 @@ def imitate(
     for batch in bar:
         wanted = teacher.lessons(observation, env)
         taken = _most_probable(network, observation)
-        taught: NDArray[np.bool_] = wanted.any(axis=1)
+        taught = np.asarray(wanted.any(axis=1))
         if taught.any():
             agreed = wanted[np.arange(len(taken)), taken][taught].mean()
             agreement += (agreed - agreement) / min(batch + 1, WINDOW)
