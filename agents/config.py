@@ -27,7 +27,7 @@ OWN_DEFAULTS: dict[frozenset[str], dict[str, Any]] = {
         "batch_size": 4096,
         "of_a_kind": 256,  # routing decisions are 95 in 100
         "steps": 1_400_000,
-        "validate_every": 200_000,
+        "validate_every": 400_000,
     },
 }
 """Settings that suit some decisions better than the fields' defaults, by the decisions of a
@@ -74,7 +74,7 @@ class TrainConfig:
     validate_every: int = setting(
         0, "decisions between validations, of which the best weights are kept; 0: keep the last"
     )
-    validate_seeds: int = setting(16, "episodes of a validation")
+    validate_seeds: int = setting(32, "episodes of a validation")
     checkpoint_every: int = setting(
         200_000, "decisions between checkpoints, which are a minute apart at most; 0: none"
     )
