@@ -33,6 +33,7 @@ class ProgressRolloutBuffer(MaskableDictRolloutBuffer):
     Attributes:
         of_a_kind: decisions of each kind that a gradient step is taken on at most; 0: no limit. In
             joint worlds hundreds of requests are routed for each replica that is decided about.
+            With a limit each kind's advantages are scaled on their own.
     """
 
     of_a_kind = 0
@@ -57,6 +58,20 @@ class ProgressRolloutBuffer(MaskableDictRolloutBuffer):
             advantage = error[step] + decay * advantage
             self.advantages[step] = advantage
         self.returns = self.advantages + self.values
+        if self.of_a_kind:
+            self._scale_by_kind()
+
+    def _scale_by_kind(self) -> None:
+        """Give the advantages of each kind of decision mean 0 and deviation 1.
+
+        What a replica more is worth and what a request sent elsewhere is worth differ by orders of
+        magnitude; scaled together, the decisions of one kind would hardly move the network.
+        """
+        kinds = self.observations["cluster"][:, :, KINDS].argmax(axis=2)
+        for kind in range(len(KINDS)):
+            its = self.advantages[kinds == kind]
+            if its.size > 1:
+                self.advantages[kinds == kind] = (its - its.mean()) / (its.std() + 1e-8)
 
     def _get_samples(self, batch_inds: np.ndarray, env: Any = None) -> Any:
         """Return the decisions of a batch, in random order, that a gradient step is taken on."""

@@ -9,7 +9,7 @@ import threading
 import time
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from stable_baselines3.common.callbacks import BaseCallback
@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from . import checkpoint
 from .disk import replacing, rows_of
+from .network import CandidatePolicy
 
 APART_S = 60.0
 """Most seconds of training that a crash costs."""
@@ -119,6 +120,30 @@ class ProgressCallback(BaseCallback):
         self.bar.close()
 
 
+class CriticFirstCallback(BaseCallback):
+    """Lets only the values learn at first, so that advantages mean something when the rest does.
+
+    After an imitation the policy is good and the critic knows nothing; learning from its errors
+    would undo what was imitated.
+
+    Args:
+        steps: decisions until then.
+    """
+
+    def __init__(self, steps: int):
+        super().__init__()
+        self.steps = steps
+
+    def _on_rollout_start(self) -> None:
+        policy = cast(CandidatePolicy, self.model.policy)
+        policy.requires_grad_(self.num_timesteps >= self.steps)
+        for parameter in policy.critic_parameters():
+            parameter.requires_grad_(True)
+
+    def _on_step(self) -> bool:
+        return True
+
+
 class CheckpointCallback(BaseCallback):
     """Saves a checkpoint at intervals, and one more when the user presses Ctrl-C.
 
@@ -127,13 +152,14 @@ class CheckpointCallback(BaseCallback):
 
     Args:
         folder: where checkpoints go.
+        best: what validation has found, which belongs to them.
         every: decisions between two, which are :data:`APART_S` apart at most; 0 for none but that
             of Ctrl-C.
     """
 
-    def __init__(self, folder: Path, every: int):
+    def __init__(self, folder: Path, best: checkpoint.Best, every: int):
         super().__init__()
-        self.folder, self.every = folder, every
+        self.folder, self.best, self.every = folder, best, every
         self.interrupted = False
         self.stopped_at: Path | None = None
         self._last, self._saved_at = 0, time.monotonic()
@@ -147,7 +173,7 @@ class CheckpointCallback(BaseCallback):
         due = self.every and self.model.num_timesteps > self._last and (many or long)
         if not (due or self.interrupted):
             return
-        path = checkpoint.save(self.model, self.folder)
+        path = checkpoint.save(self.model, self.best, self.folder)
         self._last, self._saved_at = self.model.num_timesteps, time.monotonic()
         self.stopped_at = path if self.interrupted else None
 

@@ -1,9 +1,9 @@
 """Checkpoints that continue a run exactly: weights, optimizer, environments and generators.
 
-A checkpoint is a zip file with ``weights.pt`` (weights, Adam's moments, torch's generator), which
-torch reads as tensors and nothing else, and plain values and arrays (decision count, last
-observation, environments, generators). Reading one runs no code of whoever made it. It is taken
-between two updates, where nothing else is in flight.
+A checkpoint is a zip file with ``weights.pt`` (weights, those that played best so far, Adam's
+moments, torch's generator), which torch reads as tensors and nothing else, and plain values and
+arrays (decision count, last observation, environments, generators). Reading one runs no code of
+whoever made it. It is taken between two updates, where nothing else is in flight.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import pickle
 import random
 import warnings
 import zipfile
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ import torch
 from sb3_contrib import MaskablePPO
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecNormalize
+from torch import Tensor
 
 from .disk import load_tree, replacing, save_tree
 
@@ -32,15 +34,30 @@ _WEIGHTS = "weights.pt"
 _OF_MODEL = ("num_timesteps", "_n_updates", "_last_obs", "_last_episode_starts")
 
 
-def save(model: BaseAlgorithm, folder: Path) -> Path:
+@dataclass
+class Best:
+    """What validation has found so far.
+
+    Attributes:
+        looked: decisions after which the policy was last looked at; -1: never.
+        reward: highest mean reward.
+        weights: those that had it.
+    """
+
+    looked: int = -1
+    reward: float = -np.inf
+    weights: dict[str, Tensor] = field(default_factory=dict)
+
+
+def save(model: BaseAlgorithm, best: Best, folder: Path) -> Path:
     """Write a checkpoint below ``folder`` and return its path; older ones are removed."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{model.num_timesteps:012d}.zip"
     tensors = io.BytesIO()
-    torch.save(_tensors(model), tensors)
+    torch.save(_tensors(model) | {"best": best.weights}, tensors)
     with replacing(path) as unfinished, zipfile.ZipFile(unfinished, "w") as file:
         file.writestr(_WEIGHTS, tensors.getvalue())
-        save_tree(file, _state(model))
+        save_tree(file, _state(model) | {"best": (best.looked, best.reward)})
     for old in found(folder)[:-KEEP]:
         old.unlink()
     return path
@@ -51,14 +68,14 @@ def found(folder: Path) -> list[Path]:
     return sorted(folder.glob("[0-9]*.zip"))
 
 
-def restore_latest(folder: Path, model: MaskablePPO, env: VecNormalize) -> bool:
-    """Bring a new model and ``env`` to where the newest sound checkpoint left them.
+def restore_latest(folder: Path, model: MaskablePPO, env: VecNormalize, best: Best) -> bool:
+    """Bring a new model, ``env`` and ``best`` to where the newest sound checkpoint left them.
 
     A damaged one is passed over with a warning. Returns whether there was one.
     """
     for path in reversed(found(folder)):
         try:
-            restore(path, model, env)
+            restore(path, model, env, best)
             return True
         except DAMAGED as error:
             warnings.warn(
@@ -68,8 +85,8 @@ def restore_latest(folder: Path, model: MaskablePPO, env: VecNormalize) -> bool:
     return False
 
 
-def restore(path: Path, model: MaskablePPO, env: VecNormalize) -> None:
-    """Bring a new model, ``env`` and all generators to where a checkpoint left them."""
+def restore(path: Path, model: MaskablePPO, env: VecNormalize, best: Best) -> None:
+    """Bring a new model, ``env``, ``best`` and all generators to where a checkpoint left them."""
     with zipfile.ZipFile(path) as file:
         tensors = read_tensors(file, _WEIGHTS)
         state = load_tree(file)
@@ -81,6 +98,8 @@ def restore(path: Path, model: MaskablePPO, env: VecNormalize) -> None:
     monitor.venv.env.set_state(state["env"])
     monitor.episode_returns, monitor.episode_lengths = state["episode"]
     env.ret_rms.mean, env.ret_rms.var, env.ret_rms.count, env.returns = state["returns"]
+    best.looked, best.reward = state["best"]
+    best.weights = tensors["best"]
     random.setstate(state["python"])
     np.random.set_state(state["numpy"])
     torch.set_rng_state(tensors["generator"])

@@ -19,14 +19,26 @@ OWN_DEFAULTS: dict[frozenset[str], dict[str, Any]] = {
     frozenset({"route", "place", "scale"}): {
         "gamma": 0.999,  # a job or a replica matters for hundreds of requests
         "gae_lambda": 0.998,
-        "teacher": "compose:routing/dynamo+topology/kai+scaling/random",  # leaves scaling open
+        "teacher": "compose:routing/prefill-and-work+gang/sjf+scaling/fixed?times=2",
+        "teacher_steps": 300_000,
+        "critic_steps": 100_000,
+        "learning_rate": 3e-4,
+        "n_steps": 512,
         "batch_size": 4096,
         "of_a_kind": 256,  # routing decisions are 95 in 100
-        "steps": 1_600_000,
+        "steps": 1_400_000,
+        "validate_every": 400_000,
     },
 }
 """Settings that suit some decisions better than the fields' defaults, by the decisions of a
 scenario; ``docs/training.md`` says why."""
+
+AT_LEAST_ONE = (
+    "steps", "num_envs", "n_steps", "batch_size", "epochs", "width", "validate_seeds", "threads",
+)  # fmt: skip
+NOT_NEGATIVE = (
+    "seed", "of_a_kind", "teacher_steps", "critic_steps", "validate_every", "checkpoint_every",
+)  # fmt: skip
 
 
 def setting(default: Any, text: str) -> Any:
@@ -58,6 +70,11 @@ class TrainConfig:
     width: int = setting(64, "neurons per layer of the network")
     teacher: str = setting("", "baseline to imitate first; empty: none")
     teacher_steps: int = setting(100_000, "decisions of that imitation")
+    critic_steps: int = setting(0, "decisions at first on which only the values learn")
+    validate_every: int = setting(
+        0, "decisions between validations, of which the best weights are kept; 0: keep the last"
+    )
+    validate_seeds: int = setting(32, "episodes of a validation")
     checkpoint_every: int = setting(
         200_000, "decisions between checkpoints, which are a minute apart at most; 0: none"
     )
@@ -75,10 +92,10 @@ class TrainConfig:
             object.__setattr__(self, "scenario", default_scenario(self.env))
         elif not self.env:
             object.__setattr__(self, "env", id_for(_load(self.scenario)))
-        for key in ("steps", "num_envs", "n_steps", "batch_size", "epochs", "width", "threads"):
+        for key in AT_LEAST_ONE:
             if getattr(self, key) < 1:
                 raise ValueError(f"{key} = {getattr(self, key)}: must be at least 1")
-        for key in ("seed", "teacher_steps", "checkpoint_every", "of_a_kind"):
+        for key in NOT_NEGATIVE:
             if getattr(self, key) < 0:
                 raise ValueError(f"{key} = {getattr(self, key)}: must not be negative")
         if not 0.0 < self.gamma <= 1.0:

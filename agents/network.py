@@ -43,6 +43,10 @@ KEYS = (*TABLES, "sets", "action_mask")
 NETWORK = 3
 """Which network this is: a file of weights says whose they are. 1 had a single layer in the encoder
 and no log-odds, 2 did not read sets and had the same heads for all kinds of decisions."""
+SCALING_NETWORK = 4
+"""The same where it scales: 3 did not count replicas (see :class:`CandidateEncoder`)."""
+MOST = 4.0
+"""Highest odds that are told apart: so many times what a scenario begins with."""
 ROW = 16
 """Neurons of the code of a queue row."""
 _COMMON = Layout(())  # common columns come first in every layout
@@ -58,6 +62,7 @@ class Features(NamedTuple):
         state, candidate: which state and which of its candidates each is, int64 (N,).
         mask: not 0 = feasible, of all candidates, shape (n, C).
         context: shape (n, width).
+        outlook: what values are read from, shape (n, width).
         kinds: a flag for each of ``DECISIONS``, shape (n, 3).
     """
 
@@ -66,12 +71,18 @@ class Features(NamedTuple):
     candidate: Tensor
     mask: Tensor
     context: Tensor
+    outlook: Tensor
     kinds: Tensor
 
 
 def columns(observation_space: spaces.Dict) -> dict[str, int]:
     """Return the number of columns of each observation key, its last axis."""
     return {key: (space.shape or (0,))[-1] for key, space in observation_space.items()}
+
+
+def odds(values: Tensor) -> Tensor:
+    """Return v / (1 - v) of values in [0, 1], at most :data:`MOST`."""
+    return (values / (1.0 - values).clamp(min=1e-6)).clamp(max=MOST)
 
 
 def log_odds(values: Tensor) -> Tensor:
@@ -85,13 +96,19 @@ class CandidateEncoder(BaseFeaturesExtractor):
     Args:
         observation_space: the environment's; only the numbers of columns are used.
         width: neurons per layer.
+        counted: columns of candidates of which the odds are read too: numbers of replicas are
+            stored as x / (x + scale), and only odds can be added up. With them values get a
+            context of their own, so that what they learn changes nothing that the policy sees.
     """
 
-    def __init__(self, observation_space: spaces.Dict, width: int = 64):
+    def __init__(
+        self, observation_space: spaces.Dict, width: int = 64, counted: Sequence[int] = ()
+    ):
         super().__init__(observation_space, features_dim=width)
         numbers = columns(observation_space)
+        self.counted = list(counted)
         self.candidate = nn.Sequential(
-            nn.Linear(2 * numbers["candidates"], width),
+            nn.Linear(2 * numbers["candidates"] + len(self.counted), width),
             nn.ReLU(),
             nn.Linear(width, width),
             nn.ReLU(),
@@ -99,6 +116,8 @@ class CandidateEncoder(BaseFeaturesExtractor):
         self.row = nn.Sequential(nn.Linear(numbers["queue"], ROW), nn.ReLU())
         read = numbers["cluster"] + numbers["queue"] + 2 * width + 2 * ROW + sets.SIZE
         self.context = nn.Sequential(nn.Linear(read, width), nn.ReLU())
+        if self.counted:
+            self.outlook = nn.Sequential(nn.Linear(read, width), nn.ReLU())
 
     def forward(self, observation: dict[str, Tensor]) -> Features:
         """Encode; observation arrays have a leading batch axis."""
@@ -106,7 +125,8 @@ class CandidateEncoder(BaseFeaturesExtractor):
         mask = observation["action_mask"]
         state, candidate = mask.nonzero(as_tuple=True)
         chosen = candidates[state, candidate]
-        codes = self.candidate(torch.cat((chosen, log_odds(chosen)), dim=1))
+        read = (chosen, log_odds(chosen), odds(chosen[:, self.counted]))
+        codes = self.candidate(torch.cat(read, dim=1))
         # Codes are >= 0, so that the 0 of a state without candidates, or of a row that is not in
         # use, never hides a maximum.
         nothing = codes.new_zeros(len(mask), codes.shape[1])
@@ -120,8 +140,10 @@ class CandidateEncoder(BaseFeaturesExtractor):
             *(rows.sum(dim=1) / in_use.sum(dim=1).clamp(min=1.0), rows.amax(dim=1)),
             observation["sets"] if "sets" in observation else sets.summary(observation),
         )
-        context = self.context(torch.cat(parts, dim=1))
-        return Features(codes, state, candidate, mask, context, cluster[:, KINDS])
+        whole = torch.cat(parts, dim=1)
+        context = self.context(whole)
+        outlook = self.outlook(whole.detach()) if self.counted else context
+        return Features(codes, state, candidate, mask, context, outlook, cluster[:, KINDS])
 
 
 class Head(nn.Module):
@@ -165,7 +187,7 @@ class Heads(nn.Module):
 
     def forward_actor(self, features: Features) -> Tensor:
         """Return logits, shape (n, C); 0 for infeasible candidates."""
-        codes, state, candidate, mask, context, _ = features
+        codes, state, candidate, mask, context, *_ = features
         logits = codes.new_zeros(mask.shape)
         if len(self.of) == 1:
             (head,) = self.heads()
@@ -179,7 +201,7 @@ class Heads(nn.Module):
 
     def forward_critic(self, features: Features) -> Tensor:
         """Return values, shape (n, 1)."""
-        values = torch.cat([head.value(features.context) for head in self.heads()], dim=1)
+        values = torch.cat([head.value(features.outlook) for head in self.heads()], dim=1)
         return values if len(self.of) == 1 else values.gather(1, self._due(features).unsqueeze(1))
 
     def heads(self) -> list[Head]:
@@ -220,9 +242,14 @@ class CandidatePolicy(MaskableMultiInputActorCriticPolicy):
             action_space,
             lr_schedule,
             features_extractor_class=CandidateEncoder,
-            features_extractor_kwargs={"width": width},
+            features_extractor_kwargs={"width": width, "counted": counted(names)},
             **kwargs,
         )
+
+    @property
+    def number(self) -> int:
+        """Which network this is: what the file of its weights says too."""
+        return SCALING_NETWORK if counted(self.names) else NETWORK
 
     @property
     def columns(self) -> dict[str, int]:
@@ -233,8 +260,15 @@ class CandidatePolicy(MaskableMultiInputActorCriticPolicy):
         """Return logits (n, C) before masking, for any number of candidates C."""
         return self.mlp_extractor.forward_actor(self.features_extractor(observation))
 
+    def critic_parameters(self) -> list[nn.Parameter]:
+        """Return the parameters that only values depend on."""
+        encoder = cast(CandidateEncoder, self.features_extractor)
+        heads = cast(Heads, self.mlp_extractor).heads()
+        parts = [head.value for head in heads] + ([encoder.outlook] if encoder.counted else [])
+        return [parameter for part in parts for parameter in part.parameters()]
+
     def _build(self, lr_schedule: Schedule) -> None:
-        self.register_buffer("network", torch.tensor(NETWORK))
+        self.register_buffer("network", torch.tensor(self.number))
         heads = Heads(self.width, self.decides or DECISIONS)
         self.mlp_extractor = heads  # type: ignore[assignment]
         self.action_net = nn.Identity()  # the heads give logits and values themselves
@@ -256,6 +290,12 @@ class CandidatePolicy(MaskableMultiInputActorCriticPolicy):
         for key in ("features_extractor_class", "features_extractor_kwargs"):
             del data[key]  # follow from the width
         return {**data, "width": self.width, "decides": self.decides, "names": self.names}
+
+
+def counted(names: Mapping[str, Sequence[str]] | None) -> list[int]:
+    """Return the columns of candidates whose odds are read too: those of scaling."""
+    of = names["candidates"] if names is not None else ()
+    return [at for at, name in enumerate(of) if name.startswith("scale.")]
 
 
 def trained_for(layout: Layout) -> dict[str, Any]:

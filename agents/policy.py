@@ -17,7 +17,7 @@ from gpuyard.baselines import Observation, ScorePolicy
 from gpuyard.envs.observation import TABLES
 
 from .checkpoint import DAMAGED, read_tensors
-from .network import NETWORK, CandidatePolicy
+from .network import CandidatePolicy
 from .sets import SETS
 
 if TYPE_CHECKING:
@@ -133,10 +133,10 @@ def network_from(path: Path) -> CandidatePolicy:
                 **{key: value for key, value in kwargs.items() if value is not None},
             )
             weights = read_tensors(file, "policy.pth")
-            if (found := int(weights.get("network", 1))) != NETWORK:
+            if (found := int(weights.get("network", 1))) != network.number:
                 raise ValueError(
-                    f"weights of network {found}, but this version has network {NETWORK}: train it "
-                    "again, or use it with the version that made it"
+                    f"weights of network {found}, but this version has network {network.number}: "
+                    "train it again, or use it with the version that made it"
                 )
             network.load_state_dict(weights)
     except DAMAGED as error:

@@ -15,7 +15,10 @@ from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, VectorEnv
 from stable_baselines3.common.vec_env import VecEnv
 
+from gpuyard.baselines import Policy
+
 from . import sets
+from . import stagger as staggered
 
 Indices = None | int | Iterable[int]
 
@@ -29,18 +32,24 @@ class SB3VecEnv(VecEnv):
     Args:
         env: a vector environment in SAME_STEP autoreset mode, for example
             ``gym.make_vec("gpuyard/Routing-v0", num_envs=64, autoreset_mode="SameStep")``.
-        stagger: leave the environments at different moments of their episodes after a reset.
-            Episodes have about the same number of decisions; unstaggered, a batch holds only
-            beginnings, then only middles, then only ends, and a learner forgets each in turn.
+        stagger: leave the environments at different moments of their episodes after a reset; see
+            :mod:`.stagger`.
         keys: the observations to hand on; all by default. A learner copies every one of them many
             times, whether its network reads it or not. ``"sets"`` is the summary of devices and
             links, see :mod:`.sets`.
+        teacher: plays until then; None: chance.
 
     Raises:
         ValueError: if the environment resets in another mode.
     """
 
-    def __init__(self, env: VectorEnv, stagger: bool = False, keys: Sequence[str] = ()):
+    def __init__(
+        self,
+        env: VectorEnv,
+        stagger: bool = False,
+        keys: Sequence[str] = (),
+        teacher: Policy | None = None,
+    ):
         mode = env.metadata.get("autoreset_mode")
         if mode is not AutoresetMode.SAME_STEP:
             raise ValueError(
@@ -48,7 +57,7 @@ class SB3VecEnv(VecEnv):
                 "make it with gym.make_vec(id, num_envs=n, autoreset_mode='SameStep')"
             )
         self.env: Any = env  # first: the parent's constructor asks for attributes
-        self.stagger = stagger
+        self.stagger, self.teacher = stagger, teacher
         self._actions: np.ndarray | None = None
         offered = dict(cast(spaces.Dict, env.single_observation_space).spaces)
         self.keys = tuple(keys) or tuple(offered)
@@ -61,7 +70,7 @@ class SB3VecEnv(VecEnv):
         seed = None if self._seeds[0] is None else list(self._seeds)
         observation, info = self.env.reset(seed=seed, options=self._options[0] or None)
         if self.stagger:
-            observation, info = self._stagger()
+            observation = self._stagger(observation)
         self.reset_infos = [row(info, i) for i in range(self.num_envs)]
         self._reset_seeds()
         self._reset_options()
@@ -109,25 +118,11 @@ class SB3VecEnv(VecEnv):
         """Return False per index: a native environment holds no wrapped ones."""
         return [False] * len(self._chosen(indices))
 
-    def _stagger(self) -> tuple[Any, dict[str, Any]]:
-        """Play one episode at random to learn its length; in a second one, reset by turns."""
-        rng = np.random.default_rng(0)
-
-        def play() -> tuple[Any, dict[str, Any], bool]:
-            masks = self.env.action_masks()
-            actions = (masks * rng.random(masks.shape)).argmax(axis=1)
-            observation, _, terminated, truncated, info = self.env.step(actions)
-            return observation, info, bool(terminated[0] or truncated[0])
-
-        length = 1
-        while not play()[2]:
-            length += 1
-        turn = np.arange(self.num_envs) * length // self.num_envs
-        for now in range(length):
-            observation, info, _ = play()
-            if (turn == now).any():
-                observation, info = self.env.reset(options={"reset_mask": turn == now})
-        return observation, info
+    def _stagger(self, observation: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        if self.teacher is None:
+            return staggered.by_chance(self.env)
+        self.teacher.reset(self.env.unwrapped.scenario, self.num_envs)
+        return staggered.by_teacher(self.env, observation, self.teacher)
 
     def _chosen_keys(self, observation: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         if "sets" in self.keys:

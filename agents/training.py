@@ -10,19 +10,21 @@ from typing import cast
 import gymnasium as gym
 import torch
 from sb3_contrib import MaskablePPO
+from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import TensorBoardOutputFormat, configure
 from stable_baselines3.common.vec_env import VecMonitor, VecNormalize
 
-from gpuyard.baselines import Policy, make
+from gpuyard.baselines import make
 
 from . import checkpoint
 from .buffer import ProgressRolloutBuffer
-from .callbacks import CheckpointCallback, MetricsCallback, ProgressCallback
+from .callbacks import CheckpointCallback, CriticFirstCallback, MetricsCallback, ProgressCallback
 from .config import TrainConfig
 from .disk import replacing
 from .imitation import imitate
 from .network import KEYS, CandidatePolicy, trained_for
 from .sb3 import SB3VecEnv
+from .validation import ValidationCallback
 
 
 @dataclass(frozen=True)
@@ -51,14 +53,14 @@ def train(config: TrainConfig, progress: bool = True) -> Trained:
     """
     _set_up(config)
     env = make_env(config)
-    scenario = cast(SB3VecEnv, env.unwrapped).env.unwrapped.scenario
-    teacher = make(config.teacher) if config.teacher else None
+    worlds = cast(SB3VecEnv, env.unwrapped)
+    scenario, teacher = worlds.env.unwrapped.scenario, worlds.teacher
     if teacher is not None:
         teacher.check(scenario)  # before there is a folder
     folder = _new_folder(config)
     config = replace(config, name=folder.name)
     config.save(folder / "config.json")
-    return _begin(config, env, teacher, folder, progress)
+    return _begin(config, env, folder, progress)
 
 
 def resume(folder: Path, progress: bool = True) -> Trained:
@@ -81,23 +83,20 @@ def resume(folder: Path, progress: bool = True) -> Trained:
     _set_up(config)
     env = make_env(config)
     model = _model(config, env)
-    if checkpoint.restore_latest(folder / "checkpoints", model, env):
-        return _learn(model, env, config, folder, progress)
+    best = checkpoint.Best()
+    if checkpoint.restore_latest(folder / "checkpoints", model, env, best):
+        return _learn(model, env, best, config, folder, progress)
     env.close()
-    teacher = make(config.teacher) if config.teacher else None
-    return _begin(config, make_env(config), teacher, folder, progress)
+    return _begin(config, make_env(config), folder, progress)
 
 
-def _begin(
-    config: TrainConfig, env: VecNormalize, teacher: Policy | None, folder: Path, progress: bool
-) -> Trained:
+def _begin(config: TrainConfig, env: VecNormalize, folder: Path, progress: bool) -> Trained:
     """Train from the start in a folder that is there."""
-    model = _model(config, env)
-    if teacher is not None:
+    model, worlds = _model(config, env), cast(SB3VecEnv, env.unwrapped)
+    if (teacher := worlds.teacher) is not None:
         network = cast(CandidatePolicy, model.policy)
-        worlds = cast(SB3VecEnv, env.unwrapped).env
-        imitate(network, teacher, worlds, config.teacher_steps, config.seed, progress=progress)
-    return _learn(model, env, config, folder, progress)
+        imitate(network, teacher, worlds.env, config.teacher_steps, config.seed, progress=progress)
+    return _learn(model, env, checkpoint.Best(), config, folder, progress)
 
 
 def _set_up(config: TrainConfig) -> None:
@@ -139,7 +138,8 @@ def make_env(config: TrainConfig) -> VecNormalize:
         scenario=config.scenario,
         autoreset_mode="SameStep",
     )
-    monitored = VecMonitor(SB3VecEnv(env, stagger=True, keys=KEYS))
+    teacher = make(config.teacher) if config.teacher else None
+    monitored = VecMonitor(SB3VecEnv(env, stagger=True, keys=KEYS, teacher=teacher))
     return VecNormalize(monitored, norm_obs=False, gamma=config.gamma)
 
 
@@ -149,20 +149,31 @@ def linear(initial: float, remaining: float) -> float:
 
 
 def _learn(
-    model: MaskablePPO, env: VecNormalize, config: TrainConfig, folder: Path, progress: bool
+    model: MaskablePPO,
+    env: VecNormalize,
+    best: checkpoint.Best,
+    config: TrainConfig,
+    folder: Path,
+    progress: bool,
 ) -> Trained:
     logger = configure(None, [])
     logger.output_formats = [TensorBoardOutputFormat(str(folder / "tensorboard"))]
     model.set_logger(logger)
     metrics = MetricsCallback(folder / "learning_curve.csv")
-    saver = CheckpointCallback(folder / "checkpoints", config.checkpoint_every)
-    callbacks = [saver, metrics, *([ProgressCallback(metrics, config.steps)] if progress else [])]
+    saver = CheckpointCallback(folder / "checkpoints", best, config.checkpoint_every)
+    validation = ValidationCallback(config, best)
+    callbacks: list[BaseCallback] = [validation] if config.validate_every else []
+    callbacks += [saver, CriticFirstCallback(config.critic_steps), metrics]
+    callbacks += [ProgressCallback(metrics, config.steps)] if progress else []
     with saver:
         model.learn(
             max(config.steps - model.num_timesteps, 0),
             callback=callbacks,
             reset_num_timesteps=False,
         )
+    if config.validate_every and not saver.stopped_at:
+        validation.look()
+        model.policy.load_state_dict(best.weights)
     logger.close()
     env.close()
     if saver.stopped_at:

@@ -76,3 +76,22 @@ def test_a_gradient_step_takes_so_many_of_each_kind_at_most(limit, of_kinds):
     of = batch.observations["cluster"][:, KINDS].argmax(dim=1)
     assert torch.bincount(of).tolist() == of_kinds
     assert (batch.actions.flatten() == of).all()  # rows stay together
+
+
+def test_advantages_are_scaled_by_kind_where_there_is_a_limit():
+    rng = np.random.default_rng(0)
+    kinds = np.repeat(np.arange(3), [40, 16, 8]).reshape(16, 4)
+    rewards = rng.normal(size=(16, 4)) * np.array([1.0, 100.0, 1e4])[kinds]
+    plain, scaled = (
+        filled(ProgressRolloutBuffer, np.zeros((16, 4)), rewards, *np.zeros((2, 16, 4)))
+        for _ in range(2)
+    )
+    for buffer, limit in ((plain, 0), (scaled, 10)):
+        buffer.observations["cluster"][..., KINDS] = np.eye(3)[kinds]
+        buffer.of_a_kind = limit
+        buffer.compute_returns_and_advantage(torch.zeros(4), np.zeros(4, bool))
+    np.testing.assert_array_equal(scaled.returns, plain.returns)  # values learn what is true
+    for kind in range(3):
+        its = plain.advantages[kinds == kind]
+        expected = (its - its.mean()) / its.std()
+        np.testing.assert_allclose(scaled.advantages[kinds == kind], expected, rtol=1e-3, atol=1e-5)
