@@ -22,6 +22,7 @@ SCENARIO = SimpleNamespace(
     decisions=frozenset({"route"}),
     layout=LAYOUT,
     services=(),
+    workload=None,
     objectives=(SLO,),
 )
 COLUMNS = {key: len(LAYOUT.columns(key)) for key in ("cluster", "queue", "candidates")}
