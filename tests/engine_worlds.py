@@ -138,7 +138,14 @@ def reference_requests(stream: RequestStream) -> list[Request]:
     ]
 
 
-def engine_world(specs: list[ReplicaSpec], tables: list[CostTable], stream: RequestStream) -> World:
+def engine_world(
+    specs: list[ReplicaSpec],
+    tables: list[CostTable],
+    stream: RequestStream,
+    tiers: tuple = (),
+    deadline_s: float = 0.0,
+) -> World:
+    """Return a world of these replicas; ``tiers``: TIER_SPEC and REPLICA_TIERS, if any."""
     spec_records = records(len(specs), REPLICA_SPEC)
     for r, spec in enumerate(specs):
         unit = spec.prefix_block_tokens
@@ -175,11 +182,11 @@ def engine_world(specs: list[ReplicaSpec], tables: list[CostTable], stream: Requ
     costs = records(len(specs), COST)
     costs[:] = [t.coefficients for t in tables]
     rules = records(1, SERVING_RULES)
-    rules["w_waiting"] = 1.0
+    rules["w_waiting"], rules["deadline_s"] = 1.0, deadline_s
     objectives = records_of(OBJECTIVE, ttft_s=1.0, tpot_s=0.05)
-    static = ServingStatic(spec_records, costs, linear, head, rules, objectives)
+    static = ServingStatic(spec_records, costs, linear, head, rules, objectives, *tiers)
     nodes = int(stream.prefix_ids.max(initial=0)) + 1
-    part = serving_part(static, 1, len(stream), len(stream.prefix_ids), nodes, 4, hold=False)
+    part = serving_part(static, 1, len(stream), len(stream.prefix_ids), nodes, 4)
     world = World([part], 1)
     load(part.state, static, 0, stream, stream.output_tokens)
     world.begin(0)

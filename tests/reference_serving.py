@@ -154,16 +154,19 @@ class Replica:
             plan.append((seq, new))
             budget -= new
             position += 1
-        while self.waiting and budget > 0 and not preempted:
-            if len(self.running) == self.spec.max_num_seqs:
-                break
+        if not preempted:
+            self.admit_waiting(now, budget, plan)
+        return plan
+
+    def admit_waiting(self, now: float, budget: int, plan: list[tuple[Served, int]]) -> None:
+        """Take requests of the queue into this step's plan, in order, while they fit."""
+        while self.waiting and budget > 0 and len(self.running) < self.spec.max_num_seqs:
             seq = self.waiting[0]
             new = self.try_to_admit(now, seq, budget)
             if new == 0:
                 break
             plan.append((seq, new))
             budget -= new
-        return plan
 
     def try_to_admit(self, now: float, seq: Served, budget: int) -> int:
         """Admit the first waiting request; returns its new tokens, 0 if its blocks do not fit."""
@@ -228,8 +231,12 @@ class Replica:
         for seq in sampling:
             self.sample(seq, self.under_way.end_s)
         self.kv.check(self.holders())
-        assert all(len(seq.blocks) == self.spec.blocks_for(seq.computed) for seq in self.running)
+        assert all(len(seq.blocks) == self.blocks_due(seq) for seq in self.running)
         self.steps.append(replace(self.under_way, after=self.counts()))
+
+    def blocks_due(self, seq: Served) -> int:
+        """Return the blocks that a running request holds."""
+        return self.spec.blocks_for(seq.computed)
 
     def holders(self) -> list[Served]:
         """Return all that hold blocks between steps."""

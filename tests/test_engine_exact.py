@@ -38,9 +38,9 @@ def run_both(seed: int, affine: bool, grid_s: float = 0.0, features: tuple[str, 
     return expected, served(specs, tables, stream, assignment)
 
 
-def served(specs, tables, stream, assignment) -> World:
+def served(specs, tables, stream, assignment, tiers=()) -> World:
     """Return the engine's world after it has sent each request where it is to go."""
-    world = engine_world(specs, tables, stream)
+    world = engine_world(specs, tables, stream, tiers)
     outputs = world.outputs()
     world.run(np.array([START]), np.zeros(1, np.int64), outputs)
     for action in assignment:

@@ -3,6 +3,7 @@
 from functools import partial
 
 from ..policy import Factory
+from .admission import EarlyReject, ShedSaturated, TokenBucket
 from .affinity import (
     CacheAware,
     ConsistentHash,
@@ -40,4 +41,7 @@ BASELINES: dict[str, Factory] = {
     "predicted-ttft": PredictedTTFT,
     "predicted-ttft-product": PredictedTTFTProduct,
     "prefill-and-work": PrefillAndWork,
+    "shed-saturated": ShedSaturated,
+    "early-reject": EarlyReject,
+    "token-bucket": TokenBucket,
 }

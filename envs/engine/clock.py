@@ -39,7 +39,7 @@ from .decide.route import (
     requests_value,
     take_route,
 )
-from .decide.route_seen import see_route
+from .decide.route_seen import ended, see_route
 from .decide.scale import KEEP, services_happen, take_scale
 from .decide.scale_seen import see_scale
 from .gangs.lifecycle import count_unfinished
@@ -181,7 +181,7 @@ def end(w, e, clock, moment_s, stalled):
     clock.done = 1
     left = 0
     if has_requests(w):
-        left += w.router[e].num_requests - w.router[e].finished
+        left += w.router[e].num_requests - ended(w.router[e])
     if has_gangs(w):
         left += w.gangs[e].num_jobs - w.gangs[e].services - w.gangs[e].finished
     is_late = left > 0 and clock.limit_s < math.inf and not stalled

@@ -26,6 +26,12 @@ Requests and replicas:
     prefix_entries: PREFIX_ENTRY (E, P), those that are cached, in no order.
     prefix_heads: int32 (E, any), first entry of each chain of the hash table, -1: none.
     prefix_units: PREFIX_UNIT (E, M), of all requests.
+    tier_specs: TIER_SPEC (T,), the KV tiers behind the replicas.
+    replica_tiers: REPLICA_TIERS (R,), which of them each one has.
+    tiers: TIER (E, T).
+    nics: NIC (E, R).
+    tier_entries: TIER_ENTRY (E, P), each tier's own from its ``begin`` on.
+    tier_heads: int32 (E, any), first entry of each chain of their hash table, -1: none.
 
 Services, whose replicas are gangs; V services, G roles:
 
@@ -165,6 +171,7 @@ from .serving.records import (
     SERVING_RULES,
     SLOT,
 )
+from .serving.tier_records import NIC, REPLICA_TIERS, TIER, TIER_ENTRY, TIER_SPEC
 
 FIELDS = (
     ("units", UNITS, 1),
@@ -186,6 +193,12 @@ FIELDS = (
     ("prefix_entries", PREFIX_ENTRY, 2),
     ("prefix_heads", np.int32, 2),
     ("prefix_units", PREFIX_UNIT, 2),
+    ("tier_specs", TIER_SPEC, 1),
+    ("replica_tiers", REPLICA_TIERS, 1),
+    ("tiers", TIER, 2),
+    ("nics", NIC, 2),
+    ("tier_entries", TIER_ENTRY, 2),
+    ("tier_heads", np.int32, 2),
     # services
     ("services", SERVICE, 1),
     ("roles", ROLE, 1),

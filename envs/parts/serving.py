@@ -33,6 +33,7 @@ from ..scenario import Scenario
 from ..scenario.services import KINDS
 from ..scene import REPLICA_SCENE, REQUEST_PHASES, REQUEST_SCENE
 from .part import Part, Sizes, Table
+from .tiers import build_tiers
 
 COLUMNS = (
     *("arrival_s", "first_token_s", "finish_s", "prompt_tokens", "output_tokens", "replica"),
@@ -62,7 +63,8 @@ class Serving:
             num_ids,
             num_nodes,
             scenario.observation.queue_rows,
-            hold=scenario.router.hold_s > 0,
+            more_rows=int(scenario.router.hold_s > 0) + int(scenario.router.may_reject),
+            options=scenario.router.options,
         )
 
     def load(self, e: int, rng: np.random.Generator) -> None:
@@ -88,12 +90,18 @@ class Serving:
 
         Columns, all of shape (N,): `arrival_s`, `first_token_s`, `finish_s`, `prompt_tokens`,
         `output_tokens`, `replica` (-1: none), `cached_tokens`, `preemptions`, `priority`,
-        `session`, `service` (number of the deployment, 0 where there are none).
+        `session`, `service` (number of the deployment, 0 where there are none). With KV tiers also
+        `fetched_tokens`, which came from there; where requests may end unserved `outcome` (0:
+        served or under way, 1: refused, 2: expired).
         """
         state = self.part.state
         rows = state["requests"][e][: int(state["router"]["num_requests"][e])]
         table = {name: np.array(rows[name]) for name in COLUMNS}
         table["cached_tokens"] = np.maximum(table["cached_tokens"], 0)
+        if len(self.static.tier_specs):
+            table["fetched_tokens"] = np.array(rows["fetched_tokens"])
+        if self.scenario.router.options:
+            table["outcome"] = np.array(rows["outcome"])
         return {"requests": table}
 
     def scene(self, e: int, first_request: int) -> dict[str, Any]:
@@ -132,7 +140,8 @@ def _seen(rows: NDArray[np.void]) -> NDArray[np.void]:
     here = np.where(rows["blocks"] == 0, IN_QUEUE, np.where(begun, IN_DECODE, IN_PREFILL))
     here = np.where(rows["replica"] < 0, AT_ROUTER, here)
     here = np.where(rows["stage"] != WHOLE, IN_TRANSFER, here)
-    seen["phase"] = np.where(np.isfinite(rows["finish_s"]), DONE, here)
+    is_over = np.isfinite(rows["finish_s"]) | (rows["outcome"] > 0)
+    seen["phase"] = np.where(is_over, DONE, here)
     return seen
 
 
@@ -143,7 +152,8 @@ def serving_part(
     num_ids: int,
     num_nodes: int,
     queue_rows: int,
-    hold: bool,
+    more_rows: int = 0,
+    options: tuple[str, ...] = (),
 ) -> Part:
     """Return the arrays of requests and replicas.
 
@@ -154,7 +164,8 @@ def serving_part(
         num_ids: M, room for the prefix ids of an episode's requests.
         num_nodes: H, room for distinct prefix ids.
         queue_rows: Q, rows of the observed queue.
-        hold: whether a last candidate stands for holding the request back.
+        more_rows: candidates behind the replicas: to hold the request back, to refuse it.
+        options: further blocks of columns.
     """
     specs = static.replica_specs
     outside = specs["role"] < 0  # the devices and links of the others are the cluster's
@@ -162,13 +173,14 @@ def serving_part(
         kind="route",
         units=units.OF_SERVING,
         sizes=Sizes(
-            candidates=len(specs) + int(hold),
+            candidates=len(specs) + more_rows,
             queue=queue_rows,
             devices=int(specs["num_devices"].sum()),
             links=int(outside.sum()),
         ),
         state=arrays.allocate(static, num_envs, num_requests, num_ids, num_nodes),
         shared=dict(vars(static)),
+        options=options,
     )
 
 
@@ -184,7 +196,8 @@ def build_static(scenario: Scenario) -> ServingStatic:
         linear_s[row, : len(table.linear_s)] = table.linear_s
         head_s[row, : len(table.head_s)] = table.head_s
     rules, objectives = _rules(scenario), _objectives(scenario)
-    return ServingStatic(_specs(scenario, first_kinds), costs, linear_s, head_s, rules, objectives)
+    specs, tiers = _specs(scenario, first_kinds), build_tiers(scenario)
+    return ServingStatic(specs, costs, linear_s, head_s, rules, objectives, *tiers)
 
 
 def _kinds(scenario: Scenario) -> tuple[list[Deployment], list[int]]:

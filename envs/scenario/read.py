@@ -13,7 +13,7 @@ from .. import reward, shipped
 from ..hardware import catalogue
 from ..hardware.catalogue import GPU, Model
 from ..hardware.cluster import Cluster
-from ..rules import SLO, Faults, Limits, Router, Scaler, SchedulerRules
+from ..rules import SLO, Faults, KVStore, Limits, Router, Scaler, SchedulerRules
 from ..workload.requests.mixture import Mixture
 from . import sizes
 from .checks import ScenarioError, check_type, checked_table, refuse_unknown, section
@@ -21,6 +21,7 @@ from .cluster import read_cluster
 from .deployments import own_entries, read_replicas
 from .fit import fitted
 from .jobs import read_jobs
+from .kv_tiers import check_tiers
 from .requests import read_workload
 from .schema import Estimates, NetworkRules, ObservationSize, Scenario
 from .service_tables import read_services
@@ -50,6 +51,7 @@ TABLES = {
     "scaler": Table("scale", Scaler),
     "router": Table("route", Router),
     "slo": Table("route", SLO),
+    "kv_store": Table("route", KVStore),
     "cluster": Table("place"),
     "jobs": Table("place"),
     "network": Table("place", NetworkRules),
@@ -170,6 +172,7 @@ def from_dict(table: dict[str, Any], name: str = "custom", folder: Path | None =
     if "place" in decisions:
         check_survival(parts["faults"], parts["scheduler"], parts["jobs"], parts["cluster"])
     if "route" in decisions and "scale" not in decisions:  # last of all: it takes time
+        check_tiers(parts["replicas"], parts["kv_store"], parts["workload"])
         try:
             parts["replicas"] = fitted(parts["replicas"], parts["workload"])
         except ArithmeticError as error:
@@ -193,6 +196,11 @@ def _refuse_outside(table: dict[str, Any], decisions: Collection[str]) -> None:
         return
     if table.get("cluster") is None:
         raise ScenarioError("deployments stand on a cluster: add a [cluster] table and its [jobs]")
+    if "kv_store" in table:
+        raise ScenarioError(
+            "kv_store: only a scenario with [[replicas]] has one; the replicas of [[deployments]] "
+            "share no KV cache"
+        )
     for key in ("replicas", "workload"):
         if key in table:
             raise ScenarioError(

@@ -32,7 +32,8 @@ def is_over(w, e):
     """Tell whether all requests and jobs have ended, so that services are needed no more."""
     router, gangs = w.router[e], w.gangs[e]
     jobs = gangs.num_jobs - gangs.services
-    return router.finished == router.num_requests and gangs.finished == jobs
+    ended = router.finished + router.rejected + router.expired
+    return ended == router.num_requests and gangs.finished == jobs
 
 
 @kernel

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,8 @@ from .records import (
     SERVING,
     SLOT,
 )
+from .tier_records import REPLICA_TIERS, TIER_SPEC
+from .tiers import allocate_tiers, empty_tiers
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,8 @@ class ServingStatic:
         head_s: float64 (K, S + 1), seconds by sequences sampling.
         serving_rules: SERVING_RULES (1,).
         objectives: OBJECTIVE (V,), of each service's requests; of all where there are no services.
+        tier_specs: TIER_SPEC (T,), the KV tiers behind the replicas; none by default.
+        replica_tiers: REPLICA_TIERS (R,) where there are tiers, else (0,).
     """
 
     replica_specs: NDArray[np.void]
@@ -43,6 +47,8 @@ class ServingStatic:
     head_s: NDArray[np.float64]
     serving_rules: NDArray[np.void]
     objectives: NDArray[np.void]
+    tier_specs: NDArray[np.void] = field(default_factory=lambda: records(0, TIER_SPEC))
+    replica_tiers: NDArray[np.void] = field(default_factory=lambda: records(0, REPLICA_TIERS))
 
 
 def allocate(
@@ -70,6 +76,7 @@ def allocate(
         "prefix_entries": records((num_envs, entries), PREFIX_ENTRY),
         "prefix_heads": np.zeros((num_envs, heads), np.int32),
         "prefix_units": records((num_envs, max(num_ids, 1)), PREFIX_UNIT),
+        **allocate_tiers(static.tier_specs, num_envs, len(specs), num_nodes),
     }
 
 
@@ -102,6 +109,7 @@ def load(
     distinct = int(stream.prefix_ids.max(initial=-1)) + 1
     arrays["prefix_marks"][e, :distinct] = 0
     arrays["prefix_heads"][e] = -1
+    empty_tiers(arrays, static.tier_specs, e, arrays["prefix_marks"].shape[1])
     arrays["prefix_units"]["node"][e, : len(stream.prefix_ids)] = stream.prefix_ids
     rows = arrays["requests"][e, : len(stream)]
     fill(rows, _NEW_REQUEST)

@@ -35,7 +35,9 @@ def enqueue(w, e, index, queued_s, replica, spec):
     request = w.requests[e, index]
     request.queued_s = queued_s
     request.next = -1
+    behind_fetches = False
     if replica.tail >= 0:
+        behind_fetches = w.requests[e, replica.tail].blocks > 0 and len(w.replica_tiers) > 0
         w.requests[e, replica.tail].next = index
     else:
         replica.head = index
@@ -43,6 +45,8 @@ def enqueue(w, e, index, queued_s, replica, spec):
     replica.waiting += 1
     if replica.waiting == 1:  # otherwise those before it come first
         wake(queued_s, replica, spec)
+    elif behind_fetches:
+        wake(min(queued_s, replica.start_s) if replica.busy == 0 else queued_s, replica, spec)
 
 
 @kernel

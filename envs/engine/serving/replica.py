@@ -29,6 +29,7 @@ import math
 from ..core.compile import kernel
 from ..core.units import unit
 from .costs import alone_s, host_step_s, mixed_attention_s, prefill_attention_s, shared_s
+from .fetching import BLOCKED, FETCHING, fetch, look_s, stop_for_queue
 from .growth import (
     NEVER,
     blocks_needed,
@@ -42,7 +43,8 @@ from .growth import (
 from .kvcache import allocate, cached_units, hold, idle_units, register, release
 from .parking import park
 from .queue import leave_queue, put_behind_loaded
-from .records import HANDED, PREFILL
+from .records import DECODE, HANDED, PREFILL
+from .refusal import expire_queued, has_gate, is_late, stop_for_deadline
 from .runs import plan_run, run_blocks, run_s, stop_for_head
 
 
@@ -81,8 +83,9 @@ def preempt_last(w, e, r, replica, spec, router):
 def give_blocks(w, e, r, request, tokens, replica, spec):
     """Let ``request`` hold blocks for ``tokens`` computed tokens."""
     blocks = blocks_of(tokens, spec)
-    allocate(w, e, r, blocks - request.blocks, replica, spec)
-    request.blocks = blocks
+    if blocks > request.blocks:  # one that has fetched has them all
+        allocate(w, e, r, blocks - request.blocks, replica, spec)
+        request.blocks = blocks
 
 
 @kernel(inline=False)
@@ -125,10 +128,11 @@ def admit(w, e, r, index, before, budget, replica, spec):
     """
     request = w.requests[e, index]
     known = request.prompt_tokens + request.generated
-    if request.blocks > 0:  # its KV came from a prefill replica, all but the last token's
-        request.computed = known - 1
+    if request.blocks > 0:  # its KV came from a tier or, all but the last token's, a replica
+        if spec.does == DECODE:
+            request.computed = known - 1
         leave_queue(w, e, r, index, before, replica)
-        return 1
+        return min(known - request.computed, budget)
     units = 0
     if request.prefix_count > 0 and spec.unit_tokens > 0:
         most = floor_div(known - 1, spec.unit_tokens)
@@ -172,6 +176,8 @@ def begin_step(w, e, r, now_s, seen_s, replica, spec, router, cost):
         if replica.waiting == 0:
             return
         replica.start_s = w.requests[e, replica.head].queued_s
+        if len(w.replica_tiers) > 0:
+            replica.start_s = look_s(w, e, -math.inf, replica)
         if replica.start_s > now_s:
             return
     # sequences that already run; at most one, the last, still has prompt tokens to compute
@@ -184,7 +190,7 @@ def begin_step(w, e, r, now_s, seen_s, replica, spec, router, cost):
         remaining = request.prompt_tokens + request.generated - request.computed
         chunk = min(remaining, spec.max_num_batched_tokens - decoding)
         tokens = request.computed + chunk
-        partial_need = blocks_of(tokens, spec) - request.blocks
+        partial_need = max(blocks_of(tokens, spec) - request.blocks, 0)
     preempted = need + partial_need > replica.free_blocks
     if preempted:
         decoding = grow_or_preempt(w, e, r, replica, spec, router)
@@ -213,6 +219,18 @@ def begin_step(w, e, r, now_s, seen_s, replica, spec, router, cost):
                     break
                 before, at = at, following  # its KV has just come: those behind it were here before
                 continue
+            if is_late(w, w.requests[e, at], seen_s):
+                expire_queued(w, e, at, before, now_s, replica)
+                at = following
+                continue
+            if len(w.replica_tiers) > 0:
+                outcome = fetch(w, e, r, at, now_s, replica, spec)
+                if outcome == FETCHING:
+                    before, at = at, following
+                    continue
+                if outcome == BLOCKED:
+                    blocked_by_hits = spec.whole_prompt == 0
+                    break
             chunk = admit(w, e, r, at, before, budget, replica, spec)
             if chunk <= 0:
                 blocked_by_hits = chunk < 0
@@ -224,8 +242,10 @@ def begin_step(w, e, r, now_s, seen_s, replica, spec, router, cost):
             compute_prompt(w, e, r, now_s, chunk, request, replica, spec)
             budget -= chunk
             at = following
-    if replica.running == 0:  # the KV of requests that were handed over takes all blocks
+    if replica.running == 0:  # all fetch, or the KV of requests handed over takes all blocks
         replica.busy, replica.start_s = 0, math.inf
+        if replica.waiting > 0 and (len(w.replica_tiers) > 0 or has_gate(w)):
+            replica.start_s = look_s(w, e, seen_s, replica)
         return
     replica.busy = 1
     replica.start_s = now_s
@@ -247,7 +267,12 @@ def begin_step(w, e, r, now_s, seen_s, replica, spec, router, cost):
     else:
         plan_run(w, e, r, replica, spec, cost, preempted or blocked_by_hits)
         if replica.steps > 1 and replica.waiting > 0:
-            stop_for_head(w, e, seen_s, replica, spec)
+            if len(w.replica_tiers) > 0:
+                stop_for_queue(w, e, seen_s, replica, spec)
+            else:
+                stop_for_head(w, e, seen_s, replica, spec)
+            if has_gate(w):
+                stop_for_deadline(w, e, replica, spec)
     replica.end_s = now_s + run_s(replica, replica.steps)
 
 

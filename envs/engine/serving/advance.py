@@ -1,0 +1,49 @@
+"""Bringing all replicas to a moment.
+
+Replicas do not touch each other, so each goes its whole way at once, unless they share a KV store:
+then the step that is due first goes first, so that nobody reads what is yet to be written.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from ..core.compile import kernel
+from .replica import advance_replica, is_due
+
+
+@kernel
+def shares_store(w):
+    """Tell whether a store is shared by replicas."""
+    return len(w.replica_tiers) > 0 and w.replica_tiers[0].store >= 0
+
+
+@kernel
+def advance_all(w, e, until_s):
+    """Advance every replica to ``until_s``."""
+    if shares_store(w):
+        advance_in_order(w, e, until_s)
+        return
+    for r in range(len(w.replica_specs)):
+        if is_due(w.replicas[e, r], until_s):
+            advance_replica(w, e, r, until_s)
+
+
+@kernel(inline=False)
+def advance_in_order(w, e, until_s):
+    """Advance every replica to ``until_s``, one step after another in the order of time."""
+    while True:
+        first, first_s = -1, math.inf
+        for r in range(len(w.replica_specs)):
+            replica = w.replicas[e, r]
+            if is_due(replica, until_s):
+                due_s = replica.end_s if replica.busy == 1 else replica.start_s
+                if due_s < first_s:
+                    first, first_s = r, due_s
+        if first < 0:
+            return
+        if w.replicas[e, first].busy == 0:  # an idle one starts once the clock has moved on
+            first_s = np.nextafter(first_s, math.inf)
+        advance_replica(w, e, first, first_s)
