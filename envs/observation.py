@@ -26,9 +26,9 @@ from numpy.typing import NDArray
 DECISIONS = ("route", "place", "scale")
 """Kinds of decisions, in the order in which they are asked at one moment."""
 
-OPTIONS = ("gate",)
+OPTIONS = ("gate", "lora")
 """Blocks of columns that a scenario has only with an option: ``gate`` where requests may be refused
-or expire."""
+or expire, ``lora`` where they name adapters."""
 
 
 @dataclass(frozen=True)
@@ -209,6 +209,10 @@ CANDIDATES: dict[str, Columns] = {
         Column("left", "replica", 4.0, "replicas that would go on serving in the role it leaves"),
     ),
     "gate": (Column("is_reject", "flag", None, "refuses the request; its wait is a day"),),
+    "lora": (
+        Column("adapter_here", "flag", None, "the replica has the request's LoRA adapter"),
+        Column("adapter_room", "flag", None, "it has it, or a place that no running request uses"),
+    ),
 }
 
 TABLES: dict[str, dict[str, Columns]] = {

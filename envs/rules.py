@@ -90,6 +90,24 @@ class Router:
 
 
 @dataclass(frozen=True)
+class Lora:
+    """LoRA adapters that requests name, on every replica of ``[[replicas]]``."""
+
+    adapters: int = rule(0, "adapters that requests name; 0: none", range=(0, 1_000_000))
+    zipf: float = rule(
+        1.0, "exponent of their shares of the requests; 0: equal shares", range=(0, 10)
+    )
+    base_share: float = rule(0.0, "share of the requests that name none", range=(0, 1))
+    max_loras: int = rule(
+        4, "adapters of running requests, and on the GPUs of a replica, at most", range=(1, 1024)
+    )
+    rank: int = rule(16, "rank of every adapter, which says their memory", range=(1, 1024))
+    load_ms: float = rule(
+        2.0, "milliseconds to load an adapter from host memory", range=(0, 600_000)
+    )
+
+
+@dataclass(frozen=True)
 class KVStore:
     """A store of KV caches that all replicas of ``[[replicas]]`` share."""
 

@@ -144,8 +144,12 @@ def engine_world(
     stream: RequestStream,
     tiers: tuple = (),
     deadline_s: float = 0.0,
+    lora: tuple = (),
 ) -> World:
-    """Return a world of these replicas; ``tiers``: TIER_SPEC and REPLICA_TIERS, if any."""
+    """Return a world of these replicas.
+
+    ``tiers``: TIER_SPEC and REPLICA_TIERS; ``lora``: LORA_RULES and the places of each replica.
+    """
     spec_records = records(len(specs), REPLICA_SPEC)
     for r, spec in enumerate(specs):
         unit = spec.prefix_block_tokens
@@ -185,8 +189,13 @@ def engine_world(
     rules["w_waiting"], rules["deadline_s"] = 1.0, deadline_s
     objectives = records_of(OBJECTIVE, ttft_s=1.0, tpot_s=0.05)
     static = ServingStatic(spec_records, costs, linear, head, rules, objectives, *tiers)
+    max_loras = 0
+    if lora:
+        static, max_loras = replace(static, lora_rules=lora[0]), lora[1]
     nodes = int(stream.prefix_ids.max(initial=0)) + 1
-    part = serving_part(static, 1, len(stream), len(stream.prefix_ids), nodes, 4)
+    part = serving_part(
+        static, 1, len(stream), len(stream.prefix_ids), nodes, 4, max_loras=max_loras
+    )
     world = World([part], 1)
     load(part.state, static, 0, stream, stream.output_tokens)
     world.begin(0)

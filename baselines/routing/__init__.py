@@ -15,6 +15,7 @@ from .affinity import (
 from .dynamo import Dynamo
 from .llmd import LLMD
 from .load import LeastQueued, LeastRequests, LeastTokens, PowerOfTwo
+from .lora import LoRAAffinity
 from .oblivious import Random, RoundRobin, WeightedRoundRobin
 from .predictive import CapabilityAware, PredictedLatency
 from .ttft import PredictedTTFT, PredictedTTFTProduct, PrefillAndWork
@@ -41,6 +42,7 @@ BASELINES: dict[str, Factory] = {
     "predicted-ttft": PredictedTTFT,
     "predicted-ttft-product": PredictedTTFTProduct,
     "prefill-and-work": PrefillAndWork,
+    "lora-affinity": LoRAAffinity,
     "shed-saturated": ShedSaturated,
     "early-reject": EarlyReject,
     "token-bucket": TokenBucket,

@@ -26,6 +26,8 @@ Requests and replicas:
     prefix_entries: PREFIX_ENTRY (E, P), those that are cached, in no order.
     prefix_heads: int32 (E, any), first entry of each chain of the hash table, -1: none.
     prefix_units: PREFIX_UNIT (E, M), of all requests.
+    lora_rules: LORA_RULES (1,) where requests name adapters.
+    lora_places: LORA_PLACE (E, R, places), adapters that the replicas have.
     tier_specs: TIER_SPEC (T,), the KV tiers behind the replicas.
     replica_tiers: REPLICA_TIERS (R,), which of them each one has.
     tiers: TIER (E, T).
@@ -159,6 +161,7 @@ from .network.records import (
     USAGE,
 )
 from .services.records import FLEET, ROLE, SCALER_RULES, SERVICE, SERVICE_STATE, TURN
+from .serving.adapters import LORA_PLACE, LORA_RULES
 from .serving.records import (
     OBJECTIVE,
     PREFIX_ENTRY,
@@ -193,6 +196,8 @@ FIELDS = (
     ("prefix_entries", PREFIX_ENTRY, 2),
     ("prefix_heads", np.int32, 2),
     ("prefix_units", PREFIX_UNIT, 2),
+    ("lora_rules", LORA_RULES, 1),
+    ("lora_places", LORA_PLACE, 3),
     ("tier_specs", TIER_SPEC, 1),
     ("replica_tiers", REPLICA_TIERS, 1),
     ("tiers", TIER, 2),

@@ -11,6 +11,7 @@ from ..engine.core import units
 from ..engine.core.compile import is_warm
 from ..engine.core.records import fill_in, records, records_of
 from ..engine.serving import arrays
+from ..engine.serving.adapters import LORA_RULES
 from ..engine.serving.arrays import ServingStatic
 from ..engine.serving.records import (
     AGGREGATED,
@@ -30,6 +31,7 @@ from ..perf.serving.deployment import Deployment
 from ..perf.serving.kv_groups import kv_groups
 from ..rendering import replicas as rendering
 from ..scenario import Scenario
+from ..scenario.lora import draw_adapters
 from ..scenario.services import KINDS
 from ..scene import REPLICA_SCENE, REQUEST_PHASES, REQUEST_SCENE
 from .part import Part, Sizes, Table
@@ -64,7 +66,8 @@ class Serving:
             num_nodes,
             scenario.observation.queue_rows,
             more_rows=int(scenario.router.hold_s > 0) + int(scenario.router.may_reject),
-            options=scenario.router.options,
+            options=scenario.options,
+            max_loras=scenario.lora.max_loras if scenario.lora.adapters else 0,
         )
 
     def load(self, e: int, rng: np.random.Generator) -> None:
@@ -76,6 +79,9 @@ class Serving:
         if rules.signal_interval_max_s > 0:
             drawn_s = rng.uniform(rules.signal_interval_s, rules.signal_interval_max_s)
             self.part.state["router"]["signal_interval_s"][e] = drawn_s
+        if self.scenario.lora.adapters:
+            named = draw_adapters(rng, self.scenario.lora, len(stream))
+            self.part.state["requests"]["adapter"][e, : len(stream)] = named
 
     def is_warm(self) -> bool:
         """Tell whether what draws requests is compiled."""
@@ -100,6 +106,8 @@ class Serving:
         table["cached_tokens"] = np.maximum(table["cached_tokens"], 0)
         if len(self.static.tier_specs):
             table["fetched_tokens"] = np.array(rows["fetched_tokens"])
+        if self.scenario.lora.adapters:
+            table["adapter"] = np.array(rows["adapter"])
         if self.scenario.router.options:
             table["outcome"] = np.array(rows["outcome"])
         return {"requests": table}
@@ -154,6 +162,7 @@ def serving_part(
     queue_rows: int,
     more_rows: int = 0,
     options: tuple[str, ...] = (),
+    max_loras: int = 0,
 ) -> Part:
     """Return the arrays of requests and replicas.
 
@@ -166,6 +175,7 @@ def serving_part(
         queue_rows: Q, rows of the observed queue.
         more_rows: candidates behind the replicas: to hold the request back, to refuse it.
         options: further blocks of columns.
+        max_loras: places for adapters on each replica.
     """
     specs = static.replica_specs
     outside = specs["role"] < 0  # the devices and links of the others are the cluster's
@@ -178,7 +188,7 @@ def serving_part(
             devices=int(specs["num_devices"].sum()),
             links=int(outside.sum()),
         ),
-        state=arrays.allocate(static, num_envs, num_requests, num_ids, num_nodes),
+        state=arrays.allocate(static, num_envs, num_requests, num_ids, num_nodes, max_loras),
         shared=dict(vars(static)),
         options=options,
     )
@@ -197,7 +207,9 @@ def build_static(scenario: Scenario) -> ServingStatic:
         head_s[row, : len(table.head_s)] = table.head_s
     rules, objectives = _rules(scenario), _objectives(scenario)
     specs, tiers = _specs(scenario, first_kinds), build_tiers(scenario)
-    return ServingStatic(specs, costs, linear_s, head_s, rules, objectives, *tiers)
+    lora = records(int(scenario.lora.adapters > 0), LORA_RULES)
+    lora["load_s"] = scenario.lora.load_ms * 1e-3
+    return ServingStatic(specs, costs, linear_s, head_s, rules, objectives, *tiers, lora)
 
 
 def _kinds(scenario: Scenario) -> tuple[list[Deployment], list[int]]:

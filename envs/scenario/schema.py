@@ -50,7 +50,7 @@ from .. import reward
 from ..engine.network.names import FIDELITIES, ROUTINGS
 from ..hardware.cluster import Cluster
 from ..observation import Layout
-from ..rules import SLO, Faults, KVStore, Limits, Router, Scaler, SchedulerRules, rule
+from ..rules import SLO, Faults, KVStore, Limits, Lora, Router, Scaler, SchedulerRules, rule
 from ..workload.jobs.source import JobWorkload
 from ..workload.jobs.stream import JobStream
 from ..workload.requests.mixture import Mixture
@@ -154,6 +154,7 @@ class Scenario:
         router: what the router knows and may do.
         slo: objectives per request.
         kv_store: a KV tier that all replicas share.
+        lora: adapters that requests name.
         cluster: where gangs are placed.
         jobs: the gangs; there if there is a cluster.
         network: how gangs share links.
@@ -174,6 +175,7 @@ class Scenario:
     router: Router = field(default_factory=Router)
     slo: SLO = field(default_factory=SLO)
     kv_store: KVStore = field(default_factory=KVStore)
+    lora: Lora = field(default_factory=Lora)
     cluster: Cluster | None = None
     jobs: JobWorkload | None = None
     network: NetworkRules = field(default_factory=NetworkRules)
@@ -214,7 +216,12 @@ class Scenario:
     @cached_property
     def layout(self) -> Layout:
         """Where each column of its observations stands."""
-        return Layout(self.decisions, self.router.options)
+        return Layout(self.decisions, self.options)
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        """Blocks of columns that its rules ask for besides those of its decisions."""
+        return (*self.router.options, *(("lora",) if self.lora.adapters else ()))
 
     def estimate_tokens(
         self, rng: np.random.Generator, output_tokens: NDArray[np.int32]

@@ -35,6 +35,7 @@ INFO: dict[str, tuple[str, ...]] = {
         *("terminations", "evictions"),
     ),
     "gate": ("rejected", "expired"),
+    "lora": (),
 }
 """Names of the numbers in ``info``, by what they are about."""
 

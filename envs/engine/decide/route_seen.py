@@ -14,6 +14,7 @@ from ..core.compile import kernel
 from ..core.random import hash64
 from ..core.records import PLACE, SCALE
 from ..core.units import unit
+from ..serving.adapters import has_adapter, has_place, names_adapters
 from ..serving.costs import alone_s, decode_step_s, host_step_s, prefill_attention_s
 from ..serving.fetching import expected_fetch_s, reachable_units
 from ..serving.growth import blocks_of, floor_div
@@ -31,6 +32,7 @@ CLUSTER_GATE = places("cluster", "gate")
 QUEUE_GATE = places("queue", "gate")
 CANDIDATE_GATE = places("candidates", "gate")
 INFO_GATE = info_places("gate")
+CANDIDATE_LORA = places("candidates", "lora")
 CLUSTER_OFFSET, CLUSTER_SLOPE = scaling("cluster", "route")
 QUEUE_OFFSET, QUEUE_SLOPE = scaling("queue", "route")
 CANDIDATE_OFFSET, CANDIDATE_SLOPE = scaling("candidates", "route")
@@ -356,6 +358,10 @@ def observe_replicas(w, e, index):
             begin, end = floor_div(hit, spec.unit_tokens), floor_div(match, spec.unit_tokens)
             ready_s += expected_fetch_s(w, e, r, request, begin, end, now_s)
         wait_s = observe_candidate(w, e, r, home, hit, match, ready_s, request, replica, spec, cost)
+        if names_adapters(w):
+            row = w.candidates[e, r, w.layout[0].candidates_lora :]
+            row[CANDIDATE_LORA.adapter_here] = has_adapter(w, e, r, request.adapter)
+            row[CANDIDATE_LORA.adapter_room] = has_place(w, e, r, request.adapter)
         w.action_mask[e, r] = fits(request, spec)
         if w.action_mask[e, r] == 1 and wait_s + ready_s < best_s:
             best, best_s, best_wait_s = r, wait_s + ready_s, wait_s

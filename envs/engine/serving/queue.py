@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ..core.compile import kernel
+from .adapters import names_adapters
 from .growth import NEVER
 from .prefixes import mark_sent
 from .runs import run_s, stop_for
@@ -45,7 +46,7 @@ def enqueue(w, e, index, queued_s, replica, spec):
     replica.waiting += 1
     if replica.waiting == 1:  # otherwise those before it come first
         wake(queued_s, replica, spec)
-    elif behind_fetches:
+    elif behind_fetches or names_adapters(w):  # those before it may be passed over
         wake(min(queued_s, replica.start_s) if replica.busy == 0 else queued_s, replica, spec)
 
 

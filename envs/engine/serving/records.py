@@ -40,6 +40,7 @@ REQUEST = np.dtype(
         ("prefix_count", "i4"),
         ("priority", "f4"),
         ("service", "i4"),  # whose replicas may take it
+        ("adapter", "i4"),  # LoRA adapter that it names, -1: none
         # where it stands
         ("stage", "i4"),
         ("source", "i4"),  # prefill replica that held or holds its KV, -1: none
@@ -130,6 +131,7 @@ REPLICA = np.dtype(
         ("head", "i4"),
         ("tail", "i4"),
         ("queued_tokens", "i8"),  # tokens of waiting and running requests still to be prefilled
+        ("admitted", "i8"),  # requests with an adapter, so far
         # KV blocks: free ones are queued for reuse, least recently used first
         ("free_blocks", "i4"),
         ("cached", "i4"),  # entries of prefix units that are cached here

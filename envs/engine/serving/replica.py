@@ -28,6 +28,7 @@ import math
 
 from ..core.compile import kernel
 from ..core.units import unit
+from .adapters import has_place, leave_place, names_adapters, stop_for_unseen, take_place
 from .costs import alone_s, host_step_s, mixed_attention_s, prefill_attention_s, shared_s
 from .fetching import BLOCKED, FETCHING, fetch, look_s, stop_for_queue
 from .growth import (
@@ -73,6 +74,7 @@ def preempt_last(w, e, r, replica, spec, router):
         replica.context_tokens -= request.computed
         replica.queued_tokens += request.prompt_tokens + request.generated
     release(w, e, r, request, replica, spec)
+    leave_place(w, e, r, request.adapter)
     request.computed = 0
     request.preemptions += 1
     router.preemptions += 1
@@ -200,7 +202,7 @@ def begin_step(w, e, r, now_s, seen_s, replica, spec, router, cost):
             preempted, seen_s = False, now_s
     else:
         allocate(w, e, r, need, replica, spec)
-    prompt_s, longest_s = 0.0, 0.0
+    prompt_s, longest_s, load_s = 0.0, 0.0, 0.0
     budget = spec.max_num_batched_tokens - decoding
     if chunk > 0:
         request = w.requests[e, w.slots[e, r, replica.running - 1].request]
@@ -223,6 +225,9 @@ def begin_step(w, e, r, now_s, seen_s, replica, spec, router, cost):
                 expire_queued(w, e, at, before, now_s, replica)
                 at = following
                 continue
+            if not has_place(w, e, r, w.requests[e, at].adapter):
+                before, at = at, following
+                continue
             if len(w.replica_tiers) > 0:
                 outcome = fetch(w, e, r, at, now_s, replica, spec)
                 if outcome == FETCHING:
@@ -236,6 +241,7 @@ def begin_step(w, e, r, now_s, seen_s, replica, spec, router, cost):
                 blocked_by_hits = chunk < 0
                 break
             request = w.requests[e, w.slots[e, r, replica.running - 1].request]
+            load_s += take_place(w, e, r, request.adapter)
             chunk_s = prefill_attention_s(cost, chunk, request.computed)
             longest_s = max(longest_s, alone_s(cost, chunk, chunk_s))
             prompt_s += chunk_s
@@ -263,7 +269,7 @@ def begin_step(w, e, r, now_s, seen_s, replica, spec, router, cost):
             cost, decoding, replica.context_tokens, replica.tokens - decoding
         )
         seconds += cost.pre_fixed_s + shared_s(cost, prompt_s, longest_s)
-        replica.first_step_s = max(seconds, host_step_s(cost, sampling))
+        replica.first_step_s = max(seconds, host_step_s(cost, sampling)) + load_s
     else:
         plan_run(w, e, r, replica, spec, cost, preempted or blocked_by_hits)
         if replica.steps > 1 and replica.waiting > 0:
@@ -271,6 +277,8 @@ def begin_step(w, e, r, now_s, seen_s, replica, spec, router, cost):
                 stop_for_queue(w, e, seen_s, replica, spec)
             else:
                 stop_for_head(w, e, seen_s, replica, spec)
+            if names_adapters(w):
+                stop_for_unseen(w, e, seen_s, replica, spec)
             if has_gate(w):
                 stop_for_deadline(w, e, replica, spec)
     replica.end_s = now_s + run_s(replica, replica.steps)
@@ -299,6 +307,7 @@ def finish_request(w, e, r, end_s, index, replica, spec, router):
         units = floor_div(request.computed, spec.unit_tokens)
         register(w, e, r, request, units, end_s)
     release(w, e, r, request, replica, spec)
+    leave_place(w, e, r, request.adapter)
     replica.in_flight -= 1
     replica.in_flight_tokens -= request.prompt_tokens + request.estimate_tokens
     replica.work_s -= request.work_s
