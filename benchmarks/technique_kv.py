@@ -1,9 +1,9 @@
-"""KV tiers, KV quantisation and cache sizes: published effects beside simulated ones.
+"""KV tiers, KV quantisation, cache sizes, adapters: published effects beside simulated ones.
 
     python benchmarks/technique_kv.py
 
 Sources: vLLM's blog on its KV offloading connector (8 January 2026) and on fp8 KV caches (22 April
-2026), LMCache issue 1741, and arithmetic from the models' configurations. Bands: 25 % for the host
+2026), LMCache issue 1741, S-LoRA (arXiv 2311.03285) and arithmetic from the models' configurations. Bands: 25 % for the host
 tier, 5 % and 40 % for fp8, exact sizes. Of pooled against isolated host caches the set-up is not
 public (11.8 -> 52.4 % hits, 7.68 -> 11.97 requests/s), so only the sign is held against it, on four
 replicas in turn with 40 sessions whose caches fit the pool but no single host.
@@ -31,6 +31,7 @@ from gpuyard.envs.workload.requests.stream import RequestStream
 
 BLOCK = 16  # tokens: vLLM's
 OFFLOADING = "vllm.ai/blog/2026-01-08-kv-offloading-connector"
+S_LORA = "arXiv 2311.03285 (8.05 -> 7.61 requests/s)"
 FP8_KV = "vllm.ai/blog/2026-04-22-fp8-kvcache"
 GROUP = 8 * BLOCK  # tokens of a prefix unit where documents are long, to keep the tables small
 
@@ -182,6 +183,29 @@ def host_gbps() -> float:
     return unit_bytes / kv_tiers.host_unit_s(deployment, BLOCK) / 1e9
 
 
+def many_adapters(adapters: int, requests: int = 300) -> float:
+    """Return the requests per second of Llama-2-7B on an A100 whose requests name adapters.
+
+    Prompts and outputs of 8 to 512 tokens, evenly, all waiting; a batch of at most 32 adapters.
+    """
+    rng = np.random.default_rng(0)
+    stream = prompts(range(requests), 0.0, 512)
+    outputs = rng.integers(8, 513, requests).astype(np.int32)
+    lengths = rng.integers(8, 513, requests).astype(np.int32)
+    stream = replace(
+        stream,
+        prompt_tokens=lengths,
+        output_tokens=outputs,
+        max_tokens=outputs,
+        prefix_offsets=np.zeros(requests + 1, np.int64),
+        prefix_ids=np.zeros(0, np.int32),
+    )
+    replica = {"gpu": "A100-80", "model": "Llama-2-7B", "engine": "vllm-0.12"}
+    lora = {"adapters": adapters, "zipf": 1.0, "max_loras": 32, "rank": 8}
+    table = serve(stream, replica, lora=lora)
+    return requests / float(table["finish_s"].max())
+
+
 def sizes() -> list[dict[str, Any]]:
     """Return the rows of bytes per token, which are exact."""
     known = {"DeepSeek-V3": 70_272, "Qwen2.5-72B": 327_680, "Llama-3.1-405B": 516_096}
@@ -204,7 +228,7 @@ def rows() -> list[dict[str, Any]]:
     (alone_hits, alone_rate), (pooled_hits, pooled_rate) = pooled_and_isolated()
     pooled, private = "pooled over isolated host caches", "set-up not public: sign only"
     no_gain, issue = "TTFT 1.01 x, 60 GB for 160 GB under LRU", "LMCache issue 1741"
-    more = (1.0, math.inf)
+    more, many = (1.0, math.inf), many_adapters(2000) / many_adapters(5)
     found = [
         (host, "50 GB/s one way", OFFLOADING, around(50, 0.25), host_gbps()),
         (host, "TTFT 2 x better, 512 tokens", OFFLOADING, around(2, 0.25), sooner(512)),
@@ -213,6 +237,7 @@ def rows() -> list[dict[str, Any]]:
         (host, no_gain, issue, around(1.01, 0.25), second_round(60.0)),
         (pooled, "hits 4.44 x (11.8 -> 52.4 %)", private, more, pooled_hits / alone_hits),
         (pooled, "rate 1.56 x (7.68 -> 11.97/s)", private, more, pooled_rate / alone_rate),
+        ("LoRA adapters", "2,000 over 5: 0.945 x", S_LORA, around(0.945, 0.1), many),
         (fp8, "ITL slope x 0.54 (8B)", FP8_KV, around(0.54, 0.05), fp8_slope("Llama-3.1-8B")),
         (fp8, "ITL slope x 0.80 (gpt-oss)", FP8_KV, around(0.8, 0.05), fp8_slope("gpt-oss-20b")),
     ]

@@ -144,7 +144,7 @@ def test_a_scenario_of_both_kinds_is_yet_to_come() -> None:
     [
         ("estimates", "duration", "output, sigma"),
         ("observation", "aggregate", "queue_rows"),
-        ("reward", "cost", "in_system, invalid, preemptions, slo, tokens, waiting"),
+        ("reward", "cost", "in_system, invalid, preemptions, slo, tokens, unserved, waiting"),
     ],
 )
 def test_fields_of_an_absent_part_are_unknown(table: str, field: str, others: str) -> None:
