@@ -3,10 +3,11 @@
     python benchmarks/technique_kv.py
 
 Sources: vLLM's blog on its KV offloading connector (8 January 2026) and on fp8 KV caches (22 April
-2026), LMCache issue 1741, S-LoRA (arXiv 2311.03285) and arithmetic from the models' configurations. Bands: 25 % for the host
-tier, 5 % and 40 % for fp8, exact sizes. Of pooled against isolated host caches the set-up is not
-public (11.8 -> 52.4 % hits, 7.68 -> 11.97 requests/s), so only the sign is held against it, on four
-replicas in turn with 40 sessions whose caches fit the pool but no single host.
+2026), LMCache issue 1741, S-LoRA (arXiv 2311.03285) and arithmetic from the models' configurations.
+Bands: 25 % for the host tier, 5 % for fp8, 10 % for adapters, exact sizes. Of pooled against
+isolated host caches the set-up is not public (11.8 -> 52.4 % hits, 7.68 -> 11.97 requests/s), so
+only the sign is held against it, on four replicas in turn with 40 documents whose caches fit the
+pool but no single host.
 """
 
 from __future__ import annotations
