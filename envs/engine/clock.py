@@ -28,6 +28,7 @@ from .core.records import (
     START,
 )
 from .decide.columns import COMMON
+from .decide.gate_seen import ended
 from .decide.place import first_start, place_is_due, take_place
 from .decide.place_seen import see_place, survey
 from .decide.route import (
@@ -39,7 +40,7 @@ from .decide.route import (
     requests_value,
     take_route,
 )
-from .decide.route_seen import ended, see_route
+from .decide.route_seen import see_route
 from .decide.scale import KEEP, services_happen, take_scale
 from .decide.scale_seen import see_scale
 from .gangs.lifecycle import count_unfinished

@@ -17,12 +17,12 @@ from ..serving.queue import submit
 from ..serving.records import HANDED, PREFILL
 from ..serving.refusal import EXPIRED, REJECTED, end_unserved, is_late, may_refuse
 from ..serving.replica import advance_replica, is_due
+from .gate_seen import reject_row
 from .route_seen import (
     fits,
     in_system_s,
     may_hold,
     predict_prefill_s,
-    reject_row,
     report,
     serves,
     waiting_s,

@@ -20,26 +20,20 @@ from ..serving.fetching import expected_fetch_s, reachable_units
 from ..serving.growth import blocks_of, floor_div
 from ..serving.kvcache import cached_units, sent_units
 from ..serving.records import AGGREGATED, DECODE, HANDED, PREFILL, SERVING
-from ..serving.refusal import has_gate, may_refuse
+from ..serving.refusal import may_refuse
 from ..serving.runs import run_blocks, steps_done
 from .columns import QUEUED, info_places, places, scaling, squash
+from .gate_seen import ended, observe_deadline, observe_gate, observe_reject, reject_row
 
 CLUSTER = places("cluster", "route")
 QUEUE = places("queue", "route")
 CANDIDATE = places("candidates", "route")
 INFO = info_places("route")
-CLUSTER_GATE = places("cluster", "gate")
-QUEUE_GATE = places("queue", "gate")
-CANDIDATE_GATE = places("candidates", "gate")
-INFO_GATE = info_places("gate")
 CANDIDATE_LORA = places("candidates", "lora")
 CLUSTER_OFFSET, CLUSTER_SLOPE = scaling("cluster", "route")
 QUEUE_OFFSET, QUEUE_SLOPE = scaling("queue", "route")
 CANDIDATE_OFFSET, CANDIDATE_SLOPE = scaling("candidates", "route")
-CLUSTER_GATE_OFFSET, CLUSTER_GATE_SLOPE = scaling("cluster", "gate")
-QUEUE_GATE_OFFSET, QUEUE_GATE_SLOPE = scaling("queue", "gate")
 WAIT_SCALE_S = float(CANDIDATE_OFFSET[CANDIDATE.wait_s])
-REJECT_WAIT_S = 86_400.0  # so that a rule that adds up costs does not refuse by accident
 
 
 @kernel
@@ -225,24 +219,6 @@ def observe_hold(w, e, hold, best, best_wait_s):
 
 
 @kernel
-def reject_row(w):
-    """Return the candidate that stands for refusing the request, behind that of holding it."""
-    return len(w.replica_specs) + (1 if w.serving_rules[0].hold_s > 0.0 else 0)
-
-
-@kernel
-def observe_reject(w, e, best):
-    """Fill the row of refusing the request: the ``best`` replica's, with a wait of a day."""
-    row = w.candidates[e, reject_row(w)]
-    route = row[w.layout[0].candidates_route :]
-    if best >= 0:
-        row[:] = w.candidates[e, best]
-    route[CANDIDATE.wait_s] = REJECT_WAIT_S / (WAIT_SCALE_S + REJECT_WAIT_S)
-    route[CANDIDATE.is_hold] = 0.0
-    row[w.layout[0].candidates_gate + CANDIDATE_GATE.is_reject] = 1.0
-
-
-@kernel
 def observe_queue_row(w, e, row, now_s, request):
     """Fill one row of the queue with a request."""
     w.queue[e, row, QUEUED.is_request] = 1.0
@@ -255,12 +231,7 @@ def observe_queue_row(w, e, row, now_s, request):
     out[QUEUE.ttft_slo_s] = w.objectives[request.service].ttft_s
     out[QUEUE.tpot_slo_s] = w.objectives[request.service].tpot_s
     squash(out, QUEUE_OFFSET, QUEUE_SLOPE)
-    if has_gate(w):
-        deadline_s = w.serving_rules[0].deadline_s
-        gate = w.queue[e, row, w.layout[0].queue_gate :]
-        gate[QUEUE_GATE.has_deadline] = deadline_s > 0.0
-        gate[QUEUE_GATE.left_s] = max(request.arrival_s + deadline_s - now_s, 0.0)
-        squash(gate, QUEUE_GATE_OFFSET, QUEUE_GATE_SLOPE)
+    observe_deadline(w, e, row, now_s, request)
 
 
 @kernel
@@ -296,11 +267,6 @@ def observe_cluster(w, e, router):
     row[CLUSTER.prefix_hit_rate] = ratio(router.cached_tokens, router.prompt_tokens)
     row[CLUSTER.report_age_s] = report_age_s(w.clock[e].now_s, router.signal_interval_s)
     squash(row, CLUSTER_OFFSET, CLUSTER_SLOPE)
-    if has_gate(w):
-        gate = w.cluster[e, w.layout[0].cluster_gate :]
-        gate[CLUSTER_GATE.since_s] = w.clock[e].now_s - router.decided_s
-        gate[CLUSTER_GATE.unserved] = ratio(router.rejected + router.expired, router.arrived)
-        squash(gate, CLUSTER_GATE_OFFSET, CLUSTER_GATE_SLOPE)
 
 
 @kernel
@@ -379,18 +345,13 @@ def see_route(w, e):
     """Fill what is seen of requests and replicas, which have been advanced to now; and the info."""
     router = w.router[e]
     observe_cluster(w, e, router)
+    observe_gate(w, e, router)
     write_info(w, e, router)
     if w.clock[e].due == PLACE or w.clock[e].due == SCALE:
         return
     observe_queue(w, e, router)
     index = router.deciding
     observe_replicas(w, e, index)
-
-
-@kernel
-def ended(router):
-    """Return how many requests have ended, served or not."""
-    return router.finished + router.rejected + router.expired
 
 
 @kernel
@@ -433,8 +394,5 @@ def write_info(w, e, router):
     row[INFO.output_tokens_per_s] = ratio(router.output_tokens, now_s)
     row[INFO.prefix_hit_rate] = ratio(router.cached_tokens, router.prompt_tokens)
     row[INFO.truncated_reason] = w.clock[e].truncated
-    if has_gate(w):
-        gate = w.numbers[e, w.layout[0].info_gate :]
-        gate[INFO_GATE.rejected], gate[INFO_GATE.expired] = router.rejected, router.expired
     if w.clock[e].done == 1 and ended(router) < router.arrived:
         count_unfinished(row, router, now_s)

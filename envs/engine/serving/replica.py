@@ -28,9 +28,9 @@ import math
 
 from ..core.compile import kernel
 from ..core.units import unit
-from .adapters import has_place, leave_place, names_adapters, stop_for_unseen, take_place
+from .adapters import leave_place, take_place
 from .costs import alone_s, host_step_s, mixed_attention_s, prefill_attention_s, shared_s
-from .fetching import BLOCKED, FETCHING, fetch, look_s, stop_for_queue
+from .fetching import look_s
 from .growth import (
     NEVER,
     blocks_needed,
@@ -42,11 +42,11 @@ from .growth import (
     next_blocks,
 )
 from .kvcache import allocate, cached_units, hold, idle_units, register, release
-from .parking import park
+from .parking import hand_over
 from .queue import leave_queue, put_behind_loaded
-from .records import DECODE, HANDED, PREFILL
-from .refusal import expire_queued, has_gate, is_late, stop_for_deadline
-from .runs import plan_run, run_blocks, run_s, stop_for_head
+from .records import DECODE, PREFILL
+from .runs import plan_run, run_blocks, run_s
+from .turn import ADMIT, BLOCKED, STAYS, next_look_s, stop_for_turns, turn_of
 
 
 @kernel
@@ -221,21 +221,14 @@ def begin_step(w, e, r, now_s, seen_s, replica, spec, router, cost):
                     break
                 before, at = at, following  # its KV has just come: those behind it were here before
                 continue
-            if is_late(w, w.requests[e, at], seen_s):
-                expire_queued(w, e, at, before, now_s, replica)
+            turn = turn_of(w, e, r, at, before, now_s, seen_s, replica, spec)
+            if turn == BLOCKED:
+                blocked_by_hits = spec.whole_prompt == 0
+                break
+            if turn != ADMIT:
+                before = at if turn == STAYS else before
                 at = following
                 continue
-            if not has_place(w, e, r, w.requests[e, at].adapter):
-                before, at = at, following
-                continue
-            if len(w.replica_tiers) > 0:
-                outcome = fetch(w, e, r, at, now_s, replica, spec)
-                if outcome == FETCHING:
-                    before, at = at, following
-                    continue
-                if outcome == BLOCKED:
-                    blocked_by_hits = spec.whole_prompt == 0
-                    break
             chunk = admit(w, e, r, at, before, budget, replica, spec)
             if chunk <= 0:
                 blocked_by_hits = chunk < 0
@@ -249,9 +242,7 @@ def begin_step(w, e, r, now_s, seen_s, replica, spec, router, cost):
             budget -= chunk
             at = following
     if replica.running == 0:  # all fetch, or the KV of requests handed over takes all blocks
-        replica.busy, replica.start_s = 0, math.inf
-        if replica.waiting > 0 and (len(w.replica_tiers) > 0 or has_gate(w)):
-            replica.start_s = look_s(w, e, seen_s, replica)
+        replica.busy, replica.start_s = 0, next_look_s(w, e, seen_s, replica)
         return
     replica.busy = 1
     replica.start_s = now_s
@@ -273,14 +264,7 @@ def begin_step(w, e, r, now_s, seen_s, replica, spec, router, cost):
     else:
         plan_run(w, e, r, replica, spec, cost, preempted or blocked_by_hits)
         if replica.steps > 1 and replica.waiting > 0:
-            if len(w.replica_tiers) > 0:
-                stop_for_queue(w, e, seen_s, replica, spec)
-            else:
-                stop_for_head(w, e, seen_s, replica, spec)
-            if names_adapters(w):
-                stop_for_unseen(w, e, seen_s, replica, spec)
-            if has_gate(w):
-                stop_for_deadline(w, e, replica, spec)
+            stop_for_turns(w, e, seen_s, replica, spec)
     replica.end_s = now_s + run_s(replica, replica.steps)
 
 
@@ -329,20 +313,6 @@ def finish_request(w, e, r, end_s, index, replica, spec, router):
     router.slo_met += met
     if w.service_states.shape[1] > 0:
         count_for_service(w.service_states[e, spec.service], request, tpot_s, met)
-
-
-@kernel
-def hand_over(w, e, r, index, replica, router):
-    """Let a prefill replica, whose clock is the world's, be done with a request but for its KV."""
-    request = w.requests[e, index]
-    request.stage, request.source, request.replica = HANDED, r, -1
-    replica.in_flight -= 1
-    replica.in_flight_tokens -= request.prompt_tokens + request.estimate_tokens
-    replica.work_s -= request.work_s
-    replica.holding += 1
-    router.in_flight -= 1
-    park(w, e, router, index)
-    router.parked_due = router.parked
 
 
 @kernel
