@@ -187,7 +187,8 @@ def host_gbps() -> float:
 def many_adapters(adapters: int, requests: int = 300) -> float:
     """Return the requests per second of Llama-2-7B on an A100 whose requests name adapters.
 
-    Prompts and outputs of 8 to 512 tokens, evenly, all waiting. Memory bounds S-LoRA's adapters, hence 256 places.
+    Prompts and outputs of 8 to 512 tokens, evenly, all waiting. Memory bounds S-LoRA's adapters,
+    not a number: hence 256 places.
     """
     rng = np.random.default_rng(0)
     stream = prompts(range(requests), 0.0, 512)

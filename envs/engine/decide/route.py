@@ -11,7 +11,7 @@ from ..core.compile import kernel
 from ..core.records import AVERAGED_ARRIVALS
 from ..core.units import unit
 from ..services.handover import begin_handover
-from ..serving.advance import advance_all, shares_store
+from ..serving.advance import advance_in_order, shares_store
 from ..serving.parking import park, unpark
 from ..serving.queue import submit
 from ..serving.records import HANDED, PREFILL
@@ -189,14 +189,21 @@ def next_route(w, e):
     bring_up(w, e, w.router[e])
     until_s = w.clock[e].now_s
     interval_s = w.router[e].signal_interval_s
-    if interval_s > 0.0:
-        report_s = math.floor(until_s / interval_s) * interval_s
-        advance_all(w, e, report_s)
-        for r in range(len(w.replica_specs)):
-            replica = w.replicas[e, r]
+    in_order = shares_store(w)
+    if in_order and interval_s > 0.0:
+        advance_in_order(w, e, math.floor(until_s / interval_s) * interval_s)
+    for r in range(len(w.replica_specs)):
+        replica = w.replicas[e, r]
+        if interval_s > 0.0:
+            report_s = math.floor(until_s / interval_s) * interval_s
             if report_s > replica.report_s:
-                report(w, e, r, report_s, replica, w.replica_specs[r], w.costs[replica.kind])
-    advance_all(w, e, until_s)
+                spec = w.replica_specs[r]
+                advance_replica(w, e, r, report_s)
+                report(w, e, r, report_s, replica, spec, w.costs[replica.kind])
+        if is_due(replica, until_s) and not in_order:
+            advance_replica(w, e, r, until_s)
+    if in_order:
+        advance_in_order(w, e, until_s)
     index = int(w.router[e].deciding)
     if is_late(w, w.requests[e, index], until_s):
         end_unserved(w, e, w.requests[e, index], until_s, EXPIRED)
@@ -215,7 +222,7 @@ def drain(w, e, until_s) -> bool:
             due_s = replica.end_s if replica.busy == 1 else replica.start_s
             stretch_s = min(due_s + STRETCH_S, until_s)
             if shares_store(w):
-                advance_all(w, e, stretch_s)
+                advance_in_order(w, e, stretch_s)
             else:
                 advance_replica(w, e, r, stretch_s)
             return True

@@ -1,7 +1,7 @@
-"""Bringing all replicas to a moment.
+"""Bringing replicas that share a KV store to a moment.
 
-Replicas do not touch each other, so each goes its whole way at once, unless they share a KV store:
-then the step that is due first goes first, so that nobody reads what is yet to be written.
+Other replicas do not touch each other, so each goes its whole way at once. With a store the step
+that is due first goes first, so that nobody reads what is yet to be written.
 """
 
 from __future__ import annotations
@@ -18,17 +18,6 @@ from .replica import advance_replica, is_due
 def shares_store(w):
     """Tell whether a store is shared by replicas."""
     return len(w.replica_tiers) > 0 and w.replica_tiers[0].store >= 0
-
-
-@kernel
-def advance_all(w, e, until_s):
-    """Advance every replica to ``until_s``."""
-    if shares_store(w):
-        advance_in_order(w, e, until_s)
-        return
-    for r in range(len(w.replica_specs)):
-        if is_due(w.replicas[e, r], until_s):
-            advance_replica(w, e, r, until_s)
 
 
 @kernel(inline=False)
