@@ -252,6 +252,7 @@ class Replica:
                 break
             plan.append((seq, new))
             budget -= new
+        return plan
 
     def decodes(self, seq: Served) -> bool:
         """Tell whether a running request has computed all that it was admitted with."""

@@ -11,14 +11,15 @@ TIERS = {"host_kv_gb": 4}
 STORE = {"kv_store": {"capacity_gb": 8}}
 LORA = {"lora": {"adapters": 3}}
 DEADLINE = {"router": {"deadline_s": 2}}
-SESSIONS = {"workload": {"closed_loop": True, "sessions": 4, "max_tokens": 2048}}
+SESSIONS = {"workload": {"closed_loop": True, "sessions": 4, "max_tokens": 16384}}
 
+WHOLE = {"chunked_prefill": False, "max_num_batched_tokens": 8192}
 WAYS = {
     "batching": {
-        **{"batching": "static", "chunked_prefill": False, "prefix_caching": False},
+        **{"batching": "static", **WHOLE, "prefix_caching": False},
         "kv_reservation": "contiguous",
     },
-    "chunked_prefill": {"chunked_prefill": False},
+    "chunked_prefill": WHOLE,
     "prefill_first": {"prefill_first": True},
     "long_prefill_token_threshold": {"long_prefill_token_threshold": 64},
     "scheduling_policy": {"scheduling_policy": "priority"},
@@ -41,15 +42,30 @@ def refused(table, *parts: str) -> None:
         assert part in str(caught.value)
 
 
+def serving(way: str) -> dict:
+    """A replica that serves in this way."""
+    plain = {**REPLICA, "model": "Mixtral-8x7B", "tp": 4} if way == "dp_ranks" else REPLICA
+    return {**plain, **WAYS[way]}
+
+
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("option", OPTIONS)
 def test_another_way_to_serve_is_refused(option: str, way: str) -> None:
     fields, tables = OPTIONS[option]
-    plain = {**REPLICA, "model": "Mixtral-8x7B", "tp": 4} if way == "dp_ranks" else REPLICA
-    from_dict(world(replicas=[{**plain, **WAYS[way]}]))  # each of the two stands alone
-    from_dict(world(replicas=[{**REPLICA, **fields}], **tables))
-    table = world(replicas=[{**plain, **WAYS[way], **fields}], **tables)
+    table = world(replicas=[{**serving(way), **fields}], **tables)
     refused(table, option, way, f"or {option.split(' = ')[0]}")
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_each_way_stands_alone(way: str) -> None:
+    """And beside a router that refuses, which no replica notices."""
+    from_dict(world(replicas=[serving(way)], router={"may_reject": True}))
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_each_option_stands_alone(option: str) -> None:
+    fields, tables = OPTIONS[option]
+    from_dict(world(replicas=[{**REPLICA, **fields}], **tables))
 
 
 def test_no_prefix_cache_is_refused_with_tiers_only() -> None:
@@ -64,8 +80,3 @@ def test_sessions_that_answer_back_are_refused(option: str) -> None:
     fields, tables = OPTIONS.get(option, ({}, {"router": {"may_reject": True}}))
     table = world(replicas=[{**REPLICA, **fields}], **tables, **SESSIONS)
     refused(table, option, "workload.closed_loop")
-
-
-def test_a_router_that_refuses_goes_with_every_way_to_serve() -> None:
-    row = {**REPLICA, **WAYS["speculation"]}
-    from_dict(world(replicas=[row], router={"may_reject": True}))
