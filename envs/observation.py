@@ -26,6 +26,10 @@ from numpy.typing import NDArray
 DECISIONS = ("route", "place", "scale")
 """Kinds of decisions, in the order in which they are asked at one moment."""
 
+OPTIONS = ("gate", "lora")
+"""Blocks of columns that a scenario has only with an option: ``gate`` where requests may be refused
+or expire, ``lora`` where they name adapters."""
+
 
 @dataclass(frozen=True)
 class Column:
@@ -77,6 +81,10 @@ CLUSTER: dict[str, Columns] = {
         Column("changes", "replica", 4.0, "replicas added, taken away and turned in this round"),
         Column("since_s", "s", 60.0, "since the round before in which there was a choice"),
     ),
+    "gate": (
+        Column("since_s", "s", 0.1, "since the routing decision before"),
+        Column("unserved", "share", None, "requests refused or expired, of those that arrived"),
+    ),
 }
 
 QUEUE: dict[str, Columns] = {
@@ -105,6 +113,10 @@ QUEUE: dict[str, Columns] = {
         Column("preferred", "share", None, "domain preferred, same scale"),
         Column("tenant_share", "share", None, "its tenant's quota in use"),
         Column("preemptions", "preemption", 4.0, "how often it was preempted"),
+    ),
+    "gate": (
+        Column("has_deadline", "flag", None, "it expires if it has not begun in time"),
+        Column("left_s", "s", 1.0, "until then"),
     ),
 }
 
@@ -196,6 +208,11 @@ CANDIDATES: dict[str, Columns] = {
         Column("to_finish", "request", 8.0, "in flight or held where the role would be changed"),
         Column("left", "replica", 4.0, "replicas that would go on serving in the role it leaves"),
     ),
+    "gate": (Column("is_reject", "flag", None, "refuses the request; its wait is a day"),),
+    "lora": (
+        Column("adapter_here", "flag", None, "the replica has the request's LoRA adapter"),
+        Column("adapter_room", "flag", None, "it has it, or a place that no running request uses"),
+    ),
 }
 
 TABLES: dict[str, dict[str, Columns]] = {
@@ -211,16 +228,17 @@ class Layout:
 
     Args:
         decisions: kinds of decisions that the scenario asks for.
+        options: those of :data:`OPTIONS` that it has.
 
     Attributes:
         decisions: the same, in the order of :data:`DECISIONS`.
         blocks: of columns, in their order.
     """
 
-    def __init__(self, decisions: Iterable[str]) -> None:
-        asked = set(decisions)
+    def __init__(self, decisions: Iterable[str], options: Iterable[str] = ()) -> None:
+        asked, chosen = set(decisions), set(options)
         self.decisions = tuple(kind for kind in DECISIONS if kind in asked)
-        self.blocks = ("common", *self.decisions)
+        self.blocks = ("common", *self.decisions, *(name for name in OPTIONS if name in chosen))
         self._columns: dict[str, Columns] = {}
         self._begin: dict[tuple[str, str], int] = {}
         self._places: dict[tuple[str, str], list[int]] = {}
@@ -235,10 +253,10 @@ class Layout:
             self._columns[key] = tuple(columns)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Layout) and other.decisions == self.decisions
+        return isinstance(other, Layout) and other.blocks == self.blocks
 
     def __hash__(self) -> int:
-        return hash(self.decisions)
+        return hash(self.blocks)
 
     def columns(self, key: str) -> Columns:
         """Return the columns of an observation key, in order."""

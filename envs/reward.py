@@ -38,6 +38,7 @@ TERMS = (
     Term("tokens", "route", "output tokens of finished requests"),
     Term("preemptions", "route", "minus the number of preemptions"),
     Term("invalid", "route", "minus the number of infeasible actions of routing"),
+    Term("unserved", "route", "minus the number of requests that were refused or expired"),
     Term("makespan", "route", "closed loop: minus the seconds until all sessions have ended"),
     Term(
         "time_to_90",

@@ -52,6 +52,19 @@ class Router:
         "seconds that a request may have waited and still be held",
         range=(0, 86_400),
     )
+    may_reject: bool = rule(
+        False, "whether a request of which nothing is computed may be refused: a last candidate"
+    )
+    deadline_s: float = rule(
+        0.0,
+        "seconds after its arrival at which a request expires that no step has begun; 0: never",
+        range=(0, 86_400),
+    )
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        """Further blocks of columns that these rules ask for."""
+        return ("gate",) if self.may_reject or self.deadline_s > 0 else ()
 
     def __post_init__(self) -> None:
         """Refuse an empty range, a hold that no request could be given, or that hardly moves time.
@@ -74,6 +87,38 @@ class Router:
                 f"router.hold_s = {self.hold_s} must not be above router.hold_limit_s = "
                 f"{self.hold_limit_s}: no request could ever be held; 0 turns holding off"
             )
+
+
+@dataclass(frozen=True)
+class Lora:
+    """LoRA adapters that requests name, on every replica of ``[[replicas]]``."""
+
+    adapters: int = rule(0, "adapters that requests name; 0: none", range=(0, 1_000_000))
+    zipf: float = rule(
+        1.0, "exponent of their shares of the requests; 0: equal shares", range=(0, 10)
+    )
+    base_share: float = rule(0.0, "share of the requests that name none", range=(0, 1))
+    max_loras: int = rule(
+        4, "adapters of running requests, and on the GPUs of a replica, at most", range=(1, 1024)
+    )
+    rank: int = rule(16, "rank of every adapter, which says their memory", range=(1, 1024))
+    load_ms: float = rule(
+        2.0, "milliseconds to load an adapter from host memory", range=(0, 600_000)
+    )
+
+
+@dataclass(frozen=True)
+class KVStore:
+    """A store of KV caches that all replicas of ``[[replicas]]`` share."""
+
+    capacity_gb: float = rule(
+        0.0, "gigabytes of KV cache that it holds; 0: there is none", range=(0, 1e9)
+    )
+    gbps: float = rule(
+        100.0,
+        "gigabytes per second that all replicas together read from it, and as much written",
+        above=0,
+    )
 
 
 @dataclass(frozen=True)

@@ -72,7 +72,8 @@ class World:
     ) -> None:
         self.num_envs = num_envs
         self._shares = shares(num_envs, num_threads)
-        self.layout = Layout(part.kind for part in parts)
+        options = [name for part in parts for name in part.options]
+        self.layout = Layout((part.kind for part in parts), options)
         services = [name for part in parts for name in part.services]
         self.info_keys = info_keys(self.layout, services, any(p.closed_loop for p in parts))
         self.num_candidates = max(part.sizes.candidates for part in parts)

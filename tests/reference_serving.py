@@ -343,9 +343,13 @@ class Replica:
                     self.sample(seq, self.under_way.end_s)
         self.running.sort(key=lambda seq: seq.computed < seq.prefill_target)  # stable
         self.kv.check(self.holders())
-        held = [len(seq.blocks) - self.blocks_for(seq, seq.computed) for seq in self.running]
+        held = [len(seq.blocks) - self.blocks_due(seq) for seq in self.running]
         assert not any(held) or (self.spec.drafting and min(held) >= 0)
         self.steps.append(replace(self.under_way, after=self.counts()))
+
+    def blocks_due(self, seq: Served) -> int:
+        """Return the blocks that a running request holds."""
+        return self.blocks_for(seq, seq.computed)
 
     def holders(self) -> list[Served]:
         """Return all that hold blocks between steps."""

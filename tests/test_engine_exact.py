@@ -49,10 +49,10 @@ def run_both(
 
 
 def served(
-    specs, tables, stream, assignment, seed: int = 0, ranks: int = 1, waits_s: float = 0.0
+    specs, tables, stream, assignment, seed: int = 0, ranks: int = 1, waits_s=0.0, tiers=()
 ) -> World:
     """Return the engine's world after it has sent each request where it is to go."""
-    world = engine_world(specs, tables, stream, seed, ranks)
+    world = engine_world(specs, tables, stream, seed, ranks, tiers)
     world.state["replicas"]["waits_s"] = waits_s
     outputs = world.outputs()
     world.run(np.array([START]), np.zeros(1, np.int64), outputs)

@@ -148,7 +148,7 @@ def test_a_scenario_of_both_kinds_is_yet_to_come() -> None:
             "reward",
             "cost",
             "imbalance, in_system, invalid, makespan, preemptions, slo, throughput, time_to_90, "
-            "tokens, waiting",
+            "tokens, unserved, waiting",
         ),
     ],
 )

@@ -3,6 +3,7 @@
 from functools import partial
 
 from ..policy import Factory
+from .admission import EarlyReject, ShedSaturated, TokenBucket
 from .affinity import (
     CacheAware,
     ConsistentHash,
@@ -14,6 +15,7 @@ from .affinity import (
 from .dynamo import Dynamo
 from .llmd import LLMD
 from .load import LeastQueued, LeastRequests, LeastTokens, PowerOfTwo
+from .lora import LoRAAffinity
 from .oblivious import Random, RoundRobin, WeightedRoundRobin
 from .predictive import CapabilityAware, PredictedLatency
 from .sessions import LengthAware, SessionGate, SessionMargin
@@ -44,4 +46,8 @@ BASELINES: dict[str, Factory] = {
     "predicted-ttft": PredictedTTFT,
     "predicted-ttft-product": PredictedTTFTProduct,
     "prefill-and-work": PrefillAndWork,
+    "lora-affinity": LoRAAffinity,
+    "shed-saturated": ShedSaturated,
+    "early-reject": EarlyReject,
+    "token-bucket": TokenBucket,
 }

@@ -47,6 +47,7 @@ from .gangs.lifecycle import count_unfinished
 from .gangs.moments import begin_gangs, gangs_happen, gangs_value, integrate, next_moment_s
 from .network.traffic import settle
 from .services.moments import begin_services, is_abandoned, is_over, next_service_s
+from .serving.refusal import ended
 from .state import STATE
 
 LOOK_UP_MOMENTS = 2000  # well under a second, after which Python may hear a signal
@@ -185,7 +186,7 @@ def end(w, e, clock, moment_s, stalled):
     clock.done = 1
     left = 0
     if has_requests(w):
-        left += w.router[e].num_requests - w.router[e].finished
+        left += w.router[e].num_requests - ended(w.router[e])
     if has_gangs(w):
         left += w.gangs[e].num_jobs - w.gangs[e].services - w.gangs[e].finished
     is_late = left > 0 and clock.limit_s < math.inf and not stalled

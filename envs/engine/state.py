@@ -28,6 +28,14 @@ Requests and replicas:
     prefix_units: PREFIX_UNIT (E, M), of all requests.
     due_s: float64 (E, sessions that answer back), a heap of when turns arrive.
     due_requests: int32, likewise, which these are.
+    lora_rules: LORA_RULES (1,) where requests name adapters.
+    lora_places: LORA_PLACE (E, R, places), adapters that the replicas have.
+    tier_specs: TIER_SPEC (T,), the KV tiers behind the replicas.
+    replica_tiers: REPLICA_TIERS (R,), which of them each one has.
+    tiers: TIER (E, T).
+    nics: NIC (E, R).
+    tier_entries: TIER_ENTRY (E, P), each tier's own from its ``begin`` on.
+    tier_heads: int32 (E, any), first entry of each chain of their hash table, -1: none.
 
 Services, whose replicas are gangs; V services, G roles:
 
@@ -167,6 +175,7 @@ from .services.records import (
     TRAFFIC,
     TURN,
 )
+from .serving.adapters import LORA_PLACE, LORA_RULES
 from .serving.records import (
     OBJECTIVE,
     PREFIX_ENTRY,
@@ -179,6 +188,7 @@ from .serving.records import (
     SERVING_RULES,
     SLOT,
 )
+from .serving.tier_records import NIC, REPLICA_TIERS, TIER, TIER_ENTRY, TIER_SPEC
 
 FIELDS = (
     ("units", UNITS, 1),
@@ -202,6 +212,14 @@ FIELDS = (
     ("prefix_units", PREFIX_UNIT, 2),
     ("due_s", np.float64, 2),
     ("due_requests", np.int32, 2),
+    ("lora_rules", LORA_RULES, 1),
+    ("lora_places", LORA_PLACE, 3),
+    ("tier_specs", TIER_SPEC, 1),
+    ("replica_tiers", REPLICA_TIERS, 1),
+    ("tiers", TIER, 2),
+    ("nics", NIC, 2),
+    ("tier_entries", TIER_ENTRY, 2),
+    ("tier_heads", np.int32, 2),
     # services
     ("services", SERVICE, 1),
     ("roles", ROLE, 1),

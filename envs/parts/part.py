@@ -39,6 +39,7 @@ class Part:
         state: what changes, each array with a leading environment axis.
         shared: what all environments have in common.
         services: names of services, some numbers of each of which stand in the info.
+        options: further blocks of columns that it fills.
         closed_loop: whether sessions answer back, some numbers of which stand there, too.
     """
 
@@ -48,6 +49,7 @@ class Part:
     state: dict[str, NDArray[Any]]
     shared: dict[str, NDArray[Any]] = field(default_factory=dict)
     services: tuple[str, ...] = ()
+    options: tuple[str, ...] = ()
     closed_loop: bool = False
 
 

@@ -11,6 +11,7 @@ from ..engine.core import units
 from ..engine.core.compile import is_warm
 from ..engine.core.records import fill_in, records, records_of
 from ..engine.serving import arrays
+from ..engine.serving.adapters import LORA_RULES
 from ..engine.serving.arrays import ServingStatic
 from ..engine.serving.records import (
     AGGREGATED,
@@ -33,10 +34,12 @@ from ..perf.serving.own_ranks import of_one_rank
 from ..perf.serving.speculation import mean_accepted_length
 from ..rendering import replicas as rendering
 from ..scenario import Scenario
+from ..scenario.lora import draw_adapters
 from ..scenario.services import KINDS
 from ..scene import REPLICA_SCENE, REQUEST_PHASES, REQUEST_SCENE
 from .part import Part, Sizes, Table
 from .scheduling import scheduling
+from .tiers import build_tiers
 
 COLUMNS = (
     *("arrival_s", "first_token_s", "finish_s", "prompt_tokens", "output_tokens", "replica"),
@@ -67,7 +70,9 @@ class Serving:
             num_ids,
             num_nodes,
             scenario.observation.queue_rows,
-            hold=scenario.router.hold_s > 0,
+            more_rows=int(scenario.router.hold_s > 0) + int(scenario.router.may_reject),
+            options=scenario.options,
+            max_loras=scenario.lora.max_loras if scenario.lora.adapters else 0,
             num_sessions=self.workload.num_sessions,
         )
 
@@ -83,6 +88,9 @@ class Serving:
         if rules.signal_interval_max_s > 0:
             drawn_s = rng.uniform(rules.signal_interval_s, rules.signal_interval_max_s)
             self.part.state["router"]["signal_interval_s"][e] = drawn_s
+        if self.scenario.lora.adapters:
+            named = draw_adapters(rng, self.scenario.lora, len(stream))
+            self.part.state["requests"]["adapter"][e, : len(stream)] = named
 
     def is_warm(self) -> bool:
         """Tell whether what draws requests is compiled."""
@@ -97,12 +105,20 @@ class Serving:
 
         Columns, all of shape (N,): `arrival_s`, `first_token_s`, `finish_s`, `prompt_tokens`,
         `output_tokens`, `replica` (-1: none), `cached_tokens`, `preemptions`, `priority`,
-        `session`, `service` (number of the deployment, 0 where there are none).
+        `session`, `service` (number of the deployment, 0 where there are none). With KV tiers also
+        `fetched_tokens`, which came from there; where requests may end unserved `outcome` (0:
+        served or under way, 1: refused, 2: expired).
         """
         state = self.part.state
         rows = state["requests"][e][: int(state["router"]["num_requests"][e])]
         table = {name: np.array(rows[name]) for name in COLUMNS}
         table["cached_tokens"] = np.maximum(table["cached_tokens"], 0)
+        if len(self.static.tier_specs):
+            table["fetched_tokens"] = np.array(rows["fetched_tokens"])
+        if self.scenario.lora.adapters:
+            table["adapter"] = np.array(rows["adapter"])
+        if self.scenario.router.options:
+            table["outcome"] = np.array(rows["outcome"])
         return {"requests": table}
 
     def scene(self, e: int, first_request: int) -> dict[str, Any]:
@@ -148,7 +164,8 @@ def _seen(rows: NDArray[np.void]) -> NDArray[np.void]:
     here = np.where(rows["blocks"] == 0, IN_QUEUE, np.where(begun, IN_DECODE, IN_PREFILL))
     here = np.where(rows["replica"] < 0, AT_ROUTER, here)
     here = np.where(rows["stage"] != WHOLE, IN_TRANSFER, here)
-    seen["phase"] = np.where(np.isfinite(rows["finish_s"]), DONE, here)
+    is_over = np.isfinite(rows["finish_s"]) | (rows["outcome"] > 0)
+    seen["phase"] = np.where(is_over, DONE, here)
     return seen
 
 
@@ -159,7 +176,9 @@ def serving_part(
     num_ids: int,
     num_nodes: int,
     queue_rows: int,
-    hold: bool,
+    more_rows: int = 0,
+    options: tuple[str, ...] = (),
+    max_loras: int = 0,
     num_sessions: int = 0,
 ) -> Part:
     """Return the arrays of requests and replicas.
@@ -171,7 +190,9 @@ def serving_part(
         num_ids: M, room for the prefix ids of an episode's requests.
         num_nodes: H, room for distinct prefix ids.
         queue_rows: Q, rows of the observed queue.
-        hold: whether a last candidate stands for holding the request back.
+        more_rows: candidates behind the replicas: to hold the request back, to refuse it.
+        options: further blocks of columns.
+        max_loras: places for adapters on each replica.
         num_sessions: S, room for sessions that answer back, 0: none do.
     """
     specs = static.replica_specs
@@ -180,13 +201,16 @@ def serving_part(
         kind="route",
         units=units.OF_SERVING,
         sizes=Sizes(
-            candidates=len(specs) + int(hold),
+            candidates=len(specs) + more_rows,
             queue=queue_rows,
             devices=int(specs["num_devices"].sum()),
             links=int(outside.sum()),
         ),
-        state=arrays.allocate(static, num_envs, num_requests, num_ids, num_nodes, num_sessions),
+        state=arrays.allocate(
+            static, num_envs, num_requests, num_ids, num_nodes, max_loras, num_sessions
+        ),
         shared=dict(vars(static)),
+        options=options,
         closed_loop=num_sessions > 0,
     )
 
@@ -203,7 +227,10 @@ def build_static(scenario: Scenario) -> ServingStatic:
         linear_s[row, : len(table.linear_s)] = table.linear_s
         head_s[row, : len(table.head_s)] = table.head_s
     rules, objectives = _rules(scenario), _objectives(scenario)
-    return ServingStatic(_specs(scenario, first_kinds), costs, linear_s, head_s, rules, objectives)
+    specs, tiers = _specs(scenario, first_kinds), build_tiers(scenario)
+    lora = records(int(scenario.lora.adapters > 0), LORA_RULES)
+    lora["load_s"] = scenario.lora.load_ms * 1e-3
+    return ServingStatic(specs, costs, linear_s, head_s, rules, objectives, *tiers, lora)
 
 
 def cost_rows(scenario: Scenario) -> tuple[list[tuple[Deployment, CostTable]], list[int]]:

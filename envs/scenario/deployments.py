@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,12 +36,16 @@ class Replica:
         capacity: expected output tokens/s at the workload's mean lengths.
         rank: which of its deployment's own dp ranks it is; capacity, KV blocks, devices and price
             are that rank's.
+        host_kv_gb: gigabytes of host memory that keep prefixes behind its GPUs; 0: none.
+        kv_write: when a block is copied there: "through" (sealed) or "back" (evicted).
     """
 
     deployment: Deployment
     kv_blocks: int
     capacity: float = 0.0
     rank: int = 0
+    host_kv_gb: float = field(default=0.0, metadata={"range": (0, 1e6)})
+    kv_write: str = field(default="through", metadata={"choices": ("through", "back")})
 
     def on(self, pool: Pool) -> Replica:
         """Return this replica on a pool's nodes: their GPUs, and a GPU's part of their NICs."""
@@ -73,6 +77,9 @@ class Replica:
         """Its devices."""
         return self.deployment.gpus // self.deployment.own_ranks
 
+
+TIERS = ("host_kv_gb", "kv_write")
+"""Fields of a table about memory behind the GPUs, not about what they run."""
 
 WEIGHTS = ("gpu", "model", "tp", "ep", "dp", "pp", "redundant_experts", "dtype", "engine")
 """What the weights on each GPU of a replica depend on, and who has loaded them."""
@@ -172,7 +179,10 @@ def _alike(
     row: dict[str, Any], where: str, gpus: dict[str, GPU], models: dict[str, Model], folder: Path
 ) -> list[Replica]:
     """Build the ``count`` replicas of one table."""
-    replica = read_replica(row, where, gpus, models, folder)
+    check_values(Replica, row, where)
+    tiers = {key: row[key] for key in TIERS if key in row}
+    rest = {key: value for key, value in row.items() if key not in TIERS}
+    replica = replace(read_replica(rest, where, gpus, models, folder), **tiers)
     if row.get("count", 1) > MOST_REPLICAS:
         raise ScenarioError(f"{where}.count = {row['count']} must be at most {MOST_REPLICAS}")
     ranks = [replace(replica, rank=rank) for rank in range(replica.deployment.own_ranks)]

@@ -13,14 +13,17 @@ from .. import reward, shipped
 from ..hardware import catalogue
 from ..hardware.catalogue import GPU, Model
 from ..hardware.cluster import Cluster
-from ..rules import SLO, Faults, Limits, Router, Scaler, SchedulerRules
+from ..rules import SLO, Faults, KVStore, Limits, Lora, Router, Scaler, SchedulerRules
 from ..workload.requests.mixture import Mixture
 from . import sizes
 from .checks import ScenarioError, check_type, checked_table, refuse_unknown, section
 from .cluster import read_cluster
+from .combinations import check_combinations
 from .deployments import own_entries, read_replicas
 from .fit import fitted
 from .jobs import read_jobs
+from .kv_tiers import check_tiers
+from .lora import with_places
 from .requests import read_workload
 from .schema import Estimates, NetworkRules, ObservationSize, Scenario
 from .service_tables import read_services
@@ -50,6 +53,8 @@ TABLES = {
     "scaler": Table("scale", Scaler),
     "router": Table("route", Router),
     "slo": Table("route", SLO),
+    "kv_store": Table("route", KVStore),
+    "lora": Table("route", Lora),
     "cluster": Table("place"),
     "jobs": Table("place"),
     "network": Table("place", NetworkRules),
@@ -170,7 +175,12 @@ def from_dict(table: dict[str, Any], name: str = "custom", folder: Path | None =
             parts[key] = section(kind, table.get(key, {}), key, decisions)
     if "place" in decisions:
         check_survival(parts["faults"], parts["scheduler"], parts["jobs"], parts["cluster"])
+    if "route" in decisions:
+        names = ("replicas", "workload", "router", "kv_store", "lora")
+        check_combinations(*(parts[name] for name in names))
     if "route" in decisions and "scale" not in decisions:  # last of all: it takes time
+        parts["replicas"] = with_places(parts["replicas"], parts["lora"])
+        check_tiers(parts["replicas"], parts["kv_store"], parts["workload"])
         try:
             parts["replicas"] = fitted(parts["replicas"], parts["workload"])
         except ArithmeticError as error:
@@ -194,6 +204,12 @@ def _refuse_outside(table: dict[str, Any], decisions: Collection[str]) -> None:
         return
     if table.get("cluster") is None:
         raise ScenarioError("deployments stand on a cluster: add a [cluster] table and its [jobs]")
+    for key in ("kv_store", "lora"):
+        if key in table:
+            raise ScenarioError(
+                f"{key}: only a scenario with [[replicas]] has one; leave it out beside "
+                "[[deployments]]"
+            )
     for key in ("replicas", "workload"):
         if key in table:
             raise ScenarioError(

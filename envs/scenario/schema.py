@@ -18,7 +18,7 @@ Requests are routed:
 
 | Field (default)                     | Meaning                                                      |
 |-------------------------------------|--------------------------------------------------------------|
-| `[[replicas]]`                      | `gpu`, `model` (a name, or the path of a Hugging Face `config.json`); `count` (1), `tp`, `ep`, `dp`, `pp` (1), `pipeline_bubble` (0: ideal), `node_gpus` (0: as many as fit), `all_to_all`, `two_batch_overlap`, `redundant_experts`, `expert_imbalance` (how experts are spread), `dp_ranks` (""; "own": each dp rank a replica to the router, all in lock step), `dtype`, `kv_dtype` (bf16), `block_size` (16), `engine` (the newest vLLM; also `vllm-0.19`, `vllm-0.15`, `vllm-0.12`, `vllm-0.10`, `vllm-0.8`, `sglang`, `trtllm`), and by engine and GPU unless given: `max_num_seqs`, `max_num_batched_tokens`, `gpu_memory_utilization`, `frontend_ms`, `links` (nvlink, pcie or host: through the host's memory), `cuda_graphs` (batch sizes captured; 0: none) and then `layer_launch_us`, `scheduling` (sync, async), `kv_blocks`; `attention` (flash; naive); `speculation` (none; a table, see :mod:`.speculation`); and how it schedules (:class:`gpuyard.envs.perf.serving.scheduling.Scheduling`): `batching` (continuous; static, dynamic), `batch_wait_ms` (0), `chunked_prefill` (true), `prefill_first` (false), `long_prefill_token_threshold` (0: none), `scheduling_policy` (fcfs; priority, lpm, hrrn), `kv_reservation` (paged; contiguous, contiguous-pow2, contiguous-oracle), `prefix_caching` (true) |
+| `[[replicas]]`                      | `gpu`, `model` (a name, or the path of a Hugging Face `config.json`); `count` (1), `tp`, `ep`, `dp`, `pp` (1), `pipeline_bubble` (0: ideal), `node_gpus` (0: as many as fit), `all_to_all`, `two_batch_overlap`, `redundant_experts`, `expert_imbalance` (how experts are spread), `dp_ranks` (""; "own": each dp rank a replica to the router, all in lock step), `dtype`, `kv_dtype` (bf16), `block_size` (16), `engine` (the newest vLLM; also `vllm-0.19`, `vllm-0.15`, `vllm-0.12`, `vllm-0.10`, `vllm-0.8`, `sglang`, `trtllm`), and by engine and GPU unless given: `max_num_seqs`, `max_num_batched_tokens`, `gpu_memory_utilization`, `frontend_ms`, `links` (nvlink, pcie or host: through the host's memory), `cuda_graphs` (batch sizes captured; 0: none) and then `layer_launch_us`, `scheduling` (sync, async), `kv_blocks`; `attention` (flash; naive); `host_kv_gb` (0; above: gigabytes of host memory for evicted prefixes), `kv_write` (through: a block is copied there when it is sealed; back: when it is evicted); `speculation` (none; a table, see :mod:`.speculation`); and how it schedules (:class:`gpuyard.envs.perf.serving.scheduling.Scheduling`): `batching` (continuous; static, dynamic), `batch_wait_ms` (0), `chunked_prefill` (true), `prefill_first` (false), `long_prefill_token_threshold` (0: none), `scheduling_policy` (fcfs; priority, lpm, hrrn), `kv_reservation` (paged; contiguous, contiguous-pow2, contiguous-oracle), `prefix_caching` (true) |
 | `[workload]`                        | `preset` or `trace` (path, relative to the file) with `format` (auto) or `columns`, a table of its names by those of format plain (`{ arrival_s = "time" }`); `num_requests` (512; 0 = the whole trace), `rate_scale` (1); any field of the preset's generator, such as `rate_per_s`, `max_tokens`; `images`: a table of `model` (whose encoder sees them), `share` (1) of the requests and `sizes` ([[1024, 1024]] pixels), whose visual tokens lengthen prompts; or with `closed_loop = true` sessions that answer back, see :mod:`.closed_loop` |
 
 Gangs are placed:
@@ -50,7 +50,7 @@ from .. import reward
 from ..engine.network.names import FIDELITIES, ROUTINGS
 from ..hardware.cluster import Cluster
 from ..observation import Layout
-from ..rules import SLO, Faults, Limits, Router, Scaler, SchedulerRules, rule
+from ..rules import SLO, Faults, KVStore, Limits, Lora, Router, Scaler, SchedulerRules, rule
 from ..workload.jobs.source import JobWorkload
 from ..workload.jobs.stream import JobStream
 from ..workload.requests.mixture import Mixture
@@ -59,6 +59,7 @@ from .checks import ScenarioError
 from .deployments import Replica
 from .fit import fitted
 from .jobs import fed_by
+from .kv_tiers import check_tiers
 from .requests import read_workload
 from .services import Service, Slot, slots
 from .survival import check_survival
@@ -152,6 +153,8 @@ class Scenario:
         scaler: when replicas of services are added and removed.
         router: what the router knows and may do.
         slo: objectives per request.
+        kv_store: a KV tier that all replicas share.
+        lora: adapters that requests name.
         cluster: where gangs are placed.
         jobs: the gangs; there if there is a cluster.
         network: how gangs share links.
@@ -171,6 +174,8 @@ class Scenario:
     scaler: Scaler = field(default_factory=Scaler)
     router: Router = field(default_factory=Router)
     slo: SLO = field(default_factory=SLO)
+    kv_store: KVStore = field(default_factory=KVStore)
+    lora: Lora = field(default_factory=Lora)
     cluster: Cluster | None = None
     jobs: JobWorkload | None = None
     network: NetworkRules = field(default_factory=NetworkRules)
@@ -211,7 +216,12 @@ class Scenario:
     @cached_property
     def layout(self) -> Layout:
         """Where each column of its observations stands."""
-        return Layout(self.decisions)
+        return Layout(self.decisions, self.options)
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        """Blocks of columns that its rules ask for besides those of its decisions."""
+        return (*self.router.options, *(("lora",) if self.lora.adapters else ()))
 
     def estimate_tokens(
         self, rng: np.random.Generator, output_tokens: NDArray[np.int32]
@@ -270,6 +280,7 @@ class Scenario:
             else:
                 table["num_requests"] = self.workload.num_requests
             workload = read_workload(table, Path.cwd())
+            check_tiers(self.replicas, self.kv_store, workload)
             return replace(self, workload=workload, replicas=fitted(self.replicas, workload))
         assert self.jobs is not None and self.cluster is not None
         jobs = fed_by(self.jobs, source, Path.cwd(), self.cluster)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ...observation import DECISIONS, TABLES, Layout
+from ...observation import DECISIONS, OPTIONS, TABLES, Layout
 from ..core.compile import kernel
 from ..core.records import records
 
@@ -34,6 +34,8 @@ INFO: dict[str, tuple[str, ...]] = {
         *("starts", "drains", "turns", "handed_back"),
         *("terminations", "evictions"),
     ),
+    "gate": ("rejected", "expired"),
+    "lora": (),
 }
 """Names of the numbers in ``info``, by what they are about."""
 
@@ -46,7 +48,9 @@ OF_SESSIONS = (
 )
 """Those of sessions that answer back, behind all others."""
 
-LAYOUT = np.dtype([(f"{key}_{kind}", "i4") for key in (*TABLES, "info") for kind in DECISIONS])
+LAYOUT = np.dtype(
+    [(f"{key}_{block}", "i4") for key in (*TABLES, "info") for block in (*DECISIONS, *OPTIONS)]
+)
 """Where each block of columns and of the info begins: one record for the whole world."""
 
 
@@ -54,12 +58,12 @@ def layout_record(layout: Layout) -> NDArray[np.void]:
     """Return LAYOUT (1,) of a scenario; blocks that it lacks begin at 0."""
     record = records(1, LAYOUT)
     for key in TABLES:
-        for kind in layout.decisions:
-            record[f"{key}_{kind}"] = layout.begin(key, kind)
+        for block in layout.blocks[1:]:
+            record[f"{key}_{block}"] = layout.begin(key, block)
     at = 1  # behind the reward
-    for kind in layout.decisions:
-        record[f"info_{kind}"] = at
-        at += len(INFO[kind])
+    for block in layout.blocks[1:]:
+        record[f"info_{block}"] = at
+        at += len(INFO[block])
     return record
 
 
@@ -75,7 +79,7 @@ def info_keys(
     A number that several kinds of decisions have, each of its own, is named ``"place.finished"``,
     that of one of several services ``"goodput/service=chat"``.
     """
-    named = [(kind, key) for kind in layout.decisions for key in INFO[kind]]
+    named = [(block, key) for block in layout.blocks[1:] for key in INFO[block]]
     keys = [key for _, key in named]
     alone = tuple(
         f"{kind}.{key}" if keys.count(key) > 1 and key not in SAME else key for kind, key in named

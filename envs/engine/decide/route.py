@@ -12,14 +12,17 @@ from ..core.compile import kernel
 from ..core.records import AVERAGED_ARRIVALS
 from ..core.units import unit
 from ..services.handover import begin_handover
+from ..serving.advance import advance_in_order, shares_store
 from ..serving.parking import park, unpark
 from ..serving.queue import submit
 from ..serving.ranks import is_due
 from ..serving.records import HANDED, PREFILL
+from ..serving.refusal import EXPIRED, REJECTED, end_unserved, is_late, may_refuse
 from ..serving.replica import advance_replica
 from ..serving.rollout import rollout_value
 from ..serving.turns import next_turn_s, take_turn
 from .answers import report_by
+from .gate_seen import reject_row
 from .route_seen import (
     fits,
     in_system_s,
@@ -47,6 +50,7 @@ def requests_value(w, e):
         - rules.w_in_system * in_system_s(router, now_s)
         - rules.w_preemptions * router.preemptions
         - rules.w_invalid * router.invalid
+        - rules.w_unserved * (router.rejected + router.expired)
         + rollout_value(w, e, router, rules, now_s)
     )
 
@@ -97,7 +101,7 @@ def hold_back(w, e, index, router):
 
 @unit
 def take_route(w, e, action):
-    """Send the request under decision to replica ``action``, or hold it back.
+    """Send the request under decision to replica ``action``, hold it back, or refuse it.
 
     An infeasible action is counted and replaced by the feasible replica with the fewest requests
     in flight.
@@ -105,9 +109,12 @@ def take_route(w, e, action):
     router, clock = w.router[e], w.clock[e]
     index = int(router.deciding)
     request = w.requests[e, index]
-    router.deciding = -1
+    router.deciding, router.decided_s = -1, clock.now_s
     if action == len(w.replica_specs) and may_hold(w, request, clock.now_s):
         hold_back(w, e, index, router)
+        return
+    if action == reject_row(w) and may_refuse(w, request):
+        end_unserved(w, e, request, clock.now_s, REJECTED)
         return
     if action < 0 or action >= len(w.replica_specs) or not takes(w, e, action, request):
         clock.invalid_actions += 1
@@ -193,12 +200,21 @@ def next_route(w, e):
     """Bring up the next request, and the replicas to its moment."""
     bring_up(w, e, w.router[e])
     until_s = w.clock[e].now_s
+    interval_s = w.router[e].signal_interval_s
+    in_order = shares_store(w)
+    if in_order and interval_s > 0.0:
+        advance_in_order(w, e, math.floor(until_s / interval_s) * interval_s)
     for r in range(len(w.replica_specs)):
         report_by(w, e, r, until_s)
-        if is_due(w.replicas[e, r], until_s):
+        if is_due(w.replicas[e, r], until_s) and not in_order:
             advance_replica(w, e, r, until_s)
+    if in_order:
+        advance_in_order(w, e, until_s)
     index = int(w.router[e].deciding)
-    if len(w.roles) > 0 and not has_taker(w, e, w.requests[e, index]):
+    if is_late(w, w.requests[e, index], until_s):
+        end_unserved(w, e, w.requests[e, index], until_s, EXPIRED)
+        w.router[e].deciding = -1
+    elif len(w.roles) > 0 and not has_taker(w, e, w.requests[e, index]):
         park(w, e, w.router[e], index)
         w.router[e].deciding = -1
 
@@ -210,7 +226,11 @@ def drain(w, e, until_s) -> bool:
         replica = w.replicas[e, r]
         if is_due(replica, until_s):
             due_s = replica.end_s if replica.busy == 1 else replica.start_s
-            advance_replica(w, e, r, min(due_s + STRETCH_S, until_s))
+            stretch_s = min(due_s + STRETCH_S, until_s)
+            if shares_store(w):
+                advance_in_order(w, e, stretch_s)
+            else:
+                advance_replica(w, e, r, stretch_s)
             return True
     return False
 

@@ -14,20 +14,25 @@ from ..core.compile import kernel
 from ..core.random import hash64
 from ..core.records import PLACE, SCALE
 from ..core.units import unit
+from ..serving.adapters import has_adapter, has_place, names_adapters
 from ..serving.costs import alone_s, decode_step_s, host_step_s, prefill_attention_s
+from ..serving.fetching import expected_fetch_s, reachable_units
 from ..serving.growth import blocks_of, floor_div
 from ..serving.kvcache import cached_units, sent_units
 from ..serving.records import AGGREGATED, DECODE, HANDED, PREFILL, SERVING
+from ..serving.refusal import ended, may_refuse
 from ..serving.reservation import most_blocks
 from ..serving.rollout import write_rollout
 from ..serving.runs import run_blocks, steps_done
 from ..serving.speculation import token_s
 from .columns import OF_SESSIONS, QUEUED, info_places, places, scaling, squash
+from .gate_seen import observe_deadline, observe_gate, observe_reject, reject_row
 
 CLUSTER = places("cluster", "route")
 QUEUE = places("queue", "route")
 CANDIDATE = places("candidates", "route")
 INFO = info_places("route")
+CANDIDATE_LORA = places("candidates", "lora")
 NUM_OF_SESSIONS = len(OF_SESSIONS)
 CLUSTER_OFFSET, CLUSTER_SLOPE = scaling("cluster", "route")
 QUEUE_OFFSET, QUEUE_SLOPE = scaling("queue", "route")
@@ -130,6 +135,16 @@ def cached_tokens(w, e, r, request, report_s, spec):
 
 
 @kernel
+def reachable_tokens(w, e, r, request, hit, report_s, spec):
+    """Return the prompt tokens that were cached or in a tier behind the replica by ``report_s``."""
+    if request.prefix_count == 0 or spec.unit_tokens == 0:
+        return hit
+    most = min(floor_div(request.prompt_tokens - 1, spec.unit_tokens), request.prefix_count)
+    units = floor_div(hit, spec.unit_tokens)
+    return spec.unit_tokens * reachable_units(w, e, r, request, units, most, report_s)
+
+
+@kernel
 def observe_devices(w, e, r, replica, spec):
     """Fill the rows of the replica's devices and of its scale-up link, as reported."""
     share = spec.weight_share + spec.kv_share * replica.report_blocks / spec.kv_blocks
@@ -141,8 +156,10 @@ def observe_devices(w, e, r, replica, spec):
 
 
 @kernel
-def observe_candidate(w, e, r, home, hit, prefill_s, request, replica, spec, cost):
+def observe_candidate(w, e, r, home, hit, match, prefill_s, request, replica, spec, cost):
     """Fill the row of sending ``request`` to the replica, which has ``hit`` tokens of it cached.
+
+    It has ``match`` tokens if those in the tiers behind it count, too.
 
     Returns:
         The predicted wait, seconds.
@@ -174,7 +191,7 @@ def observe_candidate(w, e, r, home, hit, prefill_s, request, replica, spec, cos
     row[CANDIDATE.kv_blocks] = replica.report_blocks
     row[CANDIDATE.kv_demand] = min(blocks / spec.kv_blocks, 1.0)
     row[CANDIDATE.request_blocks] = blocks_of(prompt, spec)
-    row[CANDIDATE.prefix_match] = hit / prompt
+    row[CANDIDATE.prefix_match] = match / prompt
     row[CANDIDATE.prefix_sent] = sent / prompt
     row[CANDIDATE.session_last] = request.previous >= 0 and (
         w.requests[e, request.previous].replica == r or w.requests[e, request.previous].source == r
@@ -220,6 +237,7 @@ def observe_queue_row(w, e, row, now_s, request):
     out[QUEUE.ttft_slo_s] = w.objectives[request.service].ttft_s
     out[QUEUE.tpot_slo_s] = w.objectives[request.service].tpot_s
     squash(out, QUEUE_OFFSET, QUEUE_SLOPE)
+    observe_deadline(w, e, row, now_s, request)
 
 
 @kernel
@@ -251,7 +269,7 @@ def observe_cluster(w, e, router):
     row[CLUSTER.prompt_rate] = rate * router.mean_prompt
     row[CLUSTER.in_flight] = router.in_flight
     row[CLUSTER.held] = router.held
-    row[CLUSTER.slo_attainment] = ratio(router.slo_met, router.finished)
+    row[CLUSTER.slo_attainment] = ratio(router.slo_met, ended(router))
     row[CLUSTER.prefix_hit_rate] = ratio(router.cached_tokens, router.prompt_tokens)
     row[CLUSTER.report_age_s] = report_age_s(w.clock[e].now_s, router.signal_interval_s)
     squash(row, CLUSTER_OFFSET, CLUSTER_SLOPE)
@@ -298,21 +316,34 @@ def observe_replicas(w, e, index):
             w.action_mask[e, r] = 1
             continue
         request = w.requests[e, index]
-        hit = cached_tokens(w, e, r, request, report_s, spec)
-        if replica.kind != predicted_kind or hit != predicted_hit:  # replicas often agree
-            predicted_kind, predicted_hit = replica.kind, hit
-            tokens = request.prompt_tokens - hit
+        hit = match = cached_tokens(w, e, r, request, report_s, spec)
+        if len(w.replica_tiers) > 0:
+            match = reachable_tokens(w, e, r, request, hit, min(report_s, now_s), spec)
+        if replica.kind != predicted_kind or match != predicted_hit:  # replicas often agree
+            predicted_kind, predicted_hit = replica.kind, match
+            tokens = request.prompt_tokens - match
             if request.stage == HANDED:
                 tokens = 1
-            prefill_s = predict_prefill_s(w, tokens, hit, replica.kind, spec, cost)
-        wait_s = observe_candidate(w, e, r, home, hit, prefill_s, request, replica, spec, cost)
+            prefill_s = predict_prefill_s(w, tokens, match, replica.kind, spec, cost)
+        ready_s = prefill_s
+        if match > hit:
+            begin, end = floor_div(hit, spec.unit_tokens), floor_div(match, spec.unit_tokens)
+            ready_s += expected_fetch_s(w, e, r, request, begin, end, now_s)
+        wait_s = observe_candidate(w, e, r, home, hit, match, ready_s, request, replica, spec, cost)
+        if names_adapters(w):
+            row = w.candidates[e, r, w.layout[0].candidates_lora :]
+            row[CANDIDATE_LORA.adapter_here] = has_adapter(w, e, r, request.adapter)
+            row[CANDIDATE_LORA.adapter_room] = has_place(w, e, r, request.adapter)
         w.action_mask[e, r] = fits(request, spec)
-        if w.action_mask[e, r] == 1 and wait_s + prefill_s < best_s:
-            best, best_s, best_wait_s = r, wait_s + prefill_s, wait_s
+        if w.action_mask[e, r] == 1 and wait_s + ready_s < best_s:
+            best, best_s, best_wait_s = r, wait_s + ready_s, wait_s
     hold = len(w.replica_specs)
     if index >= 0 and w.serving_rules[0].hold_s > 0.0:
         w.action_mask[e, hold] = may_hold(w, w.requests[e, index], now_s)
         observe_hold(w, e, hold, best, best_wait_s)
+    if index >= 0 and w.serving_rules[0].may_reject == 1:
+        w.action_mask[e, reject_row(w)] = may_refuse(w, w.requests[e, index])
+        observe_reject(w, e, best)
 
 
 @unit
@@ -320,6 +351,7 @@ def see_route(w, e):
     """Fill what is seen of requests and replicas, which have been advanced to now; and the info."""
     router = w.router[e]
     observe_cluster(w, e, router)
+    observe_gate(w, e, router)
     write_info(w, e, router)
     if w.clock[e].due == PLACE or w.clock[e].due == SCALE:
         return
@@ -331,15 +363,15 @@ def see_route(w, e):
 @kernel
 def waiting_s(router, now_s):
     """Return the seconds that requests have waited for their first token, summed over requests."""
-    awaiting = router.arrived - router.first_tokens
-    return router.ttft_s + awaiting * now_s - router.awaiting_arrival_s
+    awaiting = router.arrived - router.first_tokens - router.rejected - router.expired
+    return router.ttft_s + router.unserved_s + awaiting * now_s - router.awaiting_arrival_s
 
 
 @kernel
 def in_system_s(router, now_s):
     """Return the seconds that requests have been in the system, summed over requests."""
-    unfinished = router.arrived - router.finished
-    return router.e2e_s + unfinished * now_s - router.unfinished_arrival_s
+    unfinished = router.arrived - ended(router)
+    return router.e2e_s + router.unserved_s + unfinished * now_s - router.unfinished_arrival_s
 
 
 @kernel
@@ -363,12 +395,12 @@ def write_info(w, e, router):
     row[INFO.ttft_mean_s] = ratio(router.ttft_s, router.first_tokens)
     row[INFO.tpot_mean_s] = ratio(router.tpot_s, router.multi_token)
     row[INFO.e2e_mean_s] = ratio(router.e2e_s, finished)
-    row[INFO.slo_attainment] = ratio(router.slo_met, finished)
+    row[INFO.slo_attainment] = ratio(router.slo_met, ended(router))
     row[INFO.goodput] = ratio(router.slo_met, now_s)
     row[INFO.output_tokens_per_s] = ratio(router.output_tokens, now_s)
     row[INFO.prefix_hit_rate] = ratio(router.cached_tokens, router.prompt_tokens)
     row[INFO.truncated_reason] = w.clock[e].truncated
-    if w.clock[e].done == 1 and finished < router.arrived:
+    if w.clock[e].done == 1 and ended(router) < router.arrived:
         count_unfinished(row, router, now_s)
     if router.answers == 1:
         info = w.numbers[e, w.numbers.shape[1] - NUM_OF_SESSIONS :]

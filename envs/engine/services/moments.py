@@ -6,6 +6,7 @@ import math
 
 from ..core.compile import kernel
 from ..serving.records import DRAINING, OFF, PREFILL, STARTING
+from ..serving.refusal import ended
 from ..serving.replica import advance_replica
 from ..serving.runs import next_step_s
 from .bases import ask_for_services, next_base_s, split_bases, watch_bases
@@ -32,7 +33,7 @@ def is_over(w, e):
     """Tell whether all requests and jobs have ended, so that services are needed no more."""
     router, gangs = w.router[e], w.gangs[e]
     jobs = gangs.num_jobs - gangs.services
-    return router.finished == router.num_requests and gangs.finished == jobs
+    return ended(router) == router.num_requests and gangs.finished == jobs
 
 
 @kernel
@@ -58,7 +59,7 @@ def next_service_s(w, e):
     if is_over(w, e):
         return math.inf
     moment_s = min(fleet.tick_s, fleet.retry_s, next_base_s(w, e))
-    if w.router[e].finished < w.router[e].num_requests:
+    if ended(w.router[e]) < w.router[e].num_requests:
         moment_s = min(moment_s, fleet.look_s)
     if fleet.moving == 0 and fleet.exact == 0:
         return moment_s

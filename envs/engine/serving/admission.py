@@ -9,7 +9,7 @@ from .growth import blocks_of, floor_div
 from .kvcache import allocate, cached_units, hold, idle_units
 from .order import choose
 from .queue import leave_queue
-from .records import FCFS
+from .records import DECODE, FCFS
 from .reservation import chunk_blocks, reserved_tokens
 
 
@@ -49,10 +49,12 @@ def admit(w, e, r, index, before, budget, replica, spec):
     Returns the prompt tokens it computes in this step, else what :func:`fitting` does.
     """
     request = w.requests[e, index]
-    if request.blocks > 0:  # its KV came from a prefill replica, all but the last token's
-        request.computed = request.prompt_tokens + request.generated - 1
+    if request.blocks > 0:  # its KV came from a tier or, all but the last token's, a replica
+        known = request.prompt_tokens + request.generated
+        if spec.does == DECODE:
+            request.computed = known - 1
         leave_queue(w, e, r, index, before, replica)
-        return 1
+        return min(known - request.computed, budget, spec.most_chunk)
     chunk, units, idle = fitting(w, e, r, request, budget, replica, spec)
     if chunk <= 0:
         return chunk

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..core.records import fill, record_of, records
+from .adapters import LORA_RULES, allocate_adapters, empty_adapters
 from .growth import NEVER
 from .prefixes import room
 from .records import (
@@ -22,6 +23,8 @@ from .records import (
     SERVING,
     SLOT,
 )
+from .tier_records import REPLICA_TIERS, TIER_SPEC
+from .tiers import allocate_tiers, empty_tiers
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,9 @@ class ServingStatic:
         head_s: float64 (K, S + 1), seconds by sequences sampling.
         serving_rules: SERVING_RULES (1,).
         objectives: OBJECTIVE (V,), of each service's requests; of all where there are no services.
+        tier_specs: TIER_SPEC (T,), the KV tiers behind the replicas; none by default.
+        replica_tiers: REPLICA_TIERS (R,) where there are tiers, else (0,).
+        lora_rules: LORA_RULES (1,) where requests name adapters, else (0,).
     """
 
     replica_specs: NDArray[np.void]
@@ -43,6 +49,9 @@ class ServingStatic:
     head_s: NDArray[np.float64]
     serving_rules: NDArray[np.void]
     objectives: NDArray[np.void]
+    tier_specs: NDArray[np.void] = field(default_factory=lambda: records(0, TIER_SPEC))
+    replica_tiers: NDArray[np.void] = field(default_factory=lambda: records(0, REPLICA_TIERS))
+    lora_rules: NDArray[np.void] = field(default_factory=lambda: records(0, LORA_RULES))
 
 
 def allocate(
@@ -51,6 +60,7 @@ def allocate(
     num_requests: int,
     num_ids: int,
     num_nodes: int,
+    max_loras: int = 0,
     num_sessions: int = 0,
 ) -> dict[str, NDArray[Any]]:
     """Return the arrays of requests and replicas by name; call :func:`load` for each environment.
@@ -61,6 +71,7 @@ def allocate(
         num_requests: N, room for requests per episode.
         num_ids: M, room for the prefix ids of an episode's requests.
         num_nodes: H, room for distinct prefix ids.
+        max_loras: places for adapters on each replica.
         num_sessions: room for sessions that answer back.
     """
     specs = static.replica_specs
@@ -78,6 +89,8 @@ def allocate(
         "prefix_entries": records((num_envs, entries), PREFIX_ENTRY),
         "prefix_heads": np.zeros((num_envs, heads), np.int32),
         "prefix_units": records((num_envs, max(num_ids, 1)), PREFIX_UNIT),
+        **allocate_adapters(num_envs, len(specs), max_loras),
+        **allocate_tiers(static.tier_specs, num_envs, len(specs), num_nodes),
         "due_s": np.zeros((num_envs, num_sessions)),
         "due_requests": np.zeros((num_envs, num_sessions), np.int32),
     }
@@ -115,6 +128,8 @@ def load(
     distinct = int(stream.prefix_ids.max(initial=-1)) + 1
     arrays["prefix_marks"][e, :distinct] = 0
     arrays["prefix_heads"][e] = -1
+    empty_adapters(arrays, e)
+    empty_tiers(arrays, static.tier_specs, e, arrays["prefix_marks"].shape[1])
     arrays["prefix_units"]["node"][e, : len(stream.prefix_ids)] = stream.prefix_ids
     rows = arrays["requests"][e, : len(stream)]
     fill(rows, _NEW_REQUEST)
@@ -183,6 +198,7 @@ _IDLE_REPLICA = record_of(
 _NEW_REQUEST = record_of(
     REQUEST,
     replica=-1,
+    adapter=-1,
     next=-1,
     cached_tokens=-1,
     source=-1,

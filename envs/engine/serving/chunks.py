@@ -19,7 +19,8 @@ def plan_chunk(request, budget, spec):
     """Note what a prompt under way computes in a step; returns the blocks that this takes."""
     remaining = request.prompt_tokens + request.generated - request.computed
     request.chunk = min(remaining, budget, spec.most_chunk)
-    return held_blocks(request, request.computed + request.chunk, spec) - request.blocks
+    need = held_blocks(request, request.computed + request.chunk, spec) - request.blocks
+    return max(need, 0)  # one that has fetched has them all
 
 
 @kernel
@@ -38,8 +39,9 @@ def compute_prompt(w, e, r, now_s, chunk, request, replica, spec):
     request.computed += chunk
     replica.queued_tokens -= chunk
     blocks = held_blocks(request, request.computed, spec)
-    allocate(w, e, r, blocks - request.blocks, replica, spec)
-    request.blocks = blocks
+    if blocks > request.blocks:  # one that has fetched has them all
+        allocate(w, e, r, blocks - request.blocks, replica, spec)
+        request.blocks = blocks
     if request.prefix_count > 0 and spec.unit_tokens > 0:
         units = floor_div(min(request.computed, request.prompt_tokens), spec.unit_tokens)
         register(w, e, r, request, units, now_s)

@@ -18,6 +18,7 @@ import math
 
 from ..core.compile import kernel
 from .prefixes import add, drop, find, is_here, was_sent
+from .tiers import write_back, write_through
 
 
 @kernel
@@ -54,6 +55,8 @@ def allocate(w, e, r, count, replica, spec):
         count -= item.lead
         item.lead = spec.unit_blocks  # evicted: its blocks become plain ones at the head
         unlink(w, e, head, replica)
+        if len(w.replica_tiers) > 0:
+            write_back(w, e, r, w.prefix_entries[e, head].node)
         drop(w, e, head)
 
 
@@ -143,6 +146,7 @@ def register(w, e, r, request, units, now_s):
     It stops for good at a unit that another request has cached meanwhile: that copy stays private.
     """
     units = min(units, request.prefix_count)
+    begin = int(request.nodes)
     while request.nodes < units and request.sealed == 0:
         item = w.prefix_units[e, request.prefix_begin + request.nodes]
         if is_here(w, e, item.node, r):
@@ -150,6 +154,8 @@ def register(w, e, r, request, units, now_s):
         else:
             item.entry = add(w, e, item.node, r, now_s)
             request.nodes += 1
+    if request.nodes > begin and len(w.replica_tiers) > 0:
+        write_through(w, e, r, request, begin, now_s)
 
 
 @kernel

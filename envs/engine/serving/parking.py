@@ -7,6 +7,7 @@ ones are to be decided again at once: as many as there are when a replica comes 
 from __future__ import annotations
 
 from ..core.compile import kernel
+from .records import HANDED
 
 
 @kernel
@@ -31,3 +32,17 @@ def unpark(w, e, router):
     router.parked -= 1
     router.parked_due -= 1
     return index
+
+
+@kernel
+def hand_over(w, e, r, index, replica, router):
+    """Let a prefill replica, whose clock is the world's, be done with a request but for its KV."""
+    request = w.requests[e, index]
+    request.stage, request.source, request.replica = HANDED, r, -1
+    replica.in_flight -= 1
+    replica.in_flight_tokens -= request.prompt_tokens + request.estimate_tokens
+    replica.work_s -= request.work_s
+    replica.holding += 1
+    router.in_flight -= 1
+    park(w, e, router, index)
+    router.parked_due = router.parked

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ..core.compile import kernel
+from .adapters import names_adapters
 from .growth import NEVER
 from .prefixes import mark_sent
 from .records import DYNAMIC, FCFS
@@ -36,7 +37,9 @@ def enqueue(w, e, index, queued_s, replica, spec):
     request = w.requests[e, index]
     request.queued_s = queued_s
     request.next = -1
+    behind_fetches = False
     if replica.tail >= 0:
+        behind_fetches = w.requests[e, replica.tail].blocks > 0 and len(w.replica_tiers) > 0
         w.requests[e, replica.tail].next = index
     else:
         replica.head = index
@@ -46,6 +49,8 @@ def enqueue(w, e, index, queued_s, replica, spec):
         replica.start_s = batch_start_s(w, e, replica, spec)
     elif replica.waiting == 1 or (spec.policy != FCFS and replica.busy == 1):
         wake(queued_s, replica, spec)  # otherwise those before it come first
+    elif behind_fetches or names_adapters(w):  # those before it may be passed over
+        wake(min(queued_s, replica.start_s) if replica.busy == 0 else queued_s, replica, spec)
 
 
 @kernel

@@ -53,6 +53,7 @@ REQUEST = np.dtype(
         ("prefix_count", "i4"),
         ("priority", "f4"),
         ("service", "i4"),  # whose replicas may take it
+        ("adapter", "i4"),  # LoRA adapter that it names, -1: none
         # where it stands
         ("stage", "i4"),
         ("source", "i4"),  # prefill replica that held or holds its KV, -1: none
@@ -67,7 +68,9 @@ REQUEST = np.dtype(
         ("nodes", "i4"),  # of these, cached prefix nodes held: the first ones of its ids
         ("sealed", "i4"),  # 1: found its next prefix cached by another, registers no more
         ("cached_tokens", "i4"),  # prompt tokens that its first admission found cached
+        ("fetched_tokens", "i4"),  # that came from KV tiers
         ("preemptions", "i4"),
+        ("outcome", "i4"),  # whether it ended unserved, see refusal.py
         ("work_s", "f8"),  # the router's estimate of its compute time
         ("retry_s", "f8"),  # when a held request is decided again
         ("queued_s", "f8"),  # when it reaches the engine, behind the replica's front end
@@ -165,6 +168,7 @@ REPLICA = np.dtype(
         ("head", "i4"),
         ("tail", "i4"),
         ("queued_tokens", "i8"),  # tokens of waiting and running requests still to be prefilled
+        ("admitted", "i8"),  # requests with an adapter, so far
         # KV blocks: free ones are queued for reuse, least recently used first
         ("free_blocks", "i4"),
         ("cached", "i4"),  # entries of prefix units that are cached here
@@ -249,6 +253,10 @@ ROUTER = np.dtype(  # one record per environment
         ("signal_interval_s", "f8"),  # between two reports in this episode; 0: always up to date
         ("preemptions", "i8"),
         ("invalid", "i8"),  # infeasible actions of routing
+        ("rejected", "i8"),  # requests that ended unserved
+        ("expired", "i8"),
+        ("unserved_s", "f8"),  # from their arrivals to their ends
+        ("decided_s", "f8"),  # when the request before the one under decision was decided about
         ("entries", "i4"),  # of cached prefix units, free ones among them
         ("free_entry", "i4"),
         # sums behind the metrics and the reward

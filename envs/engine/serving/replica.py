@@ -28,9 +28,11 @@ import math
 
 from ..core.compile import kernel
 from ..core.units import unit
+from .adapters import leave_place, take_place
 from .admission import admit, next_waiting, prompts_come
 from .chunks import compute_prompt, is_partial, left_budget, plan_chunk
 from .costs import alone_s, prefill_attention_s, prompts_step_s
+from .fetching import look_s
 from .growth import (
     NEVER,
     computed_at,
@@ -40,13 +42,14 @@ from .growth import (
 )
 from .kvcache import allocate, register, release
 from .order import changes_by_itself, victim
-from .parking import park
+from .parking import hand_over
 from .queue import batch_start_s, put_behind_loaded
 from .ranks import keep_pace, next_start_s
-from .records import CONTINUOUS, FCFS, HANDED, PREFILL
+from .records import CONTINUOUS, FCFS, PREFILL
 from .reservation import decoding_blocks
-from .runs import plan_run, run_blocks, run_s, stop_for_head
+from .runs import plan_run, run_blocks, run_s
 from .speculation import accept, draft_s, sequence_blocks, step_blocks, take_step_blocks
+from .turn import ADMIT, BLOCKED, STAYS, next_look_s, stop_for_turns, turn_of
 from .turns import answer, next_turn_s
 from .whole_batches import begin_batch_step
 
@@ -96,6 +99,7 @@ def preempt_one(w, e, r, grown, replica, spec, router):
         if place < grown:
             request.blocks = decoding_blocks(request, request.computed + 1, spec)
     release(w, e, r, request, replica, spec)
+    leave_place(w, e, r, request.adapter)
     request.computed = 0
     request.preemptions += 1
     router.preemptions += 1
@@ -143,6 +147,8 @@ def begin_step(w, e, r, now_s, seen_s, replica, spec, router, cost):
         if replica.waiting == 0:
             return
         replica.start_s = batch_start_s(w, e, replica, spec)
+        if len(w.replica_tiers) > 0:
+            replica.start_s = look_s(w, e, -math.inf, replica)
         if replica.start_s > now_s:
             return
     if spec.batching != CONTINUOUS:
@@ -171,7 +177,7 @@ def begin_step(w, e, r, now_s, seen_s, replica, spec, router, cost):
             preempted, seen_s = False, now_s
     else:
         take_step_blocks(w, e, r, need, decoding, replica, spec)
-    prompt_s, longest_s = 0.0, 0.0
+    prompt_s, longest_s, load_s = 0.0, 0.0, 0.0
     budget = spec.max_num_batched_tokens - decoding * width
     for at in range(replica.running - replica.prefilling, replica.running):
         request = w.requests[e, w.slots[e, r, at].request]
@@ -192,11 +198,20 @@ def begin_step(w, e, r, now_s, seen_s, replica, spec, router, cost):
                     break
                 before, at = at, following  # its KV has just come: those behind it were here before
                 continue
+            turn = turn_of(w, e, r, at, before, now_s, seen_s, replica, spec)
+            if turn == BLOCKED:
+                blocked_by_hits = spec.whole_prompt == 0
+                break
+            if turn != ADMIT:
+                before = at if turn == STAYS else before
+                at = following
+                continue
             chunk = admit(w, e, r, at, before, budget, replica, spec)
             if chunk <= 0:
                 blocked_by_hits = chunk < 0
                 break
             request = w.requests[e, w.slots[e, r, replica.running - 1].request]
+            load_s += take_place(w, e, r, request.adapter)
             chunk_s = prefill_attention_s(cost, chunk, request.computed)
             longest_s = max(longest_s, alone_s(cost, chunk, chunk_s))
             prompt_s += chunk_s
@@ -205,8 +220,8 @@ def begin_step(w, e, r, now_s, seen_s, replica, spec, router, cost):
             at = following
             if spec.policy != FCFS:
                 at, before = next_waiting(w, e, r, now_s, seen_s, replica, spec)
-    if replica.running == 0:  # the KV of requests that were handed over takes all blocks
-        replica.busy, replica.start_s = 0, math.inf
+    if replica.running == 0:  # all fetch, or the KV of requests handed over takes all blocks
+        replica.busy, replica.start_s = 0, next_look_s(w, e, seen_s, replica)
         return
     replica.busy = 1
     replica.start_s = now_s
@@ -227,11 +242,12 @@ def begin_step(w, e, r, now_s, seen_s, replica, spec, router, cost):
             *(w, cost, replica.kind, replica.tokens, decoding, width),
             *(context, sampling, prompt_s, longest_s, more_s),
         )
+        replica.first_step_s += load_s
     else:
         single = preempted or blocked_by_hits or spec.step_ranks > 1
         plan_run(w, e, r, replica, spec, cost, single or changes_by_itself(replica, spec))
         if replica.steps > 1 and replica.waiting > 0:
-            stop_for_head(w, e, seen_s, replica, spec)
+            stop_for_turns(w, e, seen_s, replica, spec)
     replica.end_s = now_s + run_s(replica, replica.steps)
 
 
@@ -258,6 +274,7 @@ def finish_request(w, e, r, end_s, index, replica, spec, router):
         units = floor_div(request.computed, spec.unit_tokens)
         register(w, e, r, request, units, end_s)
     release(w, e, r, request, replica, spec)
+    leave_place(w, e, r, request.adapter)
     replica.in_flight -= 1
     replica.in_flight_tokens -= request.prompt_tokens + request.estimate_tokens
     replica.work_s -= request.work_s
@@ -282,20 +299,6 @@ def finish_request(w, e, r, end_s, index, replica, spec, router):
     router.slo_met += met
     if w.service_states.shape[1] > 0:
         count_for_service(w.service_states[e, spec.service], request, tpot_s, met)
-
-
-@kernel
-def hand_over(w, e, r, index, replica, router):
-    """Let a prefill replica, whose clock is the world's, be done with a request but for its KV."""
-    request = w.requests[e, index]
-    request.stage, request.source, request.replica = HANDED, r, -1
-    replica.in_flight -= 1
-    replica.in_flight_tokens -= request.prompt_tokens + request.estimate_tokens
-    replica.work_s -= request.work_s
-    replica.holding += 1
-    router.in_flight -= 1
-    park(w, e, router, index)
-    router.parked_due = router.parked
 
 
 @kernel

@@ -1,0 +1,132 @@
+"""Fetching prefix units from KV tiers before the rest of a prompt is computed.
+
+A waiting request whose turn it is, and whose prefix goes on in a tier where the GPU's cache ends,
+takes the blocks of all its known tokens and lets those units come; others are admitted meanwhile.
+It keeps its place in the queue, in front of all that hold no blocks, and is seen again when its
+units are there: ``queued_s``. Then it computes the rest. Source: vLLM's requests that wait for
+remote KV (``vllm/v1/core/sched/scheduler.py``, WAITING_FOR_REMOTE_KVS). There only the blocks of
+the fetched units are taken; here the others are, too, so that no two wait for each other.
+"""
+
+from __future__ import annotations
+
+import math
+
+from ..core.compile import kernel
+from .growth import blocks_of, floor_div
+from .kvcache import allocate, cached_units, hold, idle_units
+from .runs import stop_for
+from .tiers import read_by_s, tier_of, touch
+
+BLOCKED, NOTHING_THERE, FETCHING = -1, 0, 1
+
+
+@kernel
+def reachable_units(w, e, r, request, units, most, by_s):
+    """Return how many leading units are cached or in a tier, ``units`` of them on the GPU."""
+    while units < most:
+        node = w.prefix_units[e, request.prefix_begin + units].node
+        if tier_of(w, e, r, node, by_s) < 0:
+            break
+        units += 1
+    return units
+
+
+@kernel(inline=False)
+def fetch(w, e, r, index, now_s, replica, spec):
+    """Let the units of a waiting request come from the tiers, as many as there are.
+
+    Returns:
+        FETCHING, NOTHING_THERE, or BLOCKED: the request would fetch but blocks are lacking.
+    """
+    request = w.requests[e, index]
+    if request.blocks > 0 or request.prefix_count == 0 or spec.unit_tokens == 0:
+        return NOTHING_THERE
+    known = request.prompt_tokens + request.generated
+    most = min(floor_div(known - 1, spec.unit_tokens), request.prefix_count)
+    units = cached_units(w, e, r, request, most, math.inf)
+    end = reachable_units(w, e, r, request, units, most, now_s)
+    if end == units:
+        return NOTHING_THERE
+    idle = idle_units(w, e, r, request, units)
+    need = blocks_of(known, spec) - units * spec.unit_blocks
+    if need > replica.free_blocks - idle * spec.unit_blocks:
+        return BLOCKED
+    request.queued_s = read_units(w, e, r, request, units, end, now_s)
+    hold(w, e, r, request, units, idle, replica, spec)
+    allocate(w, e, r, need, replica, spec)
+    request.blocks = blocks_of(known, spec)
+    request.computed = end * spec.unit_tokens
+    request.fetched_tokens += (end - units) * spec.unit_tokens
+    if request.cached_tokens < 0:
+        request.cached_tokens = min(request.computed, request.prompt_tokens)
+    replica.queued_tokens -= request.computed
+    return FETCHING
+
+
+@kernel
+def read_units(w, e, r, request, begin, end, now_s):
+    """Let units of a request come, each from the nearest tier; returns when all are there."""
+    own = w.replica_tiers[r]
+    near = 0
+    for unit in range(begin, end):
+        node = w.prefix_units[e, request.prefix_begin + unit].node
+        if tier_of(w, e, r, node, now_s) == own.host:
+            near += 1
+    there_s = now_s
+    if near > 0:
+        there_s = read_by_s(w, e, r, own.host, near, now_s)
+    if end - begin > near:
+        there_s = max(there_s, read_by_s(w, e, r, own.store, end - begin - near, now_s))
+    if own.host >= 0:
+        touch(w, e, request, end, own.host)
+    if own.store >= 0:
+        touch(w, e, request, end, own.store)
+    return there_s
+
+
+@kernel
+def expected_fetch_s(w, e, r, request, begin, end, now_s):
+    """Return how long it would take to read units of a request now, changing nothing."""
+    own = w.replica_tiers[r]
+    far = 0
+    for unit in range(begin, end):
+        node = w.prefix_units[e, request.prefix_begin + unit].node
+        if tier_of(w, e, r, node, math.inf) != own.host:
+            far += 1
+    near = end - begin - far
+    seconds = 0.0
+    if near > 0:
+        behind_s = max(w.tiers[e, own.host].read_free_s - now_s, 0.0)
+        seconds = behind_s + near * w.tier_specs[own.host].unit_s
+    if far > 0:
+        behind_s = max(w.tiers[e, own.store].read_free_s - now_s, 0.0)
+        seconds = max(seconds, behind_s + far * w.tier_specs[own.store].unit_s)
+        behind_s = max(w.nics[e, r].read_free_s - now_s, 0.0)
+        seconds = max(seconds, behind_s + far * own.nic_unit_s)
+    return seconds
+
+
+@kernel
+def look_s(w, e, seen_s, replica):
+    """Return when a replica that runs nothing looks at its queue, inf: not by itself.
+
+    When a fetch ends, or the first of those that hold no blocks reaches the engine, after what it
+    has seen.
+    """
+    moment_s, at = math.inf, int(replica.head)
+    while at >= 0:
+        if w.requests[e, at].queued_s > seen_s:
+            moment_s = min(moment_s, w.requests[e, at].queued_s)
+        at = int(w.requests[e, at].next) if w.requests[e, at].blocks > 0 else -1
+    return moment_s
+
+
+@kernel
+def stop_for_queue(w, e, seen_s, replica, spec):
+    """Cut a new run for each that fetches and for the first that does not, unless it was seen."""
+    at = int(replica.head) if replica.running < spec.max_num_seqs else -1
+    while at >= 0:
+        if w.requests[e, at].queued_s > seen_s:
+            stop_for(w.requests[e, at].queued_s, replica, spec)
+        at = int(w.requests[e, at].next) if w.requests[e, at].blocks > 0 else -1

@@ -1,0 +1,223 @@
+"""KV tiers: prefix units that host memory, or a store shared by replicas, keeps behind the GPUs.
+
+Each tier holds units up to its room and evicts the least recently used one. With write-through a
+unit is copied when it is sealed on the GPU, with write-back when the GPU evicts it; the store is
+always written through. Whenever a request reads or writes units all of its own count as used, the
+first one last, so that prefixes go deepest first, as on the GPU. Copies pass ports one after
+another, reads and writes apart: PCIe to a replica's host memory; to the store the replica's NICs
+and the port of the store, of which the later one counts. A unit can be read once it is written.
+Sources: vLLM's OffloadingConnector (``vllm/v1/kv_offload``: LRU manager, touch in reverse order)
+for the host tier, LMCache and the Mooncake store for the shared one.
+
+One table of entries serves all tiers: tier t has a range of places of its own, and a hash table
+with chains finds a unit of a tier, as in :mod:`.prefixes`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..core.compile import kernel
+from ..core.records import records
+from .prefixes import ENTRIES_PER_HEAD, GOLDEN
+from .tier_records import NIC, TIER, TIER_ENTRY
+
+
+def allocate_tiers(
+    tier_specs: NDArray[np.void], num_envs: int, num_replicas: int, num_nodes: int
+) -> dict[str, NDArray[Any]]:
+    """Return the arrays of the tiers by name, none if there is no tier.
+
+    Args:
+        tier_specs: TIER_SPEC (T,).
+        num_envs: E.
+        num_replicas: R.
+        num_nodes: H, room for distinct prefix ids: no tier needs more places.
+    """
+    if len(tier_specs) == 0:
+        return {}
+    entries = int(np.minimum(tier_specs["units"], num_nodes).sum())
+    heads = 1 << max(entries // ENTRIES_PER_HEAD - 1, 0).bit_length()
+    return {
+        "tiers": records((num_envs, len(tier_specs)), TIER),
+        "nics": records((num_envs, num_replicas), NIC),
+        "tier_entries": records((num_envs, max(entries, 1)), TIER_ENTRY),
+        "tier_heads": np.zeros((num_envs, heads), np.int32),
+    }
+
+
+def empty_tiers(
+    arrays: dict[str, NDArray[Any]], tier_specs: NDArray[np.void], e: int, num_nodes: int
+) -> None:
+    """Empty the tiers of environment ``e``; arguments as for :func:`allocate_tiers`."""
+    if len(tier_specs) == 0:
+        return
+    tiers = arrays["tiers"][e]
+    tiers["units"] = np.minimum(tier_specs["units"], num_nodes)
+    tiers["begin"] = np.cumsum(tiers["units"]) - tiers["units"]
+    for name, start in (("used", 0), ("oldest", -1), ("newest", -1)):
+        tiers[name] = start
+    for name in ("read_free_s", "write_free_s"):
+        tiers[name] = arrays["nics"][name][e] = 0.0
+    arrays["tier_heads"][e] = -1
+
+
+@kernel
+def head_of(w, node, tier):
+    """Return the head of the chain in which a unit of a tier stands."""
+    return (int(node) + int(tier) * GOLDEN) & (w.tier_heads.shape[1] - 1)
+
+
+@kernel(inline=False)
+def seek(w, e, node, tier):
+    """Return the entry of a unit in a tier, -1 if it is not there."""
+    at = int(w.tier_heads[e, head_of(w, node, tier)])
+    while at >= 0 and (w.tier_entries[e, at].node != node or w.tier_entries[e, at].tier != tier):
+        at = int(w.tier_entries[e, at].next)
+    return at
+
+
+@kernel
+def take_out(w, e, at, state):
+    """Take an entry out of its tier's order of use."""
+    older, newer = w.tier_entries[e, at].older, w.tier_entries[e, at].newer
+    if older >= 0:
+        w.tier_entries[e, older].newer = newer
+    else:
+        state.oldest = newer
+    if newer >= 0:
+        w.tier_entries[e, newer].older = older
+    else:
+        state.newest = older
+
+
+@kernel
+def put_last(w, e, at, state):
+    """Make an entry the one that was used last."""
+    w.tier_entries[e, at].older, w.tier_entries[e, at].newer = state.newest, -1
+    if state.newest >= 0:
+        w.tier_entries[e, state.newest].newer = at
+    else:
+        state.oldest = at
+    state.newest = at
+
+
+@kernel
+def forget(w, e, at):
+    """Take an entry out of its chain."""
+    head = head_of(w, w.tier_entries[e, at].node, w.tier_entries[e, at].tier)
+    before = int(w.tier_heads[e, head])
+    if before == at:
+        w.tier_heads[e, head] = w.tier_entries[e, at].next
+        return
+    while w.tier_entries[e, before].next != at:
+        before = int(w.tier_entries[e, before].next)
+    w.tier_entries[e, before].next = w.tier_entries[e, at].next
+
+
+@kernel(inline=False)
+def put(w, e, node, tier, since_s):
+    """Keep a unit that the tier lacks, in place of the least recently used one if it is full."""
+    state = w.tiers[e, tier]
+    if state.used < state.units:
+        at = int(state.begin + state.used)
+        state.used += 1
+    else:
+        at = int(state.oldest)
+        take_out(w, e, at, state)
+        forget(w, e, at)
+    item = w.tier_entries[e, at]
+    item.node, item.tier, item.since_s = node, tier, since_s
+    head = head_of(w, node, tier)
+    item.next = w.tier_heads[e, head]
+    w.tier_heads[e, head] = at
+    put_last(w, e, at, state)
+
+
+@kernel(inline=False)
+def touch(w, e, request, units, tier):
+    """Count the first ``units`` units of a request as used, the first one last."""
+    for unit in range(units - 1, -1, -1):
+        at = seek(w, e, w.prefix_units[e, request.prefix_begin + unit].node, tier)
+        if at >= 0:
+            take_out(w, e, at, w.tiers[e, tier])
+            put_last(w, e, at, w.tiers[e, tier])
+
+
+@kernel
+def read_by_s(w, e, r, tier, units, now_s):
+    """Let replica ``r`` read units from a tier; returns when it has them."""
+    state, own = w.tiers[e, tier], w.replica_tiers[r]
+    state.read_free_s = max(now_s, state.read_free_s) + units * w.tier_specs[tier].unit_s
+    if tier != own.store:
+        return state.read_free_s
+    nic = w.nics[e, r]
+    nic.read_free_s = max(now_s, nic.read_free_s) + units * own.nic_unit_s
+    return max(state.read_free_s, nic.read_free_s)
+
+
+@kernel
+def written_by_s(w, e, r, tier, now_s):
+    """Let replica ``r`` write a unit to a tier; returns when it is there."""
+    state, own = w.tiers[e, tier], w.replica_tiers[r]
+    state.write_free_s = max(now_s, state.write_free_s) + w.tier_specs[tier].unit_s
+    if tier != own.store:
+        return state.write_free_s
+    nic = w.nics[e, r]
+    nic.write_free_s = max(now_s, nic.write_free_s) + own.nic_unit_s
+    return max(state.write_free_s, nic.write_free_s)
+
+
+@kernel
+def copy_to(w, e, r, request, begin, tier, now_s):
+    """Copy the units of a request from ``begin`` on that the tier lacks."""
+    for unit in range(begin, request.nodes):
+        node = w.prefix_units[e, request.prefix_begin + unit].node
+        if seek(w, e, node, tier) < 0 and w.tiers[e, tier].units > 0:
+            put(w, e, node, tier, written_by_s(w, e, r, tier, now_s))
+    touch(w, e, request, int(request.nodes), tier)
+
+
+@kernel(inline=False)
+def write_through(w, e, r, request, begin, now_s):
+    """Copy the units of a request that the GPU has sealed, from ``begin`` on, to its tiers."""
+    own = w.replica_tiers[r]
+    if own.host >= 0 and own.write_back == 0:
+        copy_to(w, e, r, request, begin, own.host, now_s)
+    if own.store >= 0:
+        copy_to(w, e, r, request, begin, own.store, now_s)
+
+
+@kernel(inline=False)
+def write_back(w, e, r, node):
+    """Keep a unit that the GPU evicts in the replica's host memory.
+
+    It can be read at once: the GPU's block is taken only when it has been copied.
+    """
+    own = w.replica_tiers[r]
+    if own.host < 0 or own.write_back == 0 or w.tiers[e, own.host].units == 0:
+        return
+    at = seek(w, e, node, own.host)
+    if at < 0:
+        put(w, e, node, own.host, 0.0)
+    else:
+        take_out(w, e, at, w.tiers[e, own.host])
+        put_last(w, e, at, w.tiers[e, own.host])
+
+
+@kernel(inline=False)
+def tier_of(w, e, r, node, by_s):
+    """Return the tier from which replica ``r`` can read a unit written by ``by_s``, -1: none."""
+    own = w.replica_tiers[r]
+    if own.host >= 0:
+        at = seek(w, e, node, own.host)
+        if at >= 0 and w.tier_entries[e, at].since_s <= by_s:
+            return int(own.host)
+    if own.store >= 0:
+        at = seek(w, e, node, own.store)
+        if at >= 0 and w.tier_entries[e, at].since_s <= by_s:
+            return int(own.store)
+    return -1

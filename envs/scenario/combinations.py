@@ -1,0 +1,62 @@
+"""Options of a scenario that nobody has modelled together, although each stands alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ..perf.serving.deployment import Deployment
+from ..perf.serving.scheduling import changed
+from ..rules import KVStore, Lora, Router
+from ..workload.requests.source import Workload
+from .checks import ScenarioError
+from .deployments import Replica
+
+
+def check_combinations(
+    replicas: tuple[Replica, ...], workload: Workload, router: Router, store: KVStore, lora: Lora
+) -> None:
+    """Refuse KV tiers, adapters and requests that end unserved beside what does not know of them.
+
+    Raises:
+        ScenarioError: naming both fields, their values and the remedy.
+    """
+    rules = list(_of_the_world(router, store, lora))
+    for number, replica in enumerate(replicas):
+        own = [f"replicas[{number}].host_kv_gb = {replica.host_kv_gb:g}"] * (replica.host_kv_gb > 0)
+        has_tiers = bool(own) or store.capacity_gb > 0
+        for name in own + rules:
+            for other in _other_ways(replica.deployment, has_tiers):
+                raise ScenarioError(
+                    f"{name} is modelled for the engine's own way to serve only: leave out "
+                    f"{other} of {replica.deployment.model.name}, or {_field(name)}"
+                )
+        for name in own + rules + ["router.may_reject = true"] * router.may_reject:
+            if workload.num_sessions > 0:
+                raise ScenarioError(
+                    f"{name} is not modelled for sessions that answer back: leave out "
+                    f"workload.closed_loop, or {_field(name)}"
+                )
+
+
+def _of_the_world(router: Router, store: KVStore, lora: Lora) -> Iterator[str]:
+    """Give the options of all replicas that change how a queue is served."""
+    if store.capacity_gb > 0:
+        yield f"kv_store.capacity_gb = {store.capacity_gb:g}"
+    if lora.adapters > 0:
+        yield f"lora.adapters = {lora.adapters}"
+    if router.deadline_s > 0:
+        yield f"router.deadline_s = {router.deadline_s:g}"
+
+
+def _other_ways(d: Deployment, has_tiers: bool) -> Iterator[str]:
+    """Give the fields by which a replica does not serve in the engine's own way."""
+    for name in changed(d, allowed=() if has_tiers else ("prefix_caching",)):
+        yield f"{name} = {getattr(d, name)!r}"
+    if d.speculation is not None:
+        yield "speculation"
+    if d.dp_ranks:
+        yield f"dp_ranks = {d.dp_ranks!r}"
+
+
+def _field(name: str) -> str:
+    return name.split(" = ")[0]

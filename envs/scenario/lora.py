@@ -1,0 +1,51 @@
+"""LoRA adapters of a scenario: what they take from the KV cache, and which request names which."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..perf.serving.kv_groups import block_bytes
+from ..perf.serving.lora import places_bytes
+from ..rules import Lora
+from .checks import ScenarioError
+from .deployments import Replica
+
+
+def with_places(replicas: tuple[Replica, ...], lora: Lora) -> tuple[Replica, ...]:
+    """Return the replicas with the KV blocks that places for adapters leave.
+
+    Raises:
+        ScenarioError: none are left, or a model whose adapters are not known.
+    """
+    if lora.adapters == 0:
+        return replicas
+    found = []
+    for number, replica in enumerate(replicas):
+        deployment = replica.deployment
+        try:
+            taken_bytes = places_bytes(deployment, lora.rank, lora.max_loras)
+        except ValueError as error:
+            raise ScenarioError(f"replicas[{number}]: {error}; set lora.adapters = 0") from error
+        taken = deployment.dp * math.ceil(taken_bytes / block_bytes(deployment))
+        if taken >= replica.kv_blocks:
+            raise ScenarioError(
+                f"lora.max_loras = {lora.max_loras} adapters of rank {lora.rank} take {taken} of "
+                f"the {replica.kv_blocks} KV blocks of replicas[{number}]; allow fewer, or a "
+                "lower rank"
+            )
+        found.append(replace(replica, kv_blocks=replica.kv_blocks - taken))
+    return tuple(found)
+
+
+def draw_adapters(rng: np.random.Generator, lora: Lora, requests: int) -> NDArray[np.int32]:
+    """Return the adapter of each request, int32 (N,), -1 for the base model.
+
+    Adapter k has a share in proportion to 1 / (k + 1)^zipf of the requests that name one.
+    """
+    weights = np.arange(1, lora.adapters + 1, dtype=float) ** -lora.zipf
+    drawn = rng.choice(lora.adapters, requests, p=weights / weights.sum())
+    return np.where(rng.random(requests) < lora.base_share, -1, drawn).astype(np.int32)

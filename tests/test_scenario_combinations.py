@@ -1,0 +1,82 @@
+"""Options that stand alone but are refused together, before anything runs."""
+
+from __future__ import annotations
+
+import pytest
+from scenario_tables import REPLICA, world
+
+from gpuyard.envs.scenario import ScenarioError, from_dict
+
+TIERS = {"host_kv_gb": 4}
+STORE = {"kv_store": {"capacity_gb": 8}}
+LORA = {"lora": {"adapters": 3}}
+DEADLINE = {"router": {"deadline_s": 2}}
+SESSIONS = {"workload": {"closed_loop": True, "sessions": 4, "max_tokens": 16384}}
+
+WHOLE = {"chunked_prefill": False, "max_num_batched_tokens": 8192}
+WAYS = {
+    "batching": {
+        **{"batching": "static", **WHOLE, "prefix_caching": False},
+        "kv_reservation": "contiguous",
+    },
+    "chunked_prefill": WHOLE,
+    "prefill_first": {"prefill_first": True},
+    "long_prefill_token_threshold": {"long_prefill_token_threshold": 64},
+    "scheduling_policy": {"scheduling_policy": "priority"},
+    "kv_reservation": {"kv_reservation": "contiguous", "prefix_caching": False},
+    "speculation": {"speculation": {"kind": "ngram", "draft_length": 3, "acceptance": [0.3, 0.3]}},
+    "dp_ranks": {"dp": 2, "dp_ranks": "own"},
+}
+OPTIONS = {
+    "replicas[0].host_kv_gb = 4": (TIERS, {}),
+    "kv_store.capacity_gb = 8": ({}, STORE),
+    "lora.adapters = 3": ({}, LORA),
+    "router.deadline_s = 2": ({}, DEADLINE),
+}
+
+
+def refused(table, *parts: str) -> None:
+    with pytest.raises(ScenarioError) as caught:
+        from_dict(table)
+    for part in parts:
+        assert part in str(caught.value)
+
+
+def serving(way: str) -> dict:
+    """A replica that serves in this way."""
+    plain = {**REPLICA, "model": "Mixtral-8x7B", "tp": 4} if way == "dp_ranks" else REPLICA
+    return {**plain, **WAYS[way]}
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("option", OPTIONS)
+def test_another_way_to_serve_is_refused(option: str, way: str) -> None:
+    fields, tables = OPTIONS[option]
+    table = world(replicas=[{**serving(way), **fields}], **tables)
+    refused(table, option, way, f"or {option.split(' = ')[0]}")
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_each_way_stands_alone(way: str) -> None:
+    """And beside a router that refuses, which no replica notices."""
+    from_dict(world(replicas=[serving(way)], router={"may_reject": True}))
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_each_option_stands_alone(option: str) -> None:
+    fields, tables = OPTIONS[option]
+    from_dict(world(replicas=[{**REPLICA, **fields}], **tables))
+
+
+def test_no_prefix_cache_is_refused_with_tiers_only() -> None:
+    row = {**REPLICA, "prefix_caching": False}
+    refused(world(replicas=[{**row, **TIERS}]), "host_kv_gb = 4", "prefix_caching = False")
+    refused(world(replicas=[row], **STORE), "kv_store.capacity_gb = 8", "prefix_caching = False")
+    from_dict(world(replicas=[row], **LORA, **DEADLINE))
+
+
+@pytest.mark.parametrize("option", [*OPTIONS, "router.may_reject = true"])
+def test_sessions_that_answer_back_are_refused(option: str) -> None:
+    fields, tables = OPTIONS.get(option, ({}, {"router": {"may_reject": True}}))
+    table = world(replicas=[{**REPLICA, **fields}], **tables, **SESSIONS)
+    refused(table, option, "workload.closed_loop")
