@@ -10,7 +10,8 @@ from typing import Any
 from ..hardware import catalogue, huggingface
 from ..hardware.catalogue import GPU, Model
 from ..hardware.cluster import Pool
-from ..perf import Deployment, kv_blocks
+from ..perf import Deployment, kv_blocks, tabulate
+from ..perf.serving.calibration import Calibration
 from ..perf.serving.kv_groups import block_bytes
 from .checks import (
     ScenarioError,
@@ -19,6 +20,7 @@ from .checks import (
     check_whole,
     checked_table,
     refuse_unknown,
+    section,
 )
 from .speculation import read_speculation
 
@@ -168,6 +170,8 @@ def read_deployment(
                 f"{where}.speculation",
                 lambda name: named_model(name, models, folder),
             )
+        if "calibration" in row:
+            settings["calibration"] = section(Calibration, row["calibration"], f"{where}.calibration")
         return Deployment(**settings)
     except ScenarioError:
         raise
@@ -199,6 +203,8 @@ def read_replica(
     """
     deployment = read_deployment(row, where, gpus, models, folder)
     try:
+        if deployment.calibration is not None:
+            tabulate(deployment)
         blocks = kv_blocks(deployment)  # also where the scenario has its own: the weights must fit
     except ValueError as error:
         raise ScenarioError(f"{where}: {error}") from error

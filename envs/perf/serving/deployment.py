@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from ...hardware.catalogue import GPU, Model
 from ...hardware.dtypes import DTYPES, KV_BYTES
 from ..network import internode
+from .calibration import Calibration
 from .collectives import LINKS, has_nvlink
 from .engines import NEWEST, Engine, default_limits, engine
 from .scheduling import Scheduling, fault
@@ -61,6 +62,7 @@ class Deployment(Scheduling):
         dp_ranks: "own": each dp rank is a replica to the router, has a queue, batch and cache of
             its own, and steps with the others; "": one pool, spread evenly over the ranks.
         speculation: what drafts tokens that the model verifies; None: nothing does.
+        calibration: constants of its own, fitted to measurements; None: the model's.
 
     Raises:
         ValueError: naming the field, its value and the remedy.
@@ -93,6 +95,7 @@ class Deployment(Scheduling):
     attention: str = field(default="flash", metadata={"choices": ATTENTION})
     dp_ranks: str = ""
     speculation: Speculation | None = None
+    calibration: Calibration | None = None
 
     def __post_init__(self) -> None:
         try:
@@ -189,6 +192,8 @@ class Deployment(Scheduling):
             raise self._error("scheduling", f"use one of {', '.join(SCHEDULING)}, or leave it out")
         if self.attention not in ATTENTION:
             raise self._error("attention", f"use one of {', '.join(ATTENTION)}")
+        if self.calibration and self.speculation:
+            raise self._error("calibration", "beside speculation it is not modelled; leave one out")
         if self.attention == "naive" and self.model.mla:
             remedy = f"{self.model.name} has a latent cache, whose naive kernel is not modelled"
             raise self._error("attention", remedy)

@@ -6,6 +6,7 @@ from functools import lru_cache
 
 import numpy as np
 
+from .calibration import calibrated
 from .constants import recorded
 from .cost_table import CostTable
 from .deployment import Deployment
@@ -19,6 +20,9 @@ def tabulate(deployment: Deployment) -> CostTable:
     """Return the step costs of a replica; equal deployments share one table.
 
     Where it speculates, every token that is verified has a row of the LM head.
+
+    Raises:
+        ValueError: its calibration leaves a step no time.
     """
     tokens = np.arange(deployment.max_num_batched_tokens + 1)
     how = deployment.speculation
@@ -30,4 +34,6 @@ def tabulate(deployment: Deployment) -> CostTable:
     linear[0] = head[0] = 0.0
     linear.flags.writeable = head.flags.writeable = False
     table = CostTable(cost, linear, head, tuple(sorted(used)))
+    if deployment.calibration is not None:
+        return calibrated(table, deployment.calibration, deployment.gpu.name)
     return table if draft is None else with_drafter(table, draft)
