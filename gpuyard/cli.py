@@ -35,6 +35,7 @@ COMMANDS = {
     "render": ("render", "play one episode and write it as a page, a trace, a picture or a film"),
     "tune": ("tune", "search the options of a policy, or the weights of a linear score"),
     "deploy": ("deploy", "search what the machines of a scenario should run"),
+    "profile": ("profiling", "fit a replica to measurements, or measure an endpoint first"),
     "warmup": ("warmup", "compile the engine ahead of its first use"),
 }
 """Subcommands by name: the module in :mod:`gpuyard.commands`, and a line on what it does."""

@@ -171,7 +171,9 @@ def read_deployment(
                 lambda name: named_model(name, models, folder),
             )
         if "calibration" in row:
-            settings["calibration"] = section(Calibration, row["calibration"], f"{where}.calibration")
+            settings["calibration"] = section(
+                Calibration, row["calibration"], f"{where}.calibration"
+            )
         return Deployment(**settings)
     except ScenarioError:
         raise
