@@ -192,7 +192,7 @@ def test_errors_of_the_endpoint_are_one_line(change: dict[str, Any], words: str)
 
 
 def live(url: str, file: Path, *more: str) -> list[str]:
-    points = ["--lengths", "8,16", "--concurrency", "1,2", "--outputs", "4", "--requests", "3"]
+    points = ["--lengths", "8,16", "--concurrency", "1,2", "--outputs", "8", "--requests", "3"]
     return ["profile", str(file), "--url", url, "--served", "m", *points, *more]
 
 
@@ -204,13 +204,15 @@ def written(file: Path) -> list[dict[str, str]]:
 def test_points_are_appended_and_resumed(tmp_path: Path, capsys: Any) -> None:
     file, server = tmp_path / "m.csv", Server()
     with server.running() as url:
-        # room for the points (8, 1) and (8, 2): 4 and 6 requests at most
-        assert main(live(url, file, "--most-requests", "10")) == 0
+        # room for the points (8, 1) and (8, 2): 4 and 9 requests at most
+        assert main(live(url, file, "--most-requests", "13")) == 0
         assert "stopped before 1 clients of 16 tokens" in capsys.readouterr().out
         first = written(file)
         assert [(r["length"], r["concurrency"]) for r in first] == [("8", "1"), ("8", "2")]
         assert [r["prompt_tokens"] for r in first] == ["11", "11"]  # as the endpoint counts
-        assert {r["requests"] for r in first} == {"3"}
+        assert [r["requests"] for r in first] == ["3", "6"]
+        assert {body["max_tokens"] for body in server.bodies} <= set(range(6, 11))
+        assert all(6 <= int(r["output_tokens"]) <= 10 for r in first)
         assert "--resume to go on, or --force" in fails(capsys, *live(url, file))
         server.bodies.clear()
         assert main(live(url, file, "--resume")) == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import statistics
 import threading
 import time
@@ -11,6 +12,15 @@ from .profile_stream import Answer, Stopped
 
 Ask = Callable[[int, threading.Event], Answer]
 """Sends request number n and returns its answer, or raises where the event is set meanwhile."""
+SPREAD = 0.25
+"""Answers are up to so much shorter or longer than asked for, at random. Equal ones would end and
+begin in waves, without prompts between their tokens, as no real load does."""
+
+
+def varied(output_tokens: int, seed: int) -> int:
+    """Return the length of one answer."""
+    least, most = (round(output_tokens * (1 + sign * SPREAD)) for sign in (-1, 1))
+    return random.Random(seed).randint(max(least, 2), most)
 
 
 def closed_loop(one: Ask, clients: int, requests: int, deadline_s: float) -> list[Answer]:
@@ -73,13 +83,13 @@ def most_sent(clients: int, requests: int) -> int:
 
 
 def row(answers: list[Answer], clients: int, length: int) -> dict[str, float]:
-    """Return what is measured: medians over the requests."""
+    """Return what is measured: the median TTFT, means of the rest."""
     return {
         "concurrency": clients,
-        "prompt_tokens": round(statistics.median(a.prompt_tokens for a in answers)),
-        "output_tokens": round(statistics.median(a.output_tokens for a in answers)),
+        "prompt_tokens": round(statistics.mean(a.prompt_tokens for a in answers)),
+        "output_tokens": round(statistics.mean(a.output_tokens for a in answers)),
         "ttft_s": round(statistics.median(a.ttft_s for a in answers), 7),
-        "itl_s": round(statistics.median(a.itl_s for a in answers), 7),
+        "itl_s": round(statistics.mean(a.itl_s for a in answers), 7),
         "requests": len(answers),
         "length": length,
     }

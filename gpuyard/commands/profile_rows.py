@@ -7,7 +7,7 @@ column            what
 ``prompt_tokens`` of a request
 ``output_tokens`` of a request, 2 or more
 ``ttft_s``        median or mean time to the first token, s; may be empty or left out
-``itl_s``         median or mean over requests of the mean time between two tokens, s; likewise
+``itl_s``         mean over requests of their mean time between two tokens, s; likewise
 ``requests``      how many were measured; not needed
 ``length``        prompt tokens that were asked for; not needed, ``--resume`` goes by it
 ================= ==================================================================================

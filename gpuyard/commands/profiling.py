@@ -53,8 +53,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     live.add_argument("--served", help="the model's name there (that of --model)")
     live.add_argument("--lengths", type=_numbers, default=[128, 1024, 4096], help="prompt tokens")
     live.add_argument("--concurrency", type=_numbers, default=[1, 4, 16], help="clients at a time")
-    live.add_argument("--outputs", type=positive, default=64, help="output tokens (64)")
-    live.add_argument("--requests", type=positive, default=8, help="to measure at each point (8)")
+    live.add_argument("--outputs", type=positive, default=64, help="mean output tokens (64)")
+    live.add_argument("--requests", type=positive, default=4, help="to measure of each client (4)")
     live.add_argument("--most-requests", type=positive, default=1000, help="to send in all (1000)")
     live.add_argument("--time-limit-s", type=float, default=1800.0, help="for all points (1800)")
     live.add_argument("--key-variable", help="environment variable with the key to send")
@@ -146,7 +146,8 @@ def _measure(options: argparse.Namespace) -> None:
         for clients in options.concurrency:
             if (clients, length) in done:
                 continue
-            most = live.most_sent(clients, options.requests)
+            requests = options.requests * clients
+            most = live.most_sent(clients, requests)
             if sent + most > options.most_requests:
                 print(
                     f"stopped before {clients} clients of {length} tokens, which may send {most} "
@@ -155,9 +156,9 @@ def _measure(options: argparse.Namespace) -> None:
                 )
                 return
             one = partial(_one, endpoint, length, options.outputs, seed + sent)
-            answers = live.closed_loop(one, clients, options.requests, deadline_s)
+            answers = live.closed_loop(one, clients, requests, deadline_s)
             sent += most
-            if len(answers) < options.requests:
+            if len(answers) < requests:
                 print(f"stopped after --time-limit-s {options.time_limit_s:g}; --resume goes on")
                 return
             row = live.row(answers, clients, length)
@@ -173,9 +174,11 @@ def _one(
     endpoint: Endpoint, length: int, outputs: int, start: int, number: int, stop: threading.Event
 ) -> Answer:
     """Send a request with a prompt of its own."""
+    from .profile_live import varied
     from .profile_stream import ask
 
-    return ask(endpoint, length, outputs, start + number, stop)
+    seed = start + number
+    return ask(endpoint, length, varied(outputs, seed), seed, stop)
 
 
 def _endpoint(options: argparse.Namespace) -> Endpoint:

@@ -145,7 +145,9 @@ def _told_apart(model: _Model, kept: dict[str, str]) -> list[str]:
             return free
         moves = _rms(slopes[:, weak[0]]) >= TOLD_APART
         kept[free.pop(weak[0])] = (
-            "the measurements do not tell it from the others" if moves else "it moves no time"
+            "the measurements do not tell it from the others"
+            if moves
+            else "no measured time depends on it"
         )
     raise ValueError(
         f"the measurements tell none of {', '.join(CONSTANTS)}; measure two or more prompt lengths "
