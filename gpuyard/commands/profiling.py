@@ -53,7 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     live.add_argument("--served", help="the model's name there (that of --model)")
     live.add_argument("--lengths", type=_numbers, default=[128, 1024, 4096], help="prompt tokens")
     live.add_argument("--concurrency", type=_numbers, default=[1, 4, 16], help="clients at a time")
-    live.add_argument("--outputs", type=positive, default=64, help="mean output tokens (64)")
+    live.add_argument("--outputs", type=positive, default=128, help="mean output tokens (128)")
     live.add_argument("--requests", type=positive, default=4, help="to measure of each client (4)")
     live.add_argument("--most-requests", type=positive, default=1000, help="to send in all (1000)")
     live.add_argument("--time-limit-s", type=float, default=1800.0, help="for all points (1800)")
