@@ -8,7 +8,7 @@ With N clients, prompts of p tokens and answers of o tokens,
 
 as each answer lasts while those of N - 1 others begin. Source: perf_models section 3.8 of the
 reference. Prompts come one by one here. Where all answers are equally long they come in waves, and
-ITL is up to a quarter too high. The TTFT of more than one client depends on how they start, and is
+ITL is up to a quarter off. The TTFT of more than one client depends on how they start, and is
 not predicted.
 """
 
