@@ -130,7 +130,7 @@ BAD = [
     # what the router knows and may do
     (world(router=3), "router = 3", "must be a table"),
     (world(router="hold_s"), "router = 'hold_s'", "must be a table"),
-    (world(router={"hold": 1}), "router.hold is unknown", "use one of hold_limit_s, hold_s"),
+    (world(router={"hold": 1}), "router.hold is unknown", "hold_limit_s, hold_s"),
     (world(router={"hold_s": -1}), "router.hold_s = -1", ">= 0"),
     (world(router={"hold_s": "x"}), "router.hold_s = 'x'", "must be a number"),
     (world(router={"hold_s": True}), "router.hold_s = True", "must be a number"),
@@ -157,7 +157,7 @@ BAD = [
     (world(slo={"tpot_s": NAN}), "slo.tpot_s = nan", "above 0"),
     (world(slo={"tpot_s": "x"}), "slo.tpot_s = 'x'", "must be a number"),
     (world(reward=3), "reward = 3", "must be a table"),
-    (world(reward={"speed": 1}), "reward.speed is unknown", "use one of in_system"),
+    (world(reward={"speed": 1}), "reward.speed is unknown", "in_system"),
     (world(reward={"waiting": "x"}), "reward.waiting = 'x'", "must be a number"),
     (world(reward={"waiting": NAN}), "reward.waiting = nan", "must be a finite number"),
     # one's own hardware and models

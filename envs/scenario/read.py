@@ -67,6 +67,9 @@ TABLES = {
 }
 """Every table of a scenario file and what else stands at its top level."""
 
+WITHOUT_SERVICES = ("kv_store", "lora")
+"""Those that stand beside no ``[[deployments]]``."""
+
 
 def load(scenario: str | Path | Scenario) -> Scenario:
     """Return a scenario by name, from a TOML file, or as it is.
@@ -204,7 +207,7 @@ def _refuse_outside(table: dict[str, Any], decisions: Collection[str]) -> None:
         return
     if table.get("cluster") is None:
         raise ScenarioError("deployments stand on a cluster: add a [cluster] table and its [jobs]")
-    for key in ("kv_store", "lora"):
+    for key in WITHOUT_SERVICES:
         if key in table:
             raise ScenarioError(
                 f"{key}: only a scenario with [[replicas]] has one; leave it out beside "

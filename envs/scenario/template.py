@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import Field, fields
 
 from .. import reward
-from .read import TABLES
+from .read import TABLES, WITHOUT_SERVICES
 from .write import value_text
 
 WIDTH = 100
@@ -87,8 +87,9 @@ def template(kind: str) -> str:
 
 def _plain(decisions: tuple[str, ...]) -> Iterator[str]:
     """Yield the plain tables, every field commented out at its default, and the rewards."""
+    outside = WITHOUT_SERVICES if "scale" in decisions else ()
     for name, table in TABLES.items():
-        if table.kind is not None and table.part in ("common", *decisions):
+        if table.kind and table.part in ("common", *decisions) and name not in outside:
             lines = [_line(item) for item in fields(table.kind) if _is_for(item, decisions)]
             yield "\n".join([f"[{name}]", *lines, ""])
     parts = [part for part in decisions if reward.terms(part)]
