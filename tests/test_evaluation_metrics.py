@@ -162,7 +162,7 @@ def test_the_direction_of_every_metric(key: str) -> None:
     """Times, waits and unfairness are bad; rates, shares and rewards are good."""
     good = {
         *("reward", "slo_attainment", "goodput", "output_tokens_per_s", "prefix_hit_rate"),
-        *("jain_jobs", "utilisation", "deserved_share", "deserved_share_min"),
+        *("jain_jobs", "utilisation", "deserved_share", "deserved_share_min", "tokens_per_gpu_s"),
     }
     neither = key in ("gpu_share", "starts")
     assert metric(key).higher_is_better is (None if neither else key in good)
