@@ -12,7 +12,7 @@ from ..serving.runs import next_step_s
 from .bases import ask_for_services, next_base_s, split_bases, watch_bases
 from .handover import land, reserve
 from .lifecycle import come_up, end, follow_gangs, start_waiting
-from .sending import look
+from .sending import look, next_traffic_s
 
 
 @kernel
@@ -60,7 +60,7 @@ def next_service_s(w, e):
         return math.inf
     moment_s = min(fleet.tick_s, fleet.retry_s, next_base_s(w, e))
     if ended(w.router[e]) < w.router[e].num_requests:
-        moment_s = min(moment_s, fleet.look_s)
+        moment_s = min(moment_s, next_traffic_s(w, e))
     if fleet.moving == 0 and fleet.exact == 0:
         return moment_s
     for r in range(len(w.replica_specs)):

@@ -53,6 +53,22 @@ def plan_look(w, e, r):
 
 
 @kernel
+def next_traffic_s(w, e):
+    """Return when replicas on several nodes are looked at next, inf while none works or sends.
+
+    Nobody waits for the look at an idle one, so it cannot keep a world going in which all else has
+    come to its end. One that gets work is looked at at once.
+    """
+    if w.fleet[e].look_s < math.inf:
+        for r in range(len(w.replica_specs)):
+            if may_send(w, e, r):
+                sends = w.senders[e, sender_of(w, r)].heap_at >= 0
+                if sends or w.replicas[e, r].in_flight > 0:
+                    return max(w.fleet[e].look_s, w.clock[e].now_s)
+    return math.inf
+
+
+@kernel
 def fall_silent(w, e, r):
     """Let a replica that loses its devices send no more; ``settle`` has to follow."""
     if len(w.traffic) > 0:
