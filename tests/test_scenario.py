@@ -94,6 +94,7 @@ def test_defaults_are_those_of_the_documentation() -> None:
             "preemptions": 0.0,
             "invalid": 0.0,
             **{"makespan": 0.0, "time_to_90": 0.0, "throughput": 0.0, "imbalance": 0.0},
+            "unserved": 0.0,
         }
     }
     assert load(scenario) is scenario
