@@ -68,10 +68,9 @@ def read_nodes(path: str | Path, keys: Sequence[str] = ()) -> Inventory:
 
 def _items(place: Place) -> list[dict[str, Any]]:
     """Return the nodes of a list, or the one node of a file."""
+    text = place.text()
     try:
-        whole = json.loads(place.path.read_text("utf-8-sig"))
-    except OSError as error:
-        raise place.error(f"cannot be opened ({error.strerror}); check the path") from error
+        whole = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise place.error(f"is not JSON ({error}); save kubectl get nodes -o json") from error
     items = whole.get("items", [whole]) if isinstance(whole, dict) else whole

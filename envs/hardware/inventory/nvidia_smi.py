@@ -42,12 +42,7 @@ def read_matrix(path: str | Path) -> Machine:
     """
     path = Path(path)
     place = Place(path)
-    try:
-        text = path.read_text("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise place.error(
-            f"cannot be read ({error}); save what nvidia-smi topo -m prints"
-        ) from error
+    text = place.text()
     lines = [_CODES.sub("", line).split() for line in text.splitlines()]
     at = next((n for n, words in enumerate(lines) if words and words[0] == "GPU0"), None)
     if at is None:

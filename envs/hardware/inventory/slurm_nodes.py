@@ -27,12 +27,7 @@ def read_nodes(path: str | Path) -> Inventory:
     """
     path = Path(path)
     place = Place(path)
-    try:
-        lines = path.read_text("utf-8-sig").splitlines()
-    except OSError as error:
-        raise place.error(f"cannot be opened ({error.strerror}); check the path") from error
-    except UnicodeDecodeError as error:
-        raise place.error(f"is not UTF-8 text ({error.reason}); save it as such") from error
+    lines = place.text().splitlines()
     first = next((line for line in lines if line.strip()), "")
     rows = _of_scontrol(lines) if "NodeName=" in first else _of_sinfo(path, lines)
     nodes: list[Node] = []

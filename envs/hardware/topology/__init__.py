@@ -21,12 +21,10 @@ def read(path: str | Path) -> Topology:
     path = Path(path)
     place = Place(path)
     try:
-        if path.exists() and not path.is_file():
-            raise place.error("is no file; give a topology.conf or topology.yaml")
-        text = path.read_text("utf-8-sig")
+        is_other = path.exists() and not path.is_file()
     except OSError as error:
         raise place.error(f"cannot be opened ({error.strerror}); check the path") from error
-    except UnicodeDecodeError as error:
-        line = error.object.count(b"\n", 0, error.start) + 1
-        raise Place(path, line).error("is not UTF-8 text; save it as such") from error
+    if is_other:
+        raise place.error("is no file; give a topology.conf or topology.yaml")
+    text = place.text()
     return (read_document if path.suffix in (".yaml", ".yml") else read_conf)(path, text)

@@ -15,6 +15,20 @@ class Place:
     path: Path
     line: int = 0
 
+    def text(self) -> str:
+        """Return the text of the file.
+
+        Raises:
+            ValueError: naming the file, the line that is no text, and the remedy.
+        """
+        try:
+            return self.path.read_text("utf-8-sig")
+        except OSError as error:
+            raise self.error(f"cannot be opened ({error.strerror}); check the path") from error
+        except UnicodeDecodeError as error:
+            line = error.object.count(b"\n", 0, error.start) + 1
+            raise Place(self.path, line).error("is not UTF-8 text; save it as such") from error
+
     def error(self, problem: str) -> ValueError:
         """Return the error to raise for what stands here."""
         line = f", line {self.line}" if self.line else ""
