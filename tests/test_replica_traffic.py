@@ -185,3 +185,30 @@ def test_too_narrow_an_uplink_slows_one_alone():
         for t in (narrow, wide)
     ]
     assert tpot[0] > tpot[1]
+
+
+def test_an_idle_replica_on_several_nodes_keeps_no_world_going(tmp_path):
+    """Its service is asked first and done; the other's last request is on a replica by itself."""
+    traces = {}
+    for name, arrival_s in (("large", 20.0), ("single", 60.0)):
+        traces[name] = tmp_path / f"{name}.csv"
+        traces[name].write_text(f"arrival_s,prompt_tokens,output_tokens\n{arrival_s},400,300\n")
+    services = [
+        service(name, tp=tp, max=1, workload={"trace": str(traces[name]), "num_requests": 0})
+        for name, tp in (("large", 2), ("single", 1))
+    ]
+    cluster = {
+        "pools": [{"gpu": "A100-80", "nodes": 6, "gpus_per_node": 1}],
+        "fabric": {"nodes_per_leaf": 6},
+    }
+    jobs = {"num_jobs": 1, "rate_per_h": 1200.0, "max_gpus": 1, "max_duration_s": 20.0}
+    limits = {"max_time_s": 3600.0}  # a world that goes on for ever is truncated here
+    env = make(
+        small(*services, cluster=cluster, jobs=jobs, scaler={"interval_s": 0.0}, limits=limits)
+    )
+    env.reset(seed=0)
+    done = False
+    while not done:
+        *_, done, truncated, info = env.step(int(np.flatnonzero(env.action_masks())[0]))
+        assert not truncated
+    assert info["route.finished"] == 2 and info["time_s"] < 600.0
