@@ -32,6 +32,7 @@ MODULES = (
     "technique_parallel",
     "technique_vision",
     "technique_sessions",
+    "technique_ladder",
 )
 PAGE = ROOT / "docs" / "techniques.md"
 HEADING = """# Techniques

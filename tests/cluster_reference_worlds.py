@@ -224,7 +224,7 @@ def fill_replica(record: Any, role: Role) -> None:
         record[name] = getattr(spec, name)
     for name, value in drafting_words([spec], 0).items():
         record[name] = value
-    record["most_chunk"] = spec.max_num_batched_tokens
+    record["most_chunk"] = spec.threshold or spec.max_num_batched_tokens
     record["unit_tokens"] = spec.prefix_block_tokens
     record["unit_blocks"] = spec.prefix_block_tokens // spec.block_size
     record["startup_s"], record["local_tokens"] = role.startup_s, role.local_tokens

@@ -69,6 +69,16 @@ def test_replicas_added_and_taken_away(seed, rows) -> None:
     same_events(random_case(seed, rows, True), rows)
 
 
+@pytest.mark.parametrize("rows", [TWO_APART, SCALED_FROM_NONE], ids=["apart", "from-none"])
+def test_long_prompts_in_parts(rows) -> None:
+    for seed in range(520, 528):
+        case = random_case(seed, rows, True)
+        parts = tuple(
+            replace(role, spec=replace(role.spec, threshold=16 + seed % 50)) for role in case.roles
+        )
+        same_events(replace(case, roles=parts), rows)
+
+
 @pytest.mark.parametrize("where", ["one node", "failing nodes"])
 @pytest.mark.parametrize("rows", [SCALED_APART, SCALED_FROM_NONE], ids=["apart", "from-none"])
 def test_replicas_that_speculate(rows, where) -> None:

@@ -163,6 +163,9 @@ def _read(
     return service
 
 
+ALLOWED_APART = ("prefix_caching", "long_prefill_token_threshold")
+"""Ways to schedule that replicas of prefill and decode may have; others need aggregated ones."""
+
 OF_REPLICA = {item.name for item in fields(Deployment)} - {"node_gpus"} | {"kv_blocks"}
 
 
@@ -269,7 +272,7 @@ def _with_handover(roles: tuple[Role, ...], given: _Fields) -> tuple[Role, ...]:
         return roles
     prefill, decode = (by_kind[kind].replica.deployment for kind in ("prefill", "decode"))
     for kind, deployment in (("prefill", prefill), ("decode", decode)):
-        for name in changed(deployment, allowed=("prefix_caching",)):
+        for name in changed(deployment, allowed=ALLOWED_APART):
             value = getattr(deployment, name)
             raise ScenarioError(f"{name} = {value!r} of {kind} needs aggregated replicas")
     tokens = 1024 * decode.block_size  # many blocks, whose costs are alike
