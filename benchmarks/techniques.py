@@ -26,6 +26,7 @@ from technique_row import Row  # noqa: E402
 MODULES = (
     "technique_batching",
     "technique_kv",
+    "technique_prefix",
     "technique_kernels",
     "technique_quantisation",
     "technique_speculation",
