@@ -31,7 +31,7 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
-from stepping import random_steps_per_cpu_s, yardstick_per_cpu_s
+from stepping import random_steps_per_cpu_s, random_steps_per_s, yardstick_per_cpu_s
 
 import gpuyard  # noqa: F401
 from gpuyard.envs.scenario import Scenario, from_dict
@@ -122,10 +122,8 @@ def by_threads(num_envs: int, steps: int, runs: int, threads: int) -> dict[str, 
                 autoreset_mode="SameStep",
                 num_threads=count,
             )
-            random_steps_per_cpu_s(env, 2)  # compiled
-            began = time.perf_counter()
-            random_steps_per_cpu_s(env, steps)
-            rates.append(num_envs * steps / (time.perf_counter() - began))
+            random_steps_per_s(env, 2)  # compiled
+            rates.append(random_steps_per_s(env, steps))
     return {f"threads_{count}": statistics.median(rates) for count, rates in found.items()}
 
 
