@@ -136,12 +136,16 @@ def cached_tokens(w, e, r, request, report_s, spec):
 
 @kernel
 def reachable_tokens(w, e, r, request, hit, report_s, spec):
-    """Return the prompt tokens that were cached or in a tier behind the replica by ``report_s``."""
+    """Return the prompt tokens that were cached or in a tier behind the replica by ``report_s``.
+
+    And how many units of them are in the replica's own host memory.
+    """
     if request.prefix_count == 0 or spec.unit_tokens == 0:
-        return hit
+        return hit, 0
     most = min(floor_div(request.prompt_tokens - 1, spec.unit_tokens), request.prefix_count)
     units = floor_div(hit, spec.unit_tokens)
-    return spec.unit_tokens * reachable_units(w, e, r, request, units, most, report_s)
+    units, near = reachable_units(w, e, r, request, units, most, report_s)
+    return spec.unit_tokens * units, near
 
 
 @kernel
@@ -317,8 +321,9 @@ def observe_replicas(w, e, index):
             continue
         request = w.requests[e, index]
         hit = match = cached_tokens(w, e, r, request, report_s, spec)
+        near = 0
         if len(w.replica_tiers) > 0:
-            match = reachable_tokens(w, e, r, request, hit, min(report_s, now_s), spec)
+            match, near = reachable_tokens(w, e, r, request, hit, min(report_s, now_s), spec)
         if replica.kind != predicted_kind or match != predicted_hit:  # replicas often agree
             predicted_kind, predicted_hit = replica.kind, match
             tokens = request.prompt_tokens - match
@@ -327,8 +332,8 @@ def observe_replicas(w, e, index):
             prefill_s = predict_prefill_s(w, tokens, match, replica.kind, spec, cost)
         ready_s = prefill_s
         if match > hit:
-            begin, end = floor_div(hit, spec.unit_tokens), floor_div(match, spec.unit_tokens)
-            ready_s += expected_fetch_s(w, e, r, request, begin, end, now_s)
+            fetched = floor_div(match, spec.unit_tokens) - floor_div(hit, spec.unit_tokens)
+            ready_s += expected_fetch_s(w, e, r, near, fetched - near, now_s)
         wait_s = observe_candidate(w, e, r, home, hit, match, ready_s, request, replica, spec, cost)
         if names_adapters(w):
             row = w.candidates[e, r, w.layout[0].candidates_lora :]

@@ -23,13 +23,20 @@ BLOCKED, NOTHING_THERE, FETCHING = -1, 0, 1
 
 @kernel
 def reachable_units(w, e, r, request, units, most, by_s):
-    """Return how many leading units are cached or in a tier, ``units`` of them on the GPU."""
+    """Return how many leading units are cached or in a tier, ``units`` of them on the GPU.
+
+    And how many of those in a tier are in the replica's own host memory.
+    """
+    near = 0
     while units < most:
         node = w.prefix_units[e, request.prefix_begin + units].node
-        if tier_of(w, e, r, node, by_s) < 0:
+        tier = tier_of(w, e, r, node, by_s)
+        if tier < 0:
             break
+        if tier == w.replica_tiers[r].host:
+            near += 1
         units += 1
-    return units
+    return units, near
 
 
 @kernel(inline=False)
@@ -45,14 +52,14 @@ def fetch(w, e, r, index, now_s, replica, spec):
     known = request.prompt_tokens + request.generated
     most = min(floor_div(known - 1, spec.unit_tokens), request.prefix_count)
     units = cached_units(w, e, r, request, most, math.inf)
-    end = reachable_units(w, e, r, request, units, most, now_s)
+    end, near = reachable_units(w, e, r, request, units, most, now_s)
     if end == units:
         return NOTHING_THERE
     idle = idle_units(w, e, r, request, units)
     need = blocks_of(known, spec) - units * spec.unit_blocks
     if need > replica.free_blocks - idle * spec.unit_blocks:
         return BLOCKED
-    request.queued_s = read_units(w, e, r, request, units, end, now_s)
+    request.queued_s = read_units(w, e, r, request, end, near, end - units - near, now_s)
     hold(w, e, r, request, units, idle, replica, spec)
     allocate(w, e, r, need, replica, spec)
     request.blocks = blocks_of(known, spec)
@@ -65,19 +72,17 @@ def fetch(w, e, r, index, now_s, replica, spec):
 
 
 @kernel
-def read_units(w, e, r, request, begin, end, now_s):
-    """Let units of a request come, each from the nearest tier; returns when all are there."""
+def read_units(w, e, r, request, end, near, far, now_s):
+    """Let units of a request come, up to ``end``; returns when all are there.
+
+    ``near`` ones come from the replica's host memory, ``far`` ones from the store.
+    """
     own = w.replica_tiers[r]
-    near = 0
-    for unit in range(begin, end):
-        node = w.prefix_units[e, request.prefix_begin + unit].node
-        if tier_of(w, e, r, node, now_s) == own.host:
-            near += 1
     there_s = now_s
     if near > 0:
         there_s = read_by_s(w, e, r, own.host, near, now_s)
-    if end - begin > near:
-        there_s = max(there_s, read_by_s(w, e, r, own.store, end - begin - near, now_s))
+    if far > 0:
+        there_s = max(there_s, read_by_s(w, e, r, own.store, far, now_s))
     if own.host >= 0:
         touch(w, e, request, end, own.host)
     if own.store >= 0:
@@ -86,15 +91,9 @@ def read_units(w, e, r, request, begin, end, now_s):
 
 
 @kernel
-def expected_fetch_s(w, e, r, request, begin, end, now_s):
-    """Return how long it would take to read units of a request now, changing nothing."""
+def expected_fetch_s(w, e, r, near, far, now_s):
+    """Return how long it would take to read so many units now, changing nothing."""
     own = w.replica_tiers[r]
-    far = 0
-    for unit in range(begin, end):
-        node = w.prefix_units[e, request.prefix_begin + unit].node
-        if tier_of(w, e, r, node, math.inf) != own.host:
-            far += 1
-    near = end - begin - far
     seconds = 0.0
     if near > 0:
         behind_s = max(w.tiers[e, own.host].read_free_s - now_s, 0.0)

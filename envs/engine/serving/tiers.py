@@ -81,9 +81,9 @@ def seek(w, e, node, tier):
 
 
 @kernel
-def take_out(w, e, at, state):
-    """Take an entry out of its tier's order of use."""
-    older, newer = w.tier_entries[e, at].older, w.tier_entries[e, at].newer
+def cut(w, e, first, last, state):
+    """Take entries out of their tier's order of use, from ``first`` down to the older ``last``."""
+    older, newer = w.tier_entries[e, last].older, w.tier_entries[e, first].newer
     if older >= 0:
         w.tier_entries[e, older].newer = newer
     else:
@@ -95,14 +95,24 @@ def take_out(w, e, at, state):
 
 
 @kernel
+def put_below(w, e, first, last, above, state):
+    """Put entries, linked from ``first`` to ``last``, right before ``above``; -1: as the newest."""
+    older = w.tier_entries[e, above].older if above >= 0 else state.newest
+    w.tier_entries[e, first].newer, w.tier_entries[e, last].older = above, older
+    if older >= 0:
+        w.tier_entries[e, older].newer = last
+    else:
+        state.oldest = last
+    if above >= 0:
+        w.tier_entries[e, above].older = first
+    else:
+        state.newest = first
+
+
+@kernel
 def put_last(w, e, at, state):
     """Make an entry the one that was used last."""
-    w.tier_entries[e, at].older, w.tier_entries[e, at].newer = state.newest, -1
-    if state.newest >= 0:
-        w.tier_entries[e, state.newest].newer = at
-    else:
-        state.oldest = at
-    state.newest = at
+    put_below(w, e, at, at, -1, state)
 
 
 @kernel
@@ -127,7 +137,7 @@ def put(w, e, node, tier, since_s):
         state.used += 1
     else:
         at = int(state.oldest)
-        take_out(w, e, at, state)
+        cut(w, e, at, at, state)
         forget(w, e, at)
     item = w.tier_entries[e, at]
     item.node, item.tier, item.since_s = node, tier, since_s
@@ -139,12 +149,27 @@ def put(w, e, node, tier, since_s):
 
 @kernel(inline=False)
 def touch(w, e, request, units, tier):
-    """Count the first ``units`` units of a request as used, the first one last."""
-    for unit in range(units - 1, -1, -1):
-        at = seek(w, e, w.prefix_units[e, request.prefix_begin + unit].node, tier)
-        if at >= 0:
-            take_out(w, e, at, w.tiers[e, tier])
-            put_last(w, e, at, w.tiers[e, tier])
+    """Count the first ``units`` units of a request as used, the first one last.
+
+    Units that stand one behind another already, as the last time has left them, move as one.
+    """
+    state, above, unit = w.tiers[e, tier], -1, 0
+    while unit < units:
+        first = seek(w, e, w.prefix_units[e, request.prefix_begin + unit].node, tier)
+        unit += 1
+        if first < 0:
+            continue
+        last = first
+        while unit < units:
+            older = int(w.tier_entries[e, last].older)
+            node = w.prefix_units[e, request.prefix_begin + unit].node
+            if older < 0 or w.tier_entries[e, older].node != node:
+                break
+            last = older
+            unit += 1
+        cut(w, e, first, last, state)
+        put_below(w, e, first, last, above, state)
+        above = last
 
 
 @kernel
@@ -204,7 +229,7 @@ def write_back(w, e, r, node):
     if at < 0:
         put(w, e, node, own.host, 0.0)
     else:
-        take_out(w, e, at, w.tiers[e, own.host])
+        cut(w, e, at, at, w.tiers[e, own.host])
         put_last(w, e, at, w.tiers[e, own.host])
 
 
