@@ -176,6 +176,7 @@ BAD: list[tuple[dict[str, Any], Any, str]] = [
         {"kind": "draft-model", "draft_model": "Odd"},
         "speculation.draft_tp = 0",
     ),
+    (H100 | {"scheduling": "async"}, {"kind": "ngram"}, "scheduling = 'async': the host needs"),
     (H100, {"kind": "mtp"}, "Llama-3-70B has no layers for further tokens (mtp_layers)"),
     (DEEP, {"kind": "eagle"}, "with dp = 8 only mtp and ngram are modelled"),
     ({**H100, "pp": 2}, {"kind": "ngram"}, "no engine drafts with pipeline stages"),

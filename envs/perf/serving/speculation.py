@@ -139,6 +139,11 @@ def check(deployment: Deployment) -> None:
         raise ValueError(
             f"speculation.kind = {how.kind!r}: with dp = {d.dp} only mtp and ngram are modelled"
         )
+    if how.kind == "ngram" and d.scheduling == "async":
+        raise ValueError(
+            "scheduling = 'async': the host needs a step's tokens to find n-grams; use sync, or "
+            "leave it out"
+        )
     if how.kind == "mtp" and not d.model.mtp_layers:
         raise ValueError(
             f"speculation.kind = 'mtp': {d.model.name} has no layers for further tokens "
