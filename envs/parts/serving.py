@@ -37,6 +37,7 @@ from ..scenario import Scenario
 from ..scenario.lora import draw_adapters
 from ..scenario.services import KINDS
 from ..scene import REPLICA_SCENE, REQUEST_PHASES, REQUEST_SCENE
+from .migration import migration_rules
 from .part import Part, Sizes, Table
 from .scheduling import scheduling
 from .tiers import build_tiers
@@ -195,13 +196,14 @@ def serving_part(
         max_loras: places for adapters on each replica.
         num_sessions: S, room for sessions that answer back, 0: none do.
     """
-    specs = static.replica_specs
+    specs, may_move = static.replica_specs, len(static.migration_rules) > 0
     outside = specs["role"] < 0  # the devices and links of the others are the cluster's
     return Part(
         kind="route",
-        units=units.OF_SERVING,
+        more_kinds=("migrate",) * may_move,
+        units=units.OF_SERVING + units.OF_MIGRATION * may_move,
         sizes=Sizes(
-            candidates=len(specs) + more_rows,
+            candidates=len(specs) + max(more_rows, int(may_move)),
             queue=queue_rows,
             devices=int(specs["num_devices"].sum()),
             links=int(outside.sum()),
@@ -230,7 +232,8 @@ def build_static(scenario: Scenario) -> ServingStatic:
     specs, tiers = _specs(scenario, first_kinds), build_tiers(scenario)
     lora = records(int(scenario.lora.adapters > 0), LORA_RULES)
     lora["load_s"] = scenario.lora.load_ms * 1e-3
-    return ServingStatic(specs, costs, linear_s, head_s, rules, objectives, *tiers, lora)
+    migration = migration_rules(scenario)
+    return ServingStatic(specs, costs, linear_s, head_s, rules, objectives, *tiers, lora, migration)
 
 
 def cost_rows(scenario: Scenario) -> tuple[list[tuple[Deployment, CostTable]], list[int]]:

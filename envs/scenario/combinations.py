@@ -6,21 +6,28 @@ from collections.abc import Iterator
 
 from ..perf.serving.deployment import Deployment
 from ..perf.serving.scheduling import changed
-from ..rules import KVStore, Lora, Router
+from ..rules import KVStore, Lora, Migration, Router
 from ..workload.requests.source import Workload
 from .checks import ScenarioError
 from .deployments import Replica
 
 
 def check_combinations(
-    replicas: tuple[Replica, ...], workload: Workload, router: Router, store: KVStore, lora: Lora
+    replicas: tuple[Replica, ...],
+    workload: Workload,
+    router: Router,
+    store: KVStore,
+    lora: Lora,
+    migration: Migration,
 ) -> None:
-    """Refuse KV tiers, adapters and requests that end unserved beside what does not know of them.
+    """Refuse tiers, adapters, ends unserved and moves beside what does not know of them.
 
     Raises:
         ScenarioError: naming both fields, their values and the remedy.
     """
     rules = list(_of_the_world(router, store, lora))
+    if migration.interval_s > 0:
+        rules = [_moves_alone(migration, replicas, rules)]
     for number, replica in enumerate(replicas):
         own = [f"replicas[{number}].host_kv_gb = {replica.host_kv_gb:g}"] * (replica.host_kv_gb > 0)
         has_tiers = bool(own) or store.capacity_gb > 0
@@ -46,6 +53,17 @@ def _of_the_world(router: Router, store: KVStore, lora: Lora) -> Iterator[str]:
         yield f"lora.adapters = {lora.adapters}"
     if router.deadline_s > 0:
         yield f"router.deadline_s = {router.deadline_s:g}"
+
+
+def _moves_alone(migration: Migration, replicas: tuple[Replica, ...], rules: list[str]) -> str:
+    """Return the option by which requests move, if no other changes how a queue is served."""
+    name = f"migration.interval_s = {migration.interval_s:g}"
+    hosts = (f"replicas[{k}].host_kv_gb" for k, one in enumerate(replicas) if one.host_kv_gb > 0)
+    for other in (*rules, *hosts):
+        raise ScenarioError(
+            f"{name} is not modelled beside {other}: leave out the one or the other"
+        )
+    return name
 
 
 def _other_ways(d: Deployment, has_tiers: bool) -> Iterator[str]:

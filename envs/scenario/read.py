@@ -13,7 +13,17 @@ from .. import reward, shipped
 from ..hardware import catalogue
 from ..hardware.catalogue import GPU, Model
 from ..hardware.cluster import Cluster
-from ..rules import SLO, Faults, KVStore, Limits, Lora, Router, Scaler, SchedulerRules
+from ..rules import (
+    SLO,
+    Faults,
+    KVStore,
+    Limits,
+    Lora,
+    Migration,
+    Router,
+    Scaler,
+    SchedulerRules,
+)
 from ..workload.requests.mixture import Mixture
 from . import sizes
 from .checks import ScenarioError, check_type, checked_table, refuse_unknown, section
@@ -24,6 +34,7 @@ from .fit import fitted
 from .jobs import read_jobs
 from .kv_tiers import check_tiers
 from .lora import with_places
+from .migration import check_migration
 from .requests import read_workload
 from .schema import Estimates, NetworkRules, ObservationSize, Scenario
 from .service_tables import read_services
@@ -55,6 +66,7 @@ TABLES = {
     "slo": Table("route", SLO),
     "kv_store": Table("route", KVStore),
     "lora": Table("route", Lora),
+    "migration": Table("route", Migration),
     "cluster": Table("place"),
     "jobs": Table("place"),
     "network": Table("place", NetworkRules),
@@ -67,7 +79,7 @@ TABLES = {
 }
 """Every table of a scenario file and what else stands at its top level."""
 
-WITHOUT_SERVICES = ("kv_store", "lora")
+WITHOUT_SERVICES = ("kv_store", "lora", "migration")
 """Those that stand beside no ``[[deployments]]``."""
 
 
@@ -179,11 +191,12 @@ def from_dict(table: dict[str, Any], name: str = "custom", folder: Path | None =
     if "place" in decisions:
         check_survival(parts["faults"], parts["scheduler"], parts["jobs"], parts["cluster"])
     if "route" in decisions:
-        names = ("replicas", "workload", "router", "kv_store", "lora")
+        names = ("replicas", "workload", "router", "kv_store", "lora", "migration")
         check_combinations(*(parts[name] for name in names))
     if "route" in decisions and "scale" not in decisions:  # last of all: it takes time
         parts["replicas"] = with_places(parts["replicas"], parts["lora"])
         check_tiers(parts["replicas"], parts["kv_store"], parts["workload"])
+        check_migration(parts["replicas"], parts["migration"])
         try:
             parts["replicas"] = fitted(parts["replicas"], parts["workload"])
         except ArithmeticError as error:

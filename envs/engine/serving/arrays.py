@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from ..core.records import fill, record_of, records
 from .adapters import LORA_RULES, allocate_adapters, empty_adapters
 from .growth import NEVER
+from .move_records import MIGRATION_RULES, allocate_moves, empty_moves
 from .prefixes import room
 from .records import (
     OFF,
@@ -41,6 +42,7 @@ class ServingStatic:
         tier_specs: TIER_SPEC (T,), the KV tiers behind the replicas; none by default.
         replica_tiers: REPLICA_TIERS (R,) where there are tiers, else (0,).
         lora_rules: LORA_RULES (1,) where requests name adapters, else (0,).
+        migration_rules: MIGRATION_RULES (1,) where running requests may move, else (0,).
     """
 
     replica_specs: NDArray[np.void]
@@ -52,6 +54,7 @@ class ServingStatic:
     tier_specs: NDArray[np.void] = field(default_factory=lambda: records(0, TIER_SPEC))
     replica_tiers: NDArray[np.void] = field(default_factory=lambda: records(0, REPLICA_TIERS))
     lora_rules: NDArray[np.void] = field(default_factory=lambda: records(0, LORA_RULES))
+    migration_rules: NDArray[np.void] = field(default_factory=lambda: records(0, MIGRATION_RULES))
 
 
 def allocate(
@@ -76,8 +79,9 @@ def allocate(
     """
     specs = static.replica_specs
     shape = (num_envs, len(specs))
-    # turns of a session have their ids in one place, and may be cached at several
-    ids_apart = num_ids if num_sessions == 0 else None
+    may_move = len(static.migration_rules) > 0
+    # turns of a session have their ids in one place, and may be cached at several, as what moves
+    ids_apart = None if num_sessions > 0 or may_move else num_ids
     words, entries, heads = room(specs, ids_apart, num_nodes)
     return {
         "router": records(num_envs, ROUTER),
@@ -90,6 +94,7 @@ def allocate(
         "prefix_heads": np.zeros((num_envs, heads), np.int32),
         "prefix_units": records((num_envs, max(num_ids, 1)), PREFIX_UNIT),
         **allocate_adapters(num_envs, len(specs), max_loras),
+        **allocate_moves(num_envs, len(specs), may_move),
         **allocate_tiers(static.tier_specs, num_envs, len(specs), num_nodes),
         "due_s": np.zeros((num_envs, num_sessions)),
         "due_requests": np.zeros((num_envs, num_sessions), np.int32),
@@ -129,6 +134,8 @@ def load(
     arrays["prefix_marks"][e, :distinct] = 0
     arrays["prefix_heads"][e] = -1
     empty_adapters(arrays, e)
+    if len(static.migration_rules):
+        empty_moves(arrays, e, static.migration_rules["interval_s"][0])
     empty_tiers(arrays, static.tier_specs, e, arrays["prefix_marks"].shape[1])
     arrays["prefix_units"]["node"][e, : len(stream.prefix_ids)] = stream.prefix_ids
     rows = arrays["requests"][e, : len(stream)]
