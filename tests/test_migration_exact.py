@@ -14,12 +14,15 @@ from engine_worlds import (
     reference_requests,
 )
 from reference_moves import MovingWorld, Rules
+from reference_serving import ReplicaSpec
 
 from gpuyard.envs.engine.core.records import MIGRATE, ROUTE, START, STEP, records_of
 from gpuyard.envs.engine.serving.move_records import MIGRATION_RULES
+from gpuyard.envs.perf.serving.cost_table import COST, CostTable
 from gpuyard.envs.world import World
 
 FEATURES = ("whole_prompt", "lag", "frontend")
+STEP_S = 0.01
 
 
 def rules_of(rng: np.random.Generator, interval_s: float = 0.0) -> np.ndarray:
@@ -133,3 +136,58 @@ def test_moves_give_the_same_events(features: tuple[str, ...]) -> None:
         at_the_end(world)
         moved, given_up = moved + slow.arrived, given_up + slow.given_up
     assert moved > 50 and given_up > 10
+
+
+def steady_world(output: int, migration: np.ndarray) -> World:
+    """Two replicas whose every step takes 10 ms, and a request of 30 tokens at time 0."""
+    spec = ReplicaSpec(max_num_seqs=4, max_num_batched_tokens=64, kv_blocks=60)
+    linear = np.full(65, STEP_S)
+    linear[0] = 0.0
+    table = CostTable(np.zeros((), COST)[()], linear, np.zeros(5))
+    stream = random_stream(np.random.default_rng(0), 1, 0)
+    stream = replace(
+        stream,
+        arrival_s=np.zeros(1),
+        prompt_tokens=np.array([30], np.int32),
+        output_tokens=np.array([output], np.int32),
+        max_tokens=np.array([output], np.int32),
+    )
+    return engine_world([spec] * 2, [table] * 2, stream, migration=migration)
+
+
+BY_HAND = {
+    **{"interval_s": 0.105, "gb_per_s": 1.0, "stage_ms": 20.0, "last_blocks": 2},
+    **{"max_stages": 3, "block_s": 1e-3},
+}
+
+
+@pytest.mark.parametrize(
+    ("output", "changes", "finish_s", "moved"),
+    [
+        # 0.105 s: 10 tokens, 39 computed, the 11th step stores in the third block; two are copied.
+        # 0.127 s: one is left; after the 13th step it leaves, 0.13 s, 42 computed.
+        # 0.151 s: 21 ms later it is there, and has 87 steps to go.
+        (100, {}, 1.021, 1),
+        # with 3 blocks it leaves at once, after the 11th step: 23 ms from 0.11 s
+        (100, {"last_blocks": 3}, 1.023, 1),
+        (100, {"max_stages": 1}, 1.0, 0),  # two are needed
+        (13, {}, 0.13, 0),  # it finishes in the step after which it was to leave
+        (12, {}, 0.12, 0),  # and here while the first blocks are copied
+    ],
+)
+def test_a_move_by_hand(output: int, changes: dict, finish_s: float, moved: int) -> None:
+    world = steady_world(output, records_of(MIGRATION_RULES, **{**BY_HAND, **changes}))
+    outputs = world.outputs()
+    world.run(np.array([START]), np.zeros(1, np.int64), outputs)
+    for action, mask in ((0, (1, 1, 0)), (0, (1, 0, 1)), (1, (0, 1, 1))):
+        assert tuple(outputs.mask[0]) == mask
+        world.run(np.array([STEP]), np.array([action]), outputs)
+    while not world.done[0]:
+        world.run(np.array([STEP]), np.array([2]), outputs)
+    mover, request = world.state["mover"][0], world.state["requests"][0, 0]
+    assert (mover["arrived"], mover["given_up"]) == (moved, 1 - moved)
+    assert request["finish_s"] == pytest.approx(finish_s, rel=1e-12)
+    assert world.clock["now_s"][0] == request["finish_s"]
+    assert request["replica"] == moved
+    assert mover["pause_s"] == pytest.approx(max(finish_s - STEP_S * output, 0.0), abs=1e-12)
+    at_the_end(world)

@@ -58,8 +58,12 @@ def _of_the_world(router: Router, store: KVStore, lora: Lora) -> Iterator[str]:
 def _moves_alone(migration: Migration, replicas: tuple[Replica, ...], rules: list[str]) -> str:
     """Return the option by which requests move, if no other changes how a queue is served."""
     name = f"migration.interval_s = {migration.interval_s:g}"
-    hosts = (f"replicas[{k}].host_kv_gb" for k, one in enumerate(replicas) if one.host_kv_gb > 0)
-    for other in (*rules, *hosts):
+    hosts = [
+        f"replicas[{number}].host_kv_gb = {replica.host_kv_gb:g}"
+        for number, replica in enumerate(replicas)
+        if replica.host_kv_gb > 0
+    ]
+    for other in rules + hosts:
         raise ScenarioError(
             f"{name} is not modelled beside {other}: leave out the one or the other"
         )
