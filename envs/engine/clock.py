@@ -150,7 +150,8 @@ def move_on(w, e, clock):
     if has_services(w) and min(gangs_s, services_s) <= moment_s:
         services_happen(w, e, moment_s)
     if moves_s <= moment_s:
-        moves_happen(w, e, moment_s)
+        if moves_happen(w, e, moment_s) and has_services(w):
+            services_happen(w, e, moment_s)
     if request_s <= moment_s:
         next_route(w, e)
     return True

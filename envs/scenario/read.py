@@ -34,7 +34,7 @@ from .fit import fitted
 from .jobs import read_jobs
 from .kv_tiers import check_tiers
 from .lora import with_places
-from .migration import check_migration
+from .migration import check_migration, with_moves
 from .requests import read_workload
 from .schema import Estimates, NetworkRules, ObservationSize, Scenario
 from .service_tables import read_services
@@ -79,7 +79,7 @@ TABLES = {
 }
 """Every table of a scenario file and what else stands at its top level."""
 
-WITHOUT_SERVICES = ("kv_store", "lora", "migration")
+WITHOUT_SERVICES = ("kv_store", "lora")
 """Those that stand beside no ``[[deployments]]``."""
 
 
@@ -193,6 +193,8 @@ def from_dict(table: dict[str, Any], name: str = "custom", folder: Path | None =
     if "route" in decisions:
         names = ("replicas", "workload", "router", "kv_store", "lora", "migration")
         check_combinations(*(parts[name] for name in names))
+    if "scale" in decisions:
+        parts["services"] = with_moves(parts["services"], parts["migration"])
     if "route" in decisions and "scale" not in decisions:  # last of all: it takes time
         parts["replicas"] = with_places(parts["replicas"], parts["lora"])
         check_tiers(parts["replicas"], parts["kv_store"], parts["workload"])

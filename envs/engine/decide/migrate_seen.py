@@ -5,8 +5,8 @@ from __future__ import annotations
 from ..core.compile import kernel
 from ..core.records import MIGRATE
 from ..core.units import unit
+from ..services.moving import computed_now, next_to_leave
 from ..serving.growth import blocks_of, ceil_div
-from ..serving.moving import computed_now, next_to_leave
 from .columns import info_places, places, scaling, squash
 from .migrate import is_free, is_movable
 

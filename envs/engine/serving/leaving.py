@@ -5,7 +5,7 @@ from __future__ import annotations
 from ..core.compile import kernel
 from ..core.units import unit
 from .growth import NEVER, blocks_of, computed_at, count_growth
-from .move_records import LEAVING, STOPPED
+from .move_records import LEAVING, LEFT
 
 
 @kernel
@@ -22,7 +22,7 @@ def place_in_batch(w, e, r, index, replica):
 def let_leave(w, e, r, start_s):
     """Take the request that is to leave out of a replica whose next step starts at ``start_s``.
 
-    Its last blocks are on their way from then on. If it has just finished nothing happens.
+    Its last blocks set off at that moment. If it has just finished nothing happens.
     """
     move, replica, spec = w.moves[e, r], w.replicas[e, r], w.replica_specs[r]
     if move.phase != LEAVING:
@@ -30,7 +30,7 @@ def let_leave(w, e, r, start_s):
     place = place_in_batch(w, e, r, move.request, replica)
     if place < 0:
         return
-    request, rules = w.requests[e, move.request], w.migration_rules[0]
+    request = w.requests[e, move.request]
     finish_step = w.slots[e, r, place].finish_step
     replica.running -= 1
     for at in range(place, replica.running):
@@ -41,7 +41,4 @@ def let_leave(w, e, r, start_s):
     request.blocks = blocks_of(request.computed, spec)
     count_growth(w, e, r, request.computed, -1, replica, spec)
     replica.context_tokens -= request.computed
-    move.phase, move.stopped_s = STOPPED, start_s
-    left = request.blocks - move.copied
-    move.due_s = start_s + 1e-3 * rules.stage_ms + left * rules.block_s
-    move.copied = request.blocks
+    move.phase, move.stopped_s, move.due_s = LEFT, start_s, start_s

@@ -1,4 +1,4 @@
-"""The state of requests that move between replicas while they decode; see :mod:`.moving`."""
+"""The state of requests that move between replicas while they decode; see :mod:`..services.moving`."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from ...rules import Migration, numbers
 from ..core.compile import kernel
 from ..core.records import fill, record_of, records
 
-REST, COPYING, LEAVING, STOPPED = range(4)
+REST, COPYING, LEAVING, LEFT, STOPPED = range(5)
 """What a replica gives: nothing; blocks of a request that decodes on; a request that leaves the
-batch when the step under way ends; the last blocks of one that has."""
+batch when the step under way ends; one that has just left; the last blocks of that."""
 
 MIGRATION_RULES = np.dtype([*numbers(Migration), ("block_s", "f8")])
 """One record where requests may move: rules of the scenario, and the seconds of one KV block."""
@@ -29,7 +29,8 @@ MOVE = np.dtype(  # one for each replica, which gives or gets one request at a t
         ("copied", "i4"),  # blocks that are there, or on their way in the stage under way
         ("there", "i4"),  # blocks reserved there
         ("preemptions", "i4"),  # of the request when it set off
-        ("due_s", "f8"),  # when the stage ends, or the step after which it leaves; inf: nothing
+        ("due_s", "f8"),  # when the stage ends, or the step after which it leaves; inf: links say
+        ("sender", "i4"),  # one-shot sender of the network that copies, -1: none
         ("stopped_s", "f8"),  # when it left the batch
     ],
     align=True,
@@ -72,5 +73,5 @@ def may_move(w):
     return len(w.migration_rules) > 0
 
 
-_NEW_MOVE = record_of(MOVE, request=-1, to=-1, source=-1, due_s=math.inf)
+_NEW_MOVE = record_of(MOVE, request=-1, to=-1, source=-1, sender=-1, due_s=math.inf)
 _NEW_MOVER = record_of(MOVER, source=-1)

@@ -9,8 +9,9 @@ or if the request has finished or was preempted meanwhile, which is noticed when
 Sources: Llumnix (Sun et al., OSDI 2024), and ``llumnix/llumlet/migration_coordinator.py`` of
 github.com/AlibabaPAI/llumnix. A replica gives or gets one request at a time.
 
-Left out: moves of requests that wait, what copies take from the GPUs' own memory traffic (about 1 %
-of decoding there), and that two moves share a link.
+On a cluster a stage is a one-shot sender of the network, which shares links with others and gangs
+(:mod:`.handover`); elsewhere each move has a rate of its own. Left out: moves of requests that
+wait, and what copies take from the GPUs' own memory traffic.
 """
 
 from __future__ import annotations
@@ -18,12 +19,15 @@ from __future__ import annotations
 import math
 
 from ..core.compile import kernel
-from .growth import blocks_of, computed_at
-from .kvcache import allocate, release
-from .leaving import place_in_batch
-from .move_records import COPYING, LEAVING, REST
-from .queue import enqueue_loaded, send_to
-from .runs import run_blocks, run_s, steps_done
+from ..network.once import recall
+from ..serving.growth import blocks_of, computed_at
+from ..serving.kvcache import allocate, release
+from ..serving.leaving import place_in_batch
+from ..serving.move_records import COPYING, LEAVING, LEFT, REST, STOPPED
+from ..serving.queue import enqueue_loaded, put_behind_loaded, send_to
+from ..serving.replica import advance_replica
+from ..serving.runs import cut_run, steps_done
+from .handover import ship
 
 
 @kernel
@@ -52,16 +56,6 @@ def next_to_leave(w, e, r):
                 continue
         best, tokens = at, length
     return best
-
-
-@kernel
-def cut_run(w, e, r, now_s, replica, spec):
-    """End the run at the step under way, whose blocks are taken now: the rest is planned anew."""
-    if replica.busy == 1 and replica.steps > 1:
-        steps = min(steps_done(replica, now_s) + 1, replica.steps)
-        run_blocks(w, e, r, steps, replica, spec)
-        replica.steps = min(replica.steps, max(steps, replica.steps_with_blocks))
-        replica.end_s = replica.start_s + run_s(replica, replica.steps)
 
 
 @kernel
@@ -95,6 +89,7 @@ def begin_move(w, e, r, to, now_s):
     move.request, move.to, w.moves[e, to].source = index, to, r
     move.preemptions = w.requests[e, index].preemptions
     move.stages = move.copied = move.there = 0
+    w.replicas[e, to].holding += 1  # it does not end before it is there
     mover.moving += 1
     next_stage(w, e, r, now_s, move)
 
@@ -103,6 +98,7 @@ def begin_move(w, e, r, to, now_s):
 def next_stage(w, e, r, now_s, move):
     """Begin the next stage, or let the request leave when the step under way has ended."""
     replica, spec, rules = w.replicas[e, r], w.replica_specs[r], w.migration_rules[0]
+    move.sender = -1
     place = place_in_batch(w, e, r, move.request, replica)
     if place < 0 or w.requests[e, move.request].preemptions != move.preemptions:
         give_up(w, e, now_s, move)
@@ -120,9 +116,28 @@ def next_stage(w, e, r, now_s, move):
     elif move.stages >= rules.max_stages or not reserve_there(w, e, move, left - 1, now_s):
         give_up(w, e, now_s, move)
     else:
-        move.copied += left - 1
+        copy(w, e, r, left - 1, now_s, move)
         move.phase = COPYING
-        move.due_s = now_s + 1e-3 * rules.stage_ms + (left - 1) * rules.block_s
+
+
+@kernel(inline=False)
+def copy(w, e, r, blocks, now_s, move):
+    """Let blocks set off to where a request goes."""
+    rules, ready_s = w.migration_rules[0], now_s + 1e-3 * w.migration_rules[0].stage_ms
+    move.copied += blocks
+    if w.replica_specs[r].role < 0:
+        move.due_s = ready_s + blocks * rules.block_s
+    else:
+        client = w.router[e].num_requests + r
+        move.sender = ship(w, e, client, r, int(move.to), blocks, ready_s)
+        move.due_s = math.inf
+
+
+@kernel
+def copy_last(w, e, r, now_s, move):
+    """Let the last blocks of a request that has just left its batch set off."""
+    move.phase = STOPPED
+    copy(w, e, r, w.requests[e, move.request].blocks - move.copied, now_s, move)
 
 
 @kernel(inline=False)
@@ -161,5 +176,59 @@ def land(w, e, r, now_s, move):
 def forget(w, e, move):
     """Close the books of a move."""
     w.mover[e].moving -= 1
+    w.replicas[e, move.to].holding -= 1
     w.moves[e, move.to].source = -1
-    move.phase, move.request, move.to, move.due_s = REST, -1, -1, math.inf
+    move.phase, move.request, move.to, move.sender, move.due_s = REST, -1, -1, -1, math.inf
+
+
+@kernel(inline=False)
+def break_moves(w, e, r, now_s):
+    """Give up what replica ``r``, which is lost and advanced to now, gives or gets.
+
+    What it gives goes back to the router with all that it serves; what it gets goes on where it is.
+    """
+    move, source = w.moves[e, r], int(w.moves[e, r].source)
+    if move.phase != REST:
+        index, has_left = move.request, move.phase == LEFT or move.phase == STOPPED
+        advance_replica(w, e, int(move.to), now_s)
+        call_off(w, e, now_s, move)
+        if has_left:
+            put_behind_loaded(w, e, index, w.replicas[e, r])
+    if source >= 0:
+        move = w.moves[e, source]
+        advance_replica(w, e, source, now_s)
+        index, has_left = move.request, move.phase == LEFT or move.phase == STOPPED
+        call_off(w, e, now_s, move)
+        if has_left:
+            go_back(w, e, source, index, now_s, w.replicas[e, source], w.replica_specs[source])
+
+
+@kernel
+def call_off(w, e, now_s, move):
+    """Give up a move whatever stage it is in; ``settle`` has to follow."""
+    if move.sender >= 0 and move.due_s == math.inf:  # on its way
+        recall(w, e, int(move.sender), now_s)
+    give_up(w, e, now_s, move)
+
+
+@kernel(inline=False)
+def go_back(w, e, r, index, now_s, replica, spec):
+    """Queue a request again that has left the batch of replica ``r``, which still has its cache.
+
+    It needs a block for its next token; if there is none it is preempted.
+    """
+    request = w.requests[e, index]
+    need = blocks_of(request.computed + 1, spec) - request.blocks
+    cut_run(w, e, r, now_s, replica, spec)
+    if need <= replica.free_blocks:
+        allocate(w, e, r, need, replica, spec)
+        request.blocks += need
+        enqueue_loaded(w, e, index, now_s, replica, spec)
+        return
+    release(w, e, r, request, replica, spec)
+    request.computed = 0
+    request.preemptions += 1
+    w.router[e].preemptions += 1
+    replica.queued_tokens += request.prompt_tokens + request.generated
+    put_behind_loaded(w, e, index, replica)
+    free_some(w, e, r, now_s, replica, spec)
