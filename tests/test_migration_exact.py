@@ -80,8 +80,8 @@ def check(world: World) -> None:
 def at_the_end(world: World) -> None:
     """Each request has ended once, and all blocks are free."""
     state, specs = world.state, world.shared["replica_specs"]
-    n = int(state["router"]["num_requests"][0])
-    assert state["router"]["finished"][0] == n == np.isfinite(state["requests"][0]["finish_s"]).sum()
+    n, ended = int(state["router"]["num_requests"][0]), np.isfinite(state["requests"]["finish_s"])
+    assert state["router"]["finished"][0] == n == ended.sum()
     np.testing.assert_array_equal(state["replicas"][0]["free_blocks"], specs["kv_blocks"])
     for name in ("in_flight", "in_flight_tokens", "running", "waiting", "queued_tokens"):
         assert not state["replicas"][0][name].any(), name
@@ -89,15 +89,14 @@ def at_the_end(world: World) -> None:
     assert state["router"]["in_flight"][0] == 0 and state["mover"]["moving"][0] == 0
 
 
-def run_both(seed: int, features: tuple[str, ...] = (), most: int = 60) -> tuple[World, MovingWorld]:
+def run_both(seed: int, features: tuple[str, ...], most: int = 60) -> tuple[World, MovingWorld]:
     rng = np.random.default_rng(seed)
     unit = int(rng.choice([0, 16, 32, 64]))
     has = dict.fromkeys(features, True)
     specs = [random_spec(rng, unit, **has) for _ in range(int(rng.integers(2, 5)))]
     specs = [replace(spec, max_num_seqs=max(spec.max_num_seqs, 3)) for spec in specs]
     specs = [
-        replace(spec, max_num_batched_tokens=max(spec.max_num_batched_tokens, 16))
-        for spec in specs
+        replace(spec, max_num_batched_tokens=max(spec.max_num_batched_tokens, 16)) for spec in specs
     ]
     tables = [cost_table(rng, True, spec) for spec in specs]
     stream = random_stream(rng, int(rng.integers(5, most)), unit)

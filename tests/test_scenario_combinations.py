@@ -83,7 +83,10 @@ def test_moves_stand_beside_no_other_option(option: str) -> None:
         ([REPLICA], ("one replica", "two or more")),
         ([REPLICA, {**REPLICA, "kv_dtype": "fp8"}], ("replicas[1].kv_dtype", "the same")),
         ([REPLICA, {**REPLICA, "block_size": 32}], ("replicas[1].block_size", "the same")),
-        ([{**REPLICA, "model": "Gemma-3-27B"}] * 2, ("Gemma-3-27B", "replicas[0]", "interval_s = 0")),
+        (
+            [{**REPLICA, "model": "Gemma-3-12B"}] * 2,
+            ("Gemma-3-12B", "replicas[0]", "interval_s = 0"),
+        ),
     ],
 )
 def test_a_cache_that_does_not_fit_elsewhere_is_refused(replicas, parts) -> None:

@@ -18,6 +18,4 @@ def migration_rules(scenario: Scenario) -> NDArray[np.void]:
         return records(0, MIGRATION_RULES)
     deployment = scenario.replicas[0].deployment  # the cache of all is of one kind
     block_bytes = store_unit_bytes(deployment, deployment.block_size)
-    return records_of(
-        MIGRATION_RULES, **vars(rules), block_s=block_bytes / (rules.gb_per_s * 1e9)
-    )
+    return records_of(MIGRATION_RULES, **vars(rules), block_s=block_bytes / (rules.gb_per_s * 1e9))

@@ -13,7 +13,6 @@ from .deployments import Replica
 from .handovers import handover_between, ports_bytes_per_s
 from .services import Service
 
-
 CONNECTOR = "nixl"
 """What moves a cache between replicas of one service."""
 
