@@ -1,4 +1,4 @@
-"""The state of requests that move between replicas while they decode; see :mod:`..services.moving`."""
+"""The state of running requests that move between replicas; see :mod:`..services.moving`."""
 
 from __future__ import annotations
 
