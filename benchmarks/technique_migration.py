@@ -70,7 +70,7 @@ def gain(metric: str, target: str, over: str, rate_per_s: float, factor: float) 
 def pause_s(tokens: int) -> float:
     """Return the mean pause of a request that moves between idle replicas, with such a prompt."""
     replica = {"count": 2, "gpu": "A10", "model": "Llama-2-7B", "engine": "vllm-0.8"}
-    one = {"preset": "azure-conv", "num_requests": 1, "max_tokens": 16_384}
+    one = {"preset": "azure-conv", "num_requests": 1, "max_tokens": 8192}
     lengths = {"prompt": [tokens] * 30, "output": [400] * 30}
     moves = {"interval_s": 4.0}
     world = from_dict({"replicas": [replica], "workload": {**one, **lengths}, "migration": moves})
