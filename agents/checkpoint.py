@@ -1,9 +1,9 @@
 """Checkpoints that continue a run exactly: weights, optimizer, environments and generators.
 
-A checkpoint is a zip file of plain values and arrays: weights, those that played best so far, Adam's
-moments, decision count, last observation, environments, generators. There is no pickle in it, so
-reading one runs no code of whoever made it. It is taken between two updates, where nothing else is
-in flight.
+A checkpoint is a zip file of plain values and arrays: weights, those that played best so far,
+Adam's moments, decision count, last observation, environments, generators. There is no pickle in
+it, so reading one runs no code of whoever made it. It is taken between two updates, where nothing
+else is in flight.
 """
 
 from __future__ import annotations

@@ -53,8 +53,8 @@ class LearnedPolicy(ScorePolicy):
             path: a ``policy.safetensors``, which holds numbers and JSON and can run no code; or a
                 ``model.zip`` of ``MaskablePPO.save``, which holds pickles.
             greedy: as in the constructor.
-            allow_pickle: read a ``model.zip`` too: its weights with ``torch.load(weights_only=True)``,
-                all else as JSON, its other pickles not at all.
+            allow_pickle: read a ``model.zip`` too: its weights as torch does with
+                ``weights_only=True``, all else as JSON, its other pickles not at all.
 
         Raises:
             FileNotFoundError: if there is no such file.
