@@ -265,7 +265,8 @@ class CandidatePolicy(MaskableMultiInputActorCriticPolicy):
 
         It may be one of the environment itself, of which :class:`.sb3.SB3VecEnv` hands on a part.
         """
-        return super().obs_to_tensor(sets.chosen(observation, self.observation_space.spaces))
+        keys = cast(spaces.Dict, self.observation_space).spaces
+        return super().obs_to_tensor(sets.chosen(observation, keys))
 
     def critic_parameters(self) -> list[nn.Parameter]:
         """Return the parameters that only values depend on."""
