@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -71,7 +71,7 @@ def policy(name: str) -> Policy:
     from gpuyard.agents.policy import LearnedPolicy
 
     path, texts = options.split(name)
-    load = partial(LearnedPolicy.load, path)
+    load: Callable[..., LearnedPolicy] = partial(LearnedPolicy.load, path)
     return load(**options.parse(path, load, texts))
 
 
