@@ -56,6 +56,7 @@ from ..workload.jobs.stream import JobStream
 from ..workload.requests.mixture import Mixture
 from ..workload.requests.source import Workload
 from .checks import ScenarioError
+from .clients import Clients
 from .deployments import Replica
 from .fit import fitted
 from .jobs import fed_by
@@ -155,6 +156,7 @@ class Scenario:
         slo: objectives per request.
         kv_store: a KV tier that all replicas share.
         lora: adapters that requests name.
+        clients: who sends requests.
         cluster: where gangs are placed.
         jobs: the gangs; there if there is a cluster.
         network: how gangs share links.
@@ -176,6 +178,7 @@ class Scenario:
     slo: SLO = field(default_factory=SLO)
     kv_store: KVStore = field(default_factory=KVStore)
     lora: Lora = field(default_factory=Lora)
+    clients: Clients = field(default_factory=Clients)
     cluster: Cluster | None = None
     jobs: JobWorkload | None = None
     network: NetworkRules = field(default_factory=NetworkRules)
@@ -205,8 +208,9 @@ class Scenario:
 
     @property
     def objectives(self) -> tuple[SLO, ...]:
-        """Of the requests of each service, or of all where there are no services."""
-        return tuple(service.slo or self.slo for service in self.services) or (self.slo,)
+        """Of the requests of each service or class of clients, or of all where there is neither."""
+        of_services = tuple(service.slo or self.slo for service in self.services)
+        return of_services or self.clients.objectives(self.slo) or (self.slo,)
 
     @cached_property
     def slots(self) -> tuple[Slot, ...]:
@@ -221,7 +225,18 @@ class Scenario:
     @property
     def options(self) -> tuple[str, ...]:
         """Blocks of columns that its rules ask for besides those of its decisions."""
-        return (*self.router.options, *(("lora",) if self.lora.adapters else ()))
+        gated = bool(self.router.options) or any(c.ends_unserved for c in self.clients.classes)
+        given = {
+            "gate": gated or self._states_deadlines,
+            "lora": self.lora.adapters > 0,
+            "clients": bool(self.clients.classes),
+        }
+        return tuple(name for name, is_there in given.items() if is_there)
+
+    @property
+    def _states_deadlines(self) -> bool:
+        """Whether requests of a trace say when they expire."""
+        return getattr(getattr(self.workload, "source", None), "deadline_s", None) is not None
 
     def estimate_tokens(
         self, rng: np.random.Generator, output_tokens: NDArray[np.int32]
@@ -281,7 +296,10 @@ class Scenario:
                 table["num_requests"] = self.workload.num_requests
             workload = read_workload(table, Path.cwd())
             check_tiers(self.replicas, self.kv_store, workload)
-            return replace(self, workload=workload, replicas=fitted(self.replicas, workload))
+            clients = Clients(self.clients.classes).of(workload.source)
+            return replace(
+                self, workload=workload, clients=clients, replicas=fitted(self.replicas, workload)
+            )
         assert self.jobs is not None and self.cluster is not None
         jobs = fed_by(self.jobs, source, Path.cwd(), self.cluster)
         check_survival(self.faults, self.scheduler, jobs, self.cluster)

@@ -31,7 +31,9 @@ from ..core.units import unit
 from .adapters import leave_place, take_place
 from .admission import admit, next_waiting, prompts_come
 from .chunks import compute_prompt, is_partial, left_budget, plan_chunk
+from .clients import count_finished, has_clients
 from .costs import alone_s, prefill_attention_s, prompts_step_s
+from .fair import charge_prompt, charge_steps
 from .fetching import look_s
 from .growth import (
     NEVER,
@@ -45,7 +47,7 @@ from .order import changes_by_itself, victim
 from .parking import hand_over
 from .queue import batch_start_s, put_behind_loaded
 from .ranks import keep_pace, next_start_s
-from .records import CONTINUOUS, FCFS, PREFILL
+from .records import CONTINUOUS, FCFS, PREFILL, VTC
 from .reservation import decoding_blocks
 from .runs import plan_run, run_blocks, run_s
 from .speculation import accept, draft_s, sequence_blocks, step_blocks, take_step_blocks
@@ -212,6 +214,8 @@ def begin_step(w, e, r, now_s, seen_s, replica, spec, router, cost):
                 break
             request = w.requests[e, w.slots[e, r, replica.running - 1].request]
             load_s += take_place(w, e, r, request.adapter)
+            if spec.policy == VTC:
+                charge_prompt(w, e, r, request, replica)
             chunk_s = prefill_attention_s(cost, chunk, request.computed)
             longest_s = max(longest_s, alone_s(cost, chunk, chunk_s))
             prompt_s += chunk_s
@@ -294,9 +298,11 @@ def finish_request(w, e, r, end_s, index, replica, spec, router):
         router.tpot_s += tpot_s
         router.multi_token += 1
     ttft_s = request.first_token_s - request.arrival_s
-    objective = w.objectives[request.service]
+    objective = w.objectives[request.objective]
     met = ttft_s <= objective.ttft_s and tpot_s <= objective.tpot_s
     router.slo_met += met
+    if has_clients(w):
+        count_finished(w.client_states[e, request.client], w.clients[request.client], request, met)
     if w.service_states.shape[1] > 0:
         count_for_service(w.service_states[e, spec.service], request, tpot_s, met)
 
@@ -367,6 +373,8 @@ def end_run(w, e, r, end_s, replica, spec, router):
     if replica.stalled == 0:
         replica.step_count += steps
         replica.context_tokens += steps * decoding
+        if spec.policy == VTC:
+            charge_steps(w, e, r, 0, decoding, steps)
     replica.computed_tokens += steps * replica.tokens
     if spec.draft_length > 0:
         accept(w, e, r, replica, spec)
@@ -382,6 +390,8 @@ def end_run(w, e, r, end_s, replica, spec, router):
                 w.slots[e, r, done].request = index
                 end_prefill(w, e, r, end_s, done, replica, spec, router)
                 done += 1
+        if spec.policy == VTC:
+            charge_steps(w, e, r, decoding, done, 1)
         replica.prefilling = replica.running - done
     if replica.next_finish == replica.step_count:
         remove_finished(w, e, r, end_s, replica, spec, router)
