@@ -26,7 +26,8 @@ class FairReplica(Replica):
         self.service = [0.0] * len(weights)
         self.in_line: list[Served] = []
         self.last: int | None = None
-        self.log: list[tuple[float, list[float], list[bool]]] = []
+        self.log: list[tuple[list[float], list[bool]]] = []
+        self.most_tokens = 0  # in a batch
 
     def client(self, seq: Served) -> int:
         return int(self.clients[seq.index])
@@ -57,7 +58,9 @@ class FairReplica(Replica):
         if len(self.running) < self.spec.max_num_seqs:
             self.join_line()
         while self.waiting and budget > 0 and len(self.running) < self.spec.max_num_seqs:
-            seq = min(self.waiting, key=lambda seq: self.counter[self.client(seq)])
+            seq = self.waiting[0]
+            if self.spec.policy == "vtc":
+                seq = min(self.waiting, key=lambda seq: self.counter[self.client(seq)])
             is_first = self.result.cached_tokens[seq.index] < 0
             new = self.try_to_admit(now, seq, budget)
             if new == 0:
@@ -78,7 +81,8 @@ class FairReplica(Replica):
         super().end_step()
         waits = {self.client(seq) for seq in self.in_line}
         backlogged = [client in waits for client in range(len(self.weights))]
-        self.log.append((self.under_way.end_s, list(self.service), backlogged))
+        self.log.append((list(self.service), backlogged))
+        self.most_tokens = max(self.most_tokens, sum(seq.tokens for seq in self.running))
 
     def run(self, arrivals: list[Served]) -> None:
         now = 0.0
@@ -143,3 +147,45 @@ def test_the_engine_is_the_reference(seed: int, prefill_first: bool, grid_s: flo
     same_events(expected, world)
     counters = [replica.counter for replica in replicas]
     assert world.state["fair_counters"][0].tolist() == counters
+
+
+def differences(log, one: int, other: int):
+    """Give the difference of service of two clients while both have requests in line."""
+    run: list[float] = []
+    for service, waits in [*log, ([], [False] * 3)]:
+        if waits[one] and waits[other]:
+            run.append(service[one] - service[other])
+        elif run:
+            yield np.array(run)
+            run = []
+
+
+def gap_over_bound(seed: int, policy: str) -> float:
+    """Return the greatest difference of service of clients who wait, over the paper's bound.
+
+    Theorem 4.4: 2 max(w_p L, w_q M), L the longest prompt, M the most tokens in a batch.
+    """
+    rng = np.random.default_rng(seed)
+    spec = replace(random_spec(rng, 0), policy=policy, kv_blocks=1000)  # nobody is preempted
+    stream = random_stream(rng, 80, 0)
+    clients = rng.choice(3, 80, p=[0.7, 0.2, 0.1])
+    stream = replace(stream, client=clients, arrival_s=stream.arrival_s / 50)
+    table = cost_table(rng, True, spec)
+    result, (replica,) = reference([spec], [table], stream, np.zeros(80, int), [1.0] * 3)
+    assert not any(result.preemptions)
+    tokens = stream.prompt_tokens + 2 * stream.output_tokens
+    assert replica.log[-1][0] == np.bincount(clients, weights=tokens, minlength=3).tolist()
+    pairs = ((0, 1), (0, 2), (1, 2))
+    found = [d for pair in pairs for d in differences(replica.log, *pair)]
+    assert sum(map(len, found)) > 50
+    gap = max(difference.max() - difference.min() for difference in found)
+    return gap / (2 * max(stream.prompt_tokens.max(), 2 * replica.most_tokens))
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_service_of_clients_that_wait_differs_by_no_more_than_the_bound(seed: int) -> None:
+    assert gap_over_bound(seed, "vtc") <= 1.0
+
+
+def test_first_come_first_served_knows_no_bound() -> None:
+    assert gap_over_bound(1, "fcfs") > 1.5
