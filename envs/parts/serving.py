@@ -37,6 +37,7 @@ from ..scenario import Scenario
 from ..scenario.lora import draw_adapters
 from ..scenario.services import KINDS
 from ..scene import REPLICA_SCENE, REQUEST_PHASES, REQUEST_SCENE
+from .clients import build_clients, table_of_clients
 from .part import Part, Sizes, Table
 from .scheduling import scheduling
 from .tiers import build_tiers
@@ -46,9 +47,6 @@ COLUMNS = (
     *("cached_tokens", "preemptions", "priority", "session", "service"),
 )
 """Of the table of requests."""
-
-OF_CLIENTS = ("arrived", "finished", "slo_met", "rejected", "expired", "service")
-"""Of the table of clients."""
 
 DRAWN = {SERVING: "", QUEUED: "waits for GPUs", STARTING: "starts", DRAINING: "drains"}
 """Phases in which a replica is drawn, and what is said of it."""
@@ -130,13 +128,8 @@ class Serving:
             return {"requests": table}
         table["client"] = np.array(rows["client"])
         table["class"] = np.array(rows["objective"])
-        return {"requests": table, "clients": self._clients(e)}
-
-    def _clients(self, e: int) -> Table:
-        """Return what became of the requests of each client."""
-        states = self.part.state["client_states"][e]
-        counted = {name: np.array(states[name]) for name in OF_CLIENTS}
-        return {"class": np.array(self.static.clients["group"]), **counted}
+        found = table_of_clients(self.static.clients, state["client_states"][e])
+        return {"requests": table, "clients": found}
 
     def scene(self, e: int, first_request: int) -> dict[str, Any]:
         """Return what may be seen of requests and replicas of environment ``e``."""
@@ -250,7 +243,7 @@ def build_static(scenario: Scenario) -> ServingStatic:
     specs, tiers = _specs(scenario, first_kinds), build_tiers(scenario)
     lora = records(int(scenario.lora.adapters > 0), LORA_RULES)
     lora["load_s"] = scenario.lora.load_ms * 1e-3
-    clients = scenario.clients.records()
+    clients = build_clients(scenario.clients)
     return ServingStatic(specs, costs, linear_s, head_s, rules, objectives, *tiers, lora, clients)
 
 

@@ -15,8 +15,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..engine.core.records import records
-from ..engine.serving.clients import CLIENT
 from ..rules import SLO, ClientClass
 from ..workload.requests.stream import RequestStream
 from .checks import ScenarioError, section
@@ -66,20 +64,6 @@ class Clients:
     def objectives(self, slo: SLO) -> tuple[SLO, ...]:
         """Return the objectives of each class, those of ``slo`` where it states none."""
         return tuple(SLO(c.ttft_s or slo.ttft_s, c.tpot_s or slo.tpot_s) for c in self.classes)
-
-    def records(self) -> NDArray[np.void]:
-        """Return CLIENT (C,)."""
-        found = records(len(self.class_of), CLIENT)
-        for client, row in enumerate(self.class_of):
-            group = self.classes[row]
-            values = (
-                group.weight,
-                group.tokens_per_s,
-                group.burst_tokens,
-                group.over_rate == "reject",
-            )
-            found[client] = (row, *values)
-        return found
 
     def sending(self, stream: RequestStream, rng: np.random.Generator) -> RequestStream:
         """Return the stream with a client for each request, and what its class says of it.

@@ -61,9 +61,15 @@ def charge_prompt(w, e, r, request, replica):
         request.noted = CHARGED
 
 
-@kernel
-def charge_steps(w, e, r, begin, end, steps):
-    """Charge for the tokens that the sequences ``begin`` to ``end`` of a batch got in its steps."""
-    for at in range(begin, end):
+@kernel(inline=False)
+def charge_run(w, e, r, decoding, replica):
+    """Charge for the tokens of a run that has ended.
+
+    The first ``decoding`` sequences got one in each step, unless prompts came first; those behind
+    them whose prompt was computed in it got one.
+    """
+    each = 0 if replica.stalled == 1 else replica.steps
+    for at in range(replica.running - replica.prefilling):
         client = w.requests[e, w.slots[e, r, at].request].client
-        w.fair_counters[e, r, client] += OUTPUT_WEIGHT * steps / w.clients[client].weight
+        tokens = OUTPUT_WEIGHT * (each if at < decoding else 1)
+        w.fair_counters[e, r, client] += tokens / w.clients[client].weight

@@ -33,7 +33,7 @@ from .admission import admit, next_waiting, prompts_come
 from .chunks import compute_prompt, is_partial, left_budget, plan_chunk
 from .clients import count_finished, has_clients
 from .costs import alone_s, prefill_attention_s, prompts_step_s
-from .fair import charge_prompt, charge_steps
+from .fair import charge_run
 from .fetching import look_s
 from .growth import (
     NEVER,
@@ -214,8 +214,6 @@ def begin_step(w, e, r, now_s, seen_s, replica, spec, router, cost):
                 break
             request = w.requests[e, w.slots[e, r, replica.running - 1].request]
             load_s += take_place(w, e, r, request.adapter)
-            if spec.policy == VTC:
-                charge_prompt(w, e, r, request, replica)
             chunk_s = prefill_attention_s(cost, chunk, request.computed)
             longest_s = max(longest_s, alone_s(cost, chunk, chunk_s))
             prompt_s += chunk_s
@@ -373,8 +371,6 @@ def end_run(w, e, r, end_s, replica, spec, router):
     if replica.stalled == 0:
         replica.step_count += steps
         replica.context_tokens += steps * decoding
-        if spec.policy == VTC:
-            charge_steps(w, e, r, 0, decoding, steps)
     replica.computed_tokens += steps * replica.tokens
     if spec.draft_length > 0:
         accept(w, e, r, replica, spec)
@@ -390,9 +386,9 @@ def end_run(w, e, r, end_s, replica, spec, router):
                 w.slots[e, r, done].request = index
                 end_prefill(w, e, r, end_s, done, replica, spec, router)
                 done += 1
-        if spec.policy == VTC:
-            charge_steps(w, e, r, decoding, done, 1)
         replica.prefilling = replica.running - done
+    if spec.policy == VTC:
+        charge_run(w, e, r, decoding, replica)
     if replica.next_finish == replica.step_count:
         remove_finished(w, e, r, end_s, replica, spec, router)
 
