@@ -50,6 +50,7 @@ from .ranks import keep_pace, next_start_s
 from .records import CONTINUOUS, FCFS, PREFILL, VTC
 from .reservation import decoding_blocks
 from .runs import plan_run, run_blocks, run_s
+from .service_sums import count_for_service
 from .speculation import accept, draft_s, sequence_blocks, step_blocks, take_step_blocks
 from .turn import ADMIT, BLOCKED, STAYS, next_look_s, stop_for_turns, turn_of
 from .turns import answer, next_turn_s
@@ -251,17 +252,6 @@ def begin_step(w, e, r, now_s, seen_s, replica, spec, router, cost):
         if replica.steps > 1 and replica.waiting > 0:
             stop_for_turns(w, e, seen_s, replica, spec)
     replica.end_s = now_s + run_s(replica, replica.steps)
-
-
-@kernel
-def count_for_service(service, request, tpot_s, met):
-    """Add a finished request to the sums of its service."""
-    service.finished += 1
-    service.output_tokens += request.output_tokens
-    service.slo_met += met
-    if request.output_tokens > 1:
-        service.multi_token += 1
-        service.tpot_s += tpot_s
 
 
 @kernel
