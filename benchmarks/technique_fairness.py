@@ -69,7 +69,7 @@ def rows() -> list[dict[str, Any]]:
         totals = served(policy)
         gap = float(np.abs(totals[:, 0] - totals[:, 1]).max())
         target = f"greatest difference of service over the bound, {policy}, {SECONDS} s"
-        note = "" if policy == "vtc" else "it grows with time: twice as much in two minutes"
+        note = "" if policy == "vtc" else "it grows while both wait"
         found.append(_row(target, low, high, gap / BOUND_TOKENS, note))
         ratio = float(totals[-1, 0] / totals[-1, 1])
         target = f"service of the client that asks for twice as much over the other's, {policy}"

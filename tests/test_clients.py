@@ -302,6 +302,9 @@ def test_a_client_of_a_trace_needs_a_class(tmp_path) -> None:
         scenario([{"name": "a"}], {"trace": str(trace), "num_requests": 0})
     built = scenario([{"name": "a"}, {"name": "*"}], {"trace": str(trace), "num_requests": 0})
     assert built.clients.class_of.tolist() == [0, 1]
+    assert scenario([{"name": "b"}, {"name": "*"}]).with_trace(trace).clients.class_of[0] == 1
+    with pytest.raises(ScenarioError, match="client 'a', which is in none of the classes heavy"):
+        scenario().with_trace(trace)
 
 
 def test_a_bad_deadline_of_a_trace_is_refused(tmp_path) -> None:

@@ -126,7 +126,7 @@ def served(specs, tables, stream, assignment, weights) -> World:
 
 @pytest.mark.parametrize("grid_s", [0.0, 0.2])
 @pytest.mark.parametrize("prefill_first", [False, True])
-@pytest.mark.parametrize("seed", range(500, 512))
+@pytest.mark.parametrize("seed", range(500, 508))
 def test_the_engine_is_the_reference(seed: int, prefill_first: bool, grid_s: float) -> None:
     rng = np.random.default_rng(seed)
     unit = int(rng.choice([0, 16, 32]))
