@@ -129,7 +129,8 @@ def _measure(
 
 def _of_requests(table: Table, scenario: Scenario, end_s: float) -> Measured:
     names = [service.name for service in scenario.services]
-    of_clients = [group.name for group in scenario.clients.classes]
+    has_clients = "client" in table
+    of_clients = [group.name for group in scenario.clients.classes] if has_clients else []
     if scenario.workload is not None and scenario.workload.num_sessions > 0:
         come = table["arrival_s"] <= end_s  # those of a truncated episode that had not did not
         table = {key: column[come] for key, column in table.items()}
@@ -142,7 +143,7 @@ def _of_requests(table: Table, scenario: Scenario, end_s: float) -> Measured:
     else:
         metrics = request_metrics(table, *scenario.objectives, services=names, clients=of_clients)
         shown = _shown(table)
-    if of_clients:
+    if has_clients:
         metrics["service_gap_tokens"] = service_gap_tokens(table, len(scenario.clients.class_of))
     return metrics, {"ttft": request_latencies(table)["ttft"][shown]}
 
