@@ -26,9 +26,9 @@ from numpy.typing import NDArray
 DECISIONS = ("route", "place", "scale")
 """Kinds of decisions, in the order in which they are asked at one moment."""
 
-OPTIONS = ("gate", "lora")
+OPTIONS = ("gate", "lora", "clients")
 """Blocks of columns that a scenario has only with an option: ``gate`` where requests may be refused
-or expire, ``lora`` where they name adapters."""
+or expire, ``lora`` where they name adapters, ``clients`` where they have clients."""
 
 
 @dataclass(frozen=True)
@@ -117,6 +117,11 @@ QUEUE: dict[str, Columns] = {
     "gate": (
         Column("has_deadline", "flag", None, "it expires if it has not begun in time"),
         Column("left_s", "s", 1.0, "until then"),
+    ),
+    "clients": (
+        Column("lead", "token", 8192.0, "its client was served more than the least of who waits"),
+        Column("client_waiting", "request", 8.0, "of its client, under decision or held back"),
+        Column("client_in_flight", "request", 32.0, "of its client, sent and not finished"),
     ),
 }
 

@@ -192,10 +192,12 @@ def engine_world(
     tiers: tuple = (),
     deadline_s: float = 0.0,
     lora: tuple = (),
+    clients: NDArray[np.void] | None = None,
 ) -> World:
     """Return a world of replicas, of which ``ranks`` side by side step together.
 
-    ``tiers``: TIER_SPEC and REPLICA_TIERS; ``lora``: LORA_RULES and the places of each replica.
+    ``tiers``: TIER_SPEC and REPLICA_TIERS; ``lora``: LORA_RULES and the places of each replica;
+    ``clients``: CLIENT, who sends the requests.
     """
     spec_records = records(len(specs), REPLICA_SPEC)
     for r, spec in enumerate(specs):
@@ -245,17 +247,22 @@ def engine_world(
     costs[:] = [t.coefficients for t in tables]
     rules = records(1, SERVING_RULES)
     rules["w_waiting"], rules["deadline_s"] = 1.0, deadline_s
+    rules["gated"] = deadline_s > 0
     objectives = records_of(OBJECTIVE, ttft_s=1.0, tpot_s=0.05)
     static = ServingStatic(spec_records, costs, linear, head, rules, objectives, *tiers)
     max_loras = 0
     if lora:
         static, max_loras = replace(static, lora_rules=lora[0]), lora[1]
+    if clients is not None:
+        static = replace(static, clients=clients)
     nodes = int(stream.prefix_ids.max(initial=0)) + 1
     openers = 0 if stream.think_s is None else int(np.isnan(stream.think_s).sum())
     part = serving_part(
         *(static, 1, len(stream), len(stream.prefix_ids), nodes, 4),
         max_loras=max_loras,
         num_sessions=openers,
+        options=() if clients is None else ("clients",),
+        classes=() if clients is None else ("all",),
     )
     world = World([part], 1)
     load(part.state, static, 0, stream, stream.output_tokens, seed)

@@ -13,6 +13,7 @@ from .affinity import (
     StickyLeastLoaded,
 )
 from .dynamo import Dynamo
+from .gateway import VTC, GatewayQueue
 from .llmd import LLMD
 from .load import LeastQueued, LeastRequests, LeastTokens, PowerOfTwo
 from .lora import LoRAAffinity
@@ -50,4 +51,6 @@ BASELINES: dict[str, Factory] = {
     "shed-saturated": ShedSaturated,
     "early-reject": EarlyReject,
     "token-bucket": TokenBucket,
+    "gateway-queue": GatewayQueue,
+    "vtc": VTC,
 }

@@ -41,6 +41,7 @@ class Part:
         services: names of services, some numbers of each of which stand in the info.
         options: further blocks of columns that it fills.
         closed_loop: whether sessions answer back, some numbers of which stand there, too.
+        classes: names of classes of clients, likewise.
     """
 
     kind: str
@@ -51,6 +52,7 @@ class Part:
     services: tuple[str, ...] = ()
     options: tuple[str, ...] = ()
     closed_loop: bool = False
+    classes: tuple[str, ...] = ()
 
 
 class Content(Protocol):

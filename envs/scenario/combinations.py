@@ -7,21 +7,41 @@ from collections.abc import Iterator
 from ..perf.serving.deployment import Deployment
 from ..perf.serving.scheduling import changed
 from ..rules import KVStore, Lora, Router
+from ..workload.requests.mixture import Mixture
 from ..workload.requests.source import Workload
 from .checks import ScenarioError
+from .clients import Clients
 from .deployments import Replica
 
 
 def check_combinations(
-    replicas: tuple[Replica, ...], workload: Workload, router: Router, store: KVStore, lora: Lora
+    replicas: tuple[Replica, ...],
+    workload: Workload | Mixture,
+    router: Router,
+    store: KVStore,
+    lora: Lora,
+    clients: Clients,
 ) -> None:
     """Refuse KV tiers, adapters and requests that end unserved beside what does not know of them.
+
+    And an order of the queue by clients where there are none.
 
     Raises:
         ScenarioError: naming both fields, their values and the remedy.
     """
-    rules = list(_of_the_world(router, store, lora))
+    rules = [*_of_the_world(router, store, lora), *_of_deadlines(workload, clients)]
+    refuses = ["router.may_reject = true"] * router.may_reject
+    refuses += [
+        f"clients.over_rate = 'reject' of {group.name!r}"
+        for group in clients.classes
+        if group.over_rate == "reject"
+    ]
     for number, replica in enumerate(replicas):
+        if replica.deployment.scheduling_policy == "vtc" and not clients.classes:
+            raise ScenarioError(
+                f"replicas[{number}].scheduling_policy = 'vtc' serves clients evenly, and there "
+                "are none: add [[clients]], or give another"
+            )
         own = [f"replicas[{number}].host_kv_gb = {replica.host_kv_gb:g}"] * (replica.host_kv_gb > 0)
         has_tiers = bool(own) or store.capacity_gb > 0
         for name in own + rules:
@@ -30,7 +50,7 @@ def check_combinations(
                     f"{name} is modelled for the engine's own way to serve only: leave out "
                     f"{other} of {replica.deployment.model.name}, or {_field(name)}"
                 )
-        for name in own + rules + ["router.may_reject = true"] * router.may_reject:
+        for name in own + rules + refuses:
             if workload.num_sessions > 0:
                 raise ScenarioError(
                     f"{name} is not modelled for sessions that answer back: leave out "
@@ -46,6 +66,16 @@ def _of_the_world(router: Router, store: KVStore, lora: Lora) -> Iterator[str]:
         yield f"lora.adapters = {lora.adapters}"
     if router.deadline_s > 0:
         yield f"router.deadline_s = {router.deadline_s:g}"
+
+
+def _of_deadlines(workload: Workload | Mixture, clients: Clients) -> Iterator[str]:
+    """Give where deadlines come from besides the router's."""
+    for group in clients.classes:
+        if group.deadline_s > 0:
+            yield f"clients.deadline_s = {group.deadline_s:g} of {group.name!r}"
+    for part in workload.parts if isinstance(workload, Mixture) else (workload,):
+        if getattr(part.source, "deadline_s", None) is not None:
+            yield "workload.trace with a column deadline_s"
 
 
 def _other_ways(d: Deployment, has_tiers: bool) -> Iterator[str]:

@@ -15,6 +15,7 @@ from ..core.random import hash64
 from ..core.records import PLACE, SCALE
 from ..core.units import unit
 from ..serving.adapters import has_adapter, has_place, names_adapters
+from ..serving.clients import has_clients
 from ..serving.costs import alone_s, decode_step_s, host_step_s, prefill_attention_s
 from ..serving.fetching import expected_fetch_s, reachable_units
 from ..serving.growth import blocks_of, floor_div
@@ -25,6 +26,7 @@ from ..serving.reservation import most_blocks
 from ..serving.rollout import write_rollout
 from ..serving.runs import run_blocks, steps_done
 from ..serving.speculation import token_s
+from .clients_seen import observe_client, write_clients
 from .columns import OF_SESSIONS, QUEUED, info_places, places, scaling, squash
 from .gate_seen import observe_deadline, observe_gate, observe_reject, reject_row
 
@@ -238,10 +240,12 @@ def observe_queue_row(w, e, row, now_s, request):
     out[QUEUE.estimate] = request.estimate_tokens
     out[QUEUE.age_s] = max(now_s - request.arrival_s, 0.0)
     out[QUEUE.priority] = request.priority
-    out[QUEUE.ttft_slo_s] = w.objectives[request.service].ttft_s
-    out[QUEUE.tpot_slo_s] = w.objectives[request.service].tpot_s
+    out[QUEUE.ttft_slo_s] = w.objectives[request.objective].ttft_s
+    out[QUEUE.tpot_slo_s] = w.objectives[request.objective].tpot_s
     squash(out, QUEUE_OFFSET, QUEUE_SLOPE)
     observe_deadline(w, e, row, now_s, request)
+    if has_clients(w):
+        observe_client(w, e, row, request)
 
 
 @kernel
@@ -405,6 +409,8 @@ def write_info(w, e, router):
     row[INFO.output_tokens_per_s] = ratio(router.output_tokens, now_s)
     row[INFO.prefix_hit_rate] = ratio(router.cached_tokens, router.prompt_tokens)
     row[INFO.truncated_reason] = w.clock[e].truncated
+    if has_clients(w):
+        write_clients(w, e, now_s)
     if w.clock[e].done == 1 and ended(router) < router.arrived:
         count_unfinished(row, router, now_s)
     if router.answers == 1:

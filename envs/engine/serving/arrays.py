@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from ..core.records import fill, record_of, records
 from .adapters import LORA_RULES, allocate_adapters, empty_adapters
+from .clients import CLIENT, allocate_clients, forget_clients
 from .growth import NEVER
 from .prefixes import room
 from .records import (
@@ -37,10 +38,12 @@ class ServingStatic:
         linear_s: float64 (K, T + 1), seconds by tokens in a step.
         head_s: float64 (K, S + 1), seconds by sequences sampling.
         serving_rules: SERVING_RULES (1,).
-        objectives: OBJECTIVE (V,), of each service's requests; of all where there are no services.
+        objectives: OBJECTIVE (V,), of each service's requests, or each class of clients'; of all
+            where there is neither.
         tier_specs: TIER_SPEC (T,), the KV tiers behind the replicas; none by default.
         replica_tiers: REPLICA_TIERS (R,) where there are tiers, else (0,).
         lora_rules: LORA_RULES (1,) where requests name adapters, else (0,).
+        clients: CLIENT (C,), who sends requests; none by default.
     """
 
     replica_specs: NDArray[np.void]
@@ -52,6 +55,7 @@ class ServingStatic:
     tier_specs: NDArray[np.void] = field(default_factory=lambda: records(0, TIER_SPEC))
     replica_tiers: NDArray[np.void] = field(default_factory=lambda: records(0, REPLICA_TIERS))
     lora_rules: NDArray[np.void] = field(default_factory=lambda: records(0, LORA_RULES))
+    clients: NDArray[np.void] = field(default_factory=lambda: records(0, CLIENT))
 
 
 def allocate(
@@ -90,6 +94,7 @@ def allocate(
         "prefix_heads": np.zeros((num_envs, heads), np.int32),
         "prefix_units": records((num_envs, max(num_ids, 1)), PREFIX_UNIT),
         **allocate_adapters(num_envs, len(specs), max_loras),
+        **allocate_clients(static.clients, num_envs, len(specs)),
         **allocate_tiers(static.tier_specs, num_envs, len(specs), num_nodes),
         "due_s": np.zeros((num_envs, num_sessions)),
         "due_requests": np.zeros((num_envs, num_sessions), np.int32),
@@ -129,6 +134,7 @@ def load(
     arrays["prefix_marks"][e, :distinct] = 0
     arrays["prefix_heads"][e] = -1
     empty_adapters(arrays, e)
+    forget_clients(arrays, static.clients, e)
     empty_tiers(arrays, static.tier_specs, e, arrays["prefix_marks"].shape[1])
     arrays["prefix_units"]["node"][e, : len(stream.prefix_ids)] = stream.prefix_ids
     rows = arrays["requests"][e, : len(stream)]
@@ -141,9 +147,13 @@ def load(
         "session",
         "priority",
         "service",
+        "client",
     ):
         rows[name] = getattr(stream, name)
     rows["estimate_tokens"] = estimate_tokens
+    classes = static.clients["group"]
+    rows["objective"] = classes[stream.client] if len(classes) else stream.service
+    rows["deadline_s"] = stream.expires_s(float(static.serving_rules["deadline_s"][0]))
     rows["previous"] = _previous(stream.session)
     rows["prefix_begin"] = stream.prefix_begin
     rows["prefix_count"] = np.diff(stream.prefix_offsets)
@@ -181,6 +191,7 @@ _NEW_ROUTER = record_of(
     held_tail=-1,
     parked_head=-1,
     parked_tail=-1,
+    last_client=-1,
     free_entry=-1,
 )
 _IDLE_REPLICA = record_of(
@@ -192,6 +203,7 @@ _IDLE_REPLICA = record_of(
     come_head=-1,
     come_tail=-1,
     heir=-1,
+    last_client=-1,
     next_finish=NEVER,
     next_window=NEVER,
 )

@@ -31,7 +31,9 @@ from ..core.units import unit
 from .adapters import leave_place, take_place
 from .admission import admit, next_waiting, prompts_come
 from .chunks import compute_prompt, is_partial, left_budget, plan_chunk
+from .clients import count_finished, has_clients
 from .costs import alone_s, prefill_attention_s, prompts_step_s
+from .fair import charge_run
 from .fetching import look_s
 from .growth import (
     NEVER,
@@ -45,9 +47,10 @@ from .order import changes_by_itself, victim
 from .parking import hand_over
 from .queue import batch_start_s, put_behind_loaded
 from .ranks import keep_pace, next_start_s
-from .records import CONTINUOUS, FCFS, PREFILL
+from .records import CONTINUOUS, FCFS, PREFILL, VTC
 from .reservation import decoding_blocks
 from .runs import plan_run, run_blocks, run_s
+from .service_sums import count_for_service
 from .speculation import accept, draft_s, sequence_blocks, step_blocks, take_step_blocks
 from .turn import ADMIT, BLOCKED, STAYS, next_look_s, stop_for_turns, turn_of
 from .turns import answer, next_turn_s
@@ -252,17 +255,6 @@ def begin_step(w, e, r, now_s, seen_s, replica, spec, router, cost):
 
 
 @kernel
-def count_for_service(service, request, tpot_s, met):
-    """Add a finished request to the sums of its service."""
-    service.finished += 1
-    service.output_tokens += request.output_tokens
-    service.slo_met += met
-    if request.output_tokens > 1:
-        service.multi_token += 1
-        service.tpot_s += tpot_s
-
-
-@kernel
 def finish_request(w, e, r, end_s, index, replica, spec, router):
     """Close the books of a request that has its last token."""
     request = w.requests[e, index]
@@ -294,9 +286,11 @@ def finish_request(w, e, r, end_s, index, replica, spec, router):
         router.tpot_s += tpot_s
         router.multi_token += 1
     ttft_s = request.first_token_s - request.arrival_s
-    objective = w.objectives[request.service]
+    objective = w.objectives[request.objective]
     met = ttft_s <= objective.ttft_s and tpot_s <= objective.tpot_s
     router.slo_met += met
+    if has_clients(w):
+        count_finished(w.client_states[e, request.client], w.clients[request.client], request, met)
     if w.service_states.shape[1] > 0:
         count_for_service(w.service_states[e, spec.service], request, tpot_s, met)
 
@@ -383,6 +377,8 @@ def end_run(w, e, r, end_s, replica, spec, router):
                 end_prefill(w, e, r, end_s, done, replica, spec, router)
                 done += 1
         replica.prefilling = replica.running - done
+    if spec.policy == VTC:
+        charge_run(w, e, r, decoding, replica)
     if replica.next_finish == replica.step_count:
         remove_finished(w, e, r, end_s, replica, spec, router)
 

@@ -26,7 +26,7 @@ def turn_of(w, e, r, index, before, now_s, seen_s, replica, spec):
         the queue; BLOCKED: it waits for blocks, and so do those behind it.
     """
     request = w.requests[e, index]
-    if is_late(w, request, seen_s):
+    if is_late(request, seen_s):
         expire_queued(w, e, index, before, now_s, replica)
         return LEFT
     if not has_place(w, e, r, request.adapter):
