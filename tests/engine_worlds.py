@@ -192,10 +192,12 @@ def engine_world(
     tiers: tuple = (),
     deadline_s: float = 0.0,
     lora: tuple = (),
+    encoders: tuple = (),
 ) -> World:
     """Return a world of replicas, of which ``ranks`` side by side step together.
 
-    ``tiers``: TIER_SPEC and REPLICA_TIERS; ``lora``: LORA_RULES and the places of each replica.
+    ``tiers``: TIER_SPEC and REPLICA_TIERS; ``lora``: LORA_RULES and the places of each replica;
+    ``encoders``: ENCODER_SPEC and IMAGE_COST.
     """
     spec_records = records(len(specs), REPLICA_SPEC)
     for r, spec in enumerate(specs):
@@ -250,6 +252,8 @@ def engine_world(
     max_loras = 0
     if lora:
         static, max_loras = replace(static, lora_rules=lora[0]), lora[1]
+    if encoders:
+        static = replace(static, encoder_specs=encoders[0], image_costs=encoders[1])
     nodes = int(stream.prefix_ids.max(initial=0)) + 1
     openers = 0 if stream.think_s is None else int(np.isnan(stream.think_s).sum())
     part = serving_part(

@@ -30,6 +30,11 @@ Requests and replicas:
     due_requests: int32, likewise, which these are.
     lora_rules: LORA_RULES (1,) where requests name adapters.
     lora_places: LORA_PLACE (E, R, places), adapters that the replicas have.
+    encoder_specs: ENCODER_SPEC (R,) where requests bring images.
+    image_costs: IMAGE_COST (R, sizes of images) there.
+    request_images: REQUEST_IMAGE (E, N).
+    encoders: ENCODER (E, R).
+    cached_images: CACHED_IMAGE (E, R, places), images that the replicas have encoded.
     tier_specs: TIER_SPEC (T,), the KV tiers behind the replicas.
     replica_tiers: REPLICA_TIERS (R,), which of them each one has.
     tiers: TIER (E, T).
@@ -176,6 +181,13 @@ from .services.records import (
     TURN,
 )
 from .serving.adapters import LORA_PLACE, LORA_RULES
+from .serving.images import (
+    CACHED_IMAGE,
+    ENCODER,
+    ENCODER_SPEC,
+    IMAGE_COST,
+    REQUEST_IMAGE,
+)
 from .serving.records import (
     OBJECTIVE,
     PREFIX_ENTRY,
@@ -214,6 +226,11 @@ FIELDS = (
     ("due_requests", np.int32, 2),
     ("lora_rules", LORA_RULES, 1),
     ("lora_places", LORA_PLACE, 3),
+    ("encoder_specs", ENCODER_SPEC, 1),
+    ("image_costs", IMAGE_COST, 2),
+    ("request_images", REQUEST_IMAGE, 2),
+    ("encoders", ENCODER, 2),
+    ("cached_images", CACHED_IMAGE, 3),
     ("tier_specs", TIER_SPEC, 1),
     ("replica_tiers", REPLICA_TIERS, 1),
     ("tiers", TIER, 2),

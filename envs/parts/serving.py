@@ -37,6 +37,7 @@ from ..scenario import Scenario
 from ..scenario.lora import draw_adapters
 from ..scenario.services import KINDS
 from ..scene import REPLICA_SCENE, REQUEST_PHASES, REQUEST_SCENE
+from .images import build_images
 from .part import Part, Sizes, Table
 from .scheduling import scheduling
 from .tiers import build_tiers
@@ -106,8 +107,9 @@ class Serving:
         Columns, all of shape (N,): `arrival_s`, `first_token_s`, `finish_s`, `prompt_tokens`,
         `output_tokens`, `replica` (-1: none), `cached_tokens`, `preemptions`, `priority`,
         `session`, `service` (number of the deployment, 0 where there are none). With KV tiers also
-        `fetched_tokens`, which came from there; where requests may end unserved `outcome` (0:
-        served or under way, 1: refused, 2: expired).
+        `fetched_tokens`, which came from there; with images `image` (-1: none) and
+        `encoded_tokens`, the visual tokens encoded for the request; where requests may end unserved
+        `outcome` (0: served or under way, 1: refused, 2: expired).
         """
         state = self.part.state
         rows = state["requests"][e][: int(state["router"]["num_requests"][e])]
@@ -117,6 +119,9 @@ class Serving:
             table["fetched_tokens"] = np.array(rows["fetched_tokens"])
         if self.scenario.lora.adapters:
             table["adapter"] = np.array(rows["adapter"])
+        if len(self.static.encoder_specs):
+            images = state["request_images"][e][: len(rows)]
+            table["image"], table["encoded_tokens"] = images["image"], images["encoded"]
         if self.scenario.router.options:
             table["outcome"] = np.array(rows["outcome"])
         return {"requests": table}
@@ -230,7 +235,8 @@ def build_static(scenario: Scenario) -> ServingStatic:
     specs, tiers = _specs(scenario, first_kinds), build_tiers(scenario)
     lora = records(int(scenario.lora.adapters > 0), LORA_RULES)
     lora["load_s"] = scenario.lora.load_ms * 1e-3
-    return ServingStatic(specs, costs, linear_s, head_s, rules, objectives, *tiers, lora)
+    images = build_images(scenario)
+    return ServingStatic(specs, costs, linear_s, head_s, rules, objectives, *tiers, lora, *images)
 
 
 def cost_rows(scenario: Scenario) -> tuple[list[tuple[Deployment, CostTable]], list[int]]:

@@ -36,6 +36,7 @@ INFO: dict[str, tuple[str, ...]] = {
     ),
     "gate": ("rejected", "expired"),
     "lora": (),
+    "vision": (),
 }
 """Names of the numbers in ``info``, by what they are about."""
 

@@ -18,6 +18,7 @@ from ..serving.adapters import has_adapter, has_place, names_adapters
 from ..serving.costs import alone_s, decode_step_s, host_step_s, prefill_attention_s
 from ..serving.fetching import expected_fetch_s, reachable_units
 from ..serving.growth import blocks_of, floor_div
+from ..serving.images import sees_images
 from ..serving.kvcache import cached_units, sent_units
 from ..serving.records import AGGREGATED, DECODE, HANDED, PREFILL, SERVING
 from ..serving.refusal import ended, may_refuse
@@ -27,6 +28,7 @@ from ..serving.runs import run_blocks, steps_done
 from ..serving.speculation import token_s
 from .columns import OF_SESSIONS, QUEUED, info_places, places, scaling, squash
 from .gate_seen import observe_deadline, observe_gate, observe_reject, reject_row
+from .image_seen import observe_image
 
 CLUSTER = places("cluster", "route")
 QUEUE = places("queue", "route")
@@ -334,6 +336,8 @@ def observe_replicas(w, e, index):
         if match > hit:
             fetched = floor_div(match, spec.unit_tokens) - floor_div(hit, spec.unit_tokens)
             ready_s += expected_fetch_s(w, e, r, near, fetched - near, now_s)
+        if sees_images(w):
+            ready_s += observe_image(w, e, r, index, now_s, report_s)
         wait_s = observe_candidate(w, e, r, home, hit, match, ready_s, request, replica, spec, cost)
         if names_adapters(w):
             row = w.candidates[e, r, w.layout[0].candidates_lora :]

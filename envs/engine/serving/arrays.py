@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from ..core.records import fill, record_of, records
 from .adapters import LORA_RULES, allocate_adapters, empty_adapters
 from .growth import NEVER
+from .images import ENCODER_SPEC, IMAGE_COST, allocate_images, load_images
 from .prefixes import room
 from .records import (
     OFF,
@@ -41,6 +42,8 @@ class ServingStatic:
         tier_specs: TIER_SPEC (T,), the KV tiers behind the replicas; none by default.
         replica_tiers: REPLICA_TIERS (R,) where there are tiers, else (0,).
         lora_rules: LORA_RULES (1,) where requests name adapters, else (0,).
+        encoder_specs: ENCODER_SPEC (R,) where requests bring images, else (0,).
+        image_costs: IMAGE_COST (R, sizes of images) there, else (0, 0).
     """
 
     replica_specs: NDArray[np.void]
@@ -52,6 +55,8 @@ class ServingStatic:
     tier_specs: NDArray[np.void] = field(default_factory=lambda: records(0, TIER_SPEC))
     replica_tiers: NDArray[np.void] = field(default_factory=lambda: records(0, REPLICA_TIERS))
     lora_rules: NDArray[np.void] = field(default_factory=lambda: records(0, LORA_RULES))
+    encoder_specs: NDArray[np.void] = field(default_factory=lambda: records(0, ENCODER_SPEC))
+    image_costs: NDArray[np.void] = field(default_factory=lambda: records((0, 0), IMAGE_COST))
 
 
 def allocate(
@@ -91,6 +96,7 @@ def allocate(
         "prefix_units": records((num_envs, max(num_ids, 1)), PREFIX_UNIT),
         **allocate_adapters(num_envs, len(specs), max_loras),
         **allocate_tiers(static.tier_specs, num_envs, len(specs), num_nodes),
+        **allocate_images(static.encoder_specs, static.image_costs, num_envs, num_requests),
         "due_s": np.zeros((num_envs, num_sessions)),
         "due_requests": np.zeros((num_envs, num_sessions), np.int32),
     }
@@ -130,6 +136,7 @@ def load(
     arrays["prefix_heads"][e] = -1
     empty_adapters(arrays, e)
     empty_tiers(arrays, static.tier_specs, e, arrays["prefix_marks"].shape[1])
+    load_images(arrays, e, stream)
     arrays["prefix_units"]["node"][e, : len(stream.prefix_ids)] = stream.prefix_ids
     rows = arrays["requests"][e, : len(stream)]
     fill(rows, _NEW_REQUEST)

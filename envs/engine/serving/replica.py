@@ -40,6 +40,7 @@ from .growth import (
     fill_windows,
     floor_div,
 )
+from .images import begin_encoding, leave_computed, leave_image, take_image
 from .kvcache import allocate, register, release
 from .order import changes_by_itself, victim
 from .parking import hand_over
@@ -100,6 +101,7 @@ def preempt_one(w, e, r, grown, replica, spec, router):
             request.blocks = decoding_blocks(request, request.computed + 1, spec)
     release(w, e, r, request, replica, spec)
     leave_place(w, e, r, request.adapter)
+    leave_image(w, e, r, index)
     request.computed = 0
     request.preemptions += 1
     router.preemptions += 1
@@ -190,6 +192,7 @@ def begin_step(w, e, r, now_s, seen_s, replica, spec, router, cost):
     # then the queue
     blocked_by_hits = False
     if not preempted:
+        begin_encoding(w, e, r)
         at, before = next_waiting(w, e, r, now_s, seen_s, replica, spec)
         while at >= 0 and budget > 0 and replica.running < spec.max_num_seqs:
             following = int(w.requests[e, at].next)
@@ -212,6 +215,7 @@ def begin_step(w, e, r, now_s, seen_s, replica, spec, router, cost):
                 break
             request = w.requests[e, w.slots[e, r, replica.running - 1].request]
             load_s += take_place(w, e, r, request.adapter)
+            load_s += take_image(w, e, r, at, now_s)
             chunk_s = prefill_attention_s(cost, chunk, request.computed)
             longest_s = max(longest_s, alone_s(cost, chunk, chunk_s))
             prompt_s += chunk_s
@@ -376,6 +380,7 @@ def end_run(w, e, r, end_s, replica, spec, router):
         done = decoding  # those whose prompt is computed come before the others
         for at in range(decoding, replica.running):
             index = w.slots[e, r, at].request
+            leave_computed(w, e, r, index)
             if not is_partial(w.requests[e, index]):
                 for place in range(at, done, -1):
                     w.slots[e, r, place].request = w.slots[e, r, place - 1].request

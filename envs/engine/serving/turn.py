@@ -1,6 +1,7 @@
 """The turn of a waiting request that reached the engine: what may happen before it is admitted.
 
-Its deadline may have passed, its adapter may find no place, or its prefix has to come from a tier.
+Its deadline may have passed, its adapter or its image may find no place, or its prefix has to come
+from a tier.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from ..core.compile import kernel
 from .adapters import has_place, names_adapters, stop_for_unseen
 from .fetching import BLOCKED as LACKS_BLOCKS
 from .fetching import FETCHING, fetch, look_s, stop_for_queue
+from .images import may_encode
 from .refusal import expire_queued, has_gate, is_late, stop_for_deadline
 from .runs import stop_for_head
 
@@ -23,7 +25,7 @@ def turn_of(w, e, r, index, before, now_s, seen_s, replica, spec):
 
     Returns:
         ADMIT: it may be admitted; STAYS: it waits on, those behind it need not; LEFT: it has left
-        the queue; BLOCKED: it waits for blocks, and so do those behind it.
+        the queue; BLOCKED: it waits for blocks or for the encoder, and so do those behind it.
     """
     request = w.requests[e, index]
     if is_late(w, request, seen_s):
@@ -37,7 +39,7 @@ def turn_of(w, e, r, index, before, now_s, seen_s, replica, spec):
             return STAYS
         if outcome == LACKS_BLOCKS:
             return BLOCKED
-    return ADMIT
+    return ADMIT if may_encode(w, e, r, index) else BLOCKED
 
 
 @kernel

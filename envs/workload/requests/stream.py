@@ -29,6 +29,8 @@ class RequestStream:
             the arrival of this one, NaN: it arrives by the clock. None: all do.
         prefix_at: int64 (N,), where each one's ids begin, if turns of a session, which never
             overlap, have them in one place; ``prefix_offsets`` then says only how many there are.
+        image: int32 (N,), id of the image that each one brings, -1: none. None: nobody does.
+        image_size: int32 (N,), which of its workload's sizes that has.
     """
 
     arrival_s: NDArray[np.float64]
@@ -43,6 +45,8 @@ class RequestStream:
     service: NDArray[np.int32] | int = 0
     think_s: NDArray[np.float64] | None = None
     prefix_at: NDArray[np.int64] | None = None
+    image: NDArray[np.int32] | None = None
+    image_size: NDArray[np.int32] | None = None
 
     def __len__(self) -> int:
         return len(self.arrival_s)
