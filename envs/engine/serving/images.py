@@ -149,12 +149,6 @@ def may_encode(w, e, r, index):
 
 
 @kernel
-def free_place(w, e, r):
-    """Return a place of the cache without an image, -1: there is none."""
-    return cached_at(w, e, r, -1)
-
-
-@kernel
 def evict_image(w, e, r):
     """Forget the image that nobody has needed for longest; returns its place."""
     oldest = -1
@@ -179,7 +173,7 @@ def take_image(w, e, r, index, now_s):
     cost = w.image_costs[r, own.row]
     at, seconds = cached_at(w, e, r, own.image), 0.0
     if at < 0:
-        at = free_place(w, e, r)
+        at = cached_at(w, e, r, -1)  # a place without an image
         while at < 0 or encoder.used + cost.tokens > w.encoder_specs[r].cache_tokens:
             at = evict_image(w, e, r)
         entry = w.cached_images[e, r, at]
