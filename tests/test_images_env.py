@@ -8,9 +8,12 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import pytest
+from cluster_worlds import Check, apart, make, service, small
+from cluster_worlds import play as play_joint
 
 import gpuyard  # noqa: F401
 from gpuyard import baselines
+from gpuyard.envs.engine.serving.records import DECODE
 from gpuyard.envs.hardware.catalogue import model
 from gpuyard.envs.hardware.encoders import encoder
 from gpuyard.envs.observation import Layout
@@ -168,6 +171,25 @@ def test_services_bring_images_of_their_own() -> None:
     assert stream.image is not None and len(stream.image) == 50
     assert (stream.image[stream.service == 0] == -1).all()
     assert sorted(stream.image[stream.service == 1].tolist()) == list(range(30))
+
+
+def test_prefill_replicas_encode_in_a_joint_world() -> None:
+    """Decode replicas get the image in the KV cache; replicas that end forget theirs."""
+    workload = {
+        **{"preset": "azure-conv", "num_requests": 60, "rate_per_s": 2.0, "max_tokens": 4096},
+        "images": {"model": "Molmo-7B-D", "distinct": 5},
+    }
+    seeing = apart("seeing", model="Molmo-7B-D", workload=workload)
+    env = make(small(seeing, service("chat", max=2)))
+    play_joint(env, 0, Check())
+    table, state = env.results()["requests"], env._world.state
+    chats = table["service"] == 1
+    assert (table["image"][chats] == -1).all() and not table["encoded_tokens"][chats].any()
+    assert set(table["image"][~chats].tolist()) <= set(range(5))
+    assert table["encoded_tokens"].sum() >= 972 * len(set(table["image"][~chats].tolist()))
+    decodes = env._world.shared["replica_specs"]["does"] == DECODE
+    assert decodes.any() and not (state["cached_images"]["image"][0, decodes] >= 0).any()
+    assert not state["encoders"]["held"].any() and not state["cached_images"]["users"].any()
 
 
 @pytest.mark.parametrize(

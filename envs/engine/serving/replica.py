@@ -28,7 +28,6 @@ import math
 
 from ..core.compile import kernel
 from ..core.units import unit
-from .adapters import leave_place, take_place
 from .admission import admit, next_waiting, prompts_come
 from .chunks import compute_prompt, is_partial, left_budget, plan_chunk
 from .costs import alone_s, prefill_attention_s, prompts_step_s
@@ -40,7 +39,7 @@ from .growth import (
     fill_windows,
     floor_div,
 )
-from .images import begin_encoding, leave_computed, leave_image, take_image
+from .images import begin_encoding, leave_computed
 from .kvcache import allocate, register, release
 from .order import changes_by_itself, victim
 from .parking import hand_over
@@ -50,7 +49,7 @@ from .records import CONTINUOUS, FCFS, PREFILL
 from .reservation import decoding_blocks
 from .runs import plan_run, run_blocks, run_s
 from .speculation import accept, draft_s, sequence_blocks, step_blocks, take_step_blocks
-from .turn import ADMIT, BLOCKED, STAYS, next_look_s, stop_for_turns, turn_of
+from .turn import ADMIT, BLOCKED, STAYS, next_look_s, put_back, stop_for_turns, take_up, turn_of
 from .turns import answer, next_turn_s
 from .whole_batches import begin_batch_step
 
@@ -100,8 +99,7 @@ def preempt_one(w, e, r, grown, replica, spec, router):
         if place < grown:
             request.blocks = decoding_blocks(request, request.computed + 1, spec)
     release(w, e, r, request, replica, spec)
-    leave_place(w, e, r, request.adapter)
-    leave_image(w, e, r, index)
+    put_back(w, e, r, index)
     request.computed = 0
     request.preemptions += 1
     router.preemptions += 1
@@ -214,8 +212,7 @@ def begin_step(w, e, r, now_s, seen_s, replica, spec, router, cost):
                 blocked_by_hits = chunk < 0
                 break
             request = w.requests[e, w.slots[e, r, replica.running - 1].request]
-            load_s += take_place(w, e, r, request.adapter)
-            load_s += take_image(w, e, r, at, now_s)
+            load_s += take_up(w, e, r, at, now_s)
             chunk_s = prefill_attention_s(cost, chunk, request.computed)
             longest_s = max(longest_s, alone_s(cost, chunk, chunk_s))
             prompt_s += chunk_s
@@ -278,7 +275,7 @@ def finish_request(w, e, r, end_s, index, replica, spec, router):
         units = floor_div(request.computed, spec.unit_tokens)
         register(w, e, r, request, units, end_s)
     release(w, e, r, request, replica, spec)
-    leave_place(w, e, r, request.adapter)
+    put_back(w, e, r, index)
     replica.in_flight -= 1
     replica.in_flight_tokens -= request.prompt_tokens + request.estimate_tokens
     replica.work_s -= request.work_s

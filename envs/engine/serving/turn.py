@@ -9,10 +9,10 @@ from __future__ import annotations
 import math
 
 from ..core.compile import kernel
-from .adapters import has_place, names_adapters, stop_for_unseen
+from .adapters import has_place, leave_place, names_adapters, stop_for_unseen, take_place
 from .fetching import BLOCKED as LACKS_BLOCKS
 from .fetching import FETCHING, fetch, look_s, stop_for_queue
-from .images import may_encode
+from .images import leave_image, may_encode, take_image
 from .refusal import expire_queued, has_gate, is_late, stop_for_deadline
 from .runs import stop_for_head
 
@@ -40,6 +40,20 @@ def turn_of(w, e, r, index, before, now_s, seen_s, replica, spec):
         if outcome == LACKS_BLOCKS:
             return BLOCKED
     return ADMIT if may_encode(w, e, r, index) else BLOCKED
+
+
+@kernel
+def take_up(w, e, r, index, now_s):
+    """Give an admitted request its adapter and its image; returns the seconds that both take."""
+    load_s = take_place(w, e, r, w.requests[e, index].adapter)
+    return load_s + take_image(w, e, r, index, now_s)
+
+
+@kernel
+def put_back(w, e, r, index):
+    """Let a request that runs no more be done with its adapter and its image."""
+    leave_place(w, e, r, w.requests[e, index].adapter)
+    leave_image(w, e, r, index)
 
 
 @kernel
