@@ -176,7 +176,7 @@ def figure(device: GPU) -> list[Row]:
     small, clip = encoder("FastVLM-0.5B"), encoder("LLaVA-1.5-7B")
     siglip = replace(encoder("LLaVA-OneVision-0.5B"), rule="square")
     points = (
-        ("FastViTHD", replace(small, side=256), 32, "11 ms are missing: a constant, such as preparation"),
+        ("FastViTHD", replace(small, side=256), 32, "11 ms are missing, a constant"),
         ("FastViTHD", replace(small, side=512), 50, ""),
         ("FastViTHD", replace(small, side=768), 96, ""),
         ("ViT-L/14", clip, 256, slow),
