@@ -10,7 +10,6 @@ from ..engine.serving.images import ENCODER_SPEC, IMAGE_COST
 from ..hardware.encoders import encoder
 from ..perf.serving.vision import compute_s, prepare_s
 from ..scenario import Scenario
-from ..workload.requests.images import Images
 
 
 def build_images(scenario: Scenario) -> tuple[NDArray[np.void], NDArray[np.void]]:
@@ -19,7 +18,7 @@ def build_images(scenario: Scenario) -> tuple[NDArray[np.void], NDArray[np.void]
     A step encodes as many visual tokens as it may compute, and as many are cached unless the
     replica says so; of both at least the largest image (vLLM's ``compute_mm_encoder_budget``).
     """
-    brought = [_images_of(scenario, row) for row in range(len(scenario.replicas))]
+    brought = [scenario.workload_of(row).images for row in range(len(scenario.replicas))]
     sizes = max((len(images.sizes) for images in brought if images), default=0)
     if sizes == 0:
         return records(0, ENCODER_SPEC), records((0, 0), IMAGE_COST)
@@ -39,8 +38,3 @@ def build_images(scenario: Scenario) -> tuple[NDArray[np.void], NDArray[np.void]
             costs["encode_s"][row, size] = compute_s(seen, deployment.gpu, image)
             costs["prepare_s"][row, size] = prepare_s(deployment.gpu, image)
     return specs, costs
-
-
-def _images_of(scenario: Scenario, row: int) -> Images | None:
-    """Return the images that a replica may be asked about."""
-    return scenario.workload_of(row).images
