@@ -26,9 +26,10 @@ from numpy.typing import NDArray
 DECISIONS = ("route", "place", "scale")
 """Kinds of decisions, in the order in which they are asked at one moment."""
 
-OPTIONS = ("gate", "lora", "clients")
+OPTIONS = ("gate", "lora", "clients", "vision")
 """Blocks of columns that a scenario has only with an option: ``gate`` where requests may be refused
-or expire, ``lora`` where they name adapters, ``clients`` where they have clients."""
+or expire, ``lora`` where they name adapters, ``clients`` where they have clients, ``vision`` where
+they may bring images."""
 
 
 @dataclass(frozen=True)
@@ -217,6 +218,9 @@ CANDIDATES: dict[str, Columns] = {
     "lora": (
         Column("adapter_here", "flag", None, "the replica has the request's LoRA adapter"),
         Column("adapter_room", "flag", None, "it has it, or a place that no running request uses"),
+    ),
+    "vision": (
+        Column("image_here", "flag", None, "its encoder cache has the request's image, if any"),
     ),
 }
 

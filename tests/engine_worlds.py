@@ -193,11 +193,13 @@ def engine_world(
     deadline_s: float = 0.0,
     lora: tuple = (),
     clients: NDArray[np.void] | None = None,
+    encoders: tuple = (),
 ) -> World:
     """Return a world of replicas, of which ``ranks`` side by side step together.
 
     ``tiers``: TIER_SPEC and REPLICA_TIERS; ``lora``: LORA_RULES and the places of each replica;
     ``clients``: CLIENT, who sends the requests.
+    ``encoders``: ENCODER_SPEC and IMAGE_COST.
     """
     spec_records = records(len(specs), REPLICA_SPEC)
     for r, spec in enumerate(specs):
@@ -255,6 +257,8 @@ def engine_world(
         static, max_loras = replace(static, lora_rules=lora[0]), lora[1]
     if clients is not None:
         static = replace(static, clients=clients)
+    if encoders:
+        static = replace(static, encoder_specs=encoders[0], image_costs=encoders[1])
     nodes = int(stream.prefix_ids.max(initial=0)) + 1
     openers = 0 if stream.think_s is None else int(np.isnan(stream.think_s).sum())
     part = serving_part(

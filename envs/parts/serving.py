@@ -38,6 +38,7 @@ from ..scenario.lora import draw_adapters
 from ..scenario.services import KINDS
 from ..scene import REPLICA_SCENE, REQUEST_PHASES, REQUEST_SCENE
 from .clients import build_clients, table_of_clients
+from .images import build_images
 from .part import Part, Sizes, Table
 from .scheduling import scheduling
 from .tiers import build_tiers
@@ -109,10 +110,12 @@ class Serving:
         Columns, all of shape (N,): `arrival_s`, `first_token_s`, `finish_s`, `prompt_tokens`,
         `output_tokens`, `replica` (-1: none), `cached_tokens`, `preemptions`, `priority`,
         `session`, `service` (number of the deployment, 0 where there are none). With KV tiers also
-        `fetched_tokens`, which came from there; where requests may end unserved `outcome` (0:
-        served or under way, 1: refused, 2: expired); where there are clients `client` and `class`,
-        their numbers, and a table `clients`, (C,): `class`, `arrived`, `finished`, `slo_met`,
-        `rejected`, `expired` and `service`, tokens of finished requests, those of outputs twice.
+        `fetched_tokens`, which came from there; with images `image` (-1: none) and
+        `encoded_tokens`, the visual tokens encoded for the request; where requests may end unserved
+        `outcome` (0: served or under way, 1: refused, 2: expired); where there are clients `client`
+        and `class`, their numbers, and a table `clients`, (C,): `class`, `arrived`, `finished`,
+        `slo_met`, `rejected`, `expired` and `service`, tokens of finished requests, those of
+        outputs twice.
         """
         state = self.part.state
         rows = state["requests"][e][: int(state["router"]["num_requests"][e])]
@@ -122,6 +125,9 @@ class Serving:
             table["fetched_tokens"] = np.array(rows["fetched_tokens"])
         if self.scenario.lora.adapters:
             table["adapter"] = np.array(rows["adapter"])
+        if len(self.static.encoder_specs):
+            images = state["request_images"][e][: len(rows)]
+            table["image"], table["encoded_tokens"] = images["image"], images["encoded"]
         if "gate" in self.scenario.options:
             table["outcome"] = np.array(rows["outcome"])
         if not self.scenario.clients.classes:
@@ -243,8 +249,9 @@ def build_static(scenario: Scenario) -> ServingStatic:
     specs, tiers = _specs(scenario, first_kinds), build_tiers(scenario)
     lora = records(int(scenario.lora.adapters > 0), LORA_RULES)
     lora["load_s"] = scenario.lora.load_ms * 1e-3
-    clients = build_clients(scenario.clients)
-    return ServingStatic(specs, costs, linear_s, head_s, rules, objectives, *tiers, lora, clients)
+    clients, images = build_clients(scenario.clients), build_images(scenario)
+    found = specs, costs, linear_s, head_s, rules, objectives, *tiers, lora
+    return ServingStatic(*found, clients, *images)
 
 
 def cost_rows(scenario: Scenario) -> tuple[list[tuple[Deployment, CostTable]], list[int]]:

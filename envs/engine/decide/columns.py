@@ -37,6 +37,7 @@ INFO: dict[str, tuple[str, ...]] = {
     "gate": ("rejected", "expired"),
     "lora": (),
     "clients": ("jain_clients",),
+    "vision": (),
 }
 """Names of the numbers in ``info``, by what they are about."""
 

@@ -15,6 +15,7 @@ from ..services.handover import begin_handover
 from ..serving.advance import advance_in_order, shares_store
 from ..serving.buckets import REFUSED_S, passes_s
 from ..serving.clients import count_arrived, count_sent, has_clients
+from ..serving.images import encoding_s
 from ..serving.parking import park, unpark
 from ..serving.queue import submit
 from ..serving.ranks import is_due
@@ -148,6 +149,7 @@ def take_route(w, e, action):
     spec = w.replica_specs[action]
     kind = w.replicas[e, action].kind
     prefill_s = predict_prefill_s(w, request.prompt_tokens, 0, kind, spec, w.costs[kind])
+    prefill_s += encoding_s(w, e, action, index, math.inf)
     request.work_s = prefill_s + request.estimate_tokens * spec.token_s
     if request.stage == HANDED:
         request.work_s -= prefill_s

@@ -17,8 +17,9 @@ from ..core.units import unit
 from ..serving.adapters import has_adapter, has_place, names_adapters
 from ..serving.clients import has_clients
 from ..serving.costs import alone_s, decode_step_s, host_step_s, prefill_attention_s
-from ..serving.fetching import expected_fetch_s, reachable_units
+from ..serving.fetching import expected_fetch_s, reachable_tokens
 from ..serving.growth import blocks_of, floor_div
+from ..serving.images import sees_images
 from ..serving.kvcache import cached_units, sent_units
 from ..serving.records import AGGREGATED, DECODE, HANDED, PREFILL, SERVING
 from ..serving.refusal import ended, may_refuse
@@ -29,6 +30,7 @@ from ..serving.speculation import token_s
 from .clients_seen import observe_client, write_clients
 from .columns import OF_SESSIONS, QUEUED, info_places, places, scaling, squash
 from .gate_seen import observe_deadline, observe_gate, observe_reject, reject_row
+from .image_seen import observe_image
 
 CLUSTER = places("cluster", "route")
 QUEUE = places("queue", "route")
@@ -134,20 +136,6 @@ def cached_tokens(w, e, r, request, report_s, spec):
         return 0
     most = floor_div(request.prompt_tokens - 1, spec.unit_tokens)
     return spec.unit_tokens * cached_units(w, e, r, request, most, report_s)
-
-
-@kernel
-def reachable_tokens(w, e, r, request, hit, report_s, spec):
-    """Return the prompt tokens that were cached or in a tier behind the replica by ``report_s``.
-
-    And how many units of them are in the replica's own host memory.
-    """
-    if request.prefix_count == 0 or spec.unit_tokens == 0:
-        return hit, 0
-    most = min(floor_div(request.prompt_tokens - 1, spec.unit_tokens), request.prefix_count)
-    units = floor_div(hit, spec.unit_tokens)
-    units, near = reachable_units(w, e, r, request, units, most, report_s)
-    return spec.unit_tokens * units, near
 
 
 @kernel
@@ -338,6 +326,8 @@ def observe_replicas(w, e, index):
         if match > hit:
             fetched = floor_div(match, spec.unit_tokens) - floor_div(hit, spec.unit_tokens)
             ready_s += expected_fetch_s(w, e, r, near, fetched - near, now_s)
+        if sees_images(w):
+            ready_s += observe_image(w, e, r, index, now_s, report_s)
         wait_s = observe_candidate(w, e, r, home, hit, match, ready_s, request, replica, spec, cost)
         if names_adapters(w):
             row = w.candidates[e, r, w.layout[0].candidates_lora :]

@@ -12,6 +12,7 @@ from ..core.records import fill, record_of, records
 from .adapters import LORA_RULES, allocate_adapters, empty_adapters
 from .clients import CLIENT, allocate_clients, forget_clients
 from .growth import NEVER
+from .images import ENCODER_SPEC, IMAGE_COST, allocate_images, load_images
 from .prefixes import room
 from .records import (
     OFF,
@@ -44,6 +45,8 @@ class ServingStatic:
         replica_tiers: REPLICA_TIERS (R,) where there are tiers, else (0,).
         lora_rules: LORA_RULES (1,) where requests name adapters, else (0,).
         clients: CLIENT (C,), who sends requests; none by default.
+        encoder_specs: ENCODER_SPEC (R,) where requests bring images, else (0,).
+        image_costs: IMAGE_COST (R, sizes of images) there, else (0, 0).
     """
 
     replica_specs: NDArray[np.void]
@@ -56,6 +59,8 @@ class ServingStatic:
     replica_tiers: NDArray[np.void] = field(default_factory=lambda: records(0, REPLICA_TIERS))
     lora_rules: NDArray[np.void] = field(default_factory=lambda: records(0, LORA_RULES))
     clients: NDArray[np.void] = field(default_factory=lambda: records(0, CLIENT))
+    encoder_specs: NDArray[np.void] = field(default_factory=lambda: records(0, ENCODER_SPEC))
+    image_costs: NDArray[np.void] = field(default_factory=lambda: records((0, 0), IMAGE_COST))
 
 
 def allocate(
@@ -96,6 +101,7 @@ def allocate(
         **allocate_adapters(num_envs, len(specs), max_loras),
         **allocate_clients(static.clients, num_envs, len(specs)),
         **allocate_tiers(static.tier_specs, num_envs, len(specs), num_nodes),
+        **allocate_images(static.encoder_specs, static.image_costs, num_envs, num_requests),
         "due_s": np.zeros((num_envs, num_sessions)),
         "due_requests": np.zeros((num_envs, num_sessions), np.int32),
     }
@@ -136,6 +142,7 @@ def load(
     empty_adapters(arrays, e)
     forget_clients(arrays, static.clients, e)
     empty_tiers(arrays, static.tier_specs, e, arrays["prefix_marks"].shape[1])
+    load_images(arrays, e, stream)
     arrays["prefix_units"]["node"][e, : len(stream.prefix_ids)] = stream.prefix_ids
     rows = arrays["requests"][e, : len(stream)]
     fill(rows, _NEW_REQUEST)

@@ -28,7 +28,6 @@ import math
 
 from ..core.compile import kernel
 from ..core.units import unit
-from .adapters import leave_place, take_place
 from .admission import admit, next_waiting, prompts_come
 from .chunks import compute_prompt, is_partial, left_budget, plan_chunk
 from .clients import count_finished, has_clients
@@ -42,6 +41,7 @@ from .growth import (
     fill_windows,
     floor_div,
 )
+from .images import begin_encoding, leave_computed
 from .kvcache import allocate, register, release
 from .order import changes_by_itself, victim
 from .parking import hand_over
@@ -52,7 +52,7 @@ from .reservation import decoding_blocks
 from .runs import plan_run, run_blocks, run_s
 from .service_sums import count_for_service
 from .speculation import accept, draft_s, sequence_blocks, step_blocks, take_step_blocks
-from .turn import ADMIT, BLOCKED, STAYS, next_look_s, stop_for_turns, turn_of
+from .turn import ADMIT, BLOCKED, STAYS, next_look_s, put_back, stop_for_turns, take_up, turn_of
 from .turns import answer, next_turn_s
 from .whole_batches import begin_batch_step
 
@@ -102,7 +102,7 @@ def preempt_one(w, e, r, grown, replica, spec, router):
         if place < grown:
             request.blocks = decoding_blocks(request, request.computed + 1, spec)
     release(w, e, r, request, replica, spec)
-    leave_place(w, e, r, request.adapter)
+    put_back(w, e, r, index)
     request.computed = 0
     request.preemptions += 1
     router.preemptions += 1
@@ -193,6 +193,7 @@ def begin_step(w, e, r, now_s, seen_s, replica, spec, router, cost):
     # then the queue
     blocked_by_hits = False
     if not preempted:
+        begin_encoding(w, e, r)
         at, before = next_waiting(w, e, r, now_s, seen_s, replica, spec)
         while at >= 0 and budget > 0 and replica.running < spec.max_num_seqs:
             following = int(w.requests[e, at].next)
@@ -214,7 +215,7 @@ def begin_step(w, e, r, now_s, seen_s, replica, spec, router, cost):
                 blocked_by_hits = chunk < 0
                 break
             request = w.requests[e, w.slots[e, r, replica.running - 1].request]
-            load_s += take_place(w, e, r, request.adapter)
+            load_s += take_up(w, e, r, at, now_s)
             chunk_s = prefill_attention_s(cost, chunk, request.computed)
             longest_s = max(longest_s, alone_s(cost, chunk, chunk_s))
             prompt_s += chunk_s
@@ -266,7 +267,7 @@ def finish_request(w, e, r, end_s, index, replica, spec, router):
         units = floor_div(request.computed, spec.unit_tokens)
         register(w, e, r, request, units, end_s)
     release(w, e, r, request, replica, spec)
-    leave_place(w, e, r, request.adapter)
+    put_back(w, e, r, index)
     replica.in_flight -= 1
     replica.in_flight_tokens -= request.prompt_tokens + request.estimate_tokens
     replica.work_s -= request.work_s
@@ -370,6 +371,7 @@ def end_run(w, e, r, end_s, replica, spec, router):
         done = decoding  # those whose prompt is computed come before the others
         for at in range(decoding, replica.running):
             index = w.slots[e, r, at].request
+            leave_computed(w, e, r, index)
             if not is_partial(w.requests[e, index]):
                 for place in range(at, done, -1):
                     w.slots[e, r, place].request = w.slots[e, r, place - 1].request

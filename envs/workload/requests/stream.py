@@ -33,6 +33,8 @@ class RequestStream:
         client_names: of the clients by number, if a trace tells them.
         deadline_s: float64 (N,), seconds from its arrival until it expires, NaN: it states none.
             None: none states any.
+        image: int32 (N,), id of the image that each one brings, -1: none. None: nobody does.
+        image_size: int32 (N,), which of its workload's sizes that has.
     """
 
     arrival_s: NDArray[np.float64]
@@ -50,6 +52,8 @@ class RequestStream:
     client: NDArray[np.int32] | int = 0
     client_names: tuple[str, ...] = ()
     deadline_s: NDArray[np.float64] | None = None
+    image: NDArray[np.int32] | None = None
+    image_size: NDArray[np.int32] | None = None
 
     def __len__(self) -> int:
         return len(self.arrival_s)
