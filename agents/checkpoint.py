@@ -1,15 +1,13 @@
 """Checkpoints that continue a run exactly: weights, optimizer, environments and generators.
 
-A checkpoint is a zip file with ``weights.pt`` (weights, those that played best so far, Adam's
-moments, torch's generator), which torch reads as tensors and nothing else, and plain values and
-arrays (decision count, last observation, environments, generators). Reading one runs no code of
-whoever made it. It is taken between two updates, where nothing else is in flight.
+A checkpoint is a zip file of plain values and arrays: weights, those that played best so far,
+Adam's moments, decision count, last observation, environments, generators. There is no pickle in
+it, so reading one runs no code of whoever made it. It is taken between two updates, where nothing
+else is in flight.
 """
 
 from __future__ import annotations
 
-import io
-import pickle
 import random
 import warnings
 import zipfile
@@ -30,7 +28,6 @@ KEEP = 2
 """Newest checkpoints that stay on disk."""
 DAMAGED = (OSError, ValueError, KeyError, TypeError, EOFError, RuntimeError, zipfile.BadZipFile)
 """What reading a damaged file raises."""
-_WEIGHTS = "weights.pt"
 _OF_MODEL = ("num_timesteps", "_n_updates", "_last_obs", "_last_episode_starts")
 
 
@@ -53,11 +50,9 @@ def save(model: BaseAlgorithm, best: Best, folder: Path) -> Path:
     """Write a checkpoint below ``folder`` and return its path; older ones are removed."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{model.num_timesteps:012d}.zip"
-    tensors = io.BytesIO()
-    torch.save(_tensors(model) | {"best": best.weights}, tensors)
+    found_so_far = (best.looked, best.reward, _arrays(best.weights))
     with replacing(path) as unfinished, zipfile.ZipFile(unfinished, "w") as file:
-        file.writestr(_WEIGHTS, tensors.getvalue())
-        save_tree(file, _state(model) | {"best": (best.looked, best.reward)})
+        save_tree(file, _learner(model) | _worlds(model) | {"best": found_so_far})
     for old in found(folder)[:-KEEP]:
         old.unlink()
     return path
@@ -88,46 +83,43 @@ def restore_latest(folder: Path, model: MaskablePPO, env: VecNormalize, best: Be
 def restore(path: Path, model: MaskablePPO, env: VecNormalize, best: Best) -> None:
     """Bring a new model, ``env``, ``best`` and all generators to where a checkpoint left them."""
     with zipfile.ZipFile(path) as file:
-        tensors = read_tensors(file, _WEIGHTS)
         state = load_tree(file)
-    model.policy.load_state_dict(tensors["policy"])
-    model.policy.optimizer.load_state_dict(tensors["optimizer"])
+    moments = {number: _tensors(arrays) for number, arrays in state["moments"]}
+    model.policy.load_state_dict(_tensors(state["policy"]))
+    model.policy.optimizer.load_state_dict({"state": moments, "param_groups": state["groups"]})
     for name in _OF_MODEL:
         setattr(model, name, state["model"][name])
     monitor: Any = env.venv
     monitor.venv.env.set_state(state["env"])
     monitor.episode_returns, monitor.episode_lengths = state["episode"]
     env.ret_rms.mean, env.ret_rms.var, env.ret_rms.count, env.returns = state["returns"]
-    best.looked, best.reward = state["best"]
-    best.weights = tensors["best"]
+    best.looked, best.reward, weights = state["best"]
+    best.weights = _tensors(weights)
     random.setstate(state["python"])
     np.random.set_state(state["numpy"])
-    torch.set_rng_state(tensors["generator"])
+    torch.set_rng_state(torch.from_numpy(state["torch"]))
 
 
-def read_tensors(file: zipfile.ZipFile, name: str) -> Any:
-    """Return tensors of a zip file that ``torch.save`` wrote; no other code is loaded or run.
-
-    Raises:
-        ValueError: it holds something else than tensors.
-    """
-    try:
-        return torch.load(io.BytesIO(file.read(name)), map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise ValueError(
-            f"{name} holds something else than weights, which is not loaded"
-        ) from error
+def _arrays(tensors: dict[str, Tensor]) -> dict[str, np.ndarray]:
+    return {name: tensor.numpy(force=True) for name, tensor in tensors.items()}
 
 
-def _tensors(model: BaseAlgorithm) -> dict[str, Any]:
+def _tensors(arrays: dict[str, np.ndarray]) -> dict[str, Tensor]:
+    return {name: torch.from_numpy(array) for name, array in arrays.items()}
+
+
+def _learner(model: BaseAlgorithm) -> dict[str, Any]:
+    """Return weights and what Adam keeps of each; its numbers of parameters are no keys of JSON."""
+    optimizer = model.policy.optimizer.state_dict()
     return {
-        "policy": model.policy.state_dict(),
-        "optimizer": model.policy.optimizer.state_dict(),
-        "generator": torch.get_rng_state(),
+        "policy": _arrays(model.policy.state_dict()),
+        "moments": [(number, _arrays(kept)) for number, kept in optimizer["state"].items()],
+        "groups": optimizer["param_groups"],
     }
 
 
-def _state(model: BaseAlgorithm) -> dict[str, Any]:
+def _worlds(model: BaseAlgorithm) -> dict[str, Any]:
+    """Return where environments and generators are."""
     env = model.get_vec_normalize_env()
     assert env is not None  # training.make_env wraps it last
     monitor: Any = env.venv
@@ -139,4 +131,5 @@ def _state(model: BaseAlgorithm) -> dict[str, Any]:
         "returns": (np.asarray(rms.mean), np.asarray(rms.var), rms.count, env.returns),
         "python": random.getstate(),
         "numpy": np.random.get_state(),
+        "torch": torch.get_rng_state().numpy(),
     }

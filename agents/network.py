@@ -263,6 +263,14 @@ class CandidatePolicy(MaskableMultiInputActorCriticPolicy):
         """Return logits (n, C) before masking, for any number of candidates C."""
         return self.mlp_extractor.forward_actor(self.features_extractor(observation))
 
+    def obs_to_tensor(self, observation: Any) -> tuple[Any, bool]:
+        """Return what is read of an observation as tensors, and whether it is a batch.
+
+        It may be one of the environment itself, of which :class:`.sb3.SB3VecEnv` hands on a part.
+        """
+        keys = cast(spaces.Dict, self.observation_space).spaces
+        return super().obs_to_tensor(sets.chosen(observation, keys))
+
     def critic_parameters(self) -> list[nn.Parameter]:
         """Return the parameters that only values depend on."""
         encoder = cast(CandidateEncoder, self.features_extractor)

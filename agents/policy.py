@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import json
-import re
-import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from gymnasium import spaces
 from numpy.typing import NDArray
 
 from gpuyard.baselines import Observation, ScorePolicy
 from gpuyard.envs.observation import TABLES
 
-from .checkpoint import DAMAGED, read_tensors
+from . import model_file
 from .network import CandidatePolicy
 from .sets import SETS
 
@@ -48,22 +44,35 @@ class LearnedPolicy(ScorePolicy):
             self.decides = frozenset(network.decides)
 
     @classmethod
-    def load(cls, path: str | Path, greedy: bool | None = None) -> LearnedPolicy:
-        """Load a model that training saved (``MaskablePPO.save``).
+    def load(
+        cls, path: str | Path, greedy: bool | None = None, allow_pickle: bool = False
+    ) -> LearnedPolicy:
+        """Load a model that :meth:`save` or training wrote.
 
-        Reading one runs no code of whoever made it: weights are read as tensors, all else as JSON;
-        the pickles that such a file also holds are not touched.
+        Args:
+            path: a ``policy.safetensors``, which holds numbers and JSON and can run no code; or a
+                ``model.zip`` of ``MaskablePPO.save``, which holds pickles.
+            greedy: as in the constructor.
+            allow_pickle: read a ``model.zip`` too: its weights as torch does with
+                ``weights_only=True``, all else as JSON, its other pickles not at all.
 
         Raises:
             FileNotFoundError: if there is no such file.
-            ValueError: if the file is no model of the candidate-scoring network.
+            ValueError: if the file is no model of the candidate-scoring network, or holds pickles
+                and ``allow_pickle`` is not set.
+        """
+        return cls(model_file.load(Path(path), allow_pickle), greedy)
+
+    def save(self, path: str | Path) -> None:
+        """Write the network, as ``policy.safetensors`` of a run: tensors, and JSON in their header.
+
+        Raises:
+            ValueError: the name does not end in ``.safetensors``.
         """
         path = Path(path)
-        if not path.is_file():
-            raise FileNotFoundError(f"{path}: no such model file")
-        if not zipfile.is_zipfile(path):
-            raise ValueError(f"{path}: not a zip file that MaskablePPO.save wrote")
-        return cls(network_from(path), greedy)
+        if path.suffix != model_file.SAFE:
+            raise ValueError(f"{path}: must end in {model_file.SAFE}")
+        model_file.save(self.network, path)
 
     def reset(self, scenario: Scenario, num_envs: int, seed: int = 0) -> None:
         """Find the columns; seed the draws.
@@ -112,43 +121,3 @@ class LearnedPolicy(ScorePolicy):
                 f"{', '.join(missing)}; train it again"
             )
         return slice(None) if names == here else [here.index(name) for name in names]
-
-
-def network_from(path: Path) -> CandidatePolicy:
-    """Build the network of an SB3 model file, from its JSON and its tensors alone.
-
-    Raises:
-        ValueError: it is another kind of model, or damaged.
-    """
-    try:
-        with zipfile.ZipFile(path) as file:
-            data = json.loads(file.read("data"))
-            if data["policy_class"]["__module__"] != CandidatePolicy.__module__:
-                raise ValueError("not a model of the candidate-scoring network")
-            kwargs = {key: data["policy_kwargs"].get(key) for key in ("width", "decides", "names")}
-            network = CandidatePolicy(
-                _observations(data["observation_space"]["spaces"]),
-                spaces.Discrete(1),  # it scores any number of candidates
-                lr_schedule=lambda _: 0.0,
-                **{key: value for key, value in kwargs.items() if value is not None},
-            )
-            weights = read_tensors(file, "policy.pth")
-            if (found := int(weights.get("network", 1))) != network.number:
-                raise ValueError(
-                    f"weights of network {found}, but this version has network {network.number}: "
-                    "train it again, or use it with the version that made it"
-                )
-            network.load_state_dict(weights)
-    except DAMAGED as error:
-        problem = str(error) if type(error) is ValueError else "not a whole model"
-        raise ValueError(f"{path}: {problem}; name a model.zip of gpuyard train") from error
-    return network
-
-
-_BOX = re.compile(r"'(\w+)': Box\([^()]*\(([\d, ]+)\), \w+\)")
-
-
-def _observations(text: str) -> spaces.Dict:
-    """Return the observation space that a model file describes in words."""
-    shapes = {key: tuple(map(int, re.findall(r"\d+", shape))) for key, shape in _BOX.findall(text)}
-    return spaces.Dict({key: spaces.Box(0.0, 1.0, shapes[key]) for key in TABLES})

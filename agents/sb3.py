@@ -10,7 +10,6 @@ from collections.abc import Iterable, Sequence
 from typing import Any, cast
 
 import numpy as np
-import torch
 from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, VectorEnv
 from stable_baselines3.common.vec_env import VecEnv
@@ -74,7 +73,7 @@ class SB3VecEnv(VecEnv):
         self.reset_infos = [row(info, i) for i in range(self.num_envs)]
         self._reset_seeds()
         self._reset_options()
-        return self._chosen_keys(observation)
+        return sets.chosen(observation, self.keys)
 
     def step_async(self, actions: np.ndarray) -> None:
         """Keep the actions for :meth:`step_wait`."""
@@ -87,9 +86,9 @@ class SB3VecEnv(VecEnv):
         infos: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
         for i in np.flatnonzero(done).tolist():
             infos[i] = row(info.get("final_info", {}), i)
-            infos[i]["terminal_observation"] = self._chosen_keys(info["final_obs"][i])
+            infos[i]["terminal_observation"] = sets.chosen(info["final_obs"][i], self.keys)
             infos[i]["TimeLimit.truncated"] = bool(truncated[i] and not terminated[i])
-        return self._chosen_keys(observation), reward.astype(np.float32), done, infos
+        return sets.chosen(observation, self.keys), reward.astype(np.float32), done, infos
 
     def close(self) -> None:
         """Close the environment."""
@@ -123,12 +122,6 @@ class SB3VecEnv(VecEnv):
             return staggered.by_chance(self.env)
         self.teacher.reset(self.env.unwrapped.scenario, self.num_envs)
         return staggered.by_teacher(self.env, observation, self.teacher)
-
-    def _chosen_keys(self, observation: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        if "sets" in self.keys:
-            whole = {key: torch.as_tensor(observation[key]) for key in sets.SETS}
-            observation = observation | {"sets": sets.summary(whole).numpy()}
-        return {key: observation[key] for key in self.keys}
 
     def _chosen(self, indices: Indices) -> list[int]:
         return list(self._get_indices(indices))

@@ -13,8 +13,9 @@ A device is two numbers, memory and load; its hats are the products of those of 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -55,3 +56,16 @@ def summary(observation: Mapping[str, Tensor]) -> Tensor:
     products = memory @ load.mT / devices
     highest = [observation[key].amax(dim=-1, keepdim=True) for key in SETS]
     return torch.cat((products.flatten(-2), link.mean(dim=-1), *highest), dim=-1)
+
+
+def chosen(observation: Mapping[str, np.ndarray], keys: Collection[str]) -> dict[str, np.ndarray]:
+    """Return the parts of an environment's observation that are asked for, ``sets`` among them.
+
+    Args:
+        observation: with or without a leading axis; one that has ``sets`` already keeps it.
+        keys: names of parts.
+    """
+    found = dict(observation)
+    if "sets" in keys and "sets" not in found:
+        found["sets"] = summary({key: torch.as_tensor(found[key]) for key in SETS}).numpy()
+    return {key: found[key] for key in keys}

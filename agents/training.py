@@ -16,7 +16,7 @@ from stable_baselines3.common.vec_env import VecMonitor, VecNormalize
 
 from gpuyard.baselines import make
 
-from . import checkpoint
+from . import checkpoint, model_file
 from .buffer import ProgressRolloutBuffer
 from .callbacks import CheckpointCallback, CriticFirstCallback, MetricsCallback, ProgressCallback
 from .config import TrainConfig
@@ -26,6 +26,9 @@ from .network import KEYS, CandidatePolicy, trained_for
 from .sb3 import SB3VecEnv
 from .validation import ValidationCallback
 
+POLICY, MODEL = "policy.safetensors", "model.zip"
+"""Files of a finished run: one that can run no code when it is read, and one for SB3."""
+
 
 @dataclass(frozen=True)
 class Trained:
@@ -33,12 +36,14 @@ class Trained:
 
     Attributes:
         folder: the run's folder: ``config.json``, ``learning_curve.csv``, ``tensorboard/``,
-            ``checkpoints/`` and ``model.zip``.
-        model: the saved model, or None if the run was interrupted.
+            ``checkpoints/``, ``policy.safetensors`` and ``model.zip``.
+        policy: what :meth:`.policy.LearnedPolicy.load` reads, or None if the run was interrupted.
+        model: what ``MaskablePPO.load`` reads, with pickles in it, or None.
     """
 
     folder: Path
-    model: Path | None
+    policy: Path | None = None
+    model: Path | None = None
 
 
 def train(config: TrainConfig, progress: bool = True) -> Trained:
@@ -74,9 +79,9 @@ def resume(folder: Path, progress: bool = True) -> Trained:
     """
     if not (folder / "config.json").is_file():
         raise FileNotFoundError(f"{folder}: no config.json, so no run to resume")
-    if (folder / "model.zip").exists():
+    if (folder / MODEL).exists():
         raise FileExistsError(
-            f"{folder}: the run is finished ({folder / 'model.zip'}); train a new one, "
+            f"{folder}: the run is finished ({folder / POLICY}); train a new one, "
             "with --steps for as long as you want"
         )
     config = TrainConfig.load(folder / "config.json")
@@ -177,10 +182,12 @@ def _learn(
     logger.close()
     env.close()
     if saver.stopped_at:
-        return Trained(folder, None)
-    with replacing(folder / "model.zip") as unfinished:
+        return Trained(folder)
+    trained = Trained(folder, folder / POLICY, folder / MODEL)
+    model_file.save(cast(CandidatePolicy, model.policy), folder / POLICY)
+    with replacing(folder / MODEL) as unfinished:  # last: it says that the run is finished
         model.save(unfinished)
-    return Trained(folder, folder / "model.zip")
+    return trained
 
 
 def _new_folder(config: TrainConfig) -> Path:

@@ -34,6 +34,7 @@ MODULES = (
     "technique_vision",
     "technique_sessions",
     "technique_ladder",
+    "technique_fairness",
     "technique_migration",
 )
 PAGE = ROOT / "docs" / "techniques.md"

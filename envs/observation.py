@@ -38,9 +38,10 @@ def kind_column(kind: str) -> str:
     return f"{block}.kind_{kind}"
 
 
-OPTIONS = ("gate", "lora")
+OPTIONS = ("gate", "lora", "clients", "vision")
 """Blocks of columns that a scenario has only with an option: ``gate`` where requests may be refused
-or expire, ``lora`` where they name adapters."""
+or expire, ``lora`` where they name adapters, ``clients`` where they have clients, ``vision`` where
+they may bring images."""
 
 
 @dataclass(frozen=True)
@@ -134,6 +135,11 @@ QUEUE: dict[str, Columns] = {
     "gate": (
         Column("has_deadline", "flag", None, "it expires if it has not begun in time"),
         Column("left_s", "s", 1.0, "until then"),
+    ),
+    "clients": (
+        Column("lead", "token", 8192.0, "its client was served more than the least of who waits"),
+        Column("client_waiting", "request", 8.0, "of its client, under decision or held back"),
+        Column("client_in_flight", "request", 32.0, "of its client, sent and not finished"),
     ),
 }
 
@@ -238,6 +244,9 @@ CANDIDATES: dict[str, Columns] = {
     "lora": (
         Column("adapter_here", "flag", None, "the replica has the request's LoRA adapter"),
         Column("adapter_room", "flag", None, "it has it, or a place that no running request uses"),
+    ),
+    "vision": (
+        Column("image_here", "flag", None, "its encoder cache has the request's image, if any"),
     ),
 }
 

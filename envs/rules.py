@@ -147,6 +147,64 @@ class Migration:
 
 
 @dataclass(frozen=True)
+class ClientClass:
+    """A class of clients: who sends requests, with objectives and limits of their own."""
+
+    name: str = rule("", "of the class; of one client of a trace, or * for all others", example="a")
+    count: int = rule(1, "clients of the class, which are alike, if they are drawn", whole=1)
+    share: float = rule(
+        1.0, "of the requests, of all shares together, if clients are drawn", range=(0, 1e9)
+    )
+    weight: float = rule(1.0, "a client's share of service is in proportion to it", above=0)
+    priority: float | None = rule(
+        None, "of its requests; their own if not given", example=1.0, within=(0, 1)
+    )
+    ttft_s: float = rule(
+        0.0, "objective for the time to first token; 0: that of `[slo]`", range=(0, 86_400)
+    )
+    tpot_s: float = rule(
+        0.0, "objective for the time per output token; 0: that of `[slo]`", range=(0, 86_400)
+    )
+    deadline_s: float = rule(
+        0.0,
+        "seconds after its arrival at which a request expires that no step has begun; 0: that of "
+        "`[router]`",
+        range=(0, 86_400),
+    )
+    tokens_per_s: float = rule(
+        0.0, "rate of the token bucket of each client; 0: it has none", range=(0, 1e12)
+    )
+    burst_tokens: float = rule(0.0, "size of that bucket", range=(0, 1e12))
+    over_rate: str = rule(
+        "hold",
+        "what becomes of a request that finds too few tokens: hold (until there are) or reject",
+        choices=("hold", "reject"),
+    )
+
+    def __post_init__(self) -> None:
+        """Refuse a bucket without rate, or one that refuses all.
+
+        Raises:
+            ValueError: naming the fields, their values and the remedy.
+        """
+        if self.tokens_per_s == 0 and (self.burst_tokens > 0 or self.over_rate != "hold"):
+            raise ValueError(
+                f"clients: {self.name!r} has burst_tokens = {self.burst_tokens:g} and over_rate = "
+                f"{self.over_rate!r}, but no token bucket: give tokens_per_s, or leave them out"
+            )
+        if self.over_rate == "reject" and self.burst_tokens == 0:
+            raise ValueError(
+                f"clients: {self.name!r} has over_rate = 'reject' and burst_tokens = 0: every "
+                "request would be refused; give the bucket a size, such as the longest request's"
+            )
+
+    @property
+    def ends_unserved(self) -> bool:
+        """Whether its requests may expire or be refused for their rate."""
+        return self.deadline_s > 0 or self.over_rate == "reject"
+
+
+@dataclass(frozen=True)
 class KVStore:
     """A store of KV caches that all replicas of ``[[replicas]]`` share."""
 

@@ -76,7 +76,9 @@ class World:
         kinds = [kind for part in parts for kind in (part.kind, *part.more_kinds)]
         self.layout = Layout(kinds, options)
         services = [name for part in parts for name in part.services]
-        self.info_keys = info_keys(self.layout, services, any(p.closed_loop for p in parts))
+        classes = [name for part in parts for name in part.classes]
+        closed_loop = any(part.closed_loop for part in parts)
+        self.info_keys = info_keys(self.layout, services, closed_loop, classes)
         self.num_candidates = max(part.sizes.candidates for part in parts)
         self.clock = records(num_envs, CLOCK)
         self._new_clock = _new_clock(limits or Limits())

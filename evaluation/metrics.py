@@ -60,6 +60,8 @@ METRICS = (
     Metric("slowdown_mean", "slowdown", digits=2),
     Metric("rho_p95", "rho P95", digits=2),
     Metric("contention_mean", "contention", digits=3),
+    Metric("jain_clients", "Jain of clients", digits=3, higher_is_better=None),
+    Metric("service_gap_tokens", "service gap tokens", digits=0),
     Metric("jain_jobs", "Jain", digits=3, higher_is_better=True),
     Metric("utilisation", "utilisation %", scale=100.0, digits=1, higher_is_better=True),
     Metric("gpu_share", "GPU share %", scale=100.0, digits=1, higher_is_better=None),

@@ -44,15 +44,20 @@ class Objectives(Protocol):
 
 
 def request_metrics(
-    requests: Table, *slos: Objectives, services: Sequence[str] = (), window: Window | None = None
+    requests: Table,
+    *slos: Objectives,
+    services: Sequence[str] = (),
+    window: Window | None = None,
+    clients: Sequence[str] = (),
 ) -> dict[str, float]:
     """Return the metrics of an episode.
 
     Args:
         requests: its per-request table (``results(i)["requests"]`` of the environment).
-        slos: the objectives, of each service if there are several.
-        services: their names.
+        slos: the objectives, of each service or class of clients if there are several.
+        services: names of services.
         window: the part of the episode that counts; by default the steady one.
+        clients: names of classes of clients.
 
     Returns:
         For TTFT, TPOT and E2E names like ``ttft_p99_s``; ``slo_attainment``, ``goodput``,
@@ -83,12 +88,13 @@ def request_metrics(
     found = classes.means(of_class, "priority", labels)
     if found:
         metrics["ttft_weighted_s"] = classes.weighted_mean(ttft_s, seen["priority"][done])
-    if services:
-        of_class["tpot_mean_s"] = latencies["tpot"]
-        labels = [services[number] for number in seen["service"].tolist()]
-        found |= classes.means(of_class, "service", labels)
-        counts = classes.totals("goodput", met.astype(np.float64), "service", labels)
-        found |= {key: window.per_s(count) for key, count in counts.items()}
+    of_class["tpot_mean_s"] = latencies["tpot"]
+    for names, column in ((services, "service"), (clients, "class")):
+        if names:
+            labels = [names[number] for number in seen[column].tolist()]
+            found |= classes.means(of_class, column, labels)
+            counts = classes.totals("goodput", met.astype(np.float64), column, labels)
+            found |= {key: window.per_s(count) for key, count in counts.items()}
     return metrics | found
 
 
@@ -112,9 +118,10 @@ def attained(requests: Table, *slos: Objectives) -> NDArray[np.bool_]:
 
     Args:
         requests: their table.
-        slos: the objectives, of each service if there are several.
+        slos: the objectives, of each service or class of clients if there are several.
     """
     latencies = request_latencies(requests)
-    of = requests["service"] if len(slos) > 1 else np.zeros(len(latencies["ttft"]), np.intp)
+    which = "class" if "class" in requests else "service"
+    of = requests[which] if len(slos) > 1 else np.zeros(len(latencies["ttft"]), np.intp)
     on_time = latencies["ttft"] <= np.array([slo.ttft_s for slo in slos])[of]
     return on_time & (np.nan_to_num(latencies["tpot"]) <= np.array([s.tpot_s for s in slos])[of])

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from gpuyard.baselines import Policy
 from gpuyard.ids import id_for
 
+from .fairness import service_gap_tokens
 from .jobs import completion, job_metrics, shares_of_deserved, to_the_end
 from .metrics import Table
 from .requests import request_latencies, request_metrics
@@ -128,17 +129,27 @@ def _measure(
 
 def _of_requests(table: Table, scenario: Scenario, end_s: float) -> Measured:
     names = [service.name for service in scenario.services]
+    has_clients = "client" in table
+    of_clients = [group.name for group in scenario.clients.classes] if has_clients else []
     if scenario.workload is not None and scenario.workload.num_sessions > 0:
         come = table["arrival_s"] <= end_s  # those of a truncated episode that had not did not
         table = {key: column[come] for key, column in table.items()}
         window = whole(table["arrival_s"], table["finish_s"])
-        metrics = request_metrics(table, *scenario.objectives, services=names, window=window)
+        metrics = request_metrics(
+            table, *scenario.objectives, services=names, window=window, clients=of_clients
+        )
         metrics |= session_metrics(table)
         shown = np.isfinite(table["finish_s"])
     else:
-        metrics = request_metrics(table, *scenario.objectives, services=names)
+        metrics = request_metrics(table, *scenario.objectives, services=names, clients=of_clients)
         shown = _shown(table)
+    if has_clients:
+        metrics["service_gap_tokens"] = service_gap_tokens(table, len(scenario.clients.class_of))
     return metrics, {"ttft": request_latencies(table)["ttft"][shown]}
+
+
+def _of_clients(table: Table, scenario: Scenario, end_s: float) -> Measured:
+    return {}, {}  # what is measured of clients is measured of their requests
 
 
 def _of_jobs(table: Table, scenario: Scenario, end_s: float) -> Measured:
@@ -160,5 +171,10 @@ def _of_queues(table: Table, scenario: Scenario, end_s: float) -> Measured:
     return shares_of_deserved(table, names), {}
 
 
-MEASURED = {"requests": _of_requests, "jobs": _of_jobs, "queues": _of_queues}
+MEASURED = {
+    "requests": _of_requests,
+    "clients": _of_clients,
+    "jobs": _of_jobs,
+    "queues": _of_queues,
+}
 """How each table of an episode is measured."""

@@ -3,8 +3,8 @@
     python examples/sb3.py --steps 20000
 
 PPO and DQN know no masks, so they see a flat vector and an infeasible action is replaced and
-counted by the environment. MaskablePPO takes the masks; a model that it saves is one of ours,
-and the other way round.
+counted by the environment. MaskablePPO takes the masks; a model that it trained becomes a policy
+of ours, and it loads the model.zip of ours.
 """
 
 from __future__ import annotations
@@ -41,7 +41,8 @@ def main(steps: int) -> None:
         path = Path(folder) / "model.zip"
         model.save(path)
         again = MaskablePPO.load(path)  # unpickles: only files of your own
-        policy = LearnedPolicy.load(path)  # reads weights and JSON only
+        LearnedPolicy(model.policy).save(Path(folder) / "policy.safetensors")
+        policy = LearnedPolicy.load(Path(folder) / "policy.safetensors")  # can run no code
     env = gym.make(ID)
     observation, _ = env.reset(seed=0)
     action, _ = again.predict(observation, action_masks=env.unwrapped.action_masks())

@@ -192,11 +192,15 @@ def engine_world(
     tiers: tuple = (),
     deadline_s: float = 0.0,
     lora: tuple = (),
+    clients: NDArray[np.void] | None = None,
+    encoders: tuple = (),
     migration: NDArray | None = None,
 ) -> World:
     """Return a world of replicas, of which ``ranks`` side by side step together.
 
     ``tiers``: TIER_SPEC and REPLICA_TIERS; ``lora``: LORA_RULES and the places of each replica;
+    ``clients``: CLIENT, who sends the requests.
+    ``encoders``: ENCODER_SPEC and IMAGE_COST.
     ``migration``: MIGRATION_RULES.
     """
     spec_records = records(len(specs), REPLICA_SPEC)
@@ -247,11 +251,16 @@ def engine_world(
     costs[:] = [t.coefficients for t in tables]
     rules = records(1, SERVING_RULES)
     rules["w_waiting"], rules["deadline_s"] = 1.0, deadline_s
+    rules["gated"] = deadline_s > 0
     objectives = records_of(OBJECTIVE, ttft_s=1.0, tpot_s=0.05)
     static = ServingStatic(spec_records, costs, linear, head, rules, objectives, *tiers)
     max_loras = 0
     if lora:
         static, max_loras = replace(static, lora_rules=lora[0]), lora[1]
+    if clients is not None:
+        static = replace(static, clients=clients)
+    if encoders:
+        static = replace(static, encoder_specs=encoders[0], image_costs=encoders[1])
     if migration is not None:
         static = replace(static, migration_rules=migration)
     nodes = int(stream.prefix_ids.max(initial=0)) + 1
@@ -260,6 +269,8 @@ def engine_world(
         *(static, 1, len(stream), len(stream.prefix_ids), nodes, 4),
         max_loras=max_loras,
         num_sessions=openers,
+        options=() if clients is None else ("clients",),
+        classes=() if clients is None else ("all",),
     )
     world = World([part], 1)
     load(part.state, static, 0, stream, stream.output_tokens, seed)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from agents_fake import LAYOUT
+from safetensors.torch import save_file
 from sb3_contrib import MaskablePPO
 
 from gpuyard.agents import network as networks
@@ -17,6 +18,7 @@ from gpuyard.agents.policy import LearnedPolicy
 from gpuyard.agents.sb3 import SB3VecEnv
 from gpuyard.agents.sets import SETS
 from gpuyard.baselines.linear import log_odds
+from gpuyard.commands import choosing
 from gpuyard.envs.observation import DECISIONS, Layout
 
 torch.set_num_threads(1)  # the suite shares its cores
@@ -73,8 +75,8 @@ def test_shapes_of_weights_do_not_depend_on_the_scenario():
 def test_a_saved_model_acts_on_another_number_of_candidates(tmp_path):
     trained = model(4)
     trained.learn(64)
-    trained.save(tmp_path / "model.zip")
-    policy = LearnedPolicy.load(tmp_path / "model.zip")
+    LearnedPolicy(trained.policy).save(tmp_path / "policy.safetensors")
+    policy = LearnedPolicy.load(tmp_path / "policy.safetensors")
     policy.reset(agents_fake.SCENARIO, 6)
     for servers in (2, 4, 9):
         observation = batch(servers)
@@ -91,10 +93,30 @@ def test_learned_policy_agrees_with_sb3(tmp_path):
     expected, _ = trained.predict(
         observation, deterministic=True, action_masks=observation["action_mask"] > 0
     )
-    policy = LearnedPolicy.load(tmp_path / "model.zip", greedy=True)
-    policy.reset(agents_fake.SCENARIO, 32)
-    actions = policy.act(observation)
-    np.testing.assert_array_equal(actions, expected)
+    whole = LearnedPolicy.load(tmp_path / "model.zip", greedy=True, allow_pickle=True)
+    whole.save(tmp_path / "policy.safetensors")
+    safe = LearnedPolicy.load(tmp_path / "policy.safetensors", greedy=True)
+    for policy in (whole, safe):
+        policy.reset(agents_fake.SCENARIO, 32)
+        np.testing.assert_array_equal(policy.act(observation), expected)
+    for name, value in safe.network.state_dict().items():
+        assert torch.equal(value, trained.policy.state_dict()[name]), name
+
+
+def test_a_model_with_pickles_needs_a_word(tmp_path):
+    trained = model()
+    trained.save(tmp_path / "model.zip")
+    with pytest.raises(ValueError, match=r"model\.zip: holds pickles.*a policy\.safetensors"):
+        LearnedPolicy.load(tmp_path / "model.zip")
+    LearnedPolicy(trained.policy).save(tmp_path / "policy.safetensors")
+    with pytest.raises(ValueError, match=rf"name {tmp_path / 'policy.safetensors'}, or.*=true"):
+        choosing.policy(str(tmp_path / "model.zip"))
+    asked = choosing.policy(f"{tmp_path / 'model.zip'}?allow_pickle=true&greedy=true")
+    assert isinstance(asked, LearnedPolicy) and asked.greedy is True
+    with pytest.raises(ValueError, match=r"no option 'trust'; it accepts greedy, allow_pickle"):
+        choosing.policy(f"{tmp_path / 'model.zip'}?trust=1")
+    with pytest.raises(ValueError, match=r"mine\.pt: must end in \.safetensors"):
+        asked.save(tmp_path / "mine.pt")
 
 
 def test_draws_follow_the_probabilities_and_the_seed():
@@ -225,16 +247,20 @@ def test_a_code_by_hand():
     np.testing.assert_allclose(codes.codes[codes.state == 0, 0].detach(), expected, atol=1e-6)
 
 
-def test_weights_of_another_network_are_refused_by_name(tmp_path):
+def test_weights_of_another_network_are_refused_by_name(tmp_path, monkeypatch):
     trained = model()
     trained.policy.network.fill_(1)
     trained.save(tmp_path / "old.zip")
     with pytest.raises(ValueError, match=r"old\.zip: weights of network 1.* has network 3: train"):
-        LearnedPolicy.load(tmp_path / "old.zip")
+        LearnedPolicy.load(tmp_path / "old.zip", allow_pickle=True)
     del trained.policy.network  # as in files from before networks had numbers
     trained.save(tmp_path / "older.zip")
     with pytest.raises(ValueError, match=r"weights of network 1, but this version has network 3"):
-        LearnedPolicy.load(tmp_path / "older.zip")
+        LearnedPolicy.load(tmp_path / "older.zip", allow_pickle=True)
+    LearnedPolicy(model().policy).save(tmp_path / "old.safetensors")
+    monkeypatch.setattr(networks, "NETWORK", 5)
+    with pytest.raises(ValueError, match=r"weights of network 3, but this version has network 5"):
+        LearnedPolicy.load(tmp_path / "old.safetensors")
 
 
 def test_infeasible_candidates_influence_nothing_else():
@@ -268,8 +294,8 @@ def scenario_with(layout):
 
 
 def test_a_model_without_names_is_refused_where_there_are_other_columns(tmp_path):
-    model().save(tmp_path / "model.zip")
-    policy = LearnedPolicy.load(tmp_path / "model.zip")
+    LearnedPolicy(model().policy).save(tmp_path / "policy.safetensors")
+    policy = LearnedPolicy.load(tmp_path / "policy.safetensors")
     policy.reset(agents_fake.SCENARIO, 6)
     assert policy.act(batch(4)).shape == (6,)
     fewer = Columns(candidates=LAYOUT.names("candidates")[:-1])
@@ -280,8 +306,8 @@ def test_a_model_without_names_is_refused_where_there_are_other_columns(tmp_path
 def test_a_model_finds_its_columns_by_name(tmp_path):
     trained = model(4, names=True)
     trained.learn(64)
-    trained.save(tmp_path / "model.zip")
-    policy = LearnedPolicy.load(tmp_path / "model.zip", greedy=True)
+    LearnedPolicy(trained.policy).save(tmp_path / "policy.safetensors")
+    policy = LearnedPolicy.load(tmp_path / "policy.safetensors", greedy=True)
     assert policy.decides == {"route"}
     policy.reset(agents_fake.SCENARIO, 6)
     observation = batch(4)
@@ -315,12 +341,21 @@ def test_a_model_is_for_the_decisions_that_it_was_trained_for(tmp_path):
 
 
 def test_files_that_are_no_model_are_refused(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"none\.zip: no such model file"):
-        LearnedPolicy.load(tmp_path / "none.zip")
+    with pytest.raises(FileNotFoundError, match=r"none\.safetensors: no such model file"):
+        LearnedPolicy.load(tmp_path / "none.safetensors")
     (tmp_path / "text.zip").write_text("not a zip")
     with pytest.raises(ValueError, match=r"text\.zip: not a zip file"):
-        LearnedPolicy.load(tmp_path / "text.zip")
+        LearnedPolicy.load(tmp_path / "text.zip", allow_pickle=True)
     env = SB3VecEnv(gym.make_vec(ID, num_envs=2, autoreset_mode="SameStep"))
     MaskablePPO("MultiInputPolicy", env, n_steps=8, batch_size=16).save(tmp_path / "other.zip")
     with pytest.raises(ValueError, match="not a model of the candidate-scoring network"):
-        LearnedPolicy.load(tmp_path / "other.zip")
+        LearnedPolicy.load(tmp_path / "other.zip", allow_pickle=True)
+    save_file({"weight": torch.zeros(2)}, tmp_path / "other.safetensors")
+    with pytest.raises(ValueError, match="not a model of the candidate-scoring network"):
+        LearnedPolicy.load(tmp_path / "other.safetensors")
+    LearnedPolicy(model().policy).save(tmp_path / "whole.safetensors")
+    whole = (tmp_path / "whole.safetensors").read_bytes()
+    for length in (0, 100, len(whole) - 100):
+        (tmp_path / "cut.safetensors").write_bytes(whole[:length])
+        with pytest.raises(ValueError, match=r"cut\.safetensors: not a whole model"):
+            LearnedPolicy.load(tmp_path / "cut.safetensors")

@@ -128,7 +128,7 @@ def test_imitation_reaches_a_planner():
 def test_a_trained_model_acts(run):
     curve = read_curve(run.folder / "learning_curve.csv")
     assert "jct_mean_s" in curve[-1]
-    policy = LearnedPolicy.load(run.model)
+    policy = LearnedPolicy.load(run.policy)
     assert set(policy.network.columns) == set(TABLES)
     learned = rollout("learned", policy, SCENARIO, SEEDS, ID)
     assert (learned.metrics["invalid_actions"] == 0).all()
@@ -137,10 +137,10 @@ def test_a_trained_model_acts(run):
 
 @pytest.mark.filterwarnings("error")  # of a checkpoint that is passed over
 def test_resume_ends_with_the_same_weights(run, tmp_path):
-    expected = LearnedPolicy.load(run.model).network.state_dict()
+    expected = LearnedPolicy.load(run.policy).network.state_dict()
     folder = shutil.copytree(run.folder, tmp_path / "run")
     (folder / "model.zip").unlink()  # as if it had been stopped after its last checkpoint
-    resumed = LearnedPolicy.load(training.resume(folder, progress=False).model)
+    resumed = LearnedPolicy.load(training.resume(folder, progress=False).policy)
     for name, value in resumed.network.state_dict().items():
         np.testing.assert_array_equal(value.numpy(), expected[name].numpy(), err_msg=name)
 

@@ -44,9 +44,27 @@ def test_resume_restores_the_worlds_in_mid_episode(run, tmp_path):
         np.testing.assert_array_equal(value.numpy(), expected[name].numpy(), err_msg=name)
 
 
+def test_sb3_predicts_on_the_environment_s_own_observations(run):
+    """Training hands a network the parts that it reads; the environment has others too."""
+    model = MaskablePPO.load(run.model, device="cpu")
+    policy = LearnedPolicy.load(run.policy, greedy=True)
+    env = gym.make(ID)
+    policy.reset(env.unwrapped.scenario, 1)
+    observation, _ = env.reset(seed=0)
+    for _ in range(8):
+        masks = env.unwrapped.action_masks()
+        action, _ = model.predict(observation, deterministic=True, action_masks=masks)
+        assert action == policy.act(observation)
+        observation, *_ = env.step(action)
+    envs = gym.make_vec(ID, num_envs=3)
+    many, _ = envs.reset(seed=0)
+    actions, _ = model.predict(many, action_masks=many["action_mask"] > 0)
+    assert actions.shape == (3,)
+
+
 @pytest.mark.parametrize("hold_s", [0.0, 0.05])
 def test_a_model_acts_on_a_scenario_of_another_size(run, hold_s):
-    policy = LearnedPolicy.load(run.model)
+    policy = LearnedPolicy.load(run.policy)
     replicas = [{"gpu": "A100-80", "model": "Llama-3-8B", "count": 3}]
     table = {"replicas": replicas, "workload": {"preset": "chat", "num_requests": 40}}
     scenario = from_dict(table | {"router": {"hold_s": hold_s}}, "small")
@@ -56,7 +74,7 @@ def test_a_model_acts_on_a_scenario_of_another_size(run, hold_s):
 
 
 def test_measured_latencies_are_those_of_info(run):
-    policy = LearnedPolicy.load(run.model)
+    policy = LearnedPolicy.load(run.policy)
     result = rollout("learned", policy, load("routing-default"), np.arange(2))
     env = gym.make_vec(ID, num_envs=2, autoreset_mode="Disabled")
     done = np.zeros(2, bool)

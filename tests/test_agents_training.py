@@ -1,6 +1,7 @@
 """Training: reproducible, resumable to the bit, and it learns."""
 
 import base64
+import contextlib
 import io
 import json
 import os
@@ -147,41 +148,83 @@ class Evil:
         return (os.mkdir, (os.environ["EVIL"],))
 
 
-@pytest.mark.parametrize("where", ["data", "policy.pth", "checkpoint"])
-def test_code_in_a_model_or_checkpoint_does_not_run(tmp_path, monkeypatch, where):
+@pytest.fixture
+def evil(tmp_path, monkeypatch):
+    """The folder that unpickling an ``Evil`` makes."""
     monkeypatch.setenv("EVIL", str(tmp_path / "evil"))
-    trained = run(tmp_path, name="mine", checkpoint_every=1024)
-    attack = pickle.dumps(Evil())
-    tensors = io.BytesIO()
-    torch.save(Evil(), tensors)
-    victim = (
-        trained.model
-        if where != "checkpoint"
-        else checkpoint.found(trained.folder / "checkpoints")[-1]
-    )
-    with zipfile.ZipFile(victim) as file:
+    return tmp_path / "evil"
+
+
+def with_entries(path, change):
+    """Write a zip file again with what ``change`` makes of its entries, by name."""
+    with zipfile.ZipFile(path) as file:
         entries = {name: file.read(name) for name in file.namelist()}
-    if where == "data":
+    with zipfile.ZipFile(path, "w") as file:
+        for name, content in change(entries).items():
+            file.writestr(name, content)
+
+
+def test_code_in_a_model_does_not_run(tmp_path, evil):
+    """Every pickle of the file runs code when it is loaded by SB3; ours refuses the file, and where
+    it is told to read it, takes tensors and JSON only."""
+    trained = run(tmp_path, name="mine")
+    before = LearnedPolicy.load(trained.policy).network.state_dict()
+
+    def serialized(entries):
         data = json.loads(entries["data"])
         for value in data.values():
             if isinstance(value, dict) and ":serialized:" in value:
-                value[":serialized:"] = base64.b64encode(attack).decode()
-        entries["data"] = json.dumps(data).encode()
-    else:
-        entries["policy.pth" if where == "policy.pth" else "weights.pt"] = tensors.getvalue()
-    with zipfile.ZipFile(victim, "w") as file:
-        for name, content in entries.items():
-            file.writestr(name, content)
-    if where == "data":
-        LearnedPolicy.load(victim)
-    elif where == "policy.pth":
-        with pytest.raises(ValueError, match="something else than weights"):
-            LearnedPolicy.load(victim)
-    else:
-        trained.model.unlink()
-        with pytest.warns(UserWarning, match="something else than weights"):
-            training.resume(trained.folder, progress=False)
-    assert not (tmp_path / "evil").exists()
+                value[":serialized:"] = base64.b64encode(pickle.dumps(Evil())).decode()
+        return entries | {"data": json.dumps(data).encode()}
+
+    def weights(entries):
+        content = io.BytesIO()
+        torch.save(Evil(), content)
+        return entries | {"policy.pth": content.getvalue()}
+
+    with_entries(trained.model, serialized)
+    with pytest.raises(ValueError, match="holds pickles"):
+        LearnedPolicy.load(trained.model)
+    again = LearnedPolicy.load(trained.model, allow_pickle=True).network.state_dict()
+    assert all(torch.equal(again[name], value) for name, value in before.items())
+    with_entries(trained.model, weights)
+    with pytest.raises(ValueError, match="something else than weights"):
+        LearnedPolicy.load(trained.model, allow_pickle=True)
+    assert not evil.exists()
+    with contextlib.suppress(Exception):  # it is no model any more
+        MaskablePPO.load(trained.model)
+    assert evil.exists()
+
+
+@pytest.mark.parametrize("content", ["pickle", "zip"])
+def test_a_pickle_under_a_safe_name_does_not_run(tmp_path, evil, content):
+    path = tmp_path / "policy.safetensors"
+    path.write_bytes(pickle.dumps(Evil()))
+    if content == "zip":
+        torch.save(Evil(), path)
+    with pytest.raises(ValueError, match="not a whole model"):
+        LearnedPolicy.load(path)
+    assert not evil.exists()
+
+
+def test_code_in_a_checkpoint_does_not_run(tmp_path, evil):
+    trained = run(tmp_path, name="mine", checkpoint_every=1024)
+    expected = weights(trained.model)
+    objects = io.BytesIO()
+    np.save(objects, np.array([Evil()]), allow_pickle=True)
+
+    def arrays(entries):
+        return {
+            name: objects.getvalue() if name.endswith(".npy") else content
+            for name, content in entries.items()
+        }
+
+    with_entries(checkpoint.found(trained.folder / "checkpoints")[-1], arrays)
+    trained.model.unlink()
+    with pytest.warns(UserWarning, match="Object arrays cannot be loaded"):
+        resumed = training.resume(trained.folder, progress=False)
+    assert not evil.exists()
+    assert_same(weights(resumed.model), expected)
 
 
 @pytest.mark.parametrize(

@@ -132,15 +132,17 @@ def test_train_then_evaluate_its_model(tmp_path, capsys):
     run = tmp_path / "tiny"
     assert "learned" in printed and "random" in printed and "round-robin" in printed
     saved = {path.name for path in run.iterdir()}
-    assert {"model.zip", "config.json", "results.csv", "results.md"} <= saved
+    assert {"policy.safetensors", "model.zip", "config.json", "results.csv", "results.md"} <= saved
     assert {"metrics-routing-default.png", "learning_curve.png"} <= saved
 
-    policies = f"routing/random,{run / 'model.zip'}"
+    policies = f"routing/random,{run / 'policy.safetensors'}"
     out = tmp_path / "again"
     arguments = ["evaluate", "--policies", policies, "--seeds", "2", "--out", str(out)]
     assert main(arguments) == 0
     trained = next(r for r in read_csv(run / "results.csv") if r.policy == "learned")
-    again = next(r for r in read_csv(out / "results.csv") if r.policy.endswith("model.zip"))
+    again = next(
+        r for r in read_csv(out / "results.csv") if r.policy.endswith("policy.safetensors")
+    )
     np.testing.assert_array_equal(again.metrics["ttft_mean_s"], trained.metrics["ttft_mean_s"])
 
 
@@ -153,7 +155,7 @@ def test_placement_trains_and_evaluates_alike(tmp_path, capsys):
     env = ["--env", "gpuyard/Placement-v0"]
     arguments = ["train", "--scenario", str(scenario), "--out", str(tmp_path), "--no-eval"]
     assert main([*arguments, "--name", "tiny", *TINY]) == 0
-    model = str(tmp_path / "tiny" / "model.zip")
+    model = str(tmp_path / "tiny" / "policy.safetensors")
     policies = f"gang/fifo,gang/random,topology/kai,{model}"
     arguments = ["evaluate", *env, "--scenarios", str(scenario), "--policies", policies]
     capsys.readouterr()

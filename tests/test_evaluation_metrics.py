@@ -164,7 +164,7 @@ def test_the_direction_of_every_metric(key: str) -> None:
         *("reward", "slo_attainment", "goodput", "output_tokens_per_s", "prefix_hit_rate"),
         *("jain_jobs", "utilisation", "deserved_share", "deserved_share_min", "tokens_per_gpu_s"),
     }
-    neither = key in ("gpu_share", "starts")
+    neither = key in ("gpu_share", "starts", "jain_clients")
     assert metric(key).higher_is_better is (None if neither else key in good)
 
 

@@ -15,6 +15,9 @@ BUDGETS = {
     "own_observation": "main()",
     "what_if": "main(4, 3)",
     "tune_optuna": "main(2, 2)",
+    "ppo_torchrl": "compare(main(512, num_envs=4, n_steps=64), 2)",
+    "ppo_rllib": "compare(main(256, num_envs=2, batch=256), 2)",
+    "offline_minari": "main(2, 2, 2)",
 }
 """What is called of each."""
 NEEDS = {
@@ -22,7 +25,11 @@ NEEDS = {
     "masked_ppo": "torch",
     "own_heuristic": "pandas",
     "tune_optuna": "optuna",
+    "ppo_torchrl": "torchrl",
+    "ppo_rllib": "ray.rllib",
+    "offline_minari": "minari",
 }
+"""Without this the test is skipped: in CI ``ray[rllib]`` is missing, which pins gymnasium 1.2.2."""
 
 
 def test_none_is_forgotten():
@@ -35,7 +42,7 @@ def test_none_is_forgotten():
 @pytest.mark.parametrize("name", BUDGETS)
 def test_it_runs(name, capsys):
     if name in NEEDS:
-        pytest.importorskip(NEEDS[name])
+        pytest.importorskip(NEEDS[name], reason=f"needs {NEEDS[name]}: see examples/{name}.py")
     spec = importlib.util.spec_from_file_location(f"example_{name}", FOLDER / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)

@@ -171,7 +171,7 @@ BAD = [
     (world(models={"Mine": {**MODEL, "depth": 2}}), "depth = 2", "no such field"),
     # the rest
     (world(description=3), "description = 3", "must be text"),
-    (world(fleet={}), "scenario.fleet is unknown", "use one of description"),
+    (world(fleet={}), "scenario.fleet is unknown", "use one of clients, description"),
 ]
 
 

@@ -13,6 +13,7 @@ from .affinity import (
     StickyLeastLoaded,
 )
 from .dynamo import Dynamo
+from .gateway import VTC, GatewayQueue
 from .llmd import LLMD
 from .llumnix import LlumnixDispatch
 from .load import LeastQueued, LeastRequests, LeastTokens, PowerOfTwo
@@ -52,4 +53,6 @@ BASELINES: dict[str, Factory] = {
     "shed-saturated": ShedSaturated,
     "early-reject": EarlyReject,
     "token-bucket": TokenBucket,
+    "gateway-queue": GatewayQueue,
+    "vtc": VTC,
 }

@@ -29,7 +29,15 @@ Requests and replicas:
     due_s: float64 (E, sessions that answer back), a heap of when turns arrive.
     due_requests: int32, likewise, which these are.
     lora_rules: LORA_RULES (1,) where requests name adapters.
+    clients: CLIENT (C,), who sends requests; C is 0 where nobody asks.
+    client_states: CLIENT_STATE (E, C).
+    fair_counters: float64 (E, R, C), tokens that each replica has served each client, weighted.
     lora_places: LORA_PLACE (E, R, places), adapters that the replicas have.
+    encoder_specs: ENCODER_SPEC (R,) where requests bring images.
+    image_costs: IMAGE_COST (R, sizes of images) there.
+    request_images: REQUEST_IMAGE (E, N).
+    encoders: ENCODER (E, R).
+    cached_images: CACHED_IMAGE (E, R, places), images that the replicas have encoded.
     tier_specs: TIER_SPEC (T,), the KV tiers behind the replicas.
     replica_tiers: REPLICA_TIERS (R,), which of them each one has.
     tiers: TIER (E, T).
@@ -179,6 +187,14 @@ from .services.records import (
     TURN,
 )
 from .serving.adapters import LORA_PLACE, LORA_RULES
+from .serving.clients import CLIENT, CLIENT_STATE
+from .serving.images import (
+    CACHED_IMAGE,
+    ENCODER,
+    ENCODER_SPEC,
+    IMAGE_COST,
+    REQUEST_IMAGE,
+)
 from .serving.move_records import MIGRATION_RULES, MOVE, MOVER
 from .serving.records import (
     OBJECTIVE,
@@ -218,6 +234,14 @@ FIELDS = (
     ("due_requests", np.int32, 2),
     ("lora_rules", LORA_RULES, 1),
     ("lora_places", LORA_PLACE, 3),
+    ("clients", CLIENT, 1),
+    ("client_states", CLIENT_STATE, 2),
+    ("fair_counters", np.float64, 3),
+    ("encoder_specs", ENCODER_SPEC, 1),
+    ("image_costs", IMAGE_COST, 2),
+    ("request_images", REQUEST_IMAGE, 2),
+    ("encoders", ENCODER, 2),
+    ("cached_images", CACHED_IMAGE, 3),
     ("tier_specs", TIER_SPEC, 1),
     ("replica_tiers", REPLICA_TIERS, 1),
     ("tiers", TIER, 2),

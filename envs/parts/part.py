@@ -42,6 +42,7 @@ class Part:
         services: names of services, some numbers of each of which stand in the info.
         options: further blocks of columns that it fills.
         closed_loop: whether sessions answer back, some numbers of which stand there, too.
+        classes: names of classes of clients, likewise.
     """
 
     kind: str
@@ -53,6 +54,7 @@ class Part:
     options: tuple[str, ...] = ()
     closed_loop: bool = False
     more_kinds: tuple[str, ...] = ()
+    classes: tuple[str, ...] = ()
 
 
 class Content(Protocol):

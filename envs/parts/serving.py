@@ -37,6 +37,8 @@ from ..scenario import Scenario
 from ..scenario.lora import draw_adapters
 from ..scenario.services import KINDS
 from ..scene import REPLICA_SCENE, REQUEST_PHASES, REQUEST_SCENE
+from .clients import build_clients, table_of_clients
+from .images import build_images
 from .migration import migration_rules
 from .part import Part, Sizes, Table
 from .scheduling import scheduling
@@ -75,12 +77,14 @@ class Serving:
             options=scenario.options,
             max_loras=scenario.lora.max_loras if scenario.lora.adapters else 0,
             num_sessions=self.workload.num_sessions,
+            classes=tuple(group.name for group in scenario.clients.classes),
         )
 
     def load(self, e: int, rng: np.random.Generator) -> None:
         """Draw the requests of the next episode of environment ``e``."""
         stream = self.workload.sample(rng)
         estimate = self.scenario.estimate_tokens(rng, stream.output_tokens)
+        stream = self.scenario.clients.sending(stream, rng)
         seed = 0
         if self.static.replica_specs["draft_length"].any():  # otherwise nothing is drawn
             seed = int(rng.integers(2**64 - 1, dtype=np.uint64, endpoint=True))
@@ -107,8 +111,12 @@ class Serving:
         Columns, all of shape (N,): `arrival_s`, `first_token_s`, `finish_s`, `prompt_tokens`,
         `output_tokens`, `replica` (-1: none), `cached_tokens`, `preemptions`, `priority`,
         `session`, `service` (number of the deployment, 0 where there are none). With KV tiers also
-        `fetched_tokens`, which came from there; where requests may end unserved `outcome` (0:
-        served or under way, 1: refused, 2: expired).
+        `fetched_tokens`, which came from there; with images `image` (-1: none) and
+        `encoded_tokens`, the visual tokens encoded for the request; where requests may end unserved
+        `outcome` (0: served or under way, 1: refused, 2: expired); where there are clients `client`
+        and `class`, their numbers, and a table `clients`, (C,): `class`, `arrived`, `finished`,
+        `slo_met`, `rejected`, `expired` and `service`, tokens of finished requests, those of
+        outputs twice.
         """
         state = self.part.state
         rows = state["requests"][e][: int(state["router"]["num_requests"][e])]
@@ -118,9 +126,17 @@ class Serving:
             table["fetched_tokens"] = np.array(rows["fetched_tokens"])
         if self.scenario.lora.adapters:
             table["adapter"] = np.array(rows["adapter"])
-        if self.scenario.router.options:
+        if len(self.static.encoder_specs):
+            images = state["request_images"][e][: len(rows)]
+            table["image"], table["encoded_tokens"] = images["image"], images["encoded"]
+        if "gate" in self.scenario.options:
             table["outcome"] = np.array(rows["outcome"])
-        return {"requests": table}
+        if not self.scenario.clients.classes:
+            return {"requests": table}
+        table["client"] = np.array(rows["client"])
+        table["class"] = np.array(rows["objective"])
+        found = table_of_clients(self.static.clients, state["client_states"][e])
+        return {"requests": table, "clients": found}
 
     def scene(self, e: int, first_request: int) -> dict[str, Any]:
         """Return what may be seen of requests and replicas of environment ``e``."""
@@ -181,6 +197,7 @@ def serving_part(
     options: tuple[str, ...] = (),
     max_loras: int = 0,
     num_sessions: int = 0,
+    classes: tuple[str, ...] = (),
 ) -> Part:
     """Return the arrays of requests and replicas.
 
@@ -195,6 +212,7 @@ def serving_part(
         options: further blocks of columns.
         max_loras: places for adapters on each replica.
         num_sessions: S, room for sessions that answer back, 0: none do.
+        classes: names of classes of clients.
     """
     specs, may_move = static.replica_specs, len(static.migration_rules) > 0
     outside = specs["role"] < 0  # the devices and links of the others are the cluster's
@@ -214,6 +232,7 @@ def serving_part(
         shared=dict(vars(static)),
         options=options,
         closed_loop=num_sessions > 0,
+        classes=classes,
     )
 
 
@@ -232,8 +251,9 @@ def build_static(scenario: Scenario) -> ServingStatic:
     specs, tiers = _specs(scenario, first_kinds), build_tiers(scenario)
     lora = records(int(scenario.lora.adapters > 0), LORA_RULES)
     lora["load_s"] = scenario.lora.load_ms * 1e-3
-    migration = migration_rules(scenario)
-    return ServingStatic(specs, costs, linear_s, head_s, rules, objectives, *tiers, lora, migration)
+    clients, images = build_clients(scenario.clients), build_images(scenario)
+    found = specs, costs, linear_s, head_s, rules, objectives, *tiers, lora
+    return ServingStatic(*found, clients, *images, migration_rules(scenario))
 
 
 def cost_rows(scenario: Scenario) -> tuple[list[tuple[Deployment, CostTable]], list[int]]:
@@ -269,7 +289,8 @@ NODE = LEVELS.index("node")
 
 def _rules(scenario: Scenario) -> NDArray[np.void]:
     weights = {f"w_{term}": weight for term, weight in scenario.reward["route"].items()}
-    return records_of(SERVING_RULES, **vars(scenario.router), **weights)
+    gated = "gate" in scenario.options
+    return records_of(SERVING_RULES, **vars(scenario.router), gated=gated, **weights)
 
 
 def _objectives(scenario: Scenario) -> NDArray[np.void]:

@@ -14,6 +14,7 @@ gaps of the trace contain), `prefix_block_tokens` (64; of a table of turns).
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +78,14 @@ def _recorded(table: dict[str, Any], folder: Path) -> ClosedLoop:
     if given["format"] == "auto" and is_table_of_turns(path):
         stream = read_turns(path, given["prefix_block_tokens"])
     else:
-        stream = answering_back(readers.read(path, given["format"]), given["answer_token_s"])
+        read = readers.read(path, given["format"])
+        if read.deadline_s is not None:
+            raise ScenarioError(
+                f"workload.trace = {given['trace']!r} has a column deadline_s, which is not "
+                "modelled for sessions that answer back: leave out closed_loop, or the column"
+            )
+        read = replace(read, client=0, client_names=())  # drawn, one for each session
+        stream = answering_back(read, given["answer_token_s"])
     count = int(stream.session.max()) + 1
     number = min(given["sessions"], count) or count
     return ClosedLoop.of(

@@ -7,28 +7,47 @@ from collections.abc import Iterator
 from ..perf.serving.deployment import Deployment
 from ..perf.serving.scheduling import changed
 from ..rules import KVStore, Lora, Migration, Router
+from ..workload.requests.mixture import Mixture
 from ..workload.requests.source import Workload
 from .checks import ScenarioError
+from .clients import Clients
 from .deployments import Replica
 
 
 def check_combinations(
     replicas: tuple[Replica, ...],
-    workload: Workload,
+    workload: Workload | Mixture,
     router: Router,
     store: KVStore,
     lora: Lora,
+    clients: Clients,
     migration: Migration,
 ) -> None:
     """Refuse tiers, adapters, ends unserved and moves beside what does not know of them.
 
+    And an order of the queue by clients where there are none.
+
     Raises:
         ScenarioError: naming both fields, their values and the remedy.
     """
-    rules = list(_of_the_world(router, store, lora))
+    rules = [*_of_the_world(router, store, lora), *_of_deadlines(workload, clients)]
+    refuses = ["router.may_reject = true"] * router.may_reject
+    refuses += [
+        f"clients.over_rate = 'reject' of {group.name!r}"
+        for group in clients.classes
+        if group.over_rate == "reject"
+    ]
     if migration.interval_s > 0:
-        rules = [_moves_alone(migration, replicas, rules)]
+        others = rules + ["[[clients]]"] * bool(clients.classes)
+        parts = workload.parts if isinstance(workload, Mixture) else (workload,)
+        others += ["workload.images"] * any(part.images is not None for part in parts)
+        rules = [_moves_alone(migration, replicas, others)]
     for number, replica in enumerate(replicas):
+        if replica.deployment.scheduling_policy == "vtc" and not clients.classes:
+            raise ScenarioError(
+                f"replicas[{number}].scheduling_policy = 'vtc' serves clients evenly, and there "
+                "are none: add [[clients]], or give another"
+            )
         own = [f"replicas[{number}].host_kv_gb = {replica.host_kv_gb:g}"] * (replica.host_kv_gb > 0)
         has_tiers = bool(own) or store.capacity_gb > 0
         for name in own + rules:
@@ -37,7 +56,7 @@ def check_combinations(
                     f"{name} is modelled for the engine's own way to serve only: leave out "
                     f"{other} of {replica.deployment.model.name}, or {_field(name)}"
                 )
-        for name in own + rules + ["router.may_reject = true"] * router.may_reject:
+        for name in own + rules + refuses:
             if workload.num_sessions > 0:
                 raise ScenarioError(
                     f"{name} is not modelled for sessions that answer back: leave out "
@@ -68,6 +87,16 @@ def _moves_alone(migration: Migration, replicas: tuple[Replica, ...], rules: lis
             f"{name} is not modelled beside {other}: leave out the one or the other"
         )
     return name
+
+
+def _of_deadlines(workload: Workload | Mixture, clients: Clients) -> Iterator[str]:
+    """Give where deadlines come from besides the router's."""
+    for group in clients.classes:
+        if group.deadline_s > 0:
+            yield f"clients.deadline_s = {group.deadline_s:g} of {group.name!r}"
+    for part in workload.parts if isinstance(workload, Mixture) else (workload,):
+        if getattr(part.source, "deadline_s", None) is not None:
+            yield "workload.trace with a column deadline_s"
 
 
 def _other_ways(d: Deployment, has_tiers: bool) -> Iterator[str]:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..hardware.encoders import encoder
-from ..perf import capability
+from ..perf import Deployment, capability
 from ..perf.serving.kv_groups import kv_groups
 from ..workload.requests.closed_loop import ClosedLoop
 from ..workload.requests.generator import Generator
@@ -68,6 +68,21 @@ def _check_images(replicas: tuple[Replica, ...], workload: Workload) -> None:
                 f"= {workload.images.model!r} does; serve one of {', '.join(wanted.models)}, or "
                 f"leave workload.images out"
             )
+        _check_encoder(replica.deployment, f"replicas[{number}]")
+
+
+def _check_encoder(d: Deployment, where: str) -> None:
+    """Refuse ways to serve for which nobody has modelled when an image is encoded."""
+    if d.batching != "continuous":
+        raise ScenarioError(
+            f"{where}.batching = {d.batching!r}: images are encoded step by step; give "
+            f'"continuous" or leave workload.images out'
+        )
+    if d.dp > 1 and not d.dp_ranks:
+        raise ScenarioError(
+            f"{where}.dp = {d.dp}: which of its ranks encodes an image is modelled for ranks of "
+            f'their own only; give dp_ranks = "own" or leave workload.images out'
+        )
 
 
 def longest_request(workload: Workload) -> int:

@@ -27,6 +27,7 @@ from ..rules import (
 from ..workload.requests.mixture import Mixture
 from . import sizes
 from .checks import ScenarioError, check_type, checked_table, refuse_unknown, section
+from .clients import read_clients
 from .cluster import read_cluster
 from .combinations import check_combinations
 from .deployments import own_entries, read_replicas
@@ -67,6 +68,7 @@ TABLES = {
     "kv_store": Table("route", KVStore),
     "lora": Table("route", Lora),
     "migration": Table("route", Migration),
+    "clients": Table("route"),
     "cluster": Table("place"),
     "jobs": Table("place"),
     "network": Table("place", NetworkRules),
@@ -79,7 +81,7 @@ TABLES = {
 }
 """Every table of a scenario file and what else stands at its top level."""
 
-WITHOUT_SERVICES = ("kv_store", "lora")
+WITHOUT_SERVICES = ("kv_store", "lora", "clients")
 """Those that stand beside no ``[[deployments]]``."""
 
 
@@ -191,7 +193,9 @@ def from_dict(table: dict[str, Any], name: str = "custom", folder: Path | None =
     if "place" in decisions:
         check_survival(parts["faults"], parts["scheduler"], parts["jobs"], parts["cluster"])
     if "route" in decisions:
-        names = ("replicas", "workload", "router", "kv_store", "lora", "migration")
+        asked = None if "scale" in decisions else parts["workload"].source
+        parts["clients"] = read_clients(table.get("clients"), asked)
+        names = ("replicas", "workload", "router", "kv_store", "lora", "clients", "migration")
         check_combinations(*(parts[name] for name in names))
     if "scale" in decisions:
         parts["services"] = with_moves(parts["services"], parts["migration"])

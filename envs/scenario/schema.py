@@ -18,8 +18,9 @@ Requests are routed:
 
 | Field (default)                     | Meaning                                                      |
 |-------------------------------------|--------------------------------------------------------------|
-| `[[replicas]]`                      | `gpu`, `model` (a name, or the path of a Hugging Face `config.json`); `count` (1), `tp`, `ep`, `dp`, `pp` (1), `pipeline_bubble` (0: ideal), `node_gpus` (0: as many as fit), `all_to_all`, `two_batch_overlap`, `redundant_experts`, `expert_imbalance` (how experts are spread), `dp_ranks` (""; "own": each dp rank a replica to the router, all in lock step), `dtype`, `kv_dtype` (bf16), `block_size` (16), `engine` (the newest vLLM; also `vllm-0.19`, `vllm-0.15`, `vllm-0.12`, `vllm-0.10`, `vllm-0.8`, `sglang`, `trtllm`), and by engine and GPU unless given: `max_num_seqs`, `max_num_batched_tokens`, `gpu_memory_utilization`, `frontend_ms`, `links` (nvlink, pcie or host: through the host's memory), `cuda_graphs` (batch sizes captured; 0: none) and then `layer_launch_us`, `scheduling` (sync, async), `kv_blocks`; `attention` (flash; naive); `host_kv_gb` (0; above: gigabytes of host memory for evicted prefixes), `kv_write` (through: a block is copied there when it is sealed; back: when it is evicted); `speculation` (none; a table, see :mod:`.speculation`); and how it schedules (:class:`gpuyard.envs.perf.serving.scheduling.Scheduling`): `batching` (continuous; static, dynamic), `batch_wait_ms` (0), `chunked_prefill` (true), `prefill_first` (false), `long_prefill_token_threshold` (0: none), `scheduling_policy` (fcfs; priority, lpm, hrrn), `kv_reservation` (paged; contiguous, contiguous-pow2, contiguous-oracle), `prefix_caching` (true); `calibration` (none; a table `prefill` (1), `decode` (1), `step_ms` (0), `source`, which `gpuyard profile` writes) |
-| `[workload]`                        | `preset` or `trace` (path, relative to the file) with `format` (auto) or `columns`, a table of its names by those of format plain (`{ arrival_s = "time" }`); `num_requests` (512; 0 = the whole trace), `rate_scale` (1); any field of the preset's generator, such as `rate_per_s`, `max_tokens`; `images`: a table of `model` (whose encoder sees them), `share` (1) of the requests and `sizes` ([[1024, 1024]] pixels), whose visual tokens lengthen prompts; or with `closed_loop = true` sessions that answer back, see :mod:`.closed_loop` |
+| `[[replicas]]`                      | `gpu`, `model` (a name, or the path of a Hugging Face `config.json`); `count` (1), `tp`, `ep`, `dp`, `pp` (1), `pipeline_bubble` (0: ideal), `node_gpus` (0: as many as fit), `all_to_all`, `two_batch_overlap`, `redundant_experts`, `expert_imbalance` (how experts are spread), `dp_ranks` (""; "own": each dp rank a replica to the router, all in lock step), `dtype`, `kv_dtype` (bf16), `block_size` (16), `engine` (the newest vLLM; also `vllm-0.19`, `vllm-0.15`, `vllm-0.12`, `vllm-0.10`, `vllm-0.8`, `sglang`, `trtllm`), and by engine and GPU unless given: `max_num_seqs`, `max_num_batched_tokens`, `gpu_memory_utilization`, `frontend_ms`, `links` (nvlink, pcie or host: through the host's memory), `cuda_graphs` (batch sizes captured; 0: none) and then `layer_launch_us`, `scheduling` (sync, async), `kv_blocks`; `attention` (flash; naive); `encoder_cache_tokens` (visual tokens that are kept encoded; 0: as many as a step has); `host_kv_gb` (0; above: gigabytes of host memory for evicted prefixes), `kv_write` (through: a block is copied there when it is sealed; back: when it is evicted); `speculation` (none; a table, see :mod:`.speculation`); and how it schedules (:class:`gpuyard.envs.perf.serving.scheduling.Scheduling`): `batching` (continuous; static, dynamic), `batch_wait_ms` (0), `chunked_prefill` (true), `prefill_first` (false), `long_prefill_token_threshold` (0: none), `scheduling_policy` (fcfs; priority, lpm, hrrn, vtc), `kv_reservation` (paged; contiguous, contiguous-pow2, contiguous-oracle), `prefix_caching` (true); `calibration` (none; a table `prefill` (1), `decode` (1), `step_ms` (0), `source`, which `gpuyard profile` writes) |
+| `[workload]`                        | `preset` or `trace` (path, relative to the file) with `format` (auto) or `columns`, a table of its names by those of format plain (`{ arrival_s = "time" }`); `num_requests` (512; 0 = the whole trace), `rate_scale` (1); any field of the preset's generator, such as `rate_per_s`, `max_tokens`; `images`: a table of `model` (whose encoder sees them), `share` (1) of the requests or sessions, `sizes` ([[1024, 1024]] pixels), whose visual tokens lengthen prompts, and `distinct` (0: each image is new) with `zipf` (1) of how often each is brought; or with `closed_loop = true` sessions that answer back, see :mod:`.closed_loop` |
+| `[[clients]]`                       | classes of clients: `name` (of a client of the trace, or `*` for all others), `count` (1), `share` (1) of the requests if clients are drawn, `weight` (1), `priority` (the request's), `ttft_s`, `tpot_s` (those of `[slo]`), `deadline_s` (0: that of `[router]`), `tokens_per_s` (0: no token bucket), `burst_tokens` (0), `over_rate` (hold; reject), see :class:`gpuyard.envs.rules.ClientClass` |
 
 Gangs are placed:
 
@@ -67,6 +68,7 @@ from ..workload.jobs.stream import JobStream
 from ..workload.requests.mixture import Mixture
 from ..workload.requests.source import Workload
 from .checks import ScenarioError
+from .clients import Clients
 from .deployments import Replica
 from .fit import fitted
 from .jobs import fed_by
@@ -167,6 +169,7 @@ class Scenario:
         kv_store: a KV tier that all replicas share.
         lora: adapters that requests name.
         migration: when running requests may move between replicas.
+        clients: who sends requests.
         cluster: where gangs are placed.
         jobs: the gangs; there if there is a cluster.
         network: how gangs share links.
@@ -189,6 +192,7 @@ class Scenario:
     kv_store: KVStore = field(default_factory=KVStore)
     lora: Lora = field(default_factory=Lora)
     migration: Migration = field(default_factory=Migration)
+    clients: Clients = field(default_factory=Clients)
     cluster: Cluster | None = None
     jobs: JobWorkload | None = None
     network: NetworkRules = field(default_factory=NetworkRules)
@@ -219,8 +223,9 @@ class Scenario:
 
     @property
     def objectives(self) -> tuple[SLO, ...]:
-        """Of the requests of each service, or of all where there are no services."""
-        return tuple(service.slo or self.slo for service in self.services) or (self.slo,)
+        """Of the requests of each service or class of clients, or of all where there is neither."""
+        of_services = tuple(service.slo or self.slo for service in self.services)
+        return of_services or self.clients.objectives(self.slo) or (self.slo,)
 
     @cached_property
     def slots(self) -> tuple[Slot, ...]:
@@ -235,7 +240,26 @@ class Scenario:
     @property
     def options(self) -> tuple[str, ...]:
         """Blocks of columns that its rules ask for besides those of its decisions."""
-        return (*self.router.options, *(("lora",) if self.lora.adapters else ()))
+        gated = bool(self.router.options) or any(c.ends_unserved for c in self.clients.classes)
+        given = {
+            "gate": gated or self._states_deadlines,
+            "lora": self.lora.adapters > 0,
+            "clients": bool(self.clients.classes),
+            "vision": self.brings_images,
+        }
+        return tuple(name for name, is_there in given.items() if is_there)
+
+    @property
+    def _states_deadlines(self) -> bool:
+        """Whether requests of a trace say when they expire."""
+        return getattr(getattr(self.workload, "source", None), "deadline_s", None) is not None
+
+    @property
+    def brings_images(self) -> bool:
+        """Whether requests may bring images."""
+        if self.services:
+            return any(service.workload.images for service in self.services)
+        return isinstance(self.workload, Workload) and self.workload.images is not None
 
     def estimate_tokens(
         self, rng: np.random.Generator, output_tokens: NDArray[np.int32]
@@ -295,7 +319,10 @@ class Scenario:
                 table["num_requests"] = self.workload.num_requests
             workload = read_workload(table, Path.cwd())
             check_tiers(self.replicas, self.kv_store, workload)
-            return replace(self, workload=workload, replicas=fitted(self.replicas, workload))
+            clients = Clients(self.clients.classes).of(workload.source)
+            return replace(
+                self, workload=workload, clients=clients, replicas=fitted(self.replicas, workload)
+            )
         assert self.jobs is not None and self.cluster is not None
         jobs = fed_by(self.jobs, source, Path.cwd(), self.cluster)
         check_survival(self.faults, self.scheduler, jobs, self.cluster)

@@ -132,6 +132,11 @@ def _read(
         raise ScenarioError(f"{where}.workload is missing; say what is asked of it, as [workload]")
     try:
         workload = read_workload(checked_table(row["workload"], f"{where}.workload"), folder)
+        if getattr(workload.source, "deadline_s", None) is not None:
+            raise ScenarioError(
+                f"{where}.workload.trace has a column deadline_s, which only requests of "
+                "[[replicas]] may have: leave the column out, or set router.deadline_s"
+            )
         roles = _read_roles(row, where, gpus, models, folder, workload)
         pool = _pool(roles[0].replica.deployment.gpu, where, cluster)
         roles = tuple(_standing_in(cluster.pools[pool], role, workload) for role in roles)

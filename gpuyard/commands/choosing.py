@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
-from gpuyard.baselines import Policy, decides, make, names
+from gpuyard.baselines import Policy, decides, make, names, options
 from gpuyard.envs.scenario import Scenario, load
 
 
@@ -59,9 +60,21 @@ def policies(chosen: Sequence[str], loaded: Sequence[Scenario]) -> dict[str, Pol
 
 
 def policy(name: str) -> Policy:
-    """Return a policy by name, of a file of options (.json) or of a trained model (.zip)."""
-    if not name.endswith(".zip"):
+    """Return a policy by name, of a file of options (.json) or of a trained model.
+
+    Raises:
+        ValueError: unknown name, unknown option, or a model file with pickles in it of which it is
+            not said that it may be read (``model.zip?allow_pickle=true``).
+    """
+    if not is_model(name):
         return make(name)
     from gpuyard.agents.policy import LearnedPolicy
 
-    return LearnedPolicy.load(name)
+    path, texts = options.split(name)
+    load: Callable[..., LearnedPolicy] = partial(LearnedPolicy.load, path)
+    return load(**options.parse(path, load, texts))
+
+
+def is_model(name: str) -> bool:
+    """Tell whether a name is that of a trained model's file, perhaps with options."""
+    return name.partition("?")[0].endswith((".safetensors", ".zip"))

@@ -27,8 +27,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--policies",
         default="all",
         help="names (perhaps with options: routing/dynamo?temperature=0.5), module:Class, tuned "
-        "policies (.json) and models (.zip), comma separated; a model file is read as weights and "
-        "JSON, so that one from elsewhere runs no code",
+        "policies (.json) and models (policy.safetensors; model.zip?allow_pickle=true, which can "
+        "run code of whoever made it), comma separated",
     )
     parser.add_argument(
         "--scenarios",
@@ -57,7 +57,7 @@ def run(options: argparse.Namespace) -> int:
     from gpuyard.baselines.registry import names_in
     from gpuyard.evaluation.report import compare, report
 
-    from .choosing import baselines_for, policies, scenarios
+    from .choosing import baselines_for, is_model, policies, scenarios
 
     out = out_folder(getattr(options, "out", None), USUAL, options.force)
     worlds = scenarios(options.scenarios or default_scenario(options.env or DEFAULT))
@@ -71,7 +71,7 @@ def run(options: argparse.Namespace) -> int:
         rollouts = _swept(options, worlds, players, optional, out)
     else:
         rollouts = compare(players, worlds, options.seeds, options.env, optional=optional)
-    learned = [name for name in given if name.endswith(".zip")]
+    learned = [name for name in given if is_model(name)]
     print(report(rollouts, learned, out, scenarios=worlds))
     return 0
 

@@ -16,7 +16,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--policy",
         required=True,
-        help="a name (perhaps with options), module:Class, a tuned policy (.json), a model (.zip)",
+        help="a name (perhaps with options), module:Class, a tuned policy (.json), a model "
+        "(.safetensors)",
     )
     parser.add_argument("--seed", type=int, default=0, help="of the episode (default: 0)")
     parser.add_argument(

@@ -54,10 +54,10 @@ def run(options: argparse.Namespace) -> int:
         if options.resume
         else training.train(TrainConfig.of(**given))
     )
-    if trained.model is None:
+    if trained.policy is None:
         print(f"interrupted; continue with: gpuyard train --resume {trained.folder}")
         return 130
-    print(f"trained in {time.perf_counter() - start:.0f} s: {trained.model}", file=sys.stderr)
+    print(f"trained in {time.perf_counter() - start:.0f} s: {trained.policy}", file=sys.stderr)
     if not options.no_eval:
         _compare(trained.folder, options.eval_seeds)
     return 0
@@ -65,6 +65,7 @@ def run(options: argparse.Namespace) -> int:
 
 def _compare(folder: Path, seeds: int) -> None:
     """Set the agent of a run beside all baselines of its scenario; results stand in its folder."""
+    from gpuyard.agents import training
     from gpuyard.agents.callbacks import read_curve
     from gpuyard.envs.scenario import load
     from gpuyard.evaluation.report import compare, report
@@ -74,7 +75,7 @@ def _compare(folder: Path, seeds: int) -> None:
     config = TrainConfig.load(folder / "config.json")
     scenario = load(config.scenario)
     baselines = policies(baselines_for([scenario]), [scenario])
-    players = {"learned": policy(str(folder / "model.zip")), **baselines}
+    players = {"learned": policy(str(folder / training.POLICY)), **baselines}
     rollouts = compare(players, [scenario], seeds, config.env, optional=baselines.keys())
     curve = read_curve(folder / "learning_curve.csv")
     print(report(rollouts, ["learned"], folder, curve, [scenario]))

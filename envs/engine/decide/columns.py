@@ -37,11 +37,13 @@ INFO: dict[str, tuple[str, ...]] = {
     "migrate": ("migrations", "migrations_given_up", "migrated_blocks", "migration_pause_s"),
     "gate": ("rejected", "expired"),
     "lora": (),
+    "clients": ("jain_clients",),
+    "vision": (),
 }
 """Names of the numbers in ``info``, by what they are about."""
 
 OF_SERVICE = ("slo_attainment", "goodput")
-"""Those of one of several services, which come last."""
+"""Those of one of several services, or of one class of clients, which come last."""
 
 OF_SESSIONS = (
     *("sessions_ended", "makespan_s", "time_to_90_s"),
@@ -73,12 +75,16 @@ SAME = {"time_s", "invalid_actions", "truncated_reason"}
 
 
 def info_keys(
-    layout: Layout, services: Sequence[str] = (), closed_loop: bool = False
+    layout: Layout,
+    services: Sequence[str] = (),
+    closed_loop: bool = False,
+    classes: Sequence[str] = (),
 ) -> tuple[str, ...]:
     """Return the names of the numbers behind the reward, in order.
 
     A number that several kinds of decisions have, each of its own, is named ``"place.finished"``,
-    that of one of several services ``"goodput/service=chat"``.
+    that of one of several services ``"goodput/service=chat"``, of a class of clients
+    ``"goodput/class=chat"``.
     """
     named = [(block, key) for block in layout.blocks[1:] for key in INFO[block]]
     keys = [key for _, key in named]
@@ -87,7 +93,8 @@ def info_keys(
     )
     of_each = [f"{key}/service={name}" for name in services for key in OF_SERVICE]
     of_services = of_each if len(services) > 1 else ()
-    return (*alone, *of_services, *(OF_SESSIONS if closed_loop else ()))
+    of_classes = [f"{key}/class={name}" for name in classes for key in OF_SERVICE]
+    return (*alone, *of_services, *of_classes, *(OF_SESSIONS if closed_loop else ()))
 
 
 def places(key: str, block: str) -> Any:

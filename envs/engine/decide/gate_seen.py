@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from ..core.compile import kernel
 from ..serving.refusal import has_gate
 from .columns import info_places, places, scaling, squash
@@ -39,10 +41,10 @@ def observe_reject(w, e, best):
 def observe_deadline(w, e, row, now_s, request):
     """Fill the columns of one row of the queue."""
     if has_gate(w):
-        deadline_s = w.serving_rules[0].deadline_s
+        has_deadline = request.deadline_s < math.inf
         out = w.queue[e, row, w.layout[0].queue_gate :]
-        out[QUEUE.has_deadline] = deadline_s > 0.0
-        out[QUEUE.left_s] = max(request.arrival_s + deadline_s - now_s, 0.0)
+        out[QUEUE.has_deadline] = has_deadline
+        out[QUEUE.left_s] = max(request.deadline_s - now_s, 0.0) if has_deadline else 0.0
         squash(out, QUEUE_OFFSET, QUEUE_SLOPE)
 
 

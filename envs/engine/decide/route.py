@@ -13,6 +13,9 @@ from ..core.records import AVERAGED_ARRIVALS
 from ..core.units import unit
 from ..services.handover import begin_handover
 from ..serving.advance import advance_in_order, shares_store
+from ..serving.buckets import REFUSED_S, passes_s
+from ..serving.clients import count_arrived, count_sent, has_clients
+from ..serving.images import encoding_s
 from ..serving.parking import park, unpark
 from ..serving.queue import submit
 from ..serving.ranks import is_due
@@ -86,17 +89,40 @@ def least_in_flight(w, e, request):
 
 
 @kernel
-def hold_back(w, e, index, router):
-    """Queue the request at the router, to be decided again ``hold_s`` later."""
-    request = w.requests[e, index]
-    request.retry_s = w.clock[e].now_s + w.serving_rules[0].hold_s
-    request.next = -1
-    if router.held_tail >= 0:
-        w.requests[e, router.held_tail].next = index
+def hold_back(w, e, index, retry_s, router):
+    """Queue the request at the router, to be decided again at ``retry_s``.
+
+    The queue is in order of these moments; where nobody waits for a token bucket it grows at its
+    end only.
+    """
+    before, after = int(router.held_tail), -1
+    if before >= 0 and w.requests[e, before].retry_s > retry_s:
+        before, after = -1, int(router.held_head)
+        while w.requests[e, after].retry_s <= retry_s:
+            before, after = after, int(w.requests[e, after].next)
+    w.requests[e, index].retry_s = retry_s
+    w.requests[e, index].next = after
+    if before >= 0:
+        w.requests[e, before].next = index
     else:
         router.held_head = index
-    router.held_tail = index
+    if after < 0:
+        router.held_tail = index
     router.held += 1
+
+
+@kernel
+def pass_bucket(w, e, index, router):
+    """Hold back or refuse a request that has just come, if its client exceeds its rate."""
+    request, now_s = w.requests[e, index], w.clock[e].now_s
+    state, client = w.client_states[e, request.client], w.clients[request.client]
+    moment_s = passes_s(state, client, request, now_s)
+    if moment_s == REFUSED_S:
+        end_unserved(w, e, request, now_s, REJECTED)
+        router.deciding = -1
+    elif moment_s > now_s:
+        hold_back(w, e, index, moment_s, router)
+        router.deciding = -1
 
 
 @unit
@@ -111,7 +137,7 @@ def take_route(w, e, action):
     request = w.requests[e, index]
     router.deciding, router.decided_s = -1, clock.now_s
     if action == len(w.replica_specs) and may_hold(w, request, clock.now_s):
-        hold_back(w, e, index, router)
+        hold_back(w, e, index, clock.now_s + w.serving_rules[0].hold_s, router)
         return
     if action == reject_row(w) and may_refuse(w, request):
         end_unserved(w, e, request, clock.now_s, REJECTED)
@@ -123,6 +149,7 @@ def take_route(w, e, action):
     spec = w.replica_specs[action]
     kind = w.replicas[e, action].kind
     prefill_s = predict_prefill_s(w, request.prompt_tokens, 0, kind, spec, w.costs[kind])
+    prefill_s += encoding_s(w, e, action, index, math.inf)
     request.work_s = prefill_s + request.estimate_tokens * spec.token_s
     if request.stage == HANDED:
         request.work_s -= prefill_s
@@ -130,6 +157,8 @@ def take_route(w, e, action):
         return
     if spec.does == PREFILL:
         request.work_s = prefill_s
+    if has_clients(w):
+        count_sent(w.client_states[e, request.client], w.clients[request.client], request, router)
     submit(w, e, action, index, clock.now_s, w.replicas[e, action], spec, router)
 
 
@@ -189,6 +218,9 @@ def bring_up(w, e, router):
     router.arrived += 1
     router.awaiting_arrival_s += arrival_s
     router.unfinished_arrival_s += arrival_s
+    if has_clients(w):
+        count_arrived(w, e, request.client, router)
+        pass_bucket(w, e, int(router.deciding), router)
     if w.service_states.shape[1] > 0:
         service = w.service_states[e, request.service]
         service.arrived += 1
@@ -211,7 +243,9 @@ def next_route(w, e):
     if in_order:
         advance_in_order(w, e, until_s)
     index = int(w.router[e].deciding)
-    if is_late(w, w.requests[e, index], until_s):
+    if index < 0:  # its client exceeds its rate
+        return
+    if is_late(w.requests[e, index], until_s):
         end_unserved(w, e, w.requests[e, index], until_s, EXPIRED)
         w.router[e].deciding = -1
     elif len(w.roles) > 0 and not has_taker(w, e, w.requests[e, index]):

@@ -15,9 +15,11 @@ from ..core.random import hash64
 from ..core.records import MIGRATE, PLACE, SCALE
 from ..core.units import unit
 from ..serving.adapters import has_adapter, has_place, names_adapters
+from ..serving.clients import has_clients
 from ..serving.costs import alone_s, decode_step_s, host_step_s, prefill_attention_s
-from ..serving.fetching import expected_fetch_s, reachable_units
+from ..serving.fetching import expected_fetch_s, reachable_tokens
 from ..serving.growth import blocks_of, floor_div
+from ..serving.images import sees_images
 from ..serving.kvcache import cached_units, sent_units
 from ..serving.records import AGGREGATED, DECODE, HANDED, PREFILL, SERVING
 from ..serving.refusal import ended, may_refuse
@@ -25,8 +27,10 @@ from ..serving.reservation import most_blocks
 from ..serving.rollout import write_rollout
 from ..serving.runs import run_blocks, steps_done
 from ..serving.speculation import token_s
+from .clients_seen import observe_client, write_clients
 from .columns import OF_SESSIONS, QUEUED, info_places, places, scaling, squash
 from .gate_seen import observe_deadline, observe_gate, observe_reject, reject_row
+from .image_seen import observe_image
 
 CLUSTER = places("cluster", "route")
 QUEUE = places("queue", "route")
@@ -135,20 +139,6 @@ def cached_tokens(w, e, r, request, report_s, spec):
 
 
 @kernel
-def reachable_tokens(w, e, r, request, hit, report_s, spec):
-    """Return the prompt tokens that were cached or in a tier behind the replica by ``report_s``.
-
-    And how many units of them are in the replica's own host memory.
-    """
-    if request.prefix_count == 0 or spec.unit_tokens == 0:
-        return hit, 0
-    most = min(floor_div(request.prompt_tokens - 1, spec.unit_tokens), request.prefix_count)
-    units = floor_div(hit, spec.unit_tokens)
-    units, near = reachable_units(w, e, r, request, units, most, report_s)
-    return spec.unit_tokens * units, near
-
-
-@kernel
 def observe_devices(w, e, r, replica, spec):
     """Fill the rows of the replica's devices and of its scale-up link, as reported."""
     share = spec.weight_share + spec.kv_share * replica.report_blocks / spec.kv_blocks
@@ -238,10 +228,12 @@ def observe_queue_row(w, e, row, now_s, request):
     out[QUEUE.estimate] = request.estimate_tokens
     out[QUEUE.age_s] = max(now_s - request.arrival_s, 0.0)
     out[QUEUE.priority] = request.priority
-    out[QUEUE.ttft_slo_s] = w.objectives[request.service].ttft_s
-    out[QUEUE.tpot_slo_s] = w.objectives[request.service].tpot_s
+    out[QUEUE.ttft_slo_s] = w.objectives[request.objective].ttft_s
+    out[QUEUE.tpot_slo_s] = w.objectives[request.objective].tpot_s
     squash(out, QUEUE_OFFSET, QUEUE_SLOPE)
     observe_deadline(w, e, row, now_s, request)
+    if has_clients(w):
+        observe_client(w, e, row, request)
 
 
 @kernel
@@ -334,6 +326,8 @@ def observe_replicas(w, e, index):
         if match > hit:
             fetched = floor_div(match, spec.unit_tokens) - floor_div(hit, spec.unit_tokens)
             ready_s += expected_fetch_s(w, e, r, near, fetched - near, now_s)
+        if sees_images(w):
+            ready_s += observe_image(w, e, r, index, now_s, report_s)
         wait_s = observe_candidate(w, e, r, home, hit, match, ready_s, request, replica, spec, cost)
         if names_adapters(w):
             row = w.candidates[e, r, w.layout[0].candidates_lora :]
@@ -408,6 +402,8 @@ def write_info(w, e, router):
     row[INFO.output_tokens_per_s] = ratio(router.output_tokens, now_s)
     row[INFO.prefix_hit_rate] = ratio(router.cached_tokens, router.prompt_tokens)
     row[INFO.truncated_reason] = w.clock[e].truncated
+    if has_clients(w):
+        write_clients(w, e, now_s)
     if w.clock[e].done == 1 and ended(router) < router.arrived:
         count_unfinished(row, router, now_s)
     if router.answers == 1:

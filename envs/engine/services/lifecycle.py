@@ -18,6 +18,7 @@ from ..gangs.lifecycle import dequeue, end_run, enqueue, pass_on
 from ..gangs.moments import RESTART_S
 from ..gangs.records import PENDING, RUNNING, UNSEEN
 from ..serving.growth import NEVER
+from ..serving.images import forget_images
 from ..serving.move_records import may_move
 from ..serving.parking import park
 from ..serving.prefixes import drop_all
@@ -205,6 +206,7 @@ def give_back(w, e, index, router):
 def empty(w, e, r, replica, spec):
     """Bring a replica into the state in which it starts: no requests, no cache."""
     drop_all(w, e, r)
+    forget_images(w, e, r)
     replica.busy, replica.prefilling, replica.running, replica.waiting = 0, 0, 0, 0
     replica.steps, replica.steps_with_blocks, replica.step_count, replica.tokens = 0, 0, 0, 0
     replica.context_tokens, replica.queued_tokens, replica.stalled = 0, 0, 0

@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 
 from ..core.compile import kernel
+from .fair import charge_prompt
 from .growth import blocks_of, floor_div
 from .kvcache import allocate, cached_units, hold, idle_units
 from .order import choose
 from .queue import leave_queue
-from .records import DECODE, FCFS
+from .records import DECODE, FCFS, VTC
 from .reservation import chunk_blocks, reserved_tokens
 
 
@@ -69,6 +70,8 @@ def admit(w, e, r, index, before, budget, replica, spec):
         request.cached_tokens = min(hit, request.prompt_tokens)
     replica.queued_tokens -= hit
     leave_queue(w, e, r, index, before, replica)
+    if spec.policy == VTC:
+        charge_prompt(w, e, r, request, replica)
     return chunk
 
 

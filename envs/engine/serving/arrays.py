@@ -10,7 +10,9 @@ from numpy.typing import NDArray
 
 from ..core.records import fill, record_of, records
 from .adapters import LORA_RULES, allocate_adapters, empty_adapters
+from .clients import CLIENT, allocate_clients, forget_clients
 from .growth import NEVER
+from .images import ENCODER_SPEC, IMAGE_COST, allocate_images, load_images
 from .move_records import MIGRATION_RULES, allocate_moves, empty_moves
 from .prefixes import room
 from .records import (
@@ -38,10 +40,14 @@ class ServingStatic:
         linear_s: float64 (K, T + 1), seconds by tokens in a step.
         head_s: float64 (K, S + 1), seconds by sequences sampling.
         serving_rules: SERVING_RULES (1,).
-        objectives: OBJECTIVE (V,), of each service's requests; of all where there are no services.
+        objectives: OBJECTIVE (V,), of each service's requests, or each class of clients'; of all
+            where there is neither.
         tier_specs: TIER_SPEC (T,), the KV tiers behind the replicas; none by default.
         replica_tiers: REPLICA_TIERS (R,) where there are tiers, else (0,).
         lora_rules: LORA_RULES (1,) where requests name adapters, else (0,).
+        clients: CLIENT (C,), who sends requests; none by default.
+        encoder_specs: ENCODER_SPEC (R,) where requests bring images, else (0,).
+        image_costs: IMAGE_COST (R, sizes of images) there, else (0, 0).
         migration_rules: MIGRATION_RULES (1,) where running requests may move, else (0,).
     """
 
@@ -54,6 +60,9 @@ class ServingStatic:
     tier_specs: NDArray[np.void] = field(default_factory=lambda: records(0, TIER_SPEC))
     replica_tiers: NDArray[np.void] = field(default_factory=lambda: records(0, REPLICA_TIERS))
     lora_rules: NDArray[np.void] = field(default_factory=lambda: records(0, LORA_RULES))
+    clients: NDArray[np.void] = field(default_factory=lambda: records(0, CLIENT))
+    encoder_specs: NDArray[np.void] = field(default_factory=lambda: records(0, ENCODER_SPEC))
+    image_costs: NDArray[np.void] = field(default_factory=lambda: records((0, 0), IMAGE_COST))
     migration_rules: NDArray[np.void] = field(default_factory=lambda: records(0, MIGRATION_RULES))
 
 
@@ -94,8 +103,10 @@ def allocate(
         "prefix_heads": np.zeros((num_envs, heads), np.int32),
         "prefix_units": records((num_envs, max(num_ids, 1)), PREFIX_UNIT),
         **allocate_adapters(num_envs, len(specs), max_loras),
+        **allocate_clients(static.clients, num_envs, len(specs)),
         **allocate_moves(num_envs, len(specs), may_move),
         **allocate_tiers(static.tier_specs, num_envs, len(specs), num_nodes),
+        **allocate_images(static.encoder_specs, static.image_costs, num_envs, num_requests),
         "due_s": np.zeros((num_envs, num_sessions)),
         "due_requests": np.zeros((num_envs, num_sessions), np.int32),
     }
@@ -134,9 +145,11 @@ def load(
     arrays["prefix_marks"][e, :distinct] = 0
     arrays["prefix_heads"][e] = -1
     empty_adapters(arrays, e)
+    forget_clients(arrays, static.clients, e)
     if len(static.migration_rules):
         empty_moves(arrays, e, static.migration_rules["interval_s"][0])
     empty_tiers(arrays, static.tier_specs, e, arrays["prefix_marks"].shape[1])
+    load_images(arrays, e, stream)
     arrays["prefix_units"]["node"][e, : len(stream.prefix_ids)] = stream.prefix_ids
     rows = arrays["requests"][e, : len(stream)]
     fill(rows, _NEW_REQUEST)
@@ -148,9 +161,13 @@ def load(
         "session",
         "priority",
         "service",
+        "client",
     ):
         rows[name] = getattr(stream, name)
     rows["estimate_tokens"] = estimate_tokens
+    classes = static.clients["group"]
+    rows["objective"] = classes[stream.client] if len(classes) else stream.service
+    rows["deadline_s"] = stream.expires_s(float(static.serving_rules["deadline_s"][0]))
     rows["previous"] = _previous(stream.session)
     rows["prefix_begin"] = stream.prefix_begin
     rows["prefix_count"] = np.diff(stream.prefix_offsets)
@@ -188,6 +205,7 @@ _NEW_ROUTER = record_of(
     held_tail=-1,
     parked_head=-1,
     parked_tail=-1,
+    last_client=-1,
     free_entry=-1,
 )
 _IDLE_REPLICA = record_of(
@@ -199,6 +217,7 @@ _IDLE_REPLICA = record_of(
     come_head=-1,
     come_tail=-1,
     heir=-1,
+    last_client=-1,
     next_finish=NEVER,
     next_window=NEVER,
 )

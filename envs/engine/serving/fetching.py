@@ -39,6 +39,20 @@ def reachable_units(w, e, r, request, units, most, by_s):
     return units, near
 
 
+@kernel
+def reachable_tokens(w, e, r, request, hit, report_s, spec):
+    """Return the prompt tokens that were cached or in a tier behind the replica by ``report_s``.
+
+    And how many units of them are in the replica's own host memory.
+    """
+    if request.prefix_count == 0 or spec.unit_tokens == 0:
+        return hit, 0
+    most = min(floor_div(request.prompt_tokens - 1, spec.unit_tokens), request.prefix_count)
+    units = floor_div(hit, spec.unit_tokens)
+    units, near = reachable_units(w, e, r, request, units, most, report_s)
+    return spec.unit_tokens * units, near
+
+
 @kernel(inline=False)
 def fetch(w, e, r, index, now_s, replica, spec):
     """Let the units of a waiting request come from the tiers, as many as there are.

@@ -6,6 +6,8 @@
 * Response ratio: (wait + prefill) / prefill, the highest first; prefill is that of the uncached
   tokens at the pace of a full budget. Source: SGLang pull request 32911; Brinch Hansen, 1971.
 
+* Virtual token counter: the earliest request of the client that was served least, :mod:`.fair`.
+
 Both of SGLang's fall back to first come first served in queues above 128. The queue itself stays in
 order of arrival; ties go to its earlier ones.
 """
@@ -15,9 +17,10 @@ from __future__ import annotations
 import math
 
 from ..core.compile import kernel
+from .fair import note_arrivals
 from .growth import floor_div
 from .kvcache import cached_units
-from .records import FCFS, HRRN, LPM, PRIORITY
+from .records import FCFS, HRRN, LPM, PRIORITY, VTC
 
 LONGEST_SORTED = 128  # of a queue, beyond which SGLang sorts no more
 
@@ -38,6 +41,8 @@ def urgency(w, e, r, index, now_s, replica, spec):
     request = w.requests[e, index]
     if spec.policy == PRIORITY:
         return float(request.priority)
+    if spec.policy == VTC:
+        return -w.fair_counters[e, r, request.client]
     left = uncached_tokens(w, e, r, request, spec)
     if spec.policy == LPM:
         return float(request.prompt_tokens + request.generated - left)
@@ -53,7 +58,9 @@ def choose(w, e, r, now_s, seen_s, replica, spec):
     -1 for nobody.
     """
     best, before_best, best_key = -1, -1, -math.inf
-    sorts = spec.policy == PRIORITY or replica.waiting <= LONGEST_SORTED
+    sorts = spec.policy == PRIORITY or spec.policy == VTC or replica.waiting <= LONGEST_SORTED
+    if spec.policy == VTC and replica.running < spec.max_num_seqs:
+        note_arrivals(w, e, r, seen_s, replica)
     before, at = -1, int(replica.head)
     while at >= 0:
         if w.requests[e, at].queued_s <= seen_s:
@@ -70,6 +77,8 @@ def choose(w, e, r, now_s, seen_s, replica, spec):
 @kernel
 def changes_by_itself(replica, spec):
     """Tell whether a queue's order may change while a batch only decodes."""
+    if spec.policy == VTC:  # a full batch takes nobody until one of it leaves
+        return replica.waiting > 0 and replica.running < spec.max_num_seqs
     return (spec.policy == LPM or spec.policy == HRRN) and replica.waiting > 0
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from ..core.compile import kernel
 from .adapters import names_adapters
 from .growth import NEVER
+from .images import prepared_s
 from .prefixes import mark_sent
 from .records import DYNAMIC, FCFS
 from .runs import run_s, stop_for, takes_more
@@ -15,7 +16,7 @@ def submit(w, e, r, index, now_s, replica, spec, router):
     """Queue request ``index`` at a replica that has been advanced to ``now_s``."""
     request = w.requests[e, index]
     send_to(w, e, r, request, replica, router)
-    enqueue(w, e, index, now_s + spec.frontend_s, replica, spec)
+    enqueue(w, e, index, prepared_s(w, e, r, index, now_s) + spec.frontend_s, replica, spec)
     replica.queued_tokens += request.prompt_tokens + request.generated
 
 

@@ -29,9 +29,9 @@ chosen to go on; waits for blocks there; its KV cache is on its way."""
 CONTINUOUS, STATIC, DYNAMIC = range(3)
 """How a replica forms batches."""
 
-FCFS, PRIORITY, LPM, HRRN = range(4)
+FCFS, PRIORITY, LPM, HRRN, VTC = range(5)
 """In which order it admits: first come first served, priority, longest cached prefix, response
-ratio."""
+ratio, least served client."""
 
 PAGED, MAXIMUM, POWER_OF_TWO, ORACLE = range(4)
 """How it reserves KV blocks: as tokens come; or in one chunk for all that a request may have, for
@@ -54,6 +54,9 @@ REQUEST = np.dtype(
         ("priority", "f4"),
         ("service", "i4"),  # whose replicas may take it
         ("adapter", "i4"),  # LoRA adapter that it names, -1: none
+        ("client", "i4"),  # who sent it, 0 where there are no clients
+        ("objective", "i4"),  # which objectives it has
+        ("deadline_s", "f8"),  # when it expires if no step has begun it, inf: never
         # where it stands
         ("stage", "i4"),
         ("source", "i4"),  # prefill replica that held or holds its KV, -1: none
@@ -71,6 +74,7 @@ REQUEST = np.dtype(
         ("fetched_tokens", "i4"),  # that came from KV tiers
         ("preemptions", "i4"),
         ("outcome", "i4"),  # whether it ended unserved, see refusal.py
+        ("noted", "i4"),  # how far a fair queue knows of it, see fair.py
         ("work_s", "f8"),  # the router's estimate of its compute time
         ("retry_s", "f8"),  # when a held request is decided again
         ("queued_s", "f8"),  # when it reaches the engine, behind the replica's front end
@@ -169,6 +173,7 @@ REPLICA = np.dtype(
         ("tail", "i4"),
         ("queued_tokens", "i8"),  # tokens of waiting and running requests still to be prefilled
         ("admitted", "i8"),  # requests with an adapter, so far
+        ("last_client", "i4"),  # whose request left a fair queue last, -1: nobody's yet
         # KV blocks: free ones are queued for reuse, least recently used first
         ("free_blocks", "i4"),
         ("cached", "i4"),  # entries of prefix units that are cached here
@@ -256,6 +261,7 @@ ROUTER = np.dtype(  # one record per environment
         ("rejected", "i8"),  # requests that ended unserved
         ("expired", "i8"),
         ("unserved_s", "f8"),  # from their arrivals to their ends
+        ("last_client", "i4"),  # whose request was sent last, -1: nobody's yet
         ("decided_s", "f8"),  # when the request before the one under decision was decided about
         ("entries", "i4"),  # of cached prefix units, free ones among them
         ("free_entry", "i4"),
@@ -278,8 +284,12 @@ ROUTER = np.dtype(  # one record per environment
     ]
 )
 
-OBJECTIVE = np.dtype(numbers(SLO))  # of the requests of one service
+OBJECTIVE = np.dtype(numbers(SLO))  # of the requests of one service, or class of clients
 
 SERVING_RULES = np.dtype(  # one record for the whole world: rules of the scenario, and weights
-    [*numbers(Router), *((f"w_{term}", "f8") for term in terms("route"))]
+    [
+        *numbers(Router),
+        ("gated", "i4"),  # 1: requests may end unserved
+        *((f"w_{term}", "f8") for term in terms("route")),
+    ]
 )

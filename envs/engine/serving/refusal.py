@@ -1,10 +1,11 @@
 """Requests that end unserved: refused by the router, or past their deadline before they began.
 
-A request expires if no step has begun it ``deadline_s`` after it arrived. That is noticed where
-somebody looks at it: at the router when it is decided about again, in a replica's queue by a step
-that could admit it and sees that moment. Who has a token, or began and was preempted, stays.
-Sources: the flow control of the Gateway API inference extension (llm-d), whose requests have a time
-to live and can be shed; S-LoRA's early abort (Sheng et al., MLSys 2024).
+A request expires if no step has begun it by its deadline: its own, that of its class of clients or
+the router's. That is noticed where somebody looks at it: at the router when it is decided about
+again, in a replica's queue by a step that could admit it and sees that moment. Who has a token, or
+began and was preempted, stays. Sources: the flow control of the Gateway API
+inference extension (llm-d), whose requests have a time to live and can be shed; S-LoRA's early
+abort (Sheng et al., MLSys 2024).
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import math
 
 from ..core.compile import kernel
+from .clients import count_unserved, has_clients
 from .records import WHOLE
 from .runs import stop_for
 
@@ -22,7 +24,7 @@ SERVED, REJECTED, EXPIRED = range(3)
 @kernel
 def has_gate(w):
     """Tell whether requests may end unserved."""
-    return w.serving_rules[0].may_reject == 1 or w.serving_rules[0].deadline_s > 0.0
+    return w.serving_rules[0].gated == 1
 
 
 @kernel
@@ -49,10 +51,9 @@ def is_unbegun(request):
 
 
 @kernel
-def is_late(w, request, moment_s):
+def is_late(request, moment_s):
     """Tell whether a request has passed its deadline by a moment without having begun."""
-    deadline_s = w.serving_rules[0].deadline_s
-    return deadline_s > 0.0 and request.arrival_s + deadline_s <= moment_s and is_unbegun(request)
+    return request.deadline_s <= moment_s and is_unbegun(request)
 
 
 @kernel
@@ -65,6 +66,9 @@ def end_unserved(w, e, request, now_s, outcome):
     else:
         router.expired += 1
     router.unserved_s += now_s - request.arrival_s
+    if has_clients(w):
+        state, client = w.client_states[e, request.client], w.clients[request.client]
+        count_unserved(state, client, request, int(outcome == REJECTED))
     router.awaiting_arrival_s -= request.arrival_s
     router.unfinished_arrival_s -= request.arrival_s
 
@@ -94,6 +98,5 @@ def stop_for_deadline(w, e, replica, spec):
     at = int(replica.head) if replica.running < spec.max_num_seqs else -1
     while at >= 0 and w.requests[e, at].blocks > 0:
         at = int(w.requests[e, at].next)
-    if at >= 0 and is_late(w, w.requests[e, at], math.inf):
-        deadline_s = w.requests[e, at].arrival_s + w.serving_rules[0].deadline_s
-        stop_for(deadline_s, replica, spec)
+    if at >= 0 and is_unbegun(w.requests[e, at]) and w.requests[e, at].deadline_s < math.inf:
+        stop_for(w.requests[e, at].deadline_s, replica, spec)

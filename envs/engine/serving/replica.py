@@ -28,10 +28,11 @@ import math
 
 from ..core.compile import kernel
 from ..core.units import unit
-from .adapters import leave_place, take_place
 from .admission import admit, next_waiting, prompts_come
 from .chunks import compute_prompt, is_partial, left_budget, plan_chunk
+from .clients import count_finished, has_clients
 from .costs import alone_s, prefill_attention_s, prompts_step_s
+from .fair import charge_run
 from .fetching import look_s
 from .growth import (
     NEVER,
@@ -40,6 +41,7 @@ from .growth import (
     fill_windows,
     floor_div,
 )
+from .images import begin_encoding, leave_computed
 from .kvcache import allocate, register, release
 from .leaving import let_leave
 from .move_records import may_move
@@ -47,11 +49,12 @@ from .order import changes_by_itself, victim
 from .parking import hand_over
 from .queue import batch_start_s, put_behind_loaded
 from .ranks import keep_pace, next_start_s
-from .records import CONTINUOUS, FCFS, PREFILL
+from .records import CONTINUOUS, FCFS, PREFILL, VTC
 from .reservation import decoding_blocks
 from .runs import plan_run, run_blocks, run_s
+from .service_sums import count_for_service
 from .speculation import accept, draft_s, sequence_blocks, step_blocks, take_step_blocks
-from .turn import ADMIT, BLOCKED, STAYS, next_look_s, stop_for_turns, turn_of
+from .turn import ADMIT, BLOCKED, STAYS, next_look_s, put_back, stop_for_turns, take_up, turn_of
 from .turns import answer, next_turn_s
 from .whole_batches import begin_batch_step
 
@@ -101,7 +104,7 @@ def preempt_one(w, e, r, grown, replica, spec, router):
         if place < grown:
             request.blocks = decoding_blocks(request, request.computed + 1, spec)
     release(w, e, r, request, replica, spec)
-    leave_place(w, e, r, request.adapter)
+    put_back(w, e, r, index)
     request.computed = 0
     request.preemptions += 1
     router.preemptions += 1
@@ -192,6 +195,7 @@ def begin_step(w, e, r, now_s, seen_s, replica, spec, router, cost):
     # then the queue
     blocked_by_hits = False
     if not preempted:
+        begin_encoding(w, e, r)
         at, before = next_waiting(w, e, r, now_s, seen_s, replica, spec)
         while at >= 0 and budget > 0 and replica.running < spec.max_num_seqs:
             following = int(w.requests[e, at].next)
@@ -213,7 +217,7 @@ def begin_step(w, e, r, now_s, seen_s, replica, spec, router, cost):
                 blocked_by_hits = chunk < 0
                 break
             request = w.requests[e, w.slots[e, r, replica.running - 1].request]
-            load_s += take_place(w, e, r, request.adapter)
+            load_s += take_up(w, e, r, at, now_s)
             chunk_s = prefill_attention_s(cost, chunk, request.computed)
             longest_s = max(longest_s, alone_s(cost, chunk, chunk_s))
             prompt_s += chunk_s
@@ -254,17 +258,6 @@ def begin_step(w, e, r, now_s, seen_s, replica, spec, router, cost):
 
 
 @kernel
-def count_for_service(service, request, tpot_s, met):
-    """Add a finished request to the sums of its service."""
-    service.finished += 1
-    service.output_tokens += request.output_tokens
-    service.slo_met += met
-    if request.output_tokens > 1:
-        service.multi_token += 1
-        service.tpot_s += tpot_s
-
-
-@kernel
 def finish_request(w, e, r, end_s, index, replica, spec, router):
     """Close the books of a request that has its last token."""
     request = w.requests[e, index]
@@ -276,7 +269,7 @@ def finish_request(w, e, r, end_s, index, replica, spec, router):
         units = floor_div(request.computed, spec.unit_tokens)
         register(w, e, r, request, units, end_s)
     release(w, e, r, request, replica, spec)
-    leave_place(w, e, r, request.adapter)
+    put_back(w, e, r, index)
     replica.in_flight -= 1
     replica.in_flight_tokens -= request.prompt_tokens + request.estimate_tokens
     replica.work_s -= request.work_s
@@ -296,9 +289,11 @@ def finish_request(w, e, r, end_s, index, replica, spec, router):
         router.tpot_s += tpot_s
         router.multi_token += 1
     ttft_s = request.first_token_s - request.arrival_s
-    objective = w.objectives[request.service]
+    objective = w.objectives[request.objective]
     met = ttft_s <= objective.ttft_s and tpot_s <= objective.tpot_s
     router.slo_met += met
+    if has_clients(w):
+        count_finished(w.client_states[e, request.client], w.clients[request.client], request, met)
     if w.service_states.shape[1] > 0:
         count_for_service(w.service_states[e, spec.service], request, tpot_s, met)
 
@@ -378,6 +373,7 @@ def end_run(w, e, r, end_s, replica, spec, router):
         done = decoding  # those whose prompt is computed come before the others
         for at in range(decoding, replica.running):
             index = w.slots[e, r, at].request
+            leave_computed(w, e, r, index)
             if not is_partial(w.requests[e, index]):
                 for place in range(at, done, -1):
                     w.slots[e, r, place].request = w.slots[e, r, place - 1].request
@@ -385,6 +381,8 @@ def end_run(w, e, r, end_s, replica, spec, router):
                 end_prefill(w, e, r, end_s, done, replica, spec, router)
                 done += 1
         replica.prefilling = replica.running - done
+    if spec.policy == VTC:
+        charge_run(w, e, r, decoding, replica)
     if replica.next_finish == replica.step_count:
         remove_finished(w, e, r, end_s, replica, spec, router)
 

@@ -1,6 +1,7 @@
 """The turn of a waiting request that reached the engine: what may happen before it is admitted.
 
-Its deadline may have passed, its adapter may find no place, or its prefix has to come from a tier.
+Its deadline may have passed, its adapter or its image may find no place, or its prefix has to come
+from a tier.
 """
 
 from __future__ import annotations
@@ -8,9 +9,10 @@ from __future__ import annotations
 import math
 
 from ..core.compile import kernel
-from .adapters import has_place, names_adapters, stop_for_unseen
+from .adapters import has_place, leave_place, names_adapters, stop_for_unseen, take_place
 from .fetching import BLOCKED as LACKS_BLOCKS
 from .fetching import FETCHING, fetch, look_s, stop_for_queue
+from .images import leave_image, may_encode, take_image
 from .refusal import expire_queued, has_gate, is_late, stop_for_deadline
 from .runs import stop_for_head
 
@@ -23,10 +25,10 @@ def turn_of(w, e, r, index, before, now_s, seen_s, replica, spec):
 
     Returns:
         ADMIT: it may be admitted; STAYS: it waits on, those behind it need not; LEFT: it has left
-        the queue; BLOCKED: it waits for blocks, and so do those behind it.
+        the queue; BLOCKED: it waits for blocks or for the encoder, and so do those behind it.
     """
     request = w.requests[e, index]
-    if is_late(w, request, seen_s):
+    if is_late(request, seen_s):
         expire_queued(w, e, index, before, now_s, replica)
         return LEFT
     if not has_place(w, e, r, request.adapter):
@@ -37,7 +39,21 @@ def turn_of(w, e, r, index, before, now_s, seen_s, replica, spec):
             return STAYS
         if outcome == LACKS_BLOCKS:
             return BLOCKED
-    return ADMIT
+    return ADMIT if may_encode(w, e, r, index) else BLOCKED
+
+
+@kernel
+def take_up(w, e, r, index, now_s):
+    """Give an admitted request its adapter and its image; returns the seconds that both take."""
+    load_s = take_place(w, e, r, w.requests[e, index].adapter)
+    return load_s + take_image(w, e, r, index, now_s)
+
+
+@kernel
+def put_back(w, e, r, index):
+    """Let a request that runs no more be done with its adapter and its image."""
+    leave_place(w, e, r, w.requests[e, index].adapter)
+    leave_image(w, e, r, index)
 
 
 @kernel

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 
 from ...hardware.catalogue import GPU, Model
 from ...hardware.dtypes import DTYPES, KV_BYTES
+from ...hardware.encoders import encoder
 from ..network import internode
 from .calibration import Calibration
 from .collectives import LINKS, has_nvlink
@@ -19,6 +20,7 @@ EXCHANGES = ("", "deepep")
 SCHEDULING = ("sync", "async")
 ATTENTION = ("flash", "naive")
 MOST_GRAPHS = 4096
+MOST_CACHED = 10_000_000
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,9 @@ class Deployment(Scheduling):
         scheduling: ``sync`` plans a step when the one before has ended, ``async`` while it runs;
             "": as the engine does.
         attention: ``flash``, or ``naive``: the scores of a chunk are written to memory.
+        encoder_cache_tokens: visual tokens that the encoder cache (of each rank of its own) keeps,
+            whose memory the KV cache lacks; 0: as many as a step has tokens, out of its reserve. At
+            least those of the largest image that it is asked about (vLLM).
         batching and further switches: see :class:`.scheduling.Scheduling`.
         dp_ranks: "own": each dp rank is a replica to the router, has a queue, batch and cache of
             its own, and steps with the others; "": one pool, spread evenly over the ranks.
@@ -93,6 +98,7 @@ class Deployment(Scheduling):
     layer_launch_us: float = field(default=-1.0, metadata={"at_least": 0})
     scheduling: str = field(default="", metadata={"choices": SCHEDULING})
     attention: str = field(default="flash", metadata={"choices": ATTENTION})
+    encoder_cache_tokens: int = field(default=0, metadata={"whole": 0})
     dp_ranks: str = ""
     speculation: Speculation | None = None
     calibration: Calibration | None = None
@@ -192,6 +198,13 @@ class Deployment(Scheduling):
             raise self._error("scheduling", f"use one of {', '.join(SCHEDULING)}, or leave it out")
         if self.attention not in ATTENTION:
             raise self._error("attention", f"use one of {', '.join(ATTENTION)}")
+        if not 0 <= self.encoder_cache_tokens <= MOST_CACHED:
+            raise self._error("encoder_cache_tokens", f"give 0 to {MOST_CACHED} visual tokens")
+        if self.encoder_cache_tokens:
+            try:
+                encoder(self.model.name)
+            except ValueError as error:
+                raise self._error("encoder_cache_tokens", f"{error}, or leave it out") from None
         if self.calibration and self.speculation:
             raise self._error("calibration", "beside speculation it is not modelled; leave one out")
         if self.attention == "naive" and self.model.mla:

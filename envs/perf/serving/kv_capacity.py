@@ -41,7 +41,7 @@ def kv_blocks(deployment: Deployment) -> int:
     d = deployment
     budget = d.gpu_memory_utilization * d.gpu.memory_bytes
     weights = rank_weight_bytes(d) + draft_weight_bytes(d)
-    other = activation_bytes(d) + buffer_bytes(d)
+    other = activation_bytes(d) + buffer_bytes(d) + encoder_cache_bytes(d)
     blocks = int((budget - weights - other) // block_bytes(d))
     if blocks < 1:
         raise ValueError(
@@ -52,6 +52,11 @@ def kv_blocks(deployment: Deployment) -> int:
             f"per weight or a GPU with more memory{_or_no_draft(d)}"
         )
     return blocks * d.dp
+
+
+def encoder_cache_bytes(deployment: Deployment) -> float:
+    """Return bytes on one GPU of an encoder cache of a stated size: 16-bit embeddings, on each."""
+    return 2.0 * deployment.encoder_cache_tokens * deployment.model.hidden
 
 
 def kv_tokens(deployment: Deployment) -> int:

@@ -5,8 +5,9 @@ served, paged KV blocks and a prefix cache (vLLM v1). Sources of the others: bat
 Orca (Yu et al., OSDI 2022), which they are compared with, and Triton's dynamic batcher; prompts
 first and whole, version 0 of vLLM's scheduler, Sarathi-Serve (Agrawal et al., OSDI 2024);
 priorities, vLLM's ``--scheduling-policy``; longest prefix, SGLang's ``lpm``; response ratio,
-SGLang pull request 32911; contiguous reservation, PagedAttention (Kwon et al., SOSP 2023), whose
-three variants of Orca have the chunks of a buddy allocator.
+SGLang pull request 32911; clients evenly, VTC (Sheng et al., OSDI 2024); contiguous reservation,
+PagedAttention (Kwon et al., SOSP 2023), whose three variants of Orca have the chunks of a buddy
+allocator.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from .deployment import Deployment
 
 BATCHING = ("continuous", "static", "dynamic")
-POLICIES = ("fcfs", "priority", "lpm", "hrrn")
+POLICIES = ("fcfs", "priority", "lpm", "hrrn", "vtc")
 RESERVATIONS = ("paged", "contiguous", "contiguous-pow2", "contiguous-oracle")
 """In the order of the engine's numbers for them."""
 MOST_WAIT_MS = 600_000.0
@@ -39,7 +40,7 @@ class Scheduling:
             of the budget to prompts behind it; 0: no such bound (as in vLLM).
         scheduling_policy: whom the queue gives next: ``fcfs``; ``priority``, highest first, which
             also lets the lowest be preempted; ``lpm``: longest cached prefix; ``hrrn``: highest
-            ratio of wait and prefill to prefill.
+            ratio of wait and prefill to prefill; ``vtc``: that of the client served least.
         kv_reservation: ``paged``: blocks as tokens come; ``contiguous``: one chunk for all tokens
             that a request may have, or (``contiguous-pow2``) its output rounded up to a power of
             two, or (``contiguous-oracle``) what it will have.

@@ -6,9 +6,9 @@ A transformer of L layers on B crops of n patches, hidden width H, h heads of d 
 
 with the matrix multiplications of :mod:`.gemm` in 16 bits and attention without a mask. A
 convolutional encoder takes its FLOPs at a share of the peak. ``image``: decoding and resizing on
-the CPU. Source: perf_models 3.7 of the reference; constants ``[vit]`` and ``[vision]``. The encoder
-runs inline, as engines do it by default: nothing else is computed meanwhile, and its output is not
-cached here.
+the CPU, which the front end does. Source: perf_models 3.7 of the reference; constants ``[vit]`` and
+``[vision]``. An encoder runs on one GPU whatever the replica's layout, as vLLM's
+``mm_encoder_tp_mode = "data"`` does with one image at a time; its tensor parallelism is left out.
 """
 
 from __future__ import annotations
@@ -21,12 +21,21 @@ from .gemm import gemm_s
 
 def encode_s(encoder: Encoder, gpu: GPU, image: Image) -> float:
     """Return seconds of one image on one GPU, its preparation included."""
+    return prepare_s(gpu, image) + compute_s(encoder, gpu, image)
+
+
+def prepare_s(gpu: GPU, image: Image) -> float:
+    """Return seconds in which the CPU beside a GPU prepares one image."""
     row = constants("vision", gpu)
-    prepare_s = row["image_ms"] * 1e-3 + row["mpx_ms"] * 1e-3 * image.pixels / 1e6
+    return float(row["image_ms"] * 1e-3 + row["mpx_ms"] * 1e-3 * image.pixels / 1e6)
+
+
+def compute_s(encoder: Encoder, gpu: GPU, image: Image) -> float:
+    """Return seconds in which a GPU encodes one prepared image."""
     if not encoder.layers:
         flops = encoder.gflops_per_mpx * 1e9 * image.pixels / 1e6
-        return float(prepare_s + flops / (row["conv_ec"] * gpu.fp16_flops))
-    return prepare_s + encoder.layers * _layer_s(encoder, gpu, image)
+        return float(flops / (constants("vision", gpu)["conv_ec"] * gpu.fp16_flops))
+    return encoder.layers * _layer_s(encoder, gpu, image)
 
 
 def _layer_s(encoder: Encoder, gpu: GPU, image: Image) -> float:

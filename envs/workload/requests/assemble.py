@@ -42,6 +42,8 @@ def assemble(
     priority: NDArray[np.float64] | None = None,
     blocks: Blocks | None = None,
     bound: str | None = None,
+    client: Sequence[Any] | None = None,
+    deadline_s: NDArray[np.float64] | None = None,
 ) -> RequestStream:
     """Build the stream of a table whose columns ``arrival``, ``prompt`` and ``output`` are named.
 
@@ -57,6 +59,8 @@ def assemble(
         blocks: block ids, if the trace has them.
         bound: column of ``max_tokens``; without one the longest output of the trace is the bound
             for all, or what a prompt leaves of the longest prompt and output together.
+        client: (N,) labels of who sent them; None: nobody knows.
+        deadline_s: (N,), seconds from its arrival until it expires, NaN: never.
 
     Raises:
         TraceError: a value is out of its range, or the file is not in order of arrival.
@@ -82,6 +86,8 @@ def assemble(
         prefix_ids=ids,
         prefix_block_tokens=blocks.tokens if blocks else 0,
         priority=priority[order].astype(np.float32),
+        **_clients(client, order),
+        deadline_s=None if deadline_s is None else deadline_s[order],
     )
 
 
@@ -127,6 +133,16 @@ def _numbered(labels: Sequence[Any] | None, order: NDArray[np.int64]) -> NDArray
     if labels is None:
         return np.full(len(order), -1, np.int32)
     return np.array([known.setdefault(labels[i], len(known) - 2) for i in order], np.int32)
+
+
+def _clients(labels: Sequence[Any] | None, order: NDArray[np.int64]) -> dict[str, Any]:
+    """Return the number of each request's client, and the clients' names by number."""
+    if labels is None:
+        return {}
+    texts = [str(labels[i]) for i in order]
+    names = {name: number for number, name in enumerate(dict.fromkeys(texts))}
+    numbers = np.array([names[text] for text in texts], np.int32)
+    return {"client": numbers, "client_names": tuple(names)}
 
 
 def _prefixes(

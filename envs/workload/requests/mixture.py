@@ -103,6 +103,14 @@ def merged(streams: list[RequestStream]) -> RequestStream:
     else:
         within = np.arange(offsets[-1]) - np.repeat(offsets[:-1], lengths)
         ids = ids[np.repeat(starts[order], lengths) + within]
+    images: dict[str, Any] = {}
+    if any(stream.image is not None for stream in streams):  # ids are each service's own
+        for name, none in (("image", -1), ("image_size", 0)):
+            parts = [getattr(s, name) for s in streams]
+            parts = [
+                np.full(n, none) if p is None else p for n, p in zip(counts, parts, strict=True)
+            ]
+            images[name] = np.concatenate(parts)[order].astype(np.int32)
     return RequestStream(
         arrival_s=joined("arrival_s"),
         prompt_tokens=joined("prompt_tokens"),
@@ -115,4 +123,5 @@ def merged(streams: list[RequestStream]) -> RequestStream:
         priority=joined("priority"),
         service=np.repeat(np.arange(len(streams)), counts)[order].astype(np.int32),
         **answers,
+        **images,
     )

@@ -29,6 +29,12 @@ class RequestStream:
             the arrival of this one, NaN: it arrives by the clock. None: all do.
         prefix_at: int64 (N,), where each one's ids begin, if turns of a session, which never
             overlap, have them in one place; ``prefix_offsets`` then says only how many there are.
+        client: int32 (N,), number of who sent it, or 0 for all.
+        client_names: of the clients by number, if a trace tells them.
+        deadline_s: float64 (N,), seconds from its arrival until it expires, NaN: it states none.
+            None: none states any.
+        image: int32 (N,), id of the image that each one brings, -1: none. None: nobody does.
+        image_size: int32 (N,), which of its workload's sizes that has.
     """
 
     arrival_s: NDArray[np.float64]
@@ -43,9 +49,25 @@ class RequestStream:
     service: NDArray[np.int32] | int = 0
     think_s: NDArray[np.float64] | None = None
     prefix_at: NDArray[np.int64] | None = None
+    client: NDArray[np.int32] | int = 0
+    client_names: tuple[str, ...] = ()
+    deadline_s: NDArray[np.float64] | None = None
+    image: NDArray[np.int32] | None = None
+    image_size: NDArray[np.int32] | None = None
 
     def __len__(self) -> int:
         return len(self.arrival_s)
+
+    def expires_s(self, default_s: float) -> NDArray[np.float64]:
+        """Return when each request expires, float64 (N,), inf: never.
+
+        Args:
+            default_s: seconds from its arrival for those that state none, 0: they never do.
+        """
+        left_s = np.full(len(self), default_s if default_s > 0 else np.inf)
+        if self.deadline_s is not None:
+            left_s = np.where(np.isnan(self.deadline_s), left_s, self.deadline_s)
+        return np.where(np.isinf(left_s), np.inf, self.arrival_s + left_s)
 
     @property
     def prefix_begin(self) -> NDArray[np.int64]:

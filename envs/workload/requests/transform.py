@@ -36,6 +36,8 @@ def window(stream: RequestStream, start: int, n: int) -> RequestStream:
         prefix_offsets=offsets - offsets[0],
         prefix_ids=densify(stream.prefix_ids[offsets[0] : offsets[-1]]),
         priority=stream.priority[cut],
+        client=stream.client if isinstance(stream.client, int) else stream.client[cut],
+        deadline_s=None if stream.deadline_s is None else stream.deadline_s[cut],
     )
 
 

@@ -8,6 +8,8 @@
 | `max_tokens` | | bound on the output that the request states, optional |
 | `session` | | any label, optional |
 | `priority` | | in [0, 1], optional |
+| `client` | | who sent it, any label; optional, for `[[clients]]` of a scenario |
+| `deadline_s` | | seconds from its arrival until it expires unless begun; optional, may be empty |
 | `prefix_ids` | `block16_chain_ids` | space-separated block ids of prompt, then output; optional |
 | `prefix_block_tokens` | | tokens per id, the same on every line; needed with `prefix_ids` |
 
@@ -31,9 +33,11 @@ _OUTPUT = ("output_tokens", "num_decode_tokens")
 _IDS = ("prefix_ids", "block16_chain_ids")
 _BLOCK_TOKENS = "prefix_block_tokens"
 
+LONGEST_DEADLINE_S = 86_400.0
+
 COLUMNS = (
     *("arrival_s", "prompt_tokens", "output_tokens", "max_tokens", "session", "priority"),
-    *("prefix_ids", _BLOCK_TOKENS),
+    *("client", "deadline_s", "prefix_ids", _BLOCK_TOKENS),
 )
 """What a mapping may name."""
 
@@ -72,6 +76,8 @@ def read(
         priority=_priority(table),
         blocks=_blocks(table),
         bound="max_tokens" if "max_tokens" in table.columns else None,
+        client=table.columns.get("client"),
+        deadline_s=_deadlines(table),
     )
 
 
@@ -88,6 +94,24 @@ def _priority(table: Table) -> np.ndarray | None:
     if len(bad):
         row = int(bad[0])
         table.fail(row, "priority", values[row], "is out of range", "scale priorities to [0, 1]")
+    return values
+
+
+def _deadlines(table: Table) -> np.ndarray | None:
+    """Return the seconds that each request gives itself, NaN where it says nothing."""
+    if "deadline_s" not in table.columns:
+        return None
+    said = [value is not None and value != "" for value in table.column("deadline_s")]
+    values = np.full(len(said), np.nan)
+    for row in np.flatnonzero(said):
+        text = table.columns["deadline_s"][row]
+        try:
+            values[row] = float(text)
+        except (TypeError, ValueError):
+            table.fail(int(row), "deadline_s", text, "is not a number", "write seconds, or nothing")
+    bad = np.array(said) & ~((values > 0) & (values <= LONGEST_DEADLINE_S))
+    limit = f"write seconds above 0, at most {LONGEST_DEADLINE_S:g}, or nothing"
+    table.refuse("deadline_s", bad, "is no deadline", limit)
     return values
 
 
