@@ -51,7 +51,8 @@ ROW = 16
 """Neurons of the code of a queue row."""
 _COMMON = Layout(())  # common columns come first in every layout
 IN_USE = [_COMMON.index("queue", name) for name in ("is_request", "is_gang")]
-KINDS = [_COMMON.index("cluster", f"kind_{kind}") for kind in DECISIONS]
+KINDS = [_COMMON.index("cluster", f"kind_{kind}") for kind in DECISIONS[:-1]]
+"""The flags of all kinds of decisions but the last one, which is due where no other is."""
 
 
 class Features(NamedTuple):
@@ -63,7 +64,7 @@ class Features(NamedTuple):
         mask: not 0 = feasible, of all candidates, shape (n, C).
         context: shape (n, width).
         outlook: what values are read from, shape (n, width).
-        kinds: a flag for each of ``DECISIONS``, shape (n, 3).
+        kinds: a flag for each of ``DECISIONS``, shape (n, 4).
     """
 
     codes: Tensor
@@ -143,7 +144,9 @@ class CandidateEncoder(BaseFeaturesExtractor):
         whole = torch.cat(parts, dim=1)
         context = self.context(whole)
         outlook = self.outlook(whole.detach()) if self.counted else context
-        return Features(codes, state, candidate, mask, context, outlook, cluster[:, KINDS])
+        flags = cluster[:, KINDS]
+        kinds = torch.cat([flags, 1.0 - flags.sum(dim=1, keepdim=True)], dim=1)
+        return Features(codes, state, candidate, mask, context, outlook, kinds)
 
 
 class Head(nn.Module):

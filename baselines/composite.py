@@ -20,6 +20,7 @@ class Composite(Policy):
         route: decides which replica takes a request.
         place: decides which gang starts where.
         scale: decides about replicas.
+        migrate: decides which running requests move.
 
     Attributes:
         parts: those given, by decision.
@@ -35,8 +36,9 @@ class Composite(Policy):
         route: Policy | None = None,
         place: Policy | None = None,
         scale: Policy | None = None,
+        migrate: Policy | None = None,
     ) -> None:
-        given = {"route": route, "place": place, "scale": scale}
+        given = {"route": route, "place": place, "scale": scale, "migrate": migrate}
         self.parts = {kind: policy for kind, policy in given.items() if policy is not None}
         self.decides = frozenset(self.parts)
         for kind, policy in self.parts.items():

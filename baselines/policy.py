@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gpuyard.envs.observation import DECISIONS, TABLES, Layout
+from gpuyard.envs.observation import DECISIONS, TABLES, Layout, kind_column
 from gpuyard.ids import listed
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ class Policy:
         self._places = {
             (key, name): at for key in TABLES for at, name in enumerate(self.layout.names(key))
         }
-        self._kinds = [f"common.kind_{kind}" for kind in scenario.decisions]
+        self._kinds = [kind_column(kind) for kind in scenario.decisions]
 
     def attach(self, env: Any) -> None:
         """Make use of ``env``, the environment that is played; most policies need none."""

@@ -23,7 +23,7 @@ from collections.abc import Collection
 from functools import partial
 from typing import Any
 
-from . import gang, isolation, options, plug_ins, routing, saved, topology
+from . import gang, isolation, migration, options, plug_ins, routing, saved, topology
 from .composite import Composite
 from .linear import linear
 from .policy import Factory, Policy
@@ -36,6 +36,7 @@ _FAMILIES = {
     "topology": topology.BASELINES,
     "isolation": isolation.BASELINES,
     "scaling": scaling.BASELINES,
+    "migration": migration.BASELINES,
 }
 _BASELINES = {
     f"{family}/{name}": factory

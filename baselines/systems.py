@@ -10,6 +10,8 @@ topology, not the gang.
 - ``dynamo``: Dynamo on the default scheduler of Kubernetes, which scores nodes by LeastAllocated.
 - ``vclos``: every gang gets links of its own. Source: "Isolated Scheduling for Distributed Training
   Tasks in GPU Clusters", arXiv 2308.05692.
+- ``llumnix``: Llumnix alone: requests go where there is most room, and running ones move there.
+  Source: Sun et al., OSDI 2024, arXiv 2406.03243.
 - ``kubernetes``: parts that know nothing of each other: a random backend, as kube-proxy's iptables
   mode draws it (kubernetes.io, Virtual IPs and Service Proxies), the default scheduler, and
   autoscaling of each service to 50 % use, the example of kubernetes.io, HorizontalPodAutoscaler
@@ -22,6 +24,8 @@ SYSTEMS = {
     "run-ai-dynamo": "compose:routing/dynamo+topology/kai+scaling/dynamo",
     "dynamo": "compose:routing/dynamo+topology/kubernetes-spread+scaling/dynamo",
     "vclos": "compose:routing/dynamo+isolation/vclos+scaling/dynamo",
+    "llumnix": "compose:routing/llumnix+migration/llumnix",
     "kubernetes": "compose:routing/random+topology/kubernetes-spread+scaling/hpa",
 }
-"""Compositions by name; docs/baselines_scaling.md has a row for each."""
+"""Compositions by name; docs/baselines_scaling.md has a row for each; that of llumnix stands in
+docs/migration.md."""

@@ -35,6 +35,7 @@ MODULES = (
     "technique_sessions",
     "technique_ladder",
     "technique_fairness",
+    "technique_migration",
 )
 PAGE = ROOT / "docs" / "techniques.md"
 HEADING = """# Techniques

@@ -23,8 +23,20 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-DECISIONS = ("route", "place", "scale")
-"""Kinds of decisions, in the order in which they are asked at one moment."""
+DECISIONS = ("route", "place", "scale", "migrate")
+"""Kinds of decisions. At one moment requests are routed first, then moved, then gangs are placed,
+then replicas decided about."""
+
+
+def kind_column(kind: str) -> str:
+    """Return the full name of the flag of ``"cluster"`` that says such a decision is due.
+
+    It stands among the common columns, but for that of an option (``migrate``), which stands in
+    its own block.
+    """
+    block = "migrate" if kind == "migrate" else "common"
+    return f"{block}.kind_{kind}"
+
 
 OPTIONS = ("gate", "lora", "clients", "vision")
 """Blocks of columns that a scenario has only with an option: ``gate`` where requests may be refused
@@ -81,6 +93,11 @@ CLUSTER: dict[str, Columns] = {
         Column("parked", "request", 8.0, "requests that no replica can take now"),
         Column("changes", "replica", 4.0, "replicas added, taken away and turned in this round"),
         Column("since_s", "s", 60.0, "since the round before in which there was a choice"),
+    ),
+    "migrate": (
+        Column("kind_migrate", "flag", None, "a running request may move to another replica"),
+        Column("has_source", "flag", None, "the replica that it leaves has been chosen"),
+        Column("moving", "request", 4.0, "requests that are moving"),
     ),
     "gate": (
         Column("since_s", "s", 0.1, "since the routing decision before"),
@@ -213,6 +230,15 @@ CANDIDATES: dict[str, Columns] = {
         Column("slo", "share", None, "of those, the ones that met both objectives"),
         Column("to_finish", "request", 8.0, "in flight or held where the role would be changed"),
         Column("left", "replica", 4.0, "replicas that would go on serving in the role it leaves"),
+    ),
+    "migrate": (
+        Column("is_none", "flag", None, "moves nothing and ends the round"),
+        Column("is_source", "flag", None, "the replica that the request is to leave"),
+        Column("is_moving", "flag", None, "a request comes to this replica or leaves it"),
+        Column("requests", "request", 32.0, "running and queued there", lagged=True),
+        Column("free_blocks", "block", 1024.0, "free KV blocks", lagged=True),
+        Column("queued_blocks", "block", 256.0, "blocks of tokens not yet computed", lagged=True),
+        Column("request_blocks", "block", 64.0, "KV blocks of the request that would leave"),
     ),
     "gate": (Column("is_reject", "flag", None, "refuses the request; its wait is a day"),),
     "lora": (

@@ -108,6 +108,45 @@ class Lora:
 
 
 @dataclass(frozen=True)
+class Migration:
+    """When running requests may move between replicas of ``[[replicas]]``, and how fast.
+
+    Defaults: the testbed and the arguments of Llumnix (Sun et al., OSDI 2024, arXiv 2406.03243;
+    github.com/AlibabaPAI/llumnix, docs/Arguments.md), but for the interval, which is 0.05 there.
+    """
+
+    interval_s: float = rule(
+        0.0,
+        "seconds between two rounds of decisions, 0.001 or more; 0: no request ever moves",
+        range=(0, 86_400),
+    )
+    gb_per_s: float = rule(
+        8.0, "gigabytes per second that a KV cache moves at, each alone (64 Gb/s)", above=0
+    )
+    stage_ms: float = rule(
+        20.0, "milliseconds that every stage of a move takes besides its bytes", range=(0, 60_000)
+    )
+    last_blocks: int = rule(
+        16, "KV blocks left to copy at which a request stops for its last stage", range=(1, 65_536)
+    )
+    max_stages: int = rule(
+        3, "stages of a move, the last one among them; what needs more is given up", range=(1, 64)
+    )
+
+    def __post_init__(self) -> None:
+        """Refuse an interval that hardly moves time.
+
+        Raises:
+            ValueError: naming the field, its value and the remedy.
+        """
+        if 0 < self.interval_s < SHORTEST_HOLD_S:
+            raise ValueError(
+                f"migration.interval_s = {self.interval_s!r} must be {SHORTEST_HOLD_S:g} seconds "
+                "or more, or 0, which turns migration off"
+            )
+
+
+@dataclass(frozen=True)
 class ClientClass:
     """A class of clients: who sends requests, with objectives and limits of their own."""
 

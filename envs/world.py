@@ -73,7 +73,8 @@ class World:
         self.num_envs = num_envs
         self._shares = shares(num_envs, num_threads)
         options = [name for part in parts for name in part.options]
-        self.layout = Layout((part.kind for part in parts), options)
+        kinds = [kind for part in parts for kind in (part.kind, *part.more_kinds)]
+        self.layout = Layout(kinds, options)
         services = [name for part in parts for name in part.services]
         classes = [name for part in parts for name in part.classes]
         closed_loop = any(part.closed_loop for part in parts)

@@ -23,6 +23,9 @@ IDS = {
     "gpuyard/Cluster-v0": Environment("cluster-default", ("route", "place", "scale")),
 }
 
+OPTIONAL = frozenset({"migrate"})
+"""Decisions that a scenario of any id may ask for besides."""
+
 DEFAULT = "gpuyard/Routing-v0"
 """The id where neither an id nor a scenario is given."""
 
@@ -71,7 +74,7 @@ def check_decisions(scenario: Deciding, decisions: Collection[str]) -> None:
     Raises:
         ValueError: naming the scenario, its decisions, those of the id, and the id that fits.
     """
-    if scenario.decisions != set(decisions):
+    if scenario.decisions - OPTIONAL != set(decisions):
         raise ValueError(
             f"scenario {scenario.name!r} asks for {listed(scenario.decisions)}, but this id is for "
             f"{listed(decisions)}: use {_fitting(scenario) or 'the class ClusterEnv itself'}"
@@ -79,7 +82,8 @@ def check_decisions(scenario: Deciding, decisions: Collection[str]) -> None:
 
 
 def _fitting(scenario: Deciding) -> str | None:
-    fitting = (i for i, env in IDS.items() if scenario.decisions == set(env.decisions))
+    asked = scenario.decisions - OPTIONAL
+    fitting = (i for i, env in IDS.items() if asked == set(env.decisions))
     return next(fitting, None)
 
 

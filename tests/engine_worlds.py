@@ -194,12 +194,14 @@ def engine_world(
     lora: tuple = (),
     clients: NDArray[np.void] | None = None,
     encoders: tuple = (),
+    migration: NDArray | None = None,
 ) -> World:
     """Return a world of replicas, of which ``ranks`` side by side step together.
 
     ``tiers``: TIER_SPEC and REPLICA_TIERS; ``lora``: LORA_RULES and the places of each replica;
     ``clients``: CLIENT, who sends the requests.
     ``encoders``: ENCODER_SPEC and IMAGE_COST.
+    ``migration``: MIGRATION_RULES.
     """
     spec_records = records(len(specs), REPLICA_SPEC)
     for r, spec in enumerate(specs):
@@ -259,6 +261,8 @@ def engine_world(
         static = replace(static, clients=clients)
     if encoders:
         static = replace(static, encoder_specs=encoders[0], image_costs=encoders[1])
+    if migration is not None:
+        static = replace(static, migration_rules=migration)
     nodes = int(stream.prefix_ids.max(initial=0)) + 1
     openers = 0 if stream.think_s is None else int(np.isnan(stream.think_s).sum())
     part = serving_part(

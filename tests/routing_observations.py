@@ -17,7 +17,8 @@ def pool(replicas: int) -> SimpleNamespace:
         name="pool",
         decisions=frozenset({"route"}),
         layout=LAYOUT,
-        replicas=[SimpleNamespace(deployment=SimpleNamespace(block_size=16))] * replicas,
+        replicas=[SimpleNamespace(kv_blocks=1000, deployment=SimpleNamespace(block_size=16))]
+        * replicas,
     )
 
 

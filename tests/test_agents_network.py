@@ -198,7 +198,7 @@ def test_heads_learn_from_their_kind_only():
         for kind, head in network.mlp_extractor.of.items()
     }
     every = {name for name, _ in networks.Head(1).named_parameters()}
-    assert learned == {"route": set(), "place": every, "scale": every}
+    assert learned == {"route": set(), "place": every, "scale": every, "migrate": set()}
 
 
 def test_kinds_in_one_batch_do_not_mix():

@@ -18,10 +18,13 @@ PAGES = "".join(
     (DOCS / name).read_text()
     for name in (
         *("baselines.md", "baselines_gang.md", "baselines_topology.md", "isolation.md"),
-        "baselines_scaling.md",
+        *("baselines_scaling.md", "migration.md"),
     )
 )
-DECIDES = {"routing": {"route"}, "scaling": {"scale"}, "system": {"route", "place", "scale"}}
+DECIDES = {
+    **{"routing": {"route"}, "scaling": {"scale"}, "migration": {"migrate"}},
+    **{"system": {"route", "place", "scale"}, "system/llumnix": {"route", "migrate"}},
+}
 
 
 def test_names_and_kinds():
@@ -61,7 +64,7 @@ def test_bad_options_name_the_option_the_value_and_the_remedy(name, options, mes
 
 @pytest.mark.parametrize("name", baselines.names())
 def test_every_baseline_says_what_it_decides_and_is_documented(name):
-    decides = DECIDES.get(name.partition("/")[0], {"place"})
+    decides = DECIDES.get(name) or DECIDES.get(name.partition("/")[0], {"place"})
     assert baselines.decides(name) == baselines.make(name).decides == decides
     assert f"`{name}`" in PAGES
 
@@ -78,7 +81,7 @@ def test_a_scenario_of_other_decisions_is_refused(name, scenario):
         policy.reset(scenario, 2)
         assert policy.layout == scenario.layout
         return
-    (decides,), (asks,) = policy.decides, asked
+    decides, (asks,) = " and ".join(sorted(policy.decides)), asked
     said = rf"{type(policy).__name__} decides {decides}, but scenario '{scenario.name}' asks for "
     with pytest.raises(ValueError, match=said + asks):
         policy.reset(scenario, 2)

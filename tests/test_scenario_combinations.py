@@ -11,6 +11,7 @@ TIERS = {"host_kv_gb": 4}
 STORE = {"kv_store": {"capacity_gb": 8}}
 LORA = {"lora": {"adapters": 3}}
 DEADLINE = {"router": {"deadline_s": 2}}
+MOVES = {"migration": {"interval_s": 0.1}}
 SESSIONS = {"workload": {"closed_loop": True, "sessions": 4, "max_tokens": 16384}}
 
 WHOLE = {"chunked_prefill": False, "max_num_batched_tokens": 8192}
@@ -32,6 +33,7 @@ OPTIONS = {
     "kv_store.capacity_gb = 8": ({}, STORE),
     "lora.adapters = 3": ({}, LORA),
     "router.deadline_s = 2": ({}, DEADLINE),
+    "migration.interval_s = 0.1": ({}, MOVES),
 }
 
 
@@ -65,7 +67,35 @@ def test_each_way_stands_alone(way: str) -> None:
 @pytest.mark.parametrize("option", OPTIONS)
 def test_each_option_stands_alone(option: str) -> None:
     fields, tables = OPTIONS[option]
-    from_dict(world(replicas=[{**REPLICA, **fields}], **tables))
+    from_dict(world(replicas=[{**REPLICA, **fields}] * 2, **tables))
+
+
+@pytest.mark.parametrize("option", list(OPTIONS)[:-1])
+def test_moves_stand_beside_no_other_option(option: str) -> None:
+    fields, tables = OPTIONS[option]
+    table = world(replicas=[{**REPLICA, **fields}] * 2, **tables, **MOVES)
+    refused(table, "migration.interval_s = 0.1", "is not modelled beside", option)
+
+
+@pytest.mark.parametrize(
+    ("replicas", "parts"),
+    [
+        ([REPLICA], ("one replica", "two or more")),
+        ([REPLICA, {**REPLICA, "kv_dtype": "fp8"}], ("replicas[1].kv_dtype", "the same")),
+        ([REPLICA, {**REPLICA, "block_size": 32}], ("replicas[1].block_size", "the same")),
+        (
+            [{**REPLICA, "model": "Gemma-3-12B"}] * 2,
+            ("Gemma-3-12B", "replicas[0]", "interval_s = 0"),
+        ),
+    ],
+)
+def test_a_cache_that_does_not_fit_elsewhere_is_refused(replicas, parts) -> None:
+    refused(world(replicas=replicas, **MOVES), "migration.interval_s = 0.1", *parts)
+
+
+def test_moves_hardly_without_time_are_refused() -> None:
+    table = world(replicas=[REPLICA] * 2, migration={"interval_s": 1e-5})
+    refused(table, "migration.interval_s = 1e-05 must be 0.001 seconds or more")
 
 
 def test_no_prefix_cache_is_refused_with_tiers_only() -> None:

@@ -15,6 +15,7 @@ from .affinity import (
 from .dynamo import Dynamo
 from .gateway import VTC, GatewayQueue
 from .llmd import LLMD
+from .llumnix import LlumnixDispatch
 from .load import LeastQueued, LeastRequests, LeastTokens, PowerOfTwo
 from .lora import LoRAAffinity
 from .oblivious import Random, RoundRobin, WeightedRoundRobin
@@ -40,6 +41,7 @@ BASELINES: dict[str, Factory] = {
     "cache-aware": CacheAware,
     "kv-aware": KVAware,
     "llm-d": LLMD,
+    "llumnix": LlumnixDispatch,
     "dynamo": Dynamo,
     "dynamo-lmetric": partial(Dynamo, policy="lmetric"),
     "capability-aware": CapabilityAware,

@@ -1,9 +1,9 @@
 """The one clock: it runs a world until someone must decide, then stops.
 
 Each part is asked for its next moment; what is due then happens in a fixed order: ends of runs,
-failures, repairs, arrivals of gangs, replicas that come up, drain or end, then the next request.
-Rates are settled once per moment. At one moment requests are routed first, then gangs placed, then
-replicas decided about. Parts that a scenario lacks have
+failures, repairs, arrivals of gangs, replicas that come up, drain or end, moves of requests, then
+the next request. Rates are settled once per moment. At one moment requests are routed first, then
+moved, then gangs placed, then replicas decided about. Parts that a scenario lacks have
 arrays without items and cost a look at their length.
 
 Parts that nobody else must see stay lazy: a replica is advanced only when a request is to be
@@ -20,6 +20,7 @@ from .core.records import (
     IDLE,
     MAX_DECISIONS,
     MAX_TIME,
+    MIGRATE,
     NOTHING,
     PLACE,
     ROUTE,
@@ -29,6 +30,8 @@ from .core.records import (
 )
 from .decide.answers import serve_on
 from .decide.columns import COMMON
+from .decide.migrate import moves_happen, next_move_s, take_migrate
+from .decide.migrate_seen import see_migrate
 from .decide.place import first_start, place_is_due, take_place
 from .decide.place_seen import see_place, survey
 from .decide.route import (
@@ -47,6 +50,7 @@ from .gangs.lifecycle import count_unfinished
 from .gangs.moments import begin_gangs, gangs_happen, gangs_value, integrate, next_moment_s
 from .network.traffic import settle
 from .services.moments import begin_services, is_abandoned, is_over, next_service_s
+from .serving.move_records import may_move
 from .serving.refusal import ended
 from .state import STATE
 
@@ -79,6 +83,8 @@ def decision_due(w, e):
     """Return the decision that is due at this moment."""
     if has_requests(w) and w.router[e].deciding >= 0:
         return ROUTE
+    if may_move(w) and w.mover[e].deciding == 1:
+        return MIGRATE
     if has_gangs(w) and place_is_due(w, e):
         return PLACE
     if has_services(w) and w.fleet[e].deciding == 1:
@@ -126,7 +132,8 @@ def move_on(w, e, clock):
     request_s = next_request_s(w, e) if has_requests(w) else math.inf
     gangs_s = gangs_next_s(w, e) if has_gangs(w) else math.inf
     services_s = next_service_s(w, e) if has_services(w) else math.inf
-    moment_s = min(request_s, gangs_s, services_s)
+    moves_s = next_move_s(w, e) if may_move(w) else math.inf
+    moment_s = min(request_s, gangs_s, services_s, moves_s)
     if has_requests(w) and w.router[e].answers == 1:
         if serve_on(w, e, min(moment_s, clock.limit_s)):
             return True
@@ -142,6 +149,9 @@ def move_on(w, e, clock):
         gangs_happen(w, e, moment_s)
     if has_services(w) and min(gangs_s, services_s) <= moment_s:
         services_happen(w, e, moment_s)
+    if moves_s <= moment_s:
+        if moves_happen(w, e, moment_s) and has_services(w):
+            services_happen(w, e, moment_s)
     if request_s <= moment_s:
         next_route(w, e)
     return True
@@ -168,14 +178,16 @@ def is_stalled(w, e, clock):
 def decide(w, e, clock):
     """Decide in place of the policy, which has had all decisions that it may take.
 
-    A request goes to the replica with the fewest in flight, the oldest gang that can starts, and
-    there are as many replicas as before.
+    A request goes to the replica with the fewest in flight, the oldest gang that can starts, there
+    are as many replicas as before, and no request moves.
     """
     clock.truncated = MAX_DECISIONS
     if clock.due == ROUTE:
         take_route(w, e, choose_replica(w, e))
     elif clock.due == SCALE:
         take_scale(w, e, KEEP)
+    elif clock.due == MIGRATE:
+        take_migrate(w, e, len(w.replica_specs))
     else:
         take_place(w, e, first_start(w, e))
 
@@ -235,6 +247,8 @@ def observe(w, e):
     if has_requests(w):
         moved, total = moved + w.router[e].arrived, total + w.router[e].num_requests
         see_route(w, e)
+    if may_move(w):
+        see_migrate(w, e)
     if has_gangs(w):
         moved += w.gangs[e].finished
         total += w.gangs[e].num_jobs - w.gangs[e].services
@@ -268,6 +282,8 @@ def act(w, e, action):
             services_happen(w, e, clock.now_s)
     elif clock.due == SCALE:
         take_scale(w, e, action)
+    elif clock.due == MIGRATE:
+        take_migrate(w, e, action)
 
 
 @entry

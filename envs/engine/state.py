@@ -44,6 +44,9 @@ Requests and replicas:
     nics: NIC (E, R).
     tier_entries: TIER_ENTRY (E, P), each tier's own from its ``begin`` on.
     tier_heads: int32 (E, any), first entry of each chain of their hash table, -1: none.
+    migration_rules: MIGRATION_RULES (1,) where running requests may move.
+    moves: MOVE (E, R) there, what each replica gives or gets.
+    mover: MOVER (E,) there.
 
 Services, whose replicas are gangs; V services, G roles:
 
@@ -192,6 +195,7 @@ from .serving.images import (
     IMAGE_COST,
     REQUEST_IMAGE,
 )
+from .serving.move_records import MIGRATION_RULES, MOVE, MOVER
 from .serving.records import (
     OBJECTIVE,
     PREFIX_ENTRY,
@@ -244,6 +248,9 @@ FIELDS = (
     ("nics", NIC, 2),
     ("tier_entries", TIER_ENTRY, 2),
     ("tier_heads", np.int32, 2),
+    ("migration_rules", MIGRATION_RULES, 1),
+    ("moves", MOVE, 2),
+    ("mover", MOVER, 1),
     # services
     ("services", SERVICE, 1),
     ("roles", ROLE, 1),

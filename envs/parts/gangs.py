@@ -226,8 +226,8 @@ def _transfers(scenario: Scenario) -> tuple[int, int]:
     if not roles:
         return 0, 0
     assert scenario.workload is not None
-    apart = [service.roles for service in scenario.services if len(service.roles) > 1]
-    gpus = max(role.replica.deployment.tp for both in apart for role in both)
+    sending = [s.roles for s in scenario.services if any(role.handover for role in s.roles)]
+    gpus = max(role.replica.deployment.tp for ends in sending for role in ends)
     return min(scenario.workload.num_requests, MOST_TRANSFERS), gpus
 
 

@@ -34,6 +34,7 @@ class Part:
 
     Attributes:
         kind: the decision that it asks for.
+        more_kinds: further ones.
         units: compiled functions that it needs.
         sizes: its share of the observation.
         state: what changes, each array with a leading environment axis.
@@ -52,6 +53,7 @@ class Part:
     services: tuple[str, ...] = ()
     options: tuple[str, ...] = ()
     closed_loop: bool = False
+    more_kinds: tuple[str, ...] = ()
     classes: tuple[str, ...] = ()
 
 

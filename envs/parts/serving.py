@@ -39,6 +39,7 @@ from ..scenario.services import KINDS
 from ..scene import REPLICA_SCENE, REQUEST_PHASES, REQUEST_SCENE
 from .clients import build_clients, table_of_clients
 from .images import build_images
+from .migration import migration_rules
 from .part import Part, Sizes, Table
 from .scheduling import scheduling
 from .tiers import build_tiers
@@ -213,13 +214,14 @@ def serving_part(
         num_sessions: S, room for sessions that answer back, 0: none do.
         classes: names of classes of clients.
     """
-    specs = static.replica_specs
+    specs, may_move = static.replica_specs, len(static.migration_rules) > 0
     outside = specs["role"] < 0  # the devices and links of the others are the cluster's
     return Part(
         kind="route",
-        units=units.OF_SERVING,
+        more_kinds=("migrate",) * may_move,
+        units=units.OF_SERVING + units.OF_MIGRATION * may_move,
         sizes=Sizes(
-            candidates=len(specs) + more_rows,
+            candidates=len(specs) + max(more_rows, int(may_move)),
             queue=queue_rows,
             devices=int(specs["num_devices"].sum()),
             links=int(outside.sum()),
@@ -251,7 +253,7 @@ def build_static(scenario: Scenario) -> ServingStatic:
     lora["load_s"] = scenario.lora.load_ms * 1e-3
     clients, images = build_clients(scenario.clients), build_images(scenario)
     found = specs, costs, linear_s, head_s, rules, objectives, *tiers, lora
-    return ServingStatic(*found, clients, *images)
+    return ServingStatic(*found, clients, *images, migration_rules(scenario))
 
 
 def cost_rows(scenario: Scenario) -> tuple[list[tuple[Deployment, CostTable]], list[int]]:

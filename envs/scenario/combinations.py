@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from ..perf.serving.deployment import Deployment
 from ..perf.serving.scheduling import changed
-from ..rules import KVStore, Lora, Router
+from ..rules import KVStore, Lora, Migration, Router
 from ..workload.requests.mixture import Mixture
 from ..workload.requests.source import Workload
 from .checks import ScenarioError
@@ -21,8 +21,9 @@ def check_combinations(
     store: KVStore,
     lora: Lora,
     clients: Clients,
+    migration: Migration,
 ) -> None:
-    """Refuse KV tiers, adapters and requests that end unserved beside what does not know of them.
+    """Refuse tiers, adapters, ends unserved and moves beside what does not know of them.
 
     And an order of the queue by clients where there are none.
 
@@ -36,6 +37,11 @@ def check_combinations(
         for group in clients.classes
         if group.over_rate == "reject"
     ]
+    if migration.interval_s > 0:
+        others = rules + ["[[clients]]"] * bool(clients.classes)
+        parts = workload.parts if isinstance(workload, Mixture) else (workload,)
+        others += ["workload.images"] * any(part.images is not None for part in parts)
+        rules = [_moves_alone(migration, replicas, others)]
     for number, replica in enumerate(replicas):
         if replica.deployment.scheduling_policy == "vtc" and not clients.classes:
             raise ScenarioError(
@@ -66,6 +72,21 @@ def _of_the_world(router: Router, store: KVStore, lora: Lora) -> Iterator[str]:
         yield f"lora.adapters = {lora.adapters}"
     if router.deadline_s > 0:
         yield f"router.deadline_s = {router.deadline_s:g}"
+
+
+def _moves_alone(migration: Migration, replicas: tuple[Replica, ...], rules: list[str]) -> str:
+    """Return the option by which requests move, if no other changes how a queue is served."""
+    name = f"migration.interval_s = {migration.interval_s:g}"
+    hosts = [
+        f"replicas[{number}].host_kv_gb = {replica.host_kv_gb:g}"
+        for number, replica in enumerate(replicas)
+        if replica.host_kv_gb > 0
+    ]
+    for other in rules + hosts:
+        raise ScenarioError(
+            f"{name} is not modelled beside {other}: leave out the one or the other"
+        )
+    return name
 
 
 def _of_deadlines(workload: Workload | Mixture, clients: Clients) -> Iterator[str]:

@@ -13,7 +13,17 @@ from .. import reward, shipped
 from ..hardware import catalogue
 from ..hardware.catalogue import GPU, Model
 from ..hardware.cluster import Cluster
-from ..rules import SLO, Faults, KVStore, Limits, Lora, Router, Scaler, SchedulerRules
+from ..rules import (
+    SLO,
+    Faults,
+    KVStore,
+    Limits,
+    Lora,
+    Migration,
+    Router,
+    Scaler,
+    SchedulerRules,
+)
 from ..workload.requests.mixture import Mixture
 from . import sizes
 from .checks import ScenarioError, check_type, checked_table, refuse_unknown, section
@@ -25,6 +35,7 @@ from .fit import fitted
 from .jobs import read_jobs
 from .kv_tiers import check_tiers
 from .lora import with_places
+from .migration import check_migration, with_moves
 from .requests import read_workload
 from .schema import Estimates, NetworkRules, ObservationSize, Scenario
 from .service_tables import read_services
@@ -56,6 +67,7 @@ TABLES = {
     "slo": Table("route", SLO),
     "kv_store": Table("route", KVStore),
     "lora": Table("route", Lora),
+    "migration": Table("route", Migration),
     "clients": Table("route"),
     "cluster": Table("place"),
     "jobs": Table("place"),
@@ -183,11 +195,14 @@ def from_dict(table: dict[str, Any], name: str = "custom", folder: Path | None =
     if "route" in decisions:
         asked = None if "scale" in decisions else parts["workload"].source
         parts["clients"] = read_clients(table.get("clients"), asked)
-        names = ("replicas", "workload", "router", "kv_store", "lora", "clients")
+        names = ("replicas", "workload", "router", "kv_store", "lora", "clients", "migration")
         check_combinations(*(parts[name] for name in names))
+    if "scale" in decisions:
+        parts["services"] = with_moves(parts["services"], parts["migration"])
     if "route" in decisions and "scale" not in decisions:  # last of all: it takes time
         parts["replicas"] = with_places(parts["replicas"], parts["lora"])
         check_tiers(parts["replicas"], parts["kv_store"], parts["workload"])
+        check_migration(parts["replicas"], parts["migration"])
         try:
             parts["replicas"] = fitted(parts["replicas"], parts["workload"])
         except ArithmeticError as error:

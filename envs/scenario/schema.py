@@ -51,7 +51,18 @@ from .. import reward
 from ..engine.network.names import FIDELITIES, ROUTINGS
 from ..hardware.cluster import Cluster
 from ..observation import Layout
-from ..rules import SLO, Faults, KVStore, Limits, Lora, Router, Scaler, SchedulerRules, rule
+from ..rules import (
+    SLO,
+    Faults,
+    KVStore,
+    Limits,
+    Lora,
+    Migration,
+    Router,
+    Scaler,
+    SchedulerRules,
+    rule,
+)
 from ..workload.jobs.source import JobWorkload
 from ..workload.jobs.stream import JobStream
 from ..workload.requests.mixture import Mixture
@@ -157,6 +168,7 @@ class Scenario:
         slo: objectives per request.
         kv_store: a KV tier that all replicas share.
         lora: adapters that requests name.
+        migration: when running requests may move between replicas.
         clients: who sends requests.
         cluster: where gangs are placed.
         jobs: the gangs; there if there is a cluster.
@@ -179,6 +191,7 @@ class Scenario:
     slo: SLO = field(default_factory=SLO)
     kv_store: KVStore = field(default_factory=KVStore)
     lora: Lora = field(default_factory=Lora)
+    migration: Migration = field(default_factory=Migration)
     clients: Clients = field(default_factory=Clients)
     cluster: Cluster | None = None
     jobs: JobWorkload | None = None
@@ -197,6 +210,7 @@ class Scenario:
             "route": bool(self.replicas),
             "place": self.jobs is not None,
             "scale": bool(self.services),
+            "migrate": self.migration.interval_s > 0,
         }
         return frozenset(kind for kind, is_asked in asked.items() if is_asked)
 

@@ -44,14 +44,7 @@ from typing import Any
 from ..hardware.catalogue import GPU, Model
 from ..hardware.cluster import LEVELS, Cluster, Pool
 from ..perf import Deployment
-from ..perf.serving.kv_groups import kv_groups
-from ..perf.serving.kv_transfer import (
-    CONNECTORS,
-    HANDOVERS,
-    handover_s,
-    kv_transfer,
-    port_bytes_per_s,
-)
+from ..perf.serving.kv_transfer import CONNECTORS, HANDOVERS, handover_s
 from ..perf.serving.scheduling import changed
 from ..perf.serving.startup import startup
 from ..rules import SLO
@@ -59,9 +52,10 @@ from ..workload.requests.source import Workload
 from .checks import ScenarioError, check_values, checked_table, refuse_unknown, section
 from .deployments import read_replica
 from .fit import fitted
+from .handovers import handover_between, ports_bytes_per_s
 from .limits import level_gpus
 from .requests import read_workload
-from .services import KINDS, Handover, Role, Service
+from .services import KINDS, Role, Service
 
 MOST_REPLICAS = 1024
 MOST_DELAY_S = 30 * 86_400.0
@@ -280,33 +274,21 @@ def _with_handover(roles: tuple[Role, ...], given: _Fields) -> tuple[Role, ...]:
         for name in changed(deployment, allowed=ALLOWED_APART):
             value = getattr(deployment, name)
             raise ScenarioError(f"{name} = {value!r} of {kind} needs aggregated replicas")
-    tokens = 1024 * decode.block_size  # many blocks, whose costs are alike
-    nic, domain = (
-        kv_transfer(prefill, decode, tokens, given.connector, inside) for inside in (False, True)
-    )
-    blocks = kv_groups(decode).blocks_of(tokens)
-    handover = Handover(
+    handover = handover_between(
+        prefill,
+        decode,
+        given.connector,
+        software_s=handover_s(given.handover),
         local_tokens=given.local_prefill_tokens,
-        handover_s=handover_s(given.handover),
-        kv_block_bytes=nic.size_bytes / blocks,
-        kv_block_post_s=nic.post_s / blocks,
-        nic_start_s=nic.start_s,
-        domain_start_s=domain.start_s,
     )
     return tuple(
         replace(
             role,
             handover=handover if role.kind == "decode" else None,
-            ports_bytes_per_s=_ports(role.replica.deployment, given.connector),
+            ports_bytes_per_s=ports_bytes_per_s(role.replica.deployment, given.connector),
         )
         for role in roles
     )
-
-
-def _ports(replica: Deployment, connector: str) -> tuple[float, float]:
-    """Return bytes/s of a replica's GPUs over their NICs and inside a node."""
-    nic, domain = (port_bytes_per_s(replica, connector, inside) for inside in (False, True))
-    return nic, domain
 
 
 def _standing_in(pool: Pool, role: Role, workload: Workload) -> Role:

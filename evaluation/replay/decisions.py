@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from gpuyard.envs.observation import CANDIDATES, DECISIONS
+from gpuyard.envs.observation import CANDIDATES, DECISIONS, kind_column
 from gpuyard.envs.scenario.services import turns
 
 from .episode import DECISION, VERBS
@@ -66,9 +66,12 @@ class DecisionRecorder:
 
     def look(self, step: Step) -> None:
         """Note a decision."""
-        outcomes = {"route": self._route, "place": self._place, "scale": self._scale}
-        for number, kind in enumerate(DECISIONS):
-            column = self._layout.index("cluster", f"common.kind_{kind}")
+        outcomes = {
+            **{"route": self._route, "place": self._place, "scale": self._scale},
+            "migrate": self._migrate,
+        }
+        for kind in self._layout.decisions:
+            number, column = DECISIONS.index(kind), self._layout.index("cluster", kind_column(kind))
             if step.observation["cluster"][column] > 0:
                 verb, subject, choice = outcomes[kind](step)
                 options = int(step.observation["action_mask"].sum())
@@ -87,6 +90,14 @@ class DecisionRecorder:
         if step.action == self._num_replicas:
             return "held", request, -1
         return "sent", request, step.action
+
+    def _migrate(self, step: Step) -> Outcome:
+        source = step.observation["candidates"][:, self._layout.index("candidates", "is_source")]
+        if step.refused or step.action == self._num_replicas:
+            return "kept", -1, -1
+        if not source.any():
+            return "chose", step.action, -1
+        return "moved", int(source.argmax()), step.action
 
     def _place(self, step: Step) -> Outcome:
         runs, own = step.runs, self._flag(step, "place.is_own")

@@ -17,8 +17,11 @@ ENDS = ("open", "finished", "preempted", "failed", "retired")
 """How a run ends: not before the episode, its work done, preempted, its node failed, or its devices
 were taken away: the replica is not needed, or another gang goes on with them."""
 
-VERBS = ("sent", "held", "started", "preempted", "waited", "added", "took", "turned", "kept")
-"""What a decision did: with a request, with gangs, with replicas."""
+VERBS = (
+    *("sent", "held", "started", "preempted", "waited", "added", "took", "turned", "kept"),
+    *("chose", "moved"),
+)
+"""What a decision did: with a request, with gangs, with replicas, with running requests."""
 
 STAY = np.dtype(  # of a request in one phase
     [

@@ -162,6 +162,7 @@ def _decisions(episode: Episode) -> Iterator[Event]:
         "route": [],
         "place": gang_names(episode) if len(episode.gangs) else [],
         "scale": role_names(scenario),
+        "migrate": replica_names(scenario),
     }
     for row in episode.decisions:
         kind = DECISIONS[row["kind"]]
@@ -169,7 +170,7 @@ def _decisions(episode: Episode) -> Iterator[Event]:
         subject = int(row["subject"])
         if subject >= 0:
             args["subject"] = names[kind][subject] if names[kind] else f"request {subject}"
-        if kind == "route" and row["choice"] >= 0:
+        if kind in ("route", "migrate") and row["choice"] >= 0:
             args["replica"] = replica_names(scenario)[row["choice"]]
         when = {"ph": "i", "ts": _us(row["time_s"]), "s": "t"}
         place = {"pid": DECIDING, "tid": int(row["kind"])}

@@ -11,7 +11,7 @@ from .compile import DISABLE_JIT
 
 IDLE, STEP, START, GO_ON = 0, 1, 2, 3  # what an environment of a batch is to do
 AVERAGED_ARRIVALS = 32.0  # of the moving averages of what arrives
-NOTHING, ROUTE, PLACE, SCALE = -1, 0, 1, 2  # the decision that is due
+NOTHING, ROUTE, PLACE, SCALE, MIGRATE = -1, 0, 1, 2, 3  # the decision that is due
 IN_FULL, MAX_TIME, MAX_DECISIONS, STALLED = range(4)  # how an episode ends, see rules.TRUNCATED
 
 CLOCK = np.dtype(  # one record per environment

@@ -45,7 +45,10 @@ OF_SERVING = ("advance_replica", "take_route", "next_route", "drain", "see_route
 OF_SERVICES = ("services_happen", "take_scale", "see_scale")
 """What worlds need whose replicas stand on a cluster."""
 
-NAMES = (*OF_GANGS, *OF_SERVING, *OF_SERVICES)
+OF_MIGRATION = ("let_leave", "moves_happen", "take_migrate", "see_migrate")
+"""What worlds need whose running requests may move between replicas."""
+
+NAMES = (*OF_GANGS, *OF_SERVING, *OF_SERVICES, *OF_MIGRATION)
 """All units, in the order of their addresses in ``w.units``."""
 
 UNITS = np.dtype([(name, "i8") for name in NAMES])

@@ -34,6 +34,7 @@ INFO: dict[str, tuple[str, ...]] = {
         *("starts", "drains", "turns", "handed_back"),
         *("terminations", "evictions"),
     ),
+    "migrate": ("migrations", "migrations_given_up", "migrated_blocks", "migration_pause_s"),
     "gate": ("rejected", "expired"),
     "lora": (),
     "clients": ("jain_clients",),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..core.compile import kernel
-from ..core.records import NOTHING, ROUTE, SCALE
+from ..core.records import NOTHING, PLACE
 from ..core.units import unit
 from ..devices.nodes import node_in_leaf
 from ..gangs.moments import JOULES_PER_KWH
@@ -288,7 +288,7 @@ def see_place(w, e):
     observe_cluster(w, e, gangs)
     observe_devices(w, e)
     write_info(w, e, gangs)
-    if w.clock[e].due == ROUTE or w.clock[e].due == SCALE:
+    if w.clock[e].due != PLACE and w.clock[e].due != NOTHING:
         return
     observe_queue(w, e)
     if w.clock[e].due == NOTHING:

@@ -12,7 +12,7 @@ import numpy as np
 
 from ..core.compile import kernel
 from ..core.random import hash64
-from ..core.records import PLACE, SCALE
+from ..core.records import MIGRATE, PLACE, SCALE
 from ..core.units import unit
 from ..serving.adapters import has_adapter, has_place, names_adapters
 from ..serving.clients import has_clients
@@ -355,8 +355,11 @@ def see_route(w, e):
     if w.clock[e].due == PLACE or w.clock[e].due == SCALE:
         return
     observe_queue(w, e, router)
-    index = router.deciding
-    observe_replicas(w, e, index)
+    if w.clock[e].due != MIGRATE:
+        observe_replicas(w, e, router.deciding)
+        return
+    for r in range(len(w.replica_specs)):
+        observe_devices(w, e, r, w.replicas[e, r], w.replica_specs[r])
 
 
 @kernel

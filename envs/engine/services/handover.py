@@ -24,7 +24,7 @@ from ..serving.parking import park
 from ..serving.queue import enqueue_loaded, send_to
 from ..serving.records import COMING, HANDED, MOVING, WHOLE
 from ..serving.replica import advance_replica
-from ..serving.runs import run_blocks, run_s, steps_done
+from ..serving.runs import cut_run
 
 
 @kernel
@@ -56,7 +56,7 @@ def reserve(w, e, r, replica, spec):
         index = int(replica.come_head)
         request = w.requests[e, index]
         need = blocks_of(request.prompt_tokens + request.generated, spec)
-        settle_blocks(w, e, r, replica, spec)
+        cut_run(w, e, r, w.clock[e].now_s, replica, spec)
         if need > replica.free_blocks:
             return
         allocate(w, e, r, need, replica, spec)
@@ -69,39 +69,36 @@ def reserve(w, e, r, replica, spec):
 
 
 @kernel(inline=False)
-def settle_blocks(w, e, r, replica, spec):
-    """End the run at the step under way, whose blocks are taken now: the rest is planned anew."""
-    if replica.busy == 1 and replica.steps > 1:
-        steps = steps_done(replica, w.clock[e].now_s) + 1
-        run_blocks(w, e, r, min(steps, replica.steps), replica, spec)
-        replica.steps = min(replica.steps, max(steps, replica.steps_with_blocks))
-        replica.end_s = replica.start_s + run_s(replica, replica.steps)
-
-
-@kernel(inline=False)
 def move(w, e, r, index, blocks):
     """Let the KV cache of a request begin its way."""
-    request, role = w.requests[e, index], w.roles[w.replica_specs[r].role]
-    from_gpu, to_gpu = gpu_of_replica(w, e, request.source), gpu_of_replica(w, e, r)
+    request, now_s = w.requests[e, index], w.clock[e].now_s
+    handover_s = w.roles[w.replica_specs[r].role].handover_s
+    k = ship(w, e, index, int(request.source), r, blocks, now_s + handover_s)
+    request.stage, request.sender, request.sent_s = MOVING, k, now_s
+    w.fleet[e].moves += 1
+    w.fleet[e].moved_bytes += w.once[e, k].bytes
+
+
+@kernel
+def ship(w, e, client, source, r, blocks, begin_s):
+    """Send blocks from a replica to replica ``r``; returns the one-shot sender that does."""
+    role = w.roles[w.replica_specs[r].role]
+    from_gpu, to_gpu = gpu_of_replica(w, e, source), gpu_of_replica(w, e, r)
     is_inside = node_of(w, from_gpu) == node_of(w, to_gpu)
     k = take_free(w, e)
     once = w.once[e, k]
-    once.client, once.from_gpu, once.to_gpu = index, from_gpu, to_gpu
-    once.from_ranks = w.roles[w.replica_specs[request.source].role].ranks
+    once.client, once.from_gpu, once.to_gpu = client, from_gpu, to_gpu
+    once.from_ranks = w.roles[w.replica_specs[source].role].ranks
     once.to_ranks = role.ranks
     once.inside = 1 if is_inside else 0
-    once.from_port = num_links(w) + 2 * request.source + once.inside
+    once.from_port = num_links(w) + 2 * source + once.inside
     once.to_port = num_links(w) + 2 * r + once.inside
     once.bytes = blocks * role.kv_block_bytes
     once.most_bytes_per_s = math.inf
     if role.kv_block_post_s > 0.0:
         once.most_bytes_per_s = role.kv_block_bytes / role.kv_block_post_s
-    start_s = role.domain_start_s if is_inside else role.nic_start_s
-    now_s = w.clock[e].now_s
-    send(w, e, k, now_s + role.handover_s + start_s)
-    request.stage, request.sender, request.sent_s = MOVING, k, now_s
-    w.fleet[e].moves += 1
-    w.fleet[e].moved_bytes += once.bytes
+    send(w, e, k, begin_s + (role.domain_start_s if is_inside else role.nic_start_s))
+    return k
 
 
 @kernel
@@ -125,6 +122,10 @@ def land(w, e, now_s):
     """Let KV caches that have arrived be used, and free their blocks at the other end."""
     index = take_ended(w, e)
     while index >= 0:
+        if index >= w.router[e].num_requests:  # a stage of what this replica gives
+            w.moves[e, index - w.router[e].num_requests].due_s = now_s
+            index = take_ended(w, e)
+            continue
         request = w.requests[e, index]
         r = int(request.replica)
         replica, spec = w.replicas[e, r], w.replica_specs[r]

@@ -19,12 +19,14 @@ from ..gangs.moments import RESTART_S
 from ..gangs.records import PENDING, RUNNING, UNSEEN
 from ..serving.growth import NEVER
 from ..serving.images import forget_images
+from ..serving.move_records import may_move
 from ..serving.parking import park
 from ..serving.prefixes import drop_all
 from ..serving.records import DRAINING, OFF, QUEUED, SERVING, STARTING, TURNING
 from ..serving.replica import advance_replica, store_progress
 from ..serving.runs import steps_done
 from .handover import break_off
+from .moving import break_moves
 from .sending import fall_silent, plan_look
 from .spread import kind_there
 
@@ -136,6 +138,8 @@ def lose(w, e, r, now_s, replica, spec):
     One that was to take them over queues in its place.
     """
     advance_replica(w, e, r, now_s)
+    if may_move(w):
+        break_moves(w, e, r, now_s)
     hand_back(w, e, r, now_s, replica, spec)
     if w.fleet[e].exact == 1:
         break_off(w, e, r)

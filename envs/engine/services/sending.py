@@ -21,8 +21,8 @@ from ..network.traffic import enter, leave, settle
 from ..network.usage import first_once
 from ..serving.records import DRAINING, SERVING, STARTING
 from ..serving.replica import advance_replica
-from ..serving.runs import steps_done
-from .handover import gpu_of_replica, settle_blocks
+from ..serving.runs import cut_run, steps_done
+from .handover import gpu_of_replica
 
 LOOK_S = 5.0
 _NOTICED = 0.1  # change of a mean step, or of the time between two, after which it sends anew
@@ -138,5 +138,5 @@ def follow(w, e, r, replica, spec):
     if sender.heap_at >= 0:
         waits_s = (sender.iteration_s - sender.ideal_s) / w.sendings[e, r].step_tokens
     if waits_s != replica.waits_s:
-        settle_blocks(w, e, r, replica, spec)
+        cut_run(w, e, r, w.clock[e].now_s, replica, spec)
         replica.waits_s = waits_s

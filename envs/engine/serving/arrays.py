@@ -13,6 +13,7 @@ from .adapters import LORA_RULES, allocate_adapters, empty_adapters
 from .clients import CLIENT, allocate_clients, forget_clients
 from .growth import NEVER
 from .images import ENCODER_SPEC, IMAGE_COST, allocate_images, load_images
+from .move_records import MIGRATION_RULES, allocate_moves, empty_moves
 from .prefixes import room
 from .records import (
     OFF,
@@ -47,6 +48,7 @@ class ServingStatic:
         clients: CLIENT (C,), who sends requests; none by default.
         encoder_specs: ENCODER_SPEC (R,) where requests bring images, else (0,).
         image_costs: IMAGE_COST (R, sizes of images) there, else (0, 0).
+        migration_rules: MIGRATION_RULES (1,) where running requests may move, else (0,).
     """
 
     replica_specs: NDArray[np.void]
@@ -61,6 +63,7 @@ class ServingStatic:
     clients: NDArray[np.void] = field(default_factory=lambda: records(0, CLIENT))
     encoder_specs: NDArray[np.void] = field(default_factory=lambda: records(0, ENCODER_SPEC))
     image_costs: NDArray[np.void] = field(default_factory=lambda: records((0, 0), IMAGE_COST))
+    migration_rules: NDArray[np.void] = field(default_factory=lambda: records(0, MIGRATION_RULES))
 
 
 def allocate(
@@ -85,8 +88,9 @@ def allocate(
     """
     specs = static.replica_specs
     shape = (num_envs, len(specs))
-    # turns of a session have their ids in one place, and may be cached at several
-    ids_apart = num_ids if num_sessions == 0 else None
+    may_move = len(static.migration_rules) > 0
+    # turns of a session have their ids in one place, and may be cached at several, as what moves
+    ids_apart = None if num_sessions > 0 or may_move else num_ids
     words, entries, heads = room(specs, ids_apart, num_nodes)
     return {
         "router": records(num_envs, ROUTER),
@@ -100,6 +104,7 @@ def allocate(
         "prefix_units": records((num_envs, max(num_ids, 1)), PREFIX_UNIT),
         **allocate_adapters(num_envs, len(specs), max_loras),
         **allocate_clients(static.clients, num_envs, len(specs)),
+        **allocate_moves(num_envs, len(specs), may_move),
         **allocate_tiers(static.tier_specs, num_envs, len(specs), num_nodes),
         **allocate_images(static.encoder_specs, static.image_costs, num_envs, num_requests),
         "due_s": np.zeros((num_envs, num_sessions)),
@@ -141,6 +146,8 @@ def load(
     arrays["prefix_heads"][e] = -1
     empty_adapters(arrays, e)
     forget_clients(arrays, static.clients, e)
+    if len(static.migration_rules):
+        empty_moves(arrays, e, static.migration_rules["interval_s"][0])
     empty_tiers(arrays, static.tier_specs, e, arrays["prefix_marks"].shape[1])
     load_images(arrays, e, stream)
     arrays["prefix_units"]["node"][e, : len(stream.prefix_ids)] = stream.prefix_ids

@@ -43,6 +43,8 @@ from .growth import (
 )
 from .images import begin_encoding, leave_computed
 from .kvcache import allocate, register, release
+from .leaving import let_leave
+from .move_records import may_move
 from .order import changes_by_itself, victim
 from .parking import hand_over
 from .queue import batch_start_s, put_behind_loaded
@@ -392,6 +394,8 @@ def next_step(w, e, r, start_s, replica, spec, router):
     if replica.busy == 1:
         replica.busy_s += replica.end_s - replica.start_s
         end_run(w, e, r, start_s, replica, spec, router)
+        if may_move(w):
+            let_leave(w, e, r, start_s)
         if spec.lag == 1 and replica.running > 0:  # planned when the step before started
             seen_s = replica.start_s + run_s(replica, replica.steps - 1)
     begin_step(w, e, r, start_s, seen_s, replica, spec, router, w.costs[replica.kind])

@@ -77,6 +77,16 @@ def run_blocks(w, e, r, steps, replica, spec):
         replica.steps_with_blocks = steps
 
 
+@kernel(inline=False)
+def cut_run(w, e, r, now_s, replica, spec):
+    """End the run at the step under way, whose blocks are taken now: the rest is planned anew."""
+    if replica.busy == 1 and replica.steps > 1:
+        steps = steps_done(replica, now_s) + 1
+        run_blocks(w, e, r, min(steps, replica.steps), replica, spec)
+        replica.steps = min(replica.steps, max(steps, replica.steps_with_blocks))
+        replica.end_s = replica.start_s + run_s(replica, replica.steps)
+
+
 @kernel
 def plan_run(w, e, r, replica, spec, cost, single):
     """Plan a run of decode steps; the blocks of its first step are allocated already."""

@@ -79,7 +79,9 @@ function decisionText(k) {
     case "added": return `one more ${E.roles[subject]} replica`;
     case "took": return `one ${E.roles[subject]} replica less`;
     case "turned": return `one ${E.roles[choice]} replica turns into one of ${E.roles[subject]}`;
-    default: return "keep the replicas there are";
+    case "chose": return `a request is to leave ${E.replicas[subject].name}`;
+    case "moved": return `a request moves from ${E.replicas[subject].name} to ${E.replicas[choice].name}`;
+    default: return E.words.decisions[D.kind[k]] === "migrate" ? "nothing moves" : "keep the replicas there are";
   }
 }
 
