@@ -42,6 +42,7 @@ class Part:
         options: further blocks of columns that it fills.
         closed_loop: whether sessions answer back, some numbers of which stand there, too.
         classes: names of classes of clients, likewise.
+        in_steps: whether they do so in several steps of rollouts.
     """
 
     kind: str
@@ -53,6 +54,7 @@ class Part:
     options: tuple[str, ...] = ()
     closed_loop: bool = False
     classes: tuple[str, ...] = ()
+    in_steps: bool = False
 
 
 class Content(Protocol):
