@@ -70,7 +70,7 @@ class Engine:
 
     def next_s(self) -> float:
         """Return when it does something next."""
-        if self.end_s < math.inf or not self.sent and not self.replica.waiting:
+        if self.end_s < math.inf or (not self.sent and not self.replica.waiting):
             return self.end_s
         come_s = [self.resume_s] if self.replica.waiting else [seen_s for seen_s, _ in self.sent]
         return max(self.resume_s, min(come_s))

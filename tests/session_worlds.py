@@ -112,7 +112,9 @@ def waits(stream: RequestStream) -> list[Turn]:
             found.append(Turn(step=i // of_step, think_s=0.0 if np.isnan(think_s) else think_s))
         last[session] = i
     for parent, first, k in forks:
-        following = next(i for i, turn in enumerate(found) if i >= first + k and turn.after == parent)
+        following = next(
+            i for i, turn in enumerate(found) if i >= first + k and turn.after == parent
+        )
         ends = [last[int(session)] for session in stream.session[first : first + k]]
         found[following] = replace(found[following], after=(parent, *ends))
     return found

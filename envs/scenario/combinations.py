@@ -36,6 +36,7 @@ def check_combinations(
         for group in clients.classes
         if group.over_rate == "reject"
     ]
+    _check_steps(replicas, workload)
     for number, replica in enumerate(replicas):
         if replica.deployment.scheduling_policy == "vtc" and not clients.classes:
             raise ScenarioError(
@@ -56,6 +57,21 @@ def check_combinations(
                     f"{name} is not modelled for sessions that answer back: leave out "
                     f"workload.closed_loop, or {_field(name)}"
                 )
+
+
+def _check_steps(replicas: tuple[Replica, ...], workload: Workload) -> None:
+    """Refuse new weights where nobody has modelled how a replica's step is broken off."""
+    if workload.num_steps == 1:
+        return
+    for number, replica in enumerate(replicas):
+        d = replica.deployment
+        other = f"batching = {d.batching!r}" if d.batching != "continuous" else ""
+        other = f"dp_ranks = {d.dp_ranks!r}" if d.dp_ranks else other
+        if other:
+            raise ScenarioError(
+                f"replicas[{number}].{other} is not modelled beside workload.steps.count = "
+                f"{workload.num_steps}: leave out one of them"
+            )
 
 
 def _of_the_world(router: Router, store: KVStore, lora: Lora) -> Iterator[str]:

@@ -14,6 +14,7 @@ import math
 
 from ..core.compile import kernel
 
+
 @kernel
 def next_turn_s(w, e, router):
     """Return when the next turn arrives of those whose arrival is known, inf if there is none."""

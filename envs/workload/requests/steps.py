@@ -45,6 +45,9 @@ class Steps:
         return math.ceil(self.next_at * sessions - 1e-9)
 
 
+ONE_STEP = Steps()
+
+
 def waiting_for_steps(
     think_s: NDArray[np.float64], begins_s: NDArray[np.float64], sessions: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
