@@ -213,7 +213,7 @@ def test_engines_that_take_no_new_weights_are_refused() -> None:
     replica |= {
         "chunked_prefill": False,
         "max_num_batched_tokens": 16384,
-        "kv_reservation": "maximum",
+        "kv_reservation": "contiguous",
     }
     workload = {**WORKLOAD, "steps": {"count": 2}}
     with pytest.raises(ScenarioError, match=r"replicas\[0\].batching = 'static' is not modelled"):
