@@ -37,7 +37,6 @@ from .fair import charge_run
 from .fetching import look_s
 from .growth import (
     NEVER,
-    computed_at,
     count_growth,
     fill_windows,
     floor_div,
@@ -46,6 +45,7 @@ from .images import begin_encoding, leave_computed
 from .kvcache import allocate, register, release
 from .order import changes_by_itself, victim
 from .parking import hand_over
+from .progress import length_of, store_progress
 from .queue import batch_start_s, put_behind_loaded
 from .ranks import keep_pace, next_start_s
 from .records import CONTINUOUS, FCFS, PREFILL, VTC
@@ -57,26 +57,6 @@ from .turn import ADMIT, BLOCKED, STAYS, next_look_s, put_back, stop_for_turns, 
 from .turns import next_turn_s
 from .weights import rest, take_weights
 from .whole_batches import begin_batch_step
-
-
-@kernel
-def length_of(request, replica, spec):
-    """Return prompt and output tokens of a sequence, or what its batch as a whole is padded to."""
-    if spec.batching != CONTINUOUS:
-        return replica.padded
-    return request.prompt_tokens + request.output_tokens
-
-
-@kernel
-def store_progress(request, finish_step, step_count, replica, spec):
-    """Write down where a decoding request stands between steps."""
-    if spec.batching != CONTINUOUS:  # as far as it is padded no further
-        more = replica.padded - int(finish_step - step_count) - 1 - request.computed
-        request.generated = min(request.generated + more, request.output_tokens - 1)
-        return
-    request.computed = computed_at(request, finish_step, step_count)
-    request.generated = request.computed + 1 - request.prompt_tokens
-    request.blocks = decoding_blocks(request, request.computed, spec)
 
 
 @kernel
