@@ -78,7 +78,8 @@ class World:
         services = [name for part in parts for name in part.services]
         classes = [name for part in parts for name in part.classes]
         closed_loop = any(part.closed_loop for part in parts)
-        self.info_keys = info_keys(self.layout, services, closed_loop, classes)
+        in_steps = any(part.in_steps for part in parts)
+        self.info_keys = info_keys(self.layout, services, closed_loop, classes, in_steps)
         self.num_candidates = max(part.sizes.candidates for part in parts)
         self.clock = records(num_envs, CLOCK)
         self._new_clock = _new_clock(limits or Limits())

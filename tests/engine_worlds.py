@@ -264,13 +264,14 @@ def engine_world(
     if migration is not None:
         static = replace(static, migration_rules=migration)
     nodes = int(stream.prefix_ids.max(initial=0)) + 1
-    openers = 0 if stream.think_s is None else int(np.isnan(stream.think_s).sum())
+    sessions = 0 if stream.think_s is None else len(np.unique(stream.session))
     part = serving_part(
         *(static, 1, len(stream), len(stream.prefix_ids), nodes, 4),
         max_loras=max_loras,
-        num_sessions=openers,
         options=() if clients is None else ("clients",),
         classes=() if clients is None else ("all",),
+        num_sessions=sessions,
+        in_steps=stream.steps is not None,
     )
     world = World([part], 1)
     load(part.state, static, 0, stream, stream.output_tokens, seed)

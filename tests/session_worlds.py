@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-import numpy as np
-from reference_sessions import Turn
+import math
+from dataclasses import replace
 
+import numpy as np
+from reference_sessions import Rollouts, Turn
+
+from gpuyard.envs.workload.requests.steps import FORK, Steps, waiting_for_steps
 from gpuyard.envs.workload.requests.stream import RequestStream
 
 
@@ -51,14 +55,79 @@ def random_sessions(rng: np.random.Generator, num_sessions: int, unit: int) -> R
     )
 
 
+def numbered(stream: RequestStream) -> RequestStream:
+    """Number the sessions by the rows of their first turns."""
+    firsts = stream.session[np.isnan(stream.think_s)]
+    number = np.empty(len(firsts), np.int32)
+    number[firsts] = np.arange(len(firsts))
+    return replace(stream, session=number[stream.session])
+
+
+def with_forks(rng: np.random.Generator, stream: RequestStream, subs: int) -> RequestStream:
+    """Let the last ``subs`` sessions be started by turns of sessions before them."""
+    stream = numbered(stream)
+    count = int(stream.session.max()) + 1
+    arrival_s, think_s = stream.arrival_s.copy(), stream.think_s.copy()
+    forks, first = [], count - subs
+    while first < count:
+        size = int(rng.integers(1, count - first + 1))
+        earlier = np.flatnonzero(stream.session < first)
+        parents = [i for i in earlier if (stream.session[i + 1 :] == stream.session[i]).any()]
+        parents = [i for i in parents if i not in [parent for parent, _, _ in forks]]
+        if not parents:
+            break
+        forks.append((int(rng.choice(parents)), first, size))
+        arrival_s[first : first + size] = np.nan
+        think_s[first : first + size] = rng.choice([0.0, 0.05, rng.exponential(0.3)], size)
+        first += size
+    return replace(stream, arrival_s=arrival_s, think_s=think_s, forks=np.array(forks, FORK))
+
+
+def with_steps(stream: RequestStream, steps: Steps) -> RequestStream:
+    """Let the sessions that no other starts be those of several steps of rollouts."""
+    stream = numbered(stream) if stream.forks is None else stream
+    own = int(np.isnan(stream.think_s).sum())
+    begins_s = stream.arrival_s[:own]
+    arrival_s, think_s = waiting_for_steps(stream.think_s, begins_s, own // steps.count)
+    return replace(stream, arrival_s=arrival_s, think_s=think_s, steps=steps)
+
+
 def waits(stream: RequestStream) -> list[Turn]:
     """Return what each request waits for."""
     assert stream.think_s is not None
+    forks = [] if stream.forks is None else stream.forks.tolist()
+    starts = {row: parent for parent, first, k in forks for row in range(first, first + k)}
+    own = len(set(stream.session.tolist())) - len(starts)
+    of_step = own // stream.steps.count if stream.steps else own
     last: dict[int, int] = {}
     found = []
     for i, (session, think_s) in enumerate(
         zip(stream.session.tolist(), stream.think_s.tolist(), strict=True)
     ):
-        found.append(Turn() if np.isnan(think_s) else Turn(last[session], think_s))
+        if session in last:
+            found.append(Turn(last[session], think_s))
+        elif i in starts:
+            found.append(Turn(starts[i], think_s))
+        else:
+            found.append(Turn(step=i // of_step, think_s=0.0 if np.isnan(think_s) else think_s))
         last[session] = i
+    for parent, first, k in forks:
+        following = next(
+            i for i, turn in enumerate(found) if i >= first + k and turn.after == parent
+        )
+        ends = [last[int(session)] for session in stream.session[first : first + k]]
+        found[following] = replace(found[following], after=(parent, *ends))
     return found
+
+
+def rollouts_of(stream: RequestStream) -> Rollouts:
+    """Return the steps of a stream for the naive reference."""
+    assert stream.steps is not None
+    own = len(set(stream.session.tolist()))
+    own -= 0 if stream.forks is None else int(stream.forks["count"].sum())
+    last = {int(session): i for i, session in enumerate(stream.session)}
+    of_step = own // stream.steps.count
+    most = math.ceil(round(stream.steps.next_at * of_step, 9))
+    steps = stream.steps
+    ends = [last[session] for session in range(own)]
+    return Rollouts(ends, of_step, most, steps.update_s, steps.keep_cache)

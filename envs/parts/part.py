@@ -43,6 +43,7 @@ class Part:
         options: further blocks of columns that it fills.
         closed_loop: whether sessions answer back, some numbers of which stand there, too.
         classes: names of classes of clients, likewise.
+        in_steps: whether they do so in several steps of rollouts.
     """
 
     kind: str
@@ -55,6 +56,7 @@ class Part:
     closed_loop: bool = False
     more_kinds: tuple[str, ...] = ()
     classes: tuple[str, ...] = ()
+    in_steps: bool = False
 
 
 class Content(Protocol):

@@ -78,6 +78,7 @@ class Serving:
             max_loras=scenario.lora.max_loras if scenario.lora.adapters else 0,
             num_sessions=self.workload.num_sessions,
             classes=tuple(group.name for group in scenario.clients.classes),
+            in_steps=self.workload.num_steps > 1,
         )
 
     def load(self, e: int, rng: np.random.Generator) -> None:
@@ -198,6 +199,7 @@ def serving_part(
     max_loras: int = 0,
     num_sessions: int = 0,
     classes: tuple[str, ...] = (),
+    in_steps: bool = False,
 ) -> Part:
     """Return the arrays of requests and replicas.
 
@@ -213,6 +215,7 @@ def serving_part(
         max_loras: places for adapters on each replica.
         num_sessions: S, room for sessions that answer back, 0: none do.
         classes: names of classes of clients.
+        in_steps: whether they do so in several steps of rollouts.
     """
     specs, may_move = static.replica_specs, len(static.migration_rules) > 0
     outside = specs["role"] < 0  # the devices and links of the others are the cluster's
@@ -233,6 +236,7 @@ def serving_part(
         options=options,
         closed_loop=num_sessions > 0,
         classes=classes,
+        in_steps=in_steps,
     )
 
 

@@ -4,12 +4,16 @@ Generated: `preset` (agentic, or math; see :mod:`gpuyard.envs.workload.requests.
 field of :class:`gpuyard.envs.workload.requests.sessions.SessionGenerator`: `sessions` (64),
 `group`, `turns`, `prompt`, `new`, `output`, `tool_s` (tables of `p50`, `p90`, `most`),
 `system_tokens`, `max_tokens`, `wave` (sessions that begin together, 0: all), `wave_s` (seconds
-between two waves), `prefix_block_tokens`.
+between two waves), `prefix_block_tokens`, `steps` (a table of `count` (1) steps of rollouts with as
+many sessions each, `next_at` (1; share of a step's sessions after whose end the next one begins),
+`update_s` (20; until replicas have the new weights) and `keep_cache` (false)), `fan_out` (a table
+of `times` (0) turns of a session that start sub-agents and wait for them, and the spreads `agents`,
+`turns` and `prompt`).
 
 From a file: `trace`, `format` (auto; see :mod:`gpuyard.envs.workload.requests.recorded`),
 `sessions` (64; 0: all), `starts` ("waves", or "trace": sessions begin when they did there), `wave`,
-`wave_s`, `answer_token_s` (0.02; where no tool times are given, seconds per output token that the
-gaps of the trace contain), `prefix_block_tokens` (64; of a table of turns).
+`wave_s`, `steps`, `answer_token_s` (0.02; where no tool times are given, seconds per output token
+that the gaps of the trace contain), `prefix_block_tokens` (64; of a table of turns).
 """
 
 from __future__ import annotations
@@ -27,7 +31,9 @@ from ..workload.requests.recorded import (
     is_table_of_turns,
     read_turns,
 )
-from .checks import ScenarioError, check_type, check_whole, refuse_unknown
+from ..workload.requests.source import Workload
+from ..workload.requests.steps import Steps
+from .checks import ScenarioError, check_type, check_whole, checked_table, refuse_unknown
 
 OF_TRACE: dict[str, Any] = {
     **{"trace": "sessions.jsonl", "format": "auto", "starts": "waves", "wave_s": 0.0},
@@ -62,7 +68,28 @@ def read_closed_loop(table: dict[str, Any], folder: Path) -> ClosedLoop:
         raise ScenarioError(f"workload: {error}") from error
 
 
+def refuse_in_service(workload: Workload) -> None:
+    """Refuse what is modelled for the replicas of a router alone.
+
+    Raises:
+        ScenarioError: naming the field, value and remedy.
+    """
+    if workload.num_steps > 1:
+        raise ScenarioError(
+            f"workload.steps.count = {workload.num_steps} is modelled for [[replicas]] only: "
+            "leave it out"
+        )
+    source = workload.source
+    if isinstance(source, sessions.SessionGenerator) and source.fan_out.times > 0:
+        raise ScenarioError(
+            f"workload.fan_out.times = {source.fan_out.times} is modelled for [[replicas]] only: "
+            "leave it out"
+        )
+
+
 def _recorded(table: dict[str, Any], folder: Path) -> ClosedLoop:
+    table = dict(table)
+    in_steps = checked_table(table.pop("steps", {}), "workload.steps")
     refuse_unknown(table, OF_TRACE, "workload")
     given = OF_TRACE | table
     for key, example in OF_TRACE.items():
@@ -86,8 +113,17 @@ def _recorded(table: dict[str, Any], folder: Path) -> ClosedLoop:
             )
         read = replace(read, client=0, client_names=())  # drawn, one for each session
         stream = answering_back(read, given["answer_token_s"])
-    count = int(stream.session.max()) + 1
+    try:
+        steps = sessions.changed(Steps(), in_steps, "steps have")
+    except ValueError as error:
+        raise ScenarioError(f"workload: {error}") from error
+    count = (int(stream.session.max()) + 1) // steps.count
+    if count == 0:
+        raise ScenarioError(
+            f"workload.steps.count = {steps.count} is above the {int(stream.session.max()) + 1} "
+            "sessions of the trace: lower it"
+        )
     number = min(given["sessions"], count) or count
     return ClosedLoop.of(
-        RecordedSessions(stream, number, given["starts"], given["wave"], given["wave_s"])
+        RecordedSessions(stream, number, given["starts"], given["wave"], given["wave_s"], steps)
     )

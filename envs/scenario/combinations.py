@@ -42,6 +42,7 @@ def check_combinations(
         parts = workload.parts if isinstance(workload, Mixture) else (workload,)
         others += ["workload.images"] * any(part.images is not None for part in parts)
         rules = [_moves_alone(migration, replicas, others)]
+    _check_steps(replicas, workload)
     for number, replica in enumerate(replicas):
         if replica.deployment.scheduling_policy == "vtc" and not clients.classes:
             raise ScenarioError(
@@ -62,6 +63,21 @@ def check_combinations(
                     f"{name} is not modelled for sessions that answer back: leave out "
                     f"workload.closed_loop, or {_field(name)}"
                 )
+
+
+def _check_steps(replicas: tuple[Replica, ...], workload: Workload) -> None:
+    """Refuse new weights where nobody has modelled how a replica's step is broken off."""
+    if workload.num_steps == 1:
+        return
+    for number, replica in enumerate(replicas):
+        d = replica.deployment
+        other = f"batching = {d.batching!r}" if d.batching != "continuous" else ""
+        other = f"dp_ranks = {d.dp_ranks!r}" if d.dp_ranks else other
+        if other:
+            raise ScenarioError(
+                f"replicas[{number}].{other} is not modelled beside workload.steps.count = "
+                f"{workload.num_steps}: leave out one of them"
+            )
 
 
 def _of_the_world(router: Router, store: KVStore, lora: Lora) -> Iterator[str]:

@@ -39,7 +39,7 @@ Replicas are gangs on the cluster, beside jobs:
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -65,6 +65,7 @@ from ..rules import (
 )
 from ..workload.jobs.source import JobWorkload
 from ..workload.jobs.stream import JobStream
+from ..workload.requests.closed_loop import ClosedLoop
 from ..workload.requests.mixture import Mixture
 from ..workload.requests.source import Workload
 from .checks import ScenarioError
@@ -313,8 +314,10 @@ class Scenario:
             )
         if self.workload is not None:
             table: dict[str, Any] = {**source}
-            if self.workload.num_sessions > 0:
-                table |= {"closed_loop": True, "sessions": self.workload.num_sessions}
+            if isinstance(self.workload, ClosedLoop):
+                sessions = self.workload.source
+                table |= {"closed_loop": True, "sessions": sessions.sessions}
+                table["steps"] = asdict(sessions.steps)
             else:
                 table["num_requests"] = self.workload.num_requests
             workload = read_workload(table, Path.cwd())

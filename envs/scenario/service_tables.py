@@ -50,6 +50,7 @@ from ..perf.serving.startup import startup
 from ..rules import SLO
 from ..workload.requests.source import Workload
 from .checks import ScenarioError, check_values, checked_table, refuse_unknown, section
+from .closed_loop import refuse_in_service
 from .deployments import read_replica
 from .fit import fitted
 from .handovers import handover_between, ports_bytes_per_s
@@ -137,6 +138,7 @@ def _read(
                 f"{where}.workload.trace has a column deadline_s, which only requests of "
                 "[[replicas]] may have: leave the column out, or set router.deadline_s"
             )
+        refuse_in_service(workload)
         roles = _read_roles(row, where, gpus, models, folder, workload)
         pool = _pool(roles[0].replica.deployment.gpu, where, cluster)
         roles = tuple(_standing_in(cluster.pools[pool], role, workload) for role in roles)

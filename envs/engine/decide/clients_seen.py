@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from ..core.compile import kernel
 from ..serving.clients import least_charged
-from .columns import OF_SERVICE, OF_SESSIONS, info_places, places, scaling, squash
+from .columns import OF_SERVICE, OF_SESSIONS, OF_STEPS, info_places, places, scaling, squash
 
 QUEUE = places("queue", "clients")
 INFO_CLIENTS = info_places("clients")
 OFFSET, SLOPE = scaling("queue", "clients")
-NUM_OF_CLASS, NUM_OF_SESSIONS = len(OF_SERVICE), len(OF_SESSIONS)
+NUM_OF_CLASS, NUM_OF_SESSIONS, NUM_OF_STEPS = len(OF_SERVICE), len(OF_SESSIONS), len(OF_STEPS)
 
 
 @kernel
@@ -45,6 +45,7 @@ def write_clients(w, e, now_s):
     row = w.numbers[e, w.layout[0].info_clients :]
     row[INFO_CLIENTS.jain_clients] = jain_index(w, e)
     behind = NUM_OF_SESSIONS if w.router[e].answers == 1 else 0
+    behind += NUM_OF_STEPS if w.router[e].step_sessions > 0 else 0
     classes = len(w.objectives)
     of_classes = w.numbers[e, w.numbers.shape[1] - behind - NUM_OF_CLASS * classes :]
     for group in range(classes):

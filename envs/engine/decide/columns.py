@@ -51,6 +51,9 @@ OF_SESSIONS = (
 )
 """Those of sessions that answer back, behind all others."""
 
+OF_STEPS = ("steps_begun", "stale_sessions")
+"""Those of steps of rollouts, behind these."""
+
 LAYOUT = np.dtype(
     [(f"{key}_{block}", "i4") for key in (*TABLES, "info") for block in (*DECISIONS, *OPTIONS)]
 )
@@ -79,6 +82,7 @@ def info_keys(
     services: Sequence[str] = (),
     closed_loop: bool = False,
     classes: Sequence[str] = (),
+    in_steps: bool = False,
 ) -> tuple[str, ...]:
     """Return the names of the numbers behind the reward, in order.
 
@@ -94,7 +98,8 @@ def info_keys(
     of_each = [f"{key}/service={name}" for name in services for key in OF_SERVICE]
     of_services = of_each if len(services) > 1 else ()
     of_classes = [f"{key}/class={name}" for name in classes for key in OF_SERVICE]
-    return (*alone, *of_services, *of_classes, *(OF_SESSIONS if closed_loop else ()))
+    of_sessions = (*OF_SESSIONS, *OF_STEPS * in_steps) if closed_loop else ()
+    return (*alone, *of_services, *of_classes, *of_sessions)
 
 
 def places(key: str, block: str) -> Any:

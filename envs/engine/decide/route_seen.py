@@ -28,7 +28,7 @@ from ..serving.rollout import write_rollout
 from ..serving.runs import run_blocks, steps_done
 from ..serving.speculation import token_s
 from .clients_seen import observe_client, write_clients
-from .columns import OF_SESSIONS, QUEUED, info_places, places, scaling, squash
+from .columns import OF_SESSIONS, OF_STEPS, QUEUED, info_places, places, scaling, squash
 from .gate_seen import observe_deadline, observe_gate, observe_reject, reject_row
 from .image_seen import observe_image
 
@@ -37,7 +37,7 @@ QUEUE = places("queue", "route")
 CANDIDATE = places("candidates", "route")
 INFO = info_places("route")
 CANDIDATE_LORA = places("candidates", "lora")
-NUM_OF_SESSIONS = len(OF_SESSIONS)
+NUM_OF_SESSIONS, NUM_OF_STEPS = len(OF_SESSIONS), len(OF_STEPS)
 CLUSTER_OFFSET, CLUSTER_SLOPE = scaling("cluster", "route")
 QUEUE_OFFSET, QUEUE_SLOPE = scaling("queue", "route")
 CANDIDATE_OFFSET, CANDIDATE_SLOPE = scaling("candidates", "route")
@@ -407,5 +407,6 @@ def write_info(w, e, router):
     if w.clock[e].done == 1 and ended(router) < router.arrived:
         count_unfinished(row, router, now_s)
     if router.answers == 1:
-        info = w.numbers[e, w.numbers.shape[1] - NUM_OF_SESSIONS :]
+        of_steps = NUM_OF_STEPS if router.step_sessions > 0 else 0
+        info = w.numbers[e, w.numbers.shape[1] - NUM_OF_SESSIONS - of_steps :]
         write_rollout(w, e, router, info, now_s)

@@ -22,8 +22,9 @@ from ..serving.images import forget_images
 from ..serving.move_records import may_move
 from ..serving.parking import park
 from ..serving.prefixes import drop_all
+from ..serving.progress import store_progress
 from ..serving.records import DRAINING, OFF, QUEUED, SERVING, STARTING, TURNING
-from ..serving.replica import advance_replica, store_progress
+from ..serving.replica import advance_replica
 from ..serving.runs import steps_done
 from .handover import break_off
 from .moving import break_moves

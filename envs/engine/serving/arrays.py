@@ -174,18 +174,39 @@ def load(
     router = arrays["router"][e : e + 1]
     router["openers"] = len(stream)
     if stream.think_s is not None:
-        _answer_back(rows, router, stream.think_s)
+        _answer_back(rows, router, stream)
 
 
-def _answer_back(
-    rows: NDArray[np.void], router: NDArray[np.void], think_s: NDArray[np.float64]
-) -> None:
-    """Let the turns of sessions wait for the answer to the one before."""
-    rows["think_s"] = think_s
-    waits = ~np.isnan(think_s)
-    rows["following"][rows["previous"][waits]] = np.flatnonzero(waits)
-    router["openers"] = router["sessions"] = np.count_nonzero(~waits)
-    router["unknown"], router["answers"] = np.count_nonzero(waits), 1
+def _answer_back(rows: NDArray[np.void], router: NDArray[np.void], stream: Any) -> None:
+    """Let the turns of sessions wait for the answer to the one before, or for their step."""
+    rows["think_s"] = stream.think_s
+    waits = ~np.isnan(stream.think_s)
+    follows = waits & (rows["previous"] >= 0)
+    rows["following"][rows["previous"][follows]] = np.flatnonzero(follows)
+    rows["joins"][follows] = 1
+    router["openers"], router["unknown"] = np.count_nonzero(~waits), np.count_nonzero(waits)
+    router["sessions"], router["answers"] = np.count_nonzero(~follows), 1
+    if stream.forks is not None:
+        _fork(rows, stream.forks)
+        router["sessions"] -= stream.forks["count"].sum()
+    steps = stream.steps
+    if steps is not None and steps.count > 1:
+        router["step_sessions"] = router["sessions"] // steps.count
+        router["step_most"] = steps.most(router["step_sessions"][0])
+        router["update_s"], router["keeps_cache"] = steps.update_s, steps.keep_cache
+
+
+def _fork(rows: NDArray[np.void], forks: NDArray[np.void]) -> None:
+    """Let turns start sub-sessions, whose last answers the turn behind each of them waits for."""
+    last = np.zeros(int(rows["session"].max()) + 1, np.int64)
+    np.maximum.at(last, rows["session"], np.arange(len(rows)))
+    rows["forks"][forks["parent"]] = forks["first"]
+    rows["num_forks"][forks["parent"]] = forks["count"]
+    joining = rows["following"][forks["parent"]]
+    rows["joins"][joining] += forks["count"]
+    for fork, turn in zip(forks, joining, strict=True):
+        begun = rows["session"][fork["first"] : fork["first"] + fork["count"]]
+        rows["following"][last[begun]] = turn
 
 
 def _previous(session: NDArray[np.int32]) -> NDArray[np.intp]:

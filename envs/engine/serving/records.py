@@ -49,6 +49,9 @@ REQUEST = np.dtype(
         ("previous", "i4"),  # this session's request before this one
         ("following", "i4"),  # this session's turn that waits for this one's answer, -1: none
         ("think_s", "f8"),  # from that answer to this one's arrival, NaN: it arrives by the clock
+        ("forks", "i4"),  # first of the sub-sessions that its answer starts, which stand together
+        ("num_forks", "i4"),
+        ("joins", "i4"),  # answers that this turn still waits for
         ("prefix_begin", "i4"),  # into the environment's prefix ids
         ("prefix_count", "i4"),
         ("priority", "f4"),
@@ -198,6 +201,8 @@ REPLICA = np.dtype(
         # where it stands on a cluster
         ("phase", "i4"),
         ("ready_s", "f8"),  # when it has started
+        ("outdated", "i4"),  # 1: it takes new weights when its step ends
+        ("resume_s", "f8"),  # no step begins before, for it takes new weights
         ("holding", "i4"),  # requests that it has handed over and whose KV it still holds
         ("coming", "i4"),  # requests that wait for blocks here to be handed over
         ("come_head", "i4"),
@@ -281,6 +286,14 @@ ROUTER = np.dtype(  # one record per environment
         ("sessions", "i4"),  # that answer back
         ("sessions_ended", "i4"),
         ("ended_90_s", "f8"),  # when 90 % of them had
+        # steps of rollouts, with new weights between them
+        ("step_sessions", "i4"),  # sessions of each, 0: all are of one
+        ("step_most", "i4"),  # of them, those after whose end the next step begins
+        ("step", "i4"),  # that has begun last
+        ("step_ended", "i4"),  # its sessions that have ended
+        ("stale_sessions", "i4"),  # that ended under later weights than their step's
+        ("update_s", "f8"),
+        ("keeps_cache", "i4"),
     ]
 )
 

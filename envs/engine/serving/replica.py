@@ -29,6 +29,7 @@ import math
 from ..core.compile import kernel
 from ..core.units import unit
 from .admission import admit, next_waiting, prompts_come
+from .answered import answer
 from .chunks import compute_prompt, is_partial, left_budget, plan_chunk
 from .clients import count_finished, has_clients
 from .costs import alone_s, prefill_attention_s, prompts_step_s
@@ -36,7 +37,6 @@ from .fair import charge_run
 from .fetching import look_s
 from .growth import (
     NEVER,
-    computed_at,
     count_growth,
     fill_windows,
     floor_div,
@@ -47,6 +47,7 @@ from .leaving import let_leave
 from .move_records import may_move
 from .order import changes_by_itself, victim
 from .parking import hand_over
+from .progress import length_of, store_progress
 from .queue import batch_start_s, put_behind_loaded
 from .ranks import keep_pace, next_start_s
 from .records import CONTINUOUS, FCFS, PREFILL, VTC
@@ -55,28 +56,9 @@ from .runs import plan_run, run_blocks, run_s
 from .service_sums import count_for_service
 from .speculation import accept, draft_s, sequence_blocks, step_blocks, take_step_blocks
 from .turn import ADMIT, BLOCKED, STAYS, next_look_s, put_back, stop_for_turns, take_up, turn_of
-from .turns import answer, next_turn_s
+from .turns import next_turn_s
+from .weights import rest, take_weights
 from .whole_batches import begin_batch_step
-
-
-@kernel
-def length_of(request, replica, spec):
-    """Return prompt and output tokens of a sequence, or what its batch as a whole is padded to."""
-    if spec.batching != CONTINUOUS:
-        return replica.padded
-    return request.prompt_tokens + request.output_tokens
-
-
-@kernel
-def store_progress(request, finish_step, step_count, replica, spec):
-    """Write down where a decoding request stands between steps."""
-    if spec.batching != CONTINUOUS:  # as far as it is padded no further
-        more = replica.padded - int(finish_step - step_count) - 1 - request.computed
-        request.generated = min(request.generated + more, request.output_tokens - 1)
-        return
-    request.computed = computed_at(request, finish_step, step_count)
-    request.generated = request.computed + 1 - request.prompt_tokens
-    request.blocks = decoding_blocks(request, request.computed, spec)
 
 
 @kernel
@@ -141,12 +123,28 @@ def grow_or_preempt(w, e, r, replica, spec, router):
     return replica.running - replica.prefilling
 
 
+@kernel(inline=False)
+def rests(w, e, r, now_s, replica, spec, router) -> bool:
+    """Take new weights if there are any; tell whether they are still to come."""
+    replica.stalled = 0
+    if replica.outdated == 1:
+        while replica.running > 0 and router.keeps_cache == 0:
+            preempt_one(w, e, r, 0, replica, spec, router)
+        take_weights(w, e, r, replica, router)
+    if now_s < replica.resume_s:
+        rest(now_s, replica)
+        return True
+    return False
+
+
 @kernel
 def begin_step(w, e, r, now_s, seen_s, replica, spec, router, cost):
     """Schedule the step that starts at ``now_s``, or a run of steps that only decode.
 
     It sees the requests that have reached the engine by ``seen_s``.
     """
+    if router.step_sessions > 0 and rests(w, e, r, now_s, replica, spec, router):
+        return
     if replica.running == 0:
         replica.busy = 0
         if replica.waiting == 0:
@@ -396,7 +394,8 @@ def next_step(w, e, r, start_s, replica, spec, router):
         end_run(w, e, r, start_s, replica, spec, router)
         if may_move(w):
             let_leave(w, e, r, start_s)
-        if spec.lag == 1 and replica.running > 0:  # planned when the step before started
+        if spec.lag == 1 and replica.running > 0 and replica.tokens > 0:
+            # planned when the step before started, if that was one
             seen_s = replica.start_s + run_s(replica, replica.steps - 1)
     begin_step(w, e, r, start_s, seen_s, replica, spec, router, w.costs[replica.kind])
 

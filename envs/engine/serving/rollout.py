@@ -59,9 +59,11 @@ def rollout_value(w, e, router, rules, now_s):
 
 @kernel
 def write_rollout(w, e, router, info, now_s):
-    """Fill the numbers of a closed loop so far, in the order of ``columns.OF_SESSIONS``."""
+    """Fill the numbers of a closed loop so far: ``columns.OF_SESSIONS``, then ``OF_STEPS``."""
     info[0] = router.sessions_ended
     info[1] = makespan_s(router, now_s)
     info[2] = time_to_90_s(router, now_s)
     info[3] = tokens_per_gpu_s(w, router, now_s)
     info[4] = imbalance(w, e)
+    if router.step_sessions > 0:
+        info[5], info[6] = router.step + 1, router.stale_sessions

@@ -1,8 +1,8 @@
 """Sessions that answer back: a turn arrives when the one before is answered and its tool has run.
 
-A turn's arrival is known only when the request before it in its session finishes; from then on it
-waits in a heap, by arrival and at one moment by number. Turns stand behind all requests that arrive
-by the clock. A session ends with its last turn.
+A turn's arrival is known only when the request before it in its session finishes
+(:mod:`.answered`); from then on it waits in a heap, by arrival and at one moment by number. Turns
+stand behind all requests that arrive by the clock.
 
 The step that begins at the very moment of an answer is planned before the turn that follows at
 once: whoever reads an answer cannot have its question in the step that starts with it.
@@ -14,10 +14,6 @@ import math
 
 from ..core.compile import kernel
 
-MOST_OF_SESSIONS = 0.9
-"""Share of the sessions after whose end the rest is a step's tail. Source: NeMo-RL pull 3663, which
-reports when 540 of 600 sessions were done; RollPacker (arXiv:2509.21009) cuts the tail there."""
-
 
 @kernel
 def next_turn_s(w, e, router):
@@ -26,17 +22,11 @@ def next_turn_s(w, e, router):
 
 
 @kernel
-def answer(w, e, request, end_s, router):
-    """Note that a request was answered: the next turn is known, or the session has ended."""
-    following = int(request.following)
-    if following < 0:
-        router.sessions_ended += 1
-        if router.sessions_ended == math.ceil(MOST_OF_SESSIONS * router.sessions):
-            router.ended_90_s = end_s
-        return
-    turn = w.requests[e, following]
-    turn.arrival_s = end_s + turn.think_s
-    rise(w.due_s[e], w.due_requests[e], int(router.due), turn.arrival_s, following)
+def make_known(w, e, index, known_s, router):
+    """Let a turn arrive its own time after ``known_s``."""
+    turn = w.requests[e, index]
+    turn.arrival_s = known_s + turn.think_s
+    rise(w.due_s[e], w.due_requests[e], int(router.due), turn.arrival_s, index)
     router.due += 1
     router.unknown -= 1
 

@@ -39,6 +39,11 @@ class ClosedLoop(Workload):
         return self.source.num_sessions
 
     @property
+    def num_steps(self) -> int:
+        """Steps of rollouts in an episode."""
+        return self.source.steps.count
+
+    @property
     def compiled(self) -> tuple[Any, ...]:
         """Compiled functions that :meth:`sample` runs: none."""
         return ()

@@ -36,6 +36,11 @@ class Mixture:
         """Sessions of an episode that answer back at most."""
         return sum(part.num_sessions for part in self.parts)
 
+    @property
+    def num_steps(self) -> int:
+        """Steps of rollouts in an episode: services have one."""
+        return 1
+
     def sample(self, rng: np.random.Generator) -> RequestStream:
         """Return the requests of one episode; ``service`` says whose each one is."""
         streams = [part.sample(rng) for part in self.parts]

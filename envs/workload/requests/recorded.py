@@ -26,6 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..trace_file import Table, cells, first_line, parsed, read_csv, read_jsonl, warn
+from .steps import ONE_STEP, Steps, waiting_for_steps
 from .stream import RequestStream
 
 ANSWER_TOKEN_S = 0.02
@@ -44,10 +45,11 @@ class RecordedSessions:
     Attributes:
         stream: all requests, session by session, turn by turn; ``arrival_s`` is when a session
             begins, NaN for further turns.
-        sessions: of an episode.
+        sessions: of a step.
         starts: "trace": when they did in the trace, the first at 0; "waves": wave by wave.
         wave: sessions that begin together; 0: all do.
         wave_s: seconds between two waves.
+        steps: of rollouts.
     """
 
     stream: RequestStream
@@ -55,11 +57,12 @@ class RecordedSessions:
     starts: str = "waves"
     wave: int = 0
     wave_s: float = 0.0
+    steps: Steps = ONE_STEP
 
     @property
     def num_sessions(self) -> int:
         """Sessions of an episode."""
-        return self.sessions
+        return self.sessions * self.steps.count
 
     @property
     def prefix_block_tokens(self) -> int:
@@ -77,7 +80,8 @@ class RecordedSessions:
         first = np.append(self._first, len(self.stream))
         ids = len(self.stream.prefix_ids)
         distinct = int(self.stream.prefix_ids.max(initial=-1)) + 1
-        return int((first[self.sessions :] - first[: -self.sessions]).max()), ids, distinct
+        count = self.num_sessions
+        return int((first[count:] - first[:-count]).max()), ids, distinct
 
     @property
     def _first(self) -> NDArray[np.int64]:
@@ -91,28 +95,32 @@ class RecordedSessions:
     def sample(self, rng: np.random.Generator) -> RequestStream:
         """Return the sessions of one episode, from a random one on."""
         first = np.append(self._first, len(self.stream))
-        begin = int(rng.integers(len(first) - self.sessions))
-        rows = np.arange(first[begin], first[begin + self.sessions])
+        begin = int(rng.integers(len(first) - self.num_sessions))
+        rows = np.arange(first[begin], first[begin + self.num_sessions])
         stream, opens = self.stream, np.isnan(self._think_s[rows])
         session = np.cumsum(opens) - 1
         begins_s = stream.arrival_s - stream.arrival_s[rows[0]]
         if self.starts == "waves":
-            wave = session // self.wave if self.wave else 0 * session
+            wave = session % self.sessions // self.wave if self.wave else 0 * session
             begins_s[rows] = wave * self.wave_s
         order = np.concatenate([np.flatnonzero(opens), np.flatnonzero(~opens)])
         rows = rows[order]
         counts = np.diff(stream.prefix_offsets)[rows]
+        first_s = begins_s[rows[: self.num_sessions]]
+        first_s -= np.repeat(first_s[:: self.sessions], self.sessions)
+        arrival_s, think_s = waiting_for_steps(self._think_s[rows], first_s, self.sessions)
         return replace(
             stream,
-            arrival_s=np.where(opens[order], begins_s[rows], np.nan),
+            arrival_s=arrival_s,
             prompt_tokens=stream.prompt_tokens[rows],
             output_tokens=stream.output_tokens[rows],
             max_tokens=stream.max_tokens[rows],
             session=session[order].astype(np.int32),
             prefix_offsets=np.concatenate([[0], np.cumsum(counts)]),
             priority=stream.priority[rows],
-            think_s=self._think_s[rows],
+            think_s=think_s,
             prefix_at=stream.prefix_begin[rows],
+            steps=self.steps,
         )
 
 

@@ -3,19 +3,21 @@
 A session is a chain of turns. Each turn's prompt is all that came before it and some new tokens
 (the task at first, then what a tool has returned), and it arrives when the turn before has been
 answered and the tool has run. A group of sessions may have one task, as in GRPO; all share a system
-prompt.
+prompt. There may be several steps of rollouts, and turns that hand work to sub-agents.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .parameters import check
+from .steps import FORK, ONE_STEP, Steps, waiting_for_steps
 from .stream import RequestStream
 
 _P90 = 1.2815515655446004  # standard normal quantile
@@ -37,8 +39,16 @@ class Sessions(Protocol):
         """Bounds for one episode: its requests, their prefix ids, and distinct ones."""
 
     @property
+    def sessions(self) -> int:
+        """Sessions of a step, without those of sub-agents."""
+
+    @property
     def num_sessions(self) -> int:
-        """Sessions of an episode."""
+        """Sessions of an episode at most, those of sub-agents among them."""
+
+    @property
+    def steps(self) -> Steps:
+        """Steps of rollouts in an episode."""
 
     def sample(self, rng: np.random.Generator) -> RequestStream:
         """Return the sessions of one episode."""
@@ -77,11 +87,45 @@ class Spread:
 
 
 @dataclass(frozen=True)
+class FanOut:
+    """Turns that hand work to sub-agents: sessions of their own, whose last answers they wait for.
+
+    Source of the defaults: Anthropic's multi-agent research system (its engineering post of 2025):
+    three to five sub-agents side by side, ten to fifteen calls each where two to four compare.
+
+    Attributes:
+        times: turns of a session, drawn from all but its last one, that do so; 0: none.
+        agents: that one such turn starts.
+        turns: of a sub-agent.
+        prompt: tokens of its task, behind the system prompt.
+    """
+
+    times: int = 0
+    agents: Spread = Spread(3.0, 5.0, 8.0)
+    turns: Spread = Spread(10.0, 15.0, 30.0)
+    prompt: Spread = Spread(500.0, 1500.0, 8000.0)
+
+    def __post_init__(self) -> None:
+        check(self, "times", 0, 1024)
+        for name in ("agents", "turns", "prompt"):
+            check(getattr(self, name), "p50", 1.0)
+
+    @property
+    def most(self) -> tuple[int, int]:
+        """Most sub-agents of a session, and most turns of theirs."""
+        agents = self.times * round(self.agents.most)
+        return agents, agents * round(self.turns.most)
+
+
+ALONE = FanOut()
+
+
+@dataclass(frozen=True)
 class SessionGenerator:
     """A fixed set of sessions, drawn anew for each episode.
 
     Attributes:
-        sessions: how many there are.
+        sessions: of a step, how many there are.
         group: sessions that share a task, one behind the other.
         turns: of a session.
         prompt: tokens of a task, behind the system prompt.
@@ -93,6 +137,8 @@ class SessionGenerator:
         wave: sessions that begin together; 0: all do.
         wave_s: seconds between two waves.
         prefix_block_tokens: tokens per prefix id.
+        steps: of rollouts, each with as many sessions and new weights.
+        fan_out: turns that hand work to sub-agents, which use tools and answer as sessions do.
     """
 
     turns: Spread
@@ -107,6 +153,8 @@ class SessionGenerator:
     wave: int = 0
     wave_s: float = 0.0
     prefix_block_tokens: int = 64
+    steps: Steps = ONE_STEP
+    fan_out: FanOut = ALONE
 
     def __post_init__(self) -> None:
         check(self, "sessions", 1, 2**16)
@@ -125,9 +173,14 @@ class SessionGenerator:
             )
 
     @property
+    def own_sessions(self) -> int:
+        """Sessions of all steps, without those of sub-agents."""
+        return self.sessions * self.steps.count
+
+    @property
     def num_sessions(self) -> int:
-        """Sessions of an episode."""
-        return self.sessions
+        """Sessions of an episode at most, those of sub-agents among them."""
+        return self.own_sessions * (1 + self.fan_out.most[0])
 
     @property
     def longest(self) -> int:
@@ -137,14 +190,21 @@ class SessionGenerator:
     @property
     def room(self) -> tuple[int, int, int]:
         """Bounds for one episode: its requests, their prefix ids, and distinct ones."""
-        ids = self.sessions * (self.max_tokens // self.prefix_block_tokens)
-        return self.sessions * round(self.turns.most), ids, ids
+        ids = self.num_sessions * (self.max_tokens // self.prefix_block_tokens)
+        return self.own_sessions * (round(self.turns.most) + self.fan_out.most[1]), ids, ids
 
     def sample(self, rng: np.random.Generator) -> RequestStream:
         """Return the sessions of one episode, turns behind the requests that begin one."""
-        session, new, output = self._draw(rng)
-        first = np.flatnonzero(np.diff(session, prepend=-1))
+        session, new, output = self._draw(rng, self.turns, self.own_sessions, self._tasks)
         think_s = self.tool_s.draw(rng, len(session))
+        parents = agents = np.zeros(0, np.int64)
+        if self.fan_out.times > 0:
+            parents, agents = self._parents(rng, session)
+            subs = self._draw(rng, self.fan_out.turns, int(agents.sum()), self._subtasks)
+            session = np.concatenate([session, subs[0] + self.own_sessions])
+            new, output = np.concatenate([new, subs[1]]), np.concatenate([output, subs[2]])
+            think_s = np.concatenate([think_s, self.tool_s.draw(rng, len(subs[0]))])
+        first = np.flatnonzero(np.diff(session, prepend=-1))
         think_s[first] = np.nan
         total = _running_sum(new + output, first)
         begin, ids = self._prefixes(new[first], total, first)
@@ -152,8 +212,11 @@ class SessionGenerator:
         count = (total // self.prefix_block_tokens)[order]
         prompt = (total - output)[order]
         longest = min(math.ceil(self.output.most), self.max_tokens)
+        arrival_s, think_s = waiting_for_steps(
+            think_s[order], self.begins_s(np.arange(len(first))), self.sessions
+        )
         return RequestStream(
-            arrival_s=np.where(np.isnan(think_s), self.begins_s(session), np.nan)[order],
+            arrival_s=arrival_s,
             prompt_tokens=prompt.astype(np.int32),
             output_tokens=output[order].astype(np.int32),
             max_tokens=np.minimum(longest, self.max_tokens - prompt).astype(np.int32),
@@ -162,24 +225,63 @@ class SessionGenerator:
             prefix_ids=ids,
             prefix_block_tokens=self.prefix_block_tokens,
             priority=np.zeros(len(order), np.float32),
-            think_s=think_s[order],
+            think_s=think_s,
             prefix_at=begin[session[order]],
+            steps=self.steps,
+            forks=self._forks(np.argsort(order)[parents], agents) if len(parents) else None,
         )
 
     def begins_s(self, session: NDArray[np.int64]) -> NDArray[Any]:
-        """Return when sessions begin, by their numbers: all at once, or wave by wave."""
+        """Return when sessions begin in their step, by their numbers: all at once, or in waves.
+
+        Those of sub-agents begin with the answer that starts them.
+        """
         if self.wave == 0:
             return np.zeros(len(session))
-        return (session // self.wave) * self.wave_s
+        waits_s = (session % self.sessions // self.wave) * self.wave_s
+        return np.where(session < self.own_sessions, waits_s, 0.0)
 
-    def _draw(self, rng: np.random.Generator) -> tuple[NDArray[np.int64], ...]:
+    def _tasks(self, rng: np.random.Generator, sessions: int) -> NDArray[np.int64]:
+        """Draw the tokens of each session's task, which its group has in common."""
+        tasks = self.prompt.tokens(rng, -(-sessions // self.group))
+        return np.repeat(tasks, self.group)[:sessions]
+
+    def _subtasks(self, rng: np.random.Generator, agents: int) -> NDArray[np.int64]:
+        """Draw the tokens of each sub-agent's task."""
+        return self.fan_out.prompt.tokens(rng, agents)
+
+    def _forks(self, parents: NDArray[np.int64], agents: NDArray[np.int64]) -> NDArray[np.void]:
+        """Return FORK (K,): which rows start how many sub-agents, whose first turns follow."""
+        forks = np.zeros(len(parents), FORK)
+        forks["parent"], forks["count"] = parents, agents
+        forks["first"] = self.own_sessions + np.cumsum(agents) - agents
+        return forks
+
+    def _parents(
+        self, rng: np.random.Generator, session: NDArray[np.int64]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Draw the turns that start sub-agents, in order, and how many each of them starts."""
+        has_next = np.flatnonzero(np.diff(session, append=-1) == 0)
+        lot = rng.random(len(has_next))
+        order = np.lexsort([lot, session[has_next]])  # in each session, its turns at random
+        whose = session[has_next][order]
+        place = np.arange(len(whose)) - np.searchsorted(whose, whose)
+        parents = np.sort(has_next[order][place < self.fan_out.times])
+        return parents, self.fan_out.agents.tokens(rng, len(parents))
+
+    def _draw(
+        self,
+        rng: np.random.Generator,
+        spread: Spread,
+        sessions: int,
+        tasks: Callable[[np.random.Generator, int], NDArray[np.int64]],
+    ) -> tuple[NDArray[np.int64], ...]:
         """Draw the turns, session by session: whose, tokens that are new, tokens of the answer."""
-        turns = self.turns.tokens(rng, self.sessions)
-        session = np.repeat(np.arange(self.sessions), turns)
+        turns = spread.tokens(rng, sessions)
+        session = np.repeat(np.arange(sessions), turns)
         first = np.flatnonzero(np.diff(session, prepend=-1))
-        new, output = (spread.tokens(rng, len(session)) for spread in (self.new, self.output))
-        tasks = self.prompt.tokens(rng, -(-self.sessions // self.group))
-        new[first] = np.repeat(tasks, self.group)[: self.sessions] + self.system_tokens
+        new, output = (kind.tokens(rng, len(session)) for kind in (self.new, self.output))
+        new[first] = tasks(rng, sessions) + self.system_tokens
         new[first] = np.minimum(new[first], self.max_tokens // 2)
         output = np.minimum(output, self.max_tokens // 2)
         fits = _running_sum(new + output, first) <= self.max_tokens
@@ -199,10 +301,11 @@ class SessionGenerator:
         last = np.append(first[1:], len(total)) - 1
         blocks, task = total[last] // block, prompt // block
         system = self.system_tokens // block
-        leads = np.arange(len(first)) % self.group == 0
-        of_task = np.where(leads, task - np.minimum(system, task), 0)
+        number = np.arange(len(first))
+        leader = np.where(number < self.own_sessions, number // self.group * self.group, number)
+        of_task = np.where(leader == number, task - np.minimum(system, task), 0)
         task_begin = system + (np.cumsum(of_task) - of_task)
-        task_begin = task_begin[np.arange(len(first)) // self.group * self.group]
+        task_begin = task_begin[leader]
         own = np.maximum(blocks - task, 0)
         own_begin = system + of_task.sum() + np.cumsum(own) - own
         begin = np.cumsum(blocks) - blocks
@@ -279,15 +382,20 @@ def preset(name: str, /, **changes: Any) -> SessionGenerator:
     """
     if name not in PRESETS:
         raise ValueError(f"unknown sessions {name!r}; choose one of {', '.join(PRESETS)}")
-    old, values = PRESETS[name](), {}
+    return changed(PRESETS[name](), changes, "sessions have")
+
+
+def changed(old: Any, changes: dict[str, Any], owner: str) -> Any:
+    """Return tables of numbers with fields changed, each field that is a table by its own."""
+    values: dict[str, Any] = {}
     for key, value in changes.items():
         if key not in vars(old):
-            raise ValueError(f"sessions have no field {key!r}; choose from {', '.join(vars(old))}")
+            raise ValueError(f"{owner} no field {key!r}; choose from {', '.join(vars(old))}")
         was = getattr(old, key)
-        if isinstance(was, Spread):
-            known = "p50, p90, most"
+        if isinstance(was, Spread | Steps | FanOut):
+            known = ", ".join(item.name for item in fields(was))
             if not isinstance(value, dict) or not set(value) <= set(known.split(", ")):
                 raise ValueError(f"{key} = {value!r} must be a table of {known}")
-            value = replace(was, **value)
+            value = changed(was, value, f"{key} has")
         values[key] = value
     return replace(old, **values)

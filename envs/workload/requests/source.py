@@ -48,6 +48,11 @@ class Workload:
         return 0
 
     @property
+    def num_steps(self) -> int:
+        """Steps of rollouts in an episode."""
+        return 1
+
+    @property
     def compiled(self) -> tuple[Any, ...]:
         """Compiled functions that :meth:`sample` runs."""
         if isinstance(self.source, Generator):

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from .steps import Steps
+
 
 @dataclass(frozen=True)
 class RequestStream:
@@ -26,7 +28,8 @@ class RequestStream:
         priority: float32 (N,), in [0, 1].
         service: int32 (N,), whose each one is, or 0 for all.
         think_s: float64 (N,), seconds from the answer to the request before in the same session to
-            the arrival of this one, NaN: it arrives by the clock. None: all do.
+            the arrival of this one, NaN: it arrives by the clock. None: all do. For the first turn
+            of a session the seconds from the begin of its step, or from the answer that starts it.
         prefix_at: int64 (N,), where each one's ids begin, if turns of a session, which never
             overlap, have them in one place; ``prefix_offsets`` then says only how many there are.
         client: int32 (N,), number of who sent it, or 0 for all.
@@ -35,6 +38,8 @@ class RequestStream:
             None: none states any.
         image: int32 (N,), id of the image that each one brings, -1: none. None: nobody does.
         image_size: int32 (N,), which of its workload's sizes that has.
+        steps: of rollouts; each has as many sessions, whose first turns stand first, step by step.
+        forks: FORK (K,), turns that start sub-sessions; None: none does.
     """
 
     arrival_s: NDArray[np.float64]
@@ -54,6 +59,8 @@ class RequestStream:
     deadline_s: NDArray[np.float64] | None = None
     image: NDArray[np.int32] | None = None
     image_size: NDArray[np.int32] | None = None
+    steps: Steps | None = None
+    forks: NDArray[np.void] | None = None
 
     def __len__(self) -> int:
         return len(self.arrival_s)
