@@ -7,7 +7,9 @@ It builds without a network, and every warning is an error.
 
 from __future__ import annotations
 
+import os
 import re
+import sys
 from pathlib import Path
 
 from docutils import nodes
@@ -15,6 +17,7 @@ from sphinx.application import Sphinx
 
 import gpuyard
 
+os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # gpuyard
 ROOT = Path(__file__).parents[1]
 SOURCES = "https://github.com/gpuyard/gpuyard/blob/main"
 
@@ -23,8 +26,13 @@ author = "The GPUYard developers"
 copyright = author
 version = release = gpuyard.__version__
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
 exclude_patterns = ["images/*.md"]
+nb_execution_mode = "force"  # tutorials/ are notebooks: a cell that fails is a warning, so an error
+nb_execution_in_temp = True
+nb_execution_raise_on_error = True
+nb_execution_timeout = 600  # s a cell; the first compiles the engine
+nb_output_stderr = "remove"  # progress
 myst_heading_anchors = 4
 myst_enable_extensions = ["colon_fence"]
 suppress_warnings = ["myst.xref_missing"]  # links to sources: see link_to_sources
