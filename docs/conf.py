@@ -33,6 +33,7 @@ nb_execution_in_temp = True
 nb_execution_raise_on_error = True
 nb_execution_timeout = 600  # s a cell; the first compiles the engine
 nb_output_stderr = "remove"  # progress
+nb_merge_streams = True
 myst_heading_anchors = 4
 myst_enable_extensions = ["colon_fence"]
 suppress_warnings = ["myst.xref_missing"]  # links to sources: see link_to_sources
@@ -56,7 +57,7 @@ def link_to_sources(app: Sphinx, document: nodes.document) -> None:
 
 def changelog(app: Sphinx) -> None:
     """Put the repository's changelog among the pages."""
-    text = (ROOT / "CHANGELOG.md").read_text("utf-8")
+    text = (ROOT / "CHANGELOG.md").read_text("utf-8").replace("](docs/", "](")
     page = Path(app.srcdir) / "changelog.md"
     if not page.exists() or page.read_text("utf-8") != text:
         page.write_text(text, "utf-8")
