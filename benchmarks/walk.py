@@ -81,9 +81,7 @@ WALKS = (
     ),
     Walk(
         "own request trace",
-        (
-            f"gpuyard evaluate --trace requests.csv --columns {MAPPING} --policies {RULES} --seeds 8",
-        ),
+        (f"gpuyard evaluate --trace requests.csv --columns {MAPPING} --policies {RULES}",),
     ),
     Walk(
         "own rule in the table",

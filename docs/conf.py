@@ -44,7 +44,8 @@ autodoc_mock_imports: list[str] = []
 
 html_theme = "furo"
 html_title = f"GPUYard {version}"
-html_static_path: list[str] = []
+html_static_path = ["static"]
+html_css_files = ["frames.css"]
 
 
 def link_to_sources(app: Sphinx, document: nodes.document) -> None:
