@@ -71,7 +71,7 @@ RULES = "routing/round-robin,routing/llm-d,routing/dynamo"
 MAPPING = "arrival_s=time,prompt_tokens=in,output_tokens=out,session=user"
 WHAT_IF = "gpuyard whatif routing-default --vary 'replicas[0].count=2..8' --policies routing/dynamo"
 NODES_WHAT_IF = (
-    "gpuyard whatif slurm.toml --vary 'cluster.pools[0].nodes=14..20..2' --policies gang/sjf "
+    "gpuyard whatif slurm.toml --vary 'cluster.pools[0].nodes=16..22..2' --policies gang/sjf "
     "--objective wait=3600"
 )
 WALKS = (
