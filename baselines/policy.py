@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import wraps
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -40,10 +41,12 @@ class Policy:
 
     Attributes:
         decides: kinds of decisions that it takes; by default all.
+        needs: the library of the extra ``planners`` that it cannot do without; "": none.
         layout: where the columns of the observations stand; known from :meth:`reset` on.
     """
 
     decides: frozenset[str] = frozenset(DECISIONS)
+    needs: str = ""
     layout: Layout
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -56,8 +59,14 @@ class Policy:
         """Refuse a scenario that asks for decisions which this policy does not take.
 
         Raises:
-            ValueError: naming both, and what they take and ask for.
+            ValueError: naming both, and what they take and ask for; or a library that it needs is
+                not installed.
         """
+        if self.needs and find_spec(self.needs) is None:
+            raise ValueError(
+                f"{type(self).__name__} needs {self.needs}, which is not installed: "
+                "pip install 'gpuyard[planners]'"
+            )
         if not scenario.decisions <= self.decides:
             raise ValueError(
                 f"{type(self).__name__} decides {listed(self.decides)}, but scenario "

@@ -18,7 +18,9 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import os
 import re
+import sys
 from collections.abc import Collection
 from functools import partial
 from typing import Any
@@ -148,13 +150,22 @@ def composition(name: str) -> str:
 
 
 def _imported(name: str, module: str, member: str) -> Factory:
-    """Return a class of the user's own; what goes wrong inside its module is raised as it is."""
+    """Return a class of the user's own; what goes wrong inside its module is raised as it is.
+
+    It may lie in the current folder, which an installed command does not look into by itself. That
+    folder comes last, so that nothing in it hides an installed module.
+    """
+    if not {"", os.getcwd()} & set(sys.path):
+        sys.path.append(os.getcwd())
     try:
         found = getattr(importlib.import_module(module), member)
     except ModuleNotFoundError as error:
         if error.name is None or not f"{module}.".startswith(f"{error.name}."):
             raise
-        raise ValueError(f"policy {name!r}: no module {error.name!r} to import") from None
+        raise ValueError(
+            f"policy {name!r}: no module {error.name!r} to import, "
+            "neither installed nor in this folder"
+        ) from None
     except AttributeError:
         raise ValueError(f"policy {name!r}: module {module!r} has no {member!r}") from None
     if not callable(found):

@@ -7,7 +7,9 @@ It builds without a network, and every warning is an error.
 
 from __future__ import annotations
 
+import os
 import re
+import sys
 from pathlib import Path
 
 from docutils import nodes
@@ -15,6 +17,7 @@ from sphinx.application import Sphinx
 
 import gpuyard
 
+os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # gpuyard
 ROOT = Path(__file__).parents[1]
 SOURCES = "https://github.com/gpuyard/gpuyard/blob/main"
 
@@ -23,8 +26,14 @@ author = "The GPUYard developers"
 copyright = author
 version = release = gpuyard.__version__
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
 exclude_patterns = ["images/*.md"]
+nb_execution_mode = "force"  # tutorials/ are notebooks: a cell that fails is a warning, so an error
+nb_execution_in_temp = True
+nb_execution_raise_on_error = True
+nb_execution_timeout = 600  # s a cell; the first compiles the engine
+nb_output_stderr = "remove"  # progress
+nb_merge_streams = True
 myst_heading_anchors = 4
 myst_enable_extensions = ["colon_fence"]
 suppress_warnings = ["myst.xref_missing"]  # links to sources: see link_to_sources
@@ -35,7 +44,8 @@ autodoc_mock_imports: list[str] = []
 
 html_theme = "furo"
 html_title = f"GPUYard {version}"
-html_static_path: list[str] = []
+html_static_path = ["static"]
+html_css_files = ["frames.css"]
 
 
 def link_to_sources(app: Sphinx, document: nodes.document) -> None:
@@ -48,7 +58,7 @@ def link_to_sources(app: Sphinx, document: nodes.document) -> None:
 
 def changelog(app: Sphinx) -> None:
     """Put the repository's changelog among the pages."""
-    text = (ROOT / "CHANGELOG.md").read_text("utf-8")
+    text = (ROOT / "CHANGELOG.md").read_text("utf-8").replace("](docs/", "](")
     page = Path(app.srcdir) / "changelog.md"
     if not page.exists() or page.read_text("utf-8") != text:
         page.write_text(text, "utf-8")

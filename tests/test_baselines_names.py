@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from gpuyard import baselines
 from gpuyard.baselines.linear import LOG_ODDS, features, log_odds
 from gpuyard.baselines.registry import names_in
 from gpuyard.envs.observation import Layout
+from gpuyard.envs.scenario import load
 
 
 class Mine(baselines.ScorePolicy):
@@ -159,3 +161,25 @@ def test_linear_weights_are_found_by_name():
     policy = baselines.make("linear?weights=route.no_such:1")
     with pytest.raises(ValueError, match=r"route\.no_such: no such candidate column"):
         policy.reset(pool(2), 1)
+
+
+def test_a_module_of_the_current_folder_is_found(tmp_path, monkeypatch):
+    """As an installed command is called: its folder is the scripts', not the current one."""
+    (tmp_path / "rule_of_this_folder.py").write_text(
+        "from gpuyard.baselines import ScorePolicy\n\n\nclass Rule(ScorePolicy):\n"
+        "    decides = frozenset({'route'})\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [path for path in sys.path if path])
+    assert type(baselines.make("rule_of_this_folder:Rule")).__name__ == "Rule"
+
+
+@pytest.mark.parametrize("name", ["gang/gavel", "isolation/vclos", "isolation/ocs-vclos"])
+def test_a_rule_whose_library_is_missing_says_so_before_it_plays(name, monkeypatch):
+    scenario = load("placement-default")
+    policy = baselines.make(name)
+    policy.check(scenario)
+    monkeypatch.setattr("gpuyard.baselines.policy.find_spec", lambda library: None)
+    with pytest.raises(ValueError, match=r"needs scipy.*pip install 'gpuyard.planners.'"):
+        policy.check(scenario)
+    baselines.make("isolation/best-fit").check(scenario)

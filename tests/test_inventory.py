@@ -222,3 +222,26 @@ def test_rates_must_carry_something(tmp_path, capsys, option):
     path.write_text(TREE)
     assert main(["import", "slurm", str(path), "--gpu", "H100-SXM", option, "0"]) == 2
     assert f"{option} 0.0: must be above 0" in capsys.readouterr().err
+
+
+def test_regular_leafs_need_no_file_and_can_be_varied(tmp_path):
+    leaf = "network.topology.nvidia.com__leaf"
+    nodes = [node(f"n{i}", **{leaf: f"leaf{i // 3}"}) for i in range(6)]
+    out = tmp_path / "mine.toml"
+    arguments = ["import", "kubernetes", str(nodes_file(tmp_path, *nodes)), "--out", str(out)]
+    assert main(arguments) == 0
+    assert not out.with_suffix(".topology.conf").exists()
+    out.write_text(out.read_text().replace("nodes = 6 ", "nodes = 9 "))
+    (pool,) = load(out).cluster.pools
+    assert (pool.nodes, pool.nodes_per_leaf) == (9, 3)
+    uneven = nodes_file(tmp_path, *nodes[:5])
+    assert main([*arguments[:2], str(uneven), "--out", str(out), "--force"]) == 0
+    assert load(out).cluster.pools[0].leafs == ((3, 2),)
+    assert out.with_suffix(".topology.conf").exists()
+
+
+def test_what_could_be_several_names_them(tmp_path):
+    path = tmp_path / "scontrol.txt"
+    path.write_text(SCONTROL)
+    with pytest.raises(ValueError, match=r"--gpu h100=NAME \(H100-PCIe, H100-SXM\)"):
+        read_slurm(path).named({})

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from test_cli import fails
 
@@ -78,3 +79,13 @@ def test_a_picture_without_matplotlib_says_what_to_install(tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 2 and "install gpuyard[plot]" in done.stderr
+
+
+def test_frames_of_a_film_lose_nothing_where_pictures_grow():
+    from gpuyard.commands.film import _even
+
+    small, large = np.zeros((3, 4, 3), np.uint8), np.ones((5, 2, 3), np.uint8)
+    first, second = _even([small, large])
+    assert first.shape == second.shape == (6, 4, 3)
+    assert (first[:3] == 0).all() and (first[3:] == 255).all()
+    assert (second[:5, :2] == 1).all() and (second[:, 2:] == 255).all()

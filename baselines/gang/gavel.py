@@ -55,6 +55,8 @@ class Gavel(Remembering[Round]):
         heterogeneous: False: all types count as equally fast (the agnostic version).
     """
 
+    needs = "scipy"
+
     def __init__(
         self, *, round_s: float = 360.0, reset_s: float = 1920.0, heterogeneous: bool = True
     ):

@@ -30,11 +30,9 @@ def max_min_shares(throughput: Array, gpus: Array, capacity: Array) -> Array:
     Raises:
         ImportError: without SciPy.
     """
-    try:
-        from scipy.optimize import linprog
-        from scipy.sparse import csr_array, hstack, kron, vstack
-    except ImportError as error:
-        raise ImportError("gang/gavel solves a linear programme: pip install scipy") from error
+    from scipy.optimize import linprog
+    from scipy.sparse import csr_array, hstack, kron, vstack
+
     jobs, types = throughput.shape
     equal = throughput @ (capacity / max(capacity.sum(), 1.0))
     able = equal > 0  # the others' nodes have all failed: they must not hold down the least gain

@@ -72,6 +72,7 @@ class VClos(QueuePlanner):
         ValueError: an option out of range; in :meth:`plan`, a fabric that it is not made for.
     """
 
+    needs = "scipy"
     optical = False
     links_per_spine = 1
 

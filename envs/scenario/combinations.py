@@ -65,7 +65,7 @@ def check_combinations(
                 )
 
 
-def _check_steps(replicas: tuple[Replica, ...], workload: Workload) -> None:
+def _check_steps(replicas: tuple[Replica, ...], workload: Workload | Mixture) -> None:
     """Refuse new weights where nobody has modelled how a replica's step is broken off."""
     if workload.num_steps == 1:
         return

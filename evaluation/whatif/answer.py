@@ -104,7 +104,7 @@ def rows(
 def answer(found: Sequence[Row], wanted: Sequence[Objective]) -> list[str]:
     """Return sentences: the cheapest fleet that meets the objective, and what may be cheaper."""
     if not wanted:
-        return ["No objective was given (--objective slo=0.99)."]
+        return ["No objective was given (--objective slo=0.99; for jobs jct or wait: wait=3600)."]
     said = " and ".join(map(str, wanted))
     key, seeds = wanted[0].key, len(found[0].played.seeds)
     met = [row for row in found if row.verdict == MET]

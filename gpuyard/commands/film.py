@@ -86,9 +86,15 @@ def _steps(scenario: Scenario, policy: Policy, seed: int) -> Iterator[tuple[Any,
 
 
 def _even(frames: list[NDArray[np.uint8]]) -> list[NDArray[np.uint8]]:
-    """Return frames of one even size: encoders of films take no odd ones."""
-    height, width = (min(frame.shape[axis] for frame in frames) // 2 * 2 for axis in (0, 1))
-    return [np.ascontiguousarray(frame[:height, :width]) for frame in frames]
+    """Return frames of one even size, the others' with white beside: encoders take no odd ones.
+
+    Pictures grow with the replicas that there are.
+    """
+    height, width = (-(-max(frame.shape[axis] for frame in frames) // 2) * 2 for axis in (0, 1))
+    even = np.full((len(frames), height, width, 3), 255, np.uint8)
+    for blank, frame in zip(even, frames, strict=True):
+        blank[: frame.shape[0], : frame.shape[1]] = frame
+    return list(even)
 
 
 def _write_gif(frames: list[NDArray[np.uint8]], path: Path) -> None:

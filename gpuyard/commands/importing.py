@@ -88,12 +88,13 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _cluster(options: argparse.Namespace, rates: Rates) -> int:
-    """Write a cluster of many nodes, and its leafs beside it where all are known."""
+    """Write a cluster of many nodes, and its leafs beside it where numbers cannot say them."""
     from .import_text import cluster_text, topology_conf
 
     found = (_slurm if options.source == "slurm" else _kubernetes)(options)
     beside = ""
-    if options.out and len(found.pools()) == 1 and all(node.leaf for node in found.nodes):
+    known = len(found.pools()) == 1 and all(node.leaf for node in found.nodes)
+    if options.out and known and not found.regular:
         path = options.out.with_suffix(".topology.conf")
         _refuse_overwriting(options, path)
         beside = path.name

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from .. import catalogue
 from ..topology import Topology
+from .products import has_words
 
 
 @dataclass(frozen=True)
@@ -59,9 +62,10 @@ class Inventory:
             if not node.gpu:
                 said = f"calls its GPU {node.product!r}" if node.product else "does not say its GPU"
                 option = f"--gpu {node.product}=NAME" if node.product else "--gpu NAME"
+                close = [name for name in catalogue.gpu_names() if has_words(node.product, name)]
                 raise ValueError(
                     f"{self.origin}: node {node.name!r} {said}, which could be several; give "
-                    f"{option} (gpuyard list gpus)"
+                    f"{option} ({', '.join(close) or 'gpuyard list gpus'})"
                 )
         return replace(self, nodes=nodes)
 
@@ -72,6 +76,12 @@ class Inventory:
             kind: tuple(node for node in self.nodes if (node.gpu, node.gpus) == kind)
             for kind in kinds
         }
+
+    @property
+    def regular(self) -> bool:
+        """Whether ``nodes`` and ``nodes_per_leaf`` say it all: one pod, and leafs of one size."""
+        leafs = Counter(node.leaf for node in self.nodes)
+        return len({node.pod for node in self.nodes}) == 1 and len(set(leafs.values())) == 1
 
 
 def inventory(nodes: list[Node], origin: str, left_out: dict[str, list[str]]) -> Inventory:

@@ -61,6 +61,12 @@ def by_product(text: str, memory_gib: float = 0.0) -> str:
     return ""
 
 
+def has_words(text: str, name: str) -> bool:
+    """Return whether a GPU's name has all words of a tool's text, as H100-SXM has ``h100``."""
+    words = re.split(r"[-_ ]+", text.lower())
+    return bool(text) and set(words) <= set(name.lower().split("-"))
+
+
 def _round(memory_gib: float) -> int:
     """Return the size that a product is sold by: a driver shows a little less, or more."""
     return min((16, 24, 32, 40, 48, 80, 96, 141, 192), key=lambda size: abs(size - memory_gib))

@@ -102,6 +102,7 @@ def detect(path: Path) -> str:
     found = brief(", ".join(sorted(names)))
     raise TraceError(
         f"{path}: columns {found} belong to no known job list; rename them to those of 'plain' "
-        f"({', '.join(plain.COLUMNS)}), map them (columns) or pass format= one of "
+        f"({', '.join(plain.COLUMNS)}), map them (--columns arrival_s=NAME,...; a "
+        "scenario's columns) or say which format it is (--format), one of "
         f"{', '.join(FORMATS)}"
     )

@@ -63,7 +63,8 @@ def detect(path: Path) -> str:
     found = brief(", ".join(sorted(names)))
     raise TraceError(
         f"{path}: columns {found} belong to no known trace format; rename them to those of 'plain' "
-        "(arrival_s, prompt_tokens, output_tokens), map them (columns) or pass format= one of "
+        "(arrival_s, prompt_tokens, output_tokens), map them (--columns arrival_s=NAME,...; a "
+        "scenario's columns) or say which format it is (--format), one of "
         f"{', '.join(FORMATS)}"
     )
 
