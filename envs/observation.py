@@ -26,10 +26,10 @@ from numpy.typing import NDArray
 DECISIONS = ("route", "place", "scale")
 """Kinds of decisions, in the order in which they are asked at one moment."""
 
-OPTIONS = ("gate", "lora", "clients", "vision")
+OPTIONS = ("gate", "lora", "clients", "vision", "preempt")
 """Blocks of columns that a scenario has only with an option: ``gate`` where requests may be refused
 or expire, ``lora`` where they name adapters, ``clients`` where they have clients, ``vision`` where
-they may bring images."""
+they may bring images, ``preempt`` where replicas may be preempted."""
 
 
 @dataclass(frozen=True)
@@ -221,6 +221,11 @@ CANDIDATES: dict[str, Columns] = {
     ),
     "vision": (
         Column("image_here", "flag", None, "its encoder cache has the request's image, if any"),
+    ),
+    "preempt": (
+        Column("is_base", "flag", None, "preempts a base gang, all of whose replicas go"),
+        Column("replicas", "replica", 4.0, "replicas that lose their devices"),
+        Column("in_flight", "request", 32.0, "requests that they hand back"),
     ),
 }
 

@@ -38,6 +38,7 @@ INFO: dict[str, tuple[str, ...]] = {
     "lora": (),
     "clients": ("jain_clients",),
     "vision": (),
+    "preempt": ("replicas_preempted",),
 }
 """Names of the numbers in ``info``, by what they are about."""
 
@@ -51,9 +52,17 @@ OF_SESSIONS = (
 """Those of sessions that answer back, behind all others."""
 
 LAYOUT = np.dtype(
-    [(f"{key}_{block}", "i4") for key in (*TABLES, "info") for block in (*DECISIONS, *OPTIONS)]
+    [
+        *(
+            (f"{key}_{block}", "i4")
+            for key in (*TABLES, "info")
+            for block in (*DECISIONS, *OPTIONS)
+        ),
+        ("info_services", "i4"),
+    ]
 )
-"""Where each block of columns and of the info begins: one record for the whole world."""
+"""Where each block of columns and of the info begins, and what the info says of each service: one
+record for the whole world."""
 
 
 def layout_record(layout: Layout) -> NDArray[np.void]:
@@ -66,6 +75,7 @@ def layout_record(layout: Layout) -> NDArray[np.void]:
     for block in layout.blocks[1:]:
         record[f"info_{block}"] = at
         at += len(INFO[block])
+    record["info_services"] = at
     return record
 
 

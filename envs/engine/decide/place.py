@@ -6,11 +6,11 @@ import math
 
 from ..core.compile import kernel
 from ..core.units import unit
-from ..gangs.lifecycle import preempt
 from ..gangs.moments import next_moment_s
 from .place_seen import survey
 from .placing import may_stop, place
 from .proposals import carry_out
+from .stopping import stop
 
 
 @unit
@@ -37,7 +37,7 @@ def preempt_row(w, e, gangs, row):
         row -= 1
     if j < 0 or not may_stop(w, e, w.jobs[e, j]):
         return False
-    preempt(w, e, j)
+    stop(w, e, j)
     return True
 
 
