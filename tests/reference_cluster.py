@@ -115,7 +115,7 @@ class Cluster(Fleet):
             found.append((self.now, 2, 0, self.route_parked))
         if self.history:
             change = self.history[0]
-            rank = 3.5 if change.gpus else 0
+            rank = 3.5 if change.gpus or change.preempted else 0
             found.append((change.time_s, rank, 0, self.change))
         if self.tick_s < math.inf:
             found.append((self.tick_s, 3, 0, self.tick))

@@ -16,7 +16,8 @@ def check_queues(services: Sequence[Service], jobs: JobWorkload, scheduler: Sche
     Raises:
         ScenarioError: naming the field, value and remedy.
     """
-    queues = {queue.name: queue for queue in jobs.queues[: len(jobs.tenants)]}
+    around = {queue.parent for queue in jobs.queues}
+    queues = {queue.name: queue for at, queue in enumerate(jobs.queues) if at not in around}
     for number, service in enumerate(services):
         where = f"deployments[{number}]"
         if service.preemptibility != NON_PREEMPTIBLE and not scheduler.preemption:
@@ -28,7 +29,7 @@ def check_queues(services: Sequence[Service], jobs: JobWorkload, scheduler: Sche
             continue
         if service.queue not in queues:
             raise ScenarioError(
-                f"{where}.queue = {service.queue!r} is no tenant that owns jobs; use one of "
+                f"{where}.queue = {service.queue!r} is no tenant's; use one of "
                 f"{', '.join(queues)}, or add it to [[jobs.tenants]]"
             )
         limit = queues[service.queue].limit
