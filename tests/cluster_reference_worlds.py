@@ -306,9 +306,9 @@ def allowed(world: World, feasible: Any, rng: np.random.Generator) -> Any:
     starts = int(rules["window"] * rules["plans"] * rules["pools"])
     preempts = (feasible >= starts) & (feasible < starts + rules["running_rows"])
     is_tick = world.state["fleet"]["began_s"][0] == world.clock["now_s"][0]
-    if is_tick or preemptions >= MOST_PREEMPTED or rng.random() < 0.7:
-        return feasible[~preempts]
-    return feasible
+    if preempts.all() or not (is_tick or preemptions >= MOST_PREEMPTED or rng.random() < 0.7):
+        return feasible
+    return feasible[~preempts]
 
 
 def play(world: World, case: Case, seed: int | None) -> Watch:

@@ -6,7 +6,8 @@ code with the engine. Conventions where the words of a specification leave room:
 
 * At one moment replicas come up and steps end, then KV caches arrive. Then parked requests are
   routed, in order, if a replica came up or a prompt is computed; then replicas are decided about,
-  then requests arrive. An idle replica begins a step after all of that.
+  then gangs are placed, what preempted replicas hand back is routed, and requests arrive. An idle
+  replica begins a step after all of that.
 * A rule stands for the policy: of the replicas that can take request ``i`` the ``i``-th does,
   modulo their number; decisions about replicas follow a script.
 * Which gang of replicas gets devices when and where, and loses them, is given: a history. Without
@@ -60,6 +61,7 @@ class Cluster(Fleet):
         self.to_arrive = list(self.requests)
         self.parked: list[Traveller] = []
         self.due = False  # parked requests are to be routed again
+        self.preempted = False  # because a decision about gangs has taken devices from replicas
         self.moving: list[Traveller] = []
         self.failures = 0  # that took devices from replicas
         super().__init__(roles, self.result, scaling, history, asked_at_s)
@@ -112,7 +114,7 @@ class Cluster(Fleet):
         if not self.asked:
             found.append((self.asked_at_s, -1, 0, self.ask))
         if self.due:
-            found.append((self.now, 2, 0, self.route_parked))
+            found.append((self.now, 3.6 if self.preempted else 2, 0, self.route_parked))
         if self.history:
             change = self.history[0]
             rank = 3.5 if change.gpus or change.preempted else 0
@@ -127,6 +129,7 @@ class Cluster(Fleet):
         """Let replicas get or lose their devices."""
         assert self.history is not None
         change = self.history.pop(0)
+        self.preempted = self.preempted or change.preempted
         for place, r in enumerate(change.replicas):
             replica = self.replicas[r]
             if not change.gpus:
@@ -183,7 +186,7 @@ class Cluster(Fleet):
 
     def route_parked(self) -> None:
         """Decide about all parked requests again."""
-        again, self.parked, self.due = self.parked, [], False
+        again, self.parked, self.due, self.preempted = self.parked, [], False, False
         for seq in again:
             self.route(seq)
 

@@ -27,6 +27,12 @@ SCENARIOS = [
         scheduler=PREEMPTION,
     ),
     small(service("chat", min=0, initial=0), service("code"), name="from-none"),
+    small(
+        service("chat", min=2, preemptibility="preemptible", termination_delay_s=6.0),
+        apart("code", preemptibility="semi-preemptible"),
+        name="preempted",
+        scheduler={**PREEMPTION, "running_rows": 1},
+    ),
 ]
 EVENTS = {  # which must have happened, else the worlds have not shown what they are for
     "faulty": ("starts", "drains", "handed_back", "place.preemptions", "failures"),
@@ -34,6 +40,7 @@ EVENTS = {  # which must have happened, else the worlds have not shown what they
     "apart": ("starts", "drains", "handed_back", "turns", "failures"),
     "tight": ("starts", "drains", "handed_back", "turns", "place.preemptions"),
     "from-none": ("starts", "drains"),
+    "preempted": ("starts", "drains", "handed_back", "turns", "replicas_preempted"),
 }
 TOGETHER, WORLDS = 50, 200  # of each scenario: side by side, and in all
 BROKEN = gym.make_vec(

@@ -8,9 +8,13 @@ evicts a gang that falls below its required members (kai-scheduler/KAI-Scheduler
 
 from __future__ import annotations
 
+import math
+
 from ..core.compile import kernel
 from ..gangs.lifecycle import preempt
+from ..gangs.moments import RESTART_S
 from ..gangs.records import RUNNING
+from ..serving.refusal import ended
 from .columns import places, scaling, squash
 
 CANDIDATE = places("candidates", "preempt")
@@ -36,6 +40,21 @@ def stop(w, e, j):
             w.fleet[e].preempted += 1
         elif gang == j:
             w.fleet[e].preempted += 1
+
+
+@kernel
+def look_again_s(w, e):
+    """Return when gangs are decided about again while nothing happens to them, inf: never.
+
+    Who may preempt replicas must not have to: while requests are there that these go on with, that
+    is at the next round of decisions about replicas, or a second later where there are none.
+    """
+    if w.layout[0].info_preempt == 0:
+        return math.inf
+    router, tick_s = w.router[e], w.fleet[e].tick_s
+    if tick_s < math.inf:
+        return tick_s if ended(router) < router.num_requests else math.inf
+    return w.clock[e].now_s + RESTART_S if router.arrived < router.num_requests else math.inf
 
 
 @kernel
