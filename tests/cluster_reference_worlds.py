@@ -25,6 +25,7 @@ from reference_serving import ReplicaSpec, Result
 
 from gpuyard.envs.batch import Batch
 from gpuyard.envs.engine.core.records import PLACE, ROUTE, START, STEP
+from gpuyard.envs.engine.gangs.plans import ISOLATED
 from gpuyard.envs.engine.serving.arrays import load
 from gpuyard.envs.perf.serving.cost_table import CostTable
 from gpuyard.envs.workload.requests.stream import RequestStream
@@ -48,6 +49,7 @@ CLUSTERS["too few GPUs"] = {**CLUSTERS["busy links"], "pools": [{"nodes": 8, "gp
 gangs wait, and replicas are preempted for them."""
 WITH_GANGS = ("busy links", "too few GPUs")
 MOST_PREEMPTED = 12  # so that an episode ends
+ROUNDING = 1e-12  # what a decision may follow at once, such as KV that arrives, is as far apart
 
 
 @dataclass(frozen=True)
@@ -261,7 +263,8 @@ class Watch:
             if job["failures"] > self.failures[j] and replicas:
                 self.changes.append(Change(float(job["stopped_s"]), replicas, ()))
             if job["preemptions"] > self.preemptions[j]:
-                self.changes.append(Change(float(job["stopped_s"]), replicas, (), preempted=True))
+                at_s = float(job["stopped_s"]) * (1 + ROUNDING)
+                self.changes.append(Change(at_s, replicas, (), preempted=True))
             if job["start_s"] > self.starts[j] and job["service"] < 0 and job["start_s"] < LATE_S:
                 self.gangs.append(self.gang(j, job))
             elif job["start_s"] > self.starts[j] and replicas:
@@ -300,12 +303,15 @@ def allowed(world: World, feasible: Any, rng: np.random.Generator) -> Any:
     """Return what may be drawn of the feasible decisions about gangs.
 
     Preemption is rare, and left out at the moment of a decision about replicas, which the reference
-    takes in one piece.
+    takes in one piece. Plans that reserve uplinks are left out, too: it knows none.
     """
     rules, preemptions = world.shared["gang_rules"][0], world.state["gangs"]["preemptions"][0]
     starts = int(rules["window"] * rules["plans"] * rules["pools"])
     preempts = (feasible >= starts) & (feasible < starts + rules["running_rows"])
     is_tick = world.state["fleet"]["began_s"][0] == world.clock["now_s"][0]
+    plan = feasible // int(rules["pools"]) % int(rules["plans"])
+    reserves = (feasible < starts) & (plan >= ISOLATED)
+    feasible, preempts = feasible[~reserves], preempts[~reserves]
     if preempts.all() or not (is_tick or preemptions >= MOST_PREEMPTED or rng.random() < 0.7):
         return feasible
     return feasible[~preempts]
