@@ -49,7 +49,6 @@ CLUSTERS["too few GPUs"] = {**CLUSTERS["busy links"], "pools": [{"nodes": 8, "gp
 gangs wait, and replicas are preempted for them."""
 WITH_GANGS = ("busy links", "too few GPUs")
 MOST_PREEMPTED = 12  # so that an episode ends
-ROUNDING = 1e-12  # what a decision may follow at once, such as KV that arrives, is as far apart
 
 
 @dataclass(frozen=True)
@@ -263,8 +262,7 @@ class Watch:
             if job["failures"] > self.failures[j] and replicas:
                 self.changes.append(Change(float(job["stopped_s"]), replicas, ()))
             if job["preemptions"] > self.preemptions[j]:
-                at_s = float(job["stopped_s"]) * (1 + ROUNDING)
-                self.changes.append(Change(at_s, replicas, (), preempted=True))
+                self.changes.append(Change(float(job["stopped_s"]), replicas, (), preempted=True))
             if job["start_s"] > self.starts[j] and job["service"] < 0 and job["start_s"] < LATE_S:
                 self.gangs.append(self.gang(j, job))
             elif job["start_s"] > self.starts[j] and replicas:

@@ -22,6 +22,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from reference_fleet import Change, Fleet, Scaling
 from reference_kv import Request
@@ -99,7 +100,7 @@ class Cluster(Fleet):
                 found.append((replica.books.ready_s, 0, r, lambda it=replica: self.come_up(it)))
             if replica.end_s < math.inf:
                 found.append((replica.end_s, 0, r, lambda it=replica: self.step(it)))
-            start_s = replica.next_start_s()
+            start_s = self.after_decision(replica.next_start_s())
             if start_s < math.inf:
                 found.append((start_s, 5, r, lambda it=replica: it.start(self.now)))
         for seq in self.moving:
@@ -115,15 +116,34 @@ class Cluster(Fleet):
             found.append((self.asked_at_s, -1, 0, self.ask))
         if self.due:
             found.append((self.now, 3.6 if self.preempted else 2, 0, self.route_parked))
-        if self.history:
-            change = self.history[0]
-            rank = 3.5 if change.gpus or change.preempted else 0
-            found.append((change.time_s, rank, 0, self.change))
         if self.tick_s < math.inf:
             found.append((self.tick_s, 3, 0, self.tick))
         if self.to_arrive:
             found.append((self.to_arrive[0].request.arrival_s, 4, 0, self.arrive))
+        if self.history:
+            change = self.history[0]
+            rank = 3.5 if change.gpus or change.preempted else 0
+            found.append((self.moment_of(change, found), rank, 0, self.change))
         return found
+
+    def after_decision(self, start_s: float) -> float:
+        """Return when a step begins that may begin at the moment of a decision, but for rounding."""
+        change = self.history[0] if self.history else None
+        if change and change.preempted and math.isclose(start_s, change.time_s, rel_tol=1e-12):
+            return max(start_s, change.time_s)
+        return start_s
+
+    def moment_of(self, change: Change, others: Sequence[tuple[float, Any, Any, Any]]) -> float:
+        """Return when devices change hands; a decision is of the moment of what it follows.
+
+        Such as KV that arrives: at the same time here, but for rounding.
+        """
+        if not change.preempted:
+            return change.time_s
+        near = [
+            event[0] for event in others if math.isclose(event[0], change.time_s, rel_tol=1e-12)
+        ]
+        return max([change.time_s, *near])
 
     def change(self) -> None:
         """Let replicas get or lose their devices."""

@@ -121,7 +121,7 @@ def test_transfers_and_gangs_on_busy_links(seed) -> None:
 @pytest.mark.parametrize("rows", [SCALED_APART, SCALED_FROM_NONE], ids=["apart", "from-none"])
 def test_replicas_are_preempted_for_gangs(rows) -> None:
     preempted = 0
-    for seed in range(600, 610):
+    for seed in (709, 714, 719):  # KV arrives at that moment; a decode replica loses its source
         case = random_case(seed, rows, True, turns=rows is SCALED_APART, block_bytes=1e8)
         preempted += same_events(case, rows, "too few GPUs", seed).failures
     assert preempted > 20
