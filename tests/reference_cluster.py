@@ -127,7 +127,7 @@ class Cluster(Fleet):
         return found
 
     def after_decision(self, start_s: float) -> float:
-        """Return when a step begins that may begin at the moment of a decision, but for rounding."""
+        """Return when a step begins: after a decision of the same moment, but for rounding."""
         change = self.history[0] if self.history else None
         if change and change.preempted and math.isclose(start_s, change.time_s, rel_tol=1e-12):
             return max(start_s, change.time_s)
