@@ -35,6 +35,7 @@ GANG_VIEW = np.dtype(
         ("preferred", "i4"),
         ("preemptions", "i4"),
         ("service", "i4"),  # whose replicas it is, -1: a job that ends by itself
+        ("is_base", "i4"),  # 1: a service's base gang, or a replica of it
         ("blocked", "i4"),  # 1: must not start or stop now: it did just now, or is protected
     ]
 )
@@ -68,7 +69,8 @@ class ClusterView:
         pending: GANG_VIEW, in queue order (services, then by arrival; a preempted gang keeps its
             place).
         running: GANG_VIEW, in order of start; without the gangs of services, which hold their
-            devices until they are told to end and cannot be preempted.
+            devices until they are told to end, unless a scenario lets one of them be preempted or
+            puts it into a tenant's queue.
         speeds: float64 (len(pending), pools), relative compute rate of each pending gang on each
             pool, 0: cannot run there.
         running_speeds: float64 (len(running), pools).

@@ -38,10 +38,10 @@ def kind_column(kind: str) -> str:
     return f"{block}.kind_{kind}"
 
 
-OPTIONS = ("gate", "lora", "clients", "vision")
+OPTIONS = ("gate", "lora", "clients", "vision", "preempt")
 """Blocks of columns that a scenario has only with an option: ``gate`` where requests may be refused
 or expire, ``lora`` where they name adapters, ``clients`` where they have clients, ``vision`` where
-they may bring images."""
+they may bring images, ``preempt`` where replicas may be preempted."""
 
 
 @dataclass(frozen=True)
@@ -247,6 +247,11 @@ CANDIDATES: dict[str, Columns] = {
     ),
     "vision": (
         Column("image_here", "flag", None, "its encoder cache has the request's image, if any"),
+    ),
+    "preempt": (
+        Column("is_base", "flag", None, "preempts a base gang, all of whose replicas go"),
+        Column("replicas", "replica", 4.0, "replicas that lose their devices"),
+        Column("in_flight", "request", 32.0, "requests that they hand back"),
     ),
 }
 

@@ -25,6 +25,7 @@ from reference_serving import ReplicaSpec, Result
 
 from gpuyard.envs.batch import Batch
 from gpuyard.envs.engine.core.records import PLACE, ROUTE, START, STEP
+from gpuyard.envs.engine.gangs.plans import ISOLATED
 from gpuyard.envs.engine.serving.arrays import load
 from gpuyard.envs.perf.serving.cost_table import CostTable
 from gpuyard.envs.workload.requests.stream import RequestStream
@@ -43,7 +44,11 @@ CLUSTERS: dict[str, dict[str, Any]] = {
         "fabric": {"nodes_per_leaf": 4, "uplinks": 2, "spines": 2, "uplink_gbit": 200.0},
     },
 }
-"""Where the worlds are. Links are busy with gangs, which are there on no other cluster."""
+CLUSTERS["too few GPUs"] = {**CLUSTERS["busy links"], "pools": [{"nodes": 8, "gpus_per_node": 1}]}
+"""Where the worlds are. Links are busy with gangs, which are there on the last two; on the last one
+gangs wait, and replicas are preempted for them."""
+WITH_GANGS = ("busy links", "too few GPUs")
+MOST_PREEMPTED = 12  # so that an episode ends
 
 
 @dataclass(frozen=True)
@@ -70,8 +75,10 @@ def batch(rows: Rows, where: str = "one node") -> Batch:
         "rate_per_s": 1.0,
         "max_tokens": 600,
     }
-    required = "node" if where != "busy links" else "zone"
+    required = "zone" if where in WITH_GANGS else "node"
+    preempts = where == "too few GPUs"
     table = service("both", required=required, workload=workload)
+    table["preemptibility"] = "preemptible" if preempts else "non-preemptible"
     for name in names:
         table.pop(name, None)
     if rows[0][0] == "aggregated":
@@ -84,7 +91,7 @@ def batch(rows: Rows, where: str = "one node") -> Batch:
     faults, jobs = {}, {"num_jobs": 1, "rate_per_h": 0.5, "max_gpus": 1}
     if where == "failing nodes":  # one every second
         faults = {"node_mtbf_h": pool["nodes"] / 3600, "repair_h": 1e-3}
-    if where == "busy links":
+    if where in WITH_GANGS:
         jobs = {"num_jobs": 8, "rate_per_h": 14_400.0, "max_gpus": 4}
     scenario = small(
         table,
@@ -94,6 +101,7 @@ def batch(rows: Rows, where: str = "one node") -> Batch:
         jobs=jobs,
         network={"fidelity": "flow", "routing": "source"},
         scaler={"interval_s": 1.0},
+        scheduler={"preemption": preempts, "protected_priority": 0.0},  # of jobs: none is preempted
     )
     return Batch(scenario, 1)
 
@@ -187,10 +195,10 @@ def by_engine(
     for content in built.contents.values():
         content.load(0, np.random.default_rng(seed))
     load(world.state, static, 0, case.stream, case.stream.output_tokens)
-    if where != "busy links":
+    if where not in WITH_GANGS:
         world.state["jobs"]["arrival_s"][0, -1] = LATE_S
     world.begin(0)
-    return world, play(world, case, seed if where == "busy links" else None)
+    return world, play(world, case, seed if where in WITH_GANGS else None)
 
 
 def fill_roles(shared: dict[str, Any], static: Any, case: Case) -> None:
@@ -245,6 +253,7 @@ class Watch:
         self.specs = world.shared["replica_specs"]
         jobs = world.state["jobs"][0]
         self.failures, self.starts = np.zeros(len(jobs), int), np.full(len(jobs), -1.0)
+        self.preemptions = np.zeros(len(jobs), int)
 
     def look(self) -> None:
         """Note what has changed since the last look."""
@@ -252,13 +261,15 @@ class Watch:
             replicas = tuple(int(r) for r in np.flatnonzero(self.specs["gang"] == j))
             if job["failures"] > self.failures[j] and replicas:
                 self.changes.append(Change(float(job["stopped_s"]), replicas, ()))
+            if job["preemptions"] > self.preemptions[j]:
+                self.changes.append(Change(float(job["stopped_s"]), replicas, (), preempted=True))
             if job["start_s"] > self.starts[j] and job["service"] < 0 and job["start_s"] < LATE_S:
                 self.gangs.append(self.gang(j, job))
             elif job["start_s"] > self.starts[j] and replicas:
                 gpus = self.gpus(j)
                 first = tuple(gpus[int(self.specs[r]["rank"])] if gpus else 0 for r in replicas)
                 self.changes.append(Change(float(job["start_s"]), replicas, first))
-            self.failures[j] = job["failures"]
+            self.failures[j], self.preemptions[j] = job["failures"], job["preemptions"]
             self.starts[j] = np.fmax(self.starts[j], job["start_s"])
 
     def gpus(self, j: int) -> tuple[int, ...]:
@@ -286,6 +297,24 @@ class Watch:
         )
 
 
+def allowed(world: World, feasible: Any, rng: np.random.Generator) -> Any:
+    """Return what may be drawn of the feasible decisions about gangs.
+
+    Preemption is rare, and left out at the moment of a decision about replicas, which the reference
+    takes in one piece. Plans that reserve uplinks are left out, too: it knows none.
+    """
+    rules, preemptions = world.shared["gang_rules"][0], world.state["gangs"]["preemptions"][0]
+    starts = int(rules["window"] * rules["plans"] * rules["pools"])
+    preempts = (feasible >= starts) & (feasible < starts + rules["running_rows"])
+    is_tick = world.state["fleet"]["began_s"][0] == world.clock["now_s"][0]
+    plan = feasible // int(rules["pools"]) % int(rules["plans"])
+    reserves = (feasible < starts) & (plan >= ISOLATED)
+    feasible, preempts = feasible[~reserves], preempts[~reserves]
+    if preempts.all() or not (is_tick or preemptions >= MOST_PREEMPTED or rng.random() < 0.7):
+        return feasible
+    return feasible[~preempts]
+
+
 def play(world: World, case: Case, seed: int | None) -> Watch:
     """Play an episode until all has finished that comes in time.
 
@@ -305,7 +334,7 @@ def play(world: World, case: Case, seed: int | None) -> Watch:
         if due == ROUTE:
             action[0] = feasible[int(router["deciding"]) % len(feasible)]
         elif due == PLACE:
-            action[0] = feasible[0] if seed is None else rng.choice(feasible)
+            action[0] = feasible[0] if seed is None else rng.choice(allowed(world, feasible, rng))
         else:
             assert case.scaling is not None
             wanted = case.scaling.script(scaled)

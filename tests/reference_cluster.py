@@ -6,7 +6,8 @@ code with the engine. Conventions where the words of a specification leave room:
 
 * At one moment replicas come up and steps end, then KV caches arrive. Then parked requests are
   routed, in order, if a replica came up or a prompt is computed; then replicas are decided about,
-  then requests arrive. An idle replica begins a step after all of that.
+  then gangs are placed, what preempted replicas hand back is routed, and requests arrive. An idle
+  replica begins a step after all of that.
 * A rule stands for the policy: of the replicas that can take request ``i`` the ``i``-th does,
   modulo their number; decisions about replicas follow a script.
 * Which gang of replicas gets devices when and where, and loses them, is given: a history. Without
@@ -21,6 +22,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from reference_fleet import Change, Fleet, Scaling
 from reference_kv import Request
@@ -60,6 +62,7 @@ class Cluster(Fleet):
         self.to_arrive = list(self.requests)
         self.parked: list[Traveller] = []
         self.due = False  # parked requests are to be routed again
+        self.preempted = False  # because a decision about gangs has taken devices from replicas
         self.moving: list[Traveller] = []
         self.failures = 0  # that took devices from replicas
         super().__init__(roles, self.result, scaling, history, asked_at_s)
@@ -97,7 +100,7 @@ class Cluster(Fleet):
                 found.append((replica.books.ready_s, 0, r, lambda it=replica: self.come_up(it)))
             if replica.end_s < math.inf:
                 found.append((replica.end_s, 0, r, lambda it=replica: self.step(it)))
-            start_s = replica.next_start_s()
+            start_s = self.after_decision(replica.next_start_s())
             if start_s < math.inf:
                 found.append((start_s, 5, r, lambda it=replica: it.start(self.now)))
         for seq in self.moving:
@@ -112,21 +115,41 @@ class Cluster(Fleet):
         if not self.asked:
             found.append((self.asked_at_s, -1, 0, self.ask))
         if self.due:
-            found.append((self.now, 2, 0, self.route_parked))
-        if self.history:
-            change = self.history[0]
-            rank = 3.5 if change.gpus else 0
-            found.append((change.time_s, rank, 0, self.change))
+            found.append((self.now, 3.6 if self.preempted else 2, 0, self.route_parked))
         if self.tick_s < math.inf:
             found.append((self.tick_s, 3, 0, self.tick))
         if self.to_arrive:
             found.append((self.to_arrive[0].request.arrival_s, 4, 0, self.arrive))
+        if self.history:
+            change = self.history[0]
+            rank = 3.5 if change.gpus or change.preempted else 0
+            found.append((self.moment_of(change, found), rank, 0, self.change))
         return found
+
+    def after_decision(self, start_s: float) -> float:
+        """Return when a step begins: after a decision of the same moment, but for rounding."""
+        change = self.history[0] if self.history else None
+        if change and change.preempted and math.isclose(start_s, change.time_s, rel_tol=1e-12):
+            return max(start_s, change.time_s)
+        return start_s
+
+    def moment_of(self, change: Change, others: Sequence[tuple[float, Any, Any, Any]]) -> float:
+        """Return when devices change hands; a decision is of the moment of what it follows.
+
+        Such as KV that arrives: at the same time here, but for rounding.
+        """
+        if not change.preempted:
+            return change.time_s
+        near = [
+            event[0] for event in others if math.isclose(event[0], change.time_s, rel_tol=1e-12)
+        ]
+        return max([change.time_s, *near])
 
     def change(self) -> None:
         """Let replicas get or lose their devices."""
         assert self.history is not None
         change = self.history.pop(0)
+        self.preempted = self.preempted or change.preempted
         for place, r in enumerate(change.replicas):
             replica = self.replicas[r]
             if not change.gpus:
@@ -183,7 +206,7 @@ class Cluster(Fleet):
 
     def route_parked(self) -> None:
         """Decide about all parked requests again."""
-        again, self.parked, self.due = self.parked, [], False
+        again, self.parked, self.due, self.preempted = self.parked, [], False, False
         for seq in again:
             self.route(seq)
 

@@ -34,11 +34,15 @@ class Scaling:
 
 @dataclass(frozen=True)
 class Change:
-    """Replicas get devices, each from a GPU on, or with no GPUs lose them by a node's failure."""
+    """Replicas get devices, each from a GPU on, or with no GPUs lose them.
+
+    That is by a node's failure, or to another gang, which is a decision: it comes after all else.
+    """
 
     time_s: float
     replicas: tuple[int, ...]
     gpus: tuple[int, ...]
+    preempted: bool = False
 
 
 class Fleet:

@@ -116,3 +116,12 @@ def test_transfers_and_gangs_on_busy_links(seed) -> None:
     case = random_case(seed, SCALED_APART, True, turns=seed % 2 == 1, block_bytes=1e8)
     cluster = same_events(case, SCALED_APART, "busy links", seed)
     assert len(cluster.network.gangs) == 8
+
+
+@pytest.mark.parametrize("rows", [SCALED_APART, SCALED_FROM_NONE], ids=["apart", "from-none"])
+def test_replicas_are_preempted_for_gangs(rows) -> None:
+    preempted = 0
+    for seed in (709, 714, 719):  # KV arrives at that moment; a decode replica loses its source
+        case = random_case(seed, rows, True, turns=rows is SCALED_APART, block_bytes=1e8)
+        preempted += same_events(case, rows, "too few GPUs", seed).failures
+    assert preempted > 20

@@ -75,7 +75,8 @@ class KAIFairShare(Remembering[Moves]):
             return plan
         safe = view.now_s - view.running["start_s"] < self.min_runtime_s
         victims = view.running[(view.running["blocked"] == 0) & ~safe]
-        victims = victims[np.lexsort((-victims["start_s"], victims["priority"]))]
+        last_first = (-victims["start_s"], victims["is_base"], victims["priority"])
+        victims = victims[np.lexsort(last_first)]
         actions: list[Action] = [self._reclaim, self._preempt]
         if self.consolidation:
             actions.insert(0, partial(self._consolidate, moves))

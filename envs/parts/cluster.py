@@ -128,16 +128,20 @@ def _node_specs(cluster: Cluster) -> NDArray[np.void]:
 
 
 SERVICES = "services"
-"""The queue of all services' gangs, the last one."""
+"""The queue of the gangs of services that name none, the last one."""
 
 
 def queues_of(scenario: Scenario) -> tuple[Queue, ...]:
-    """Return the queues of all tenants, and of services, which deserve all that they may have."""
+    """Return the queues of all tenants, and of services that are in none of those.
+
+    These deserve all that they may have.
+    """
     assert scenario.cluster is not None and scenario.jobs is not None
-    if not scenario.services:
+    apart = [service for service in scenario.services if not service.queue]
+    if not apart:
         return scenario.jobs.queues
     gpus = scenario.cluster.num_gpus
-    most = sum(role.most * role.gpus for service in scenario.services for role in service.roles)
+    most = sum(role.most * role.gpus for service in apart for role in service.roles)
     is_shared = any(queue.deserved for queue in scenario.jobs.queues)
     deserved = min(most, gpus) if is_shared else 0
     return (*scenario.jobs.queues, Queue(SERVICES, gpus, deserved=deserved))
@@ -150,11 +154,13 @@ class ServiceGang(NamedTuple):
         service: whose it is.
         gpus: its size.
         memory_bytes: that each GPU holds for good: weights, activations, graphs.
+        is_base: whether it is the base gang, or a replica of that.
     """
 
     service: int
     gpus: int
     memory_bytes: float
+    is_base: bool
 
 
 def service_gangs(scenario: Scenario) -> list[ServiceGang]:
@@ -164,9 +170,9 @@ def service_gangs(scenario: Scenario) -> list[ServiceGang]:
         gpu = replica.deployment.gpu
         held = replica.weight_share * gpu.memory_bytes
         for number in {slot.gang, slot.base} if slot.is_base else {slot.gang}:
-            gang = found.get(number, ServiceGang(slot.service, 0, held))
+            gang = found.get(number, ServiceGang(slot.service, 0, held, slot.is_base))
             gpus, most = gang.gpus + replica.deployment.gpus, max(gang.memory_bytes, held)
-            found[number] = ServiceGang(slot.service, gpus, most)
+            found[number] = ServiceGang(slot.service, gpus, most, slot.is_base)
     return [found[gang] for gang in sorted(found)]
 
 

@@ -17,7 +17,7 @@ from ..scenario import Scenario
 from ..scene import GANG_SCENE
 from ..workload.jobs.queues import Queue
 from ..workload.jobs.stream import JobStream
-from .cluster import build_static, job_profiles, queues_of, service_gangs
+from .cluster import SERVICES, build_static, job_profiles, queues_of, service_gangs
 from .part import Part, Sizes, Table
 
 ONE_ITERATION = "vclos/"
@@ -63,7 +63,8 @@ class Gangs:
             shared=dict(vars(self.static)),
         )
         self._queues = queues_of(scenario)
-        self._services = _service_jobs(scenario, len(self.static.kinds), len(self._queues))
+        self._services = _service_jobs(scenario, len(self.static.kinds), self._queues)
+        self._is_base = np.array([gang.is_base for gang in service_gangs(scenario)], np.bool_)
         self._row = {size: row for row, size in enumerate(self.jobs.sizes)}
         self._once = np.array([name.startswith(ONE_ITERATION) for name, _ in self._row])
 
@@ -148,7 +149,8 @@ class Gangs:
         jobs, senders = state["jobs"][e], state["senders"][e]
         arrived = jobs[: int(state["gangs"]["arrived"][e])]
         pending = np.flatnonzero(arrived["status"] == PENDING)
-        running = np.flatnonzero((arrived["status"] == RUNNING) & (arrived["service"] < 0))
+        counted = (arrived["service"] < 0) | self.scenario.counts_services
+        running = np.flatnonzero((arrived["status"] == RUNNING) & counted)
         running = running[np.argsort(jobs["start_s"][running], kind="stable")]
         return ClusterView(
             now_s=now_s,
@@ -158,8 +160,8 @@ class Gangs:
             uplink_flows=state["uplink_users"][e].copy(),
             circuits=state["circuits"][e].copy(),
             link_load=np.minimum(state["link_rate"][e, :links] / static.capacity[:links], 1.0),
-            pending=_gang_view(jobs, senders, pending, now_s),
-            running=_gang_view(jobs, senders, running, now_s),
+            pending=self._gang_view(jobs, senders, pending, now_s),
+            running=self._gang_view(jobs, senders, running, now_s),
             speeds=_speeds(jobs[pending], static),
             running_speeds=_speeds(jobs[running], static),
             queues=_queue_view(self._queues, state["queue_gpus"][e]),
@@ -167,6 +169,19 @@ class Gangs:
             preemption=self.scenario.scheduler.preemption,
             refused=refused,
         )
+
+    def _gang_view(
+        self,
+        jobs: NDArray[np.void],
+        senders: NDArray[np.void],
+        ids: NDArray[np.int64],
+        now_s: float,
+    ) -> NDArray[np.void]:
+        """Return what is known of some gangs."""
+        view = _gang_view(jobs, senders, ids, now_s)
+        services = np.flatnonzero(ids < len(self._is_base))
+        view["is_base"][services] = self._is_base[ids[services]]
+        return view
 
     def scene(self, e: int, first_request: int) -> dict[str, Any]:
         """Return what may be seen of gangs and devices of environment ``e``."""
@@ -238,12 +253,12 @@ UNTIL_TOLD_S = 30 * 86_400.0
 """Estimated run time of a service's gang, which runs until it is told to end."""
 
 
-def _service_jobs(scenario: Scenario, kinds: int, queues: int) -> NDArray[np.void]:
+def _service_jobs(scenario: Scenario, kinds: int, queues: tuple[Queue, ...]) -> NDArray[np.void]:
     """Return JOB records for the gangs of services.
 
-    Their kinds are the last ones, and so is their queue. They are never preempted.
+    Their kinds are the last ones, and so is their queue, unless their deployment names one.
     """
-    gangs = service_gangs(scenario)
+    gangs, names = service_gangs(scenario), [queue.name for queue in queues]
     jobs = new_jobs(len(gangs))
     for row, gang in enumerate(gangs):
         service = scenario.services[gang.service]
@@ -252,7 +267,8 @@ def _service_jobs(scenario: Scenario, kinds: int, queues: int) -> NDArray[np.voi
         jobs["service"][row], jobs["pool"][row] = gang.service, service.pool
         jobs["required"][row], jobs["preferred"][row] = service.required, service.preferred
         jobs["priority"][row], jobs["arrival_s"][row] = service.priority, service.asked_at_s
-    jobs["tenant"], jobs["protected"] = queues - 1, 1
+        jobs["protected"][row] = not service.may_stop(gang.is_base)
+        jobs["tenant"][row] = names.index(service.queue or SERVICES)
     jobs["estimate_s"], jobs["duration_s"], jobs["iterations"] = UNTIL_TOLD_S, UNTIL_TOLD_S, 1.0
     return jobs
 
@@ -284,8 +300,9 @@ def _gang_view(
     speed = np.where(is_running, np.maximum(sent["speed"], 1e-9), 1.0)
     end_s = np.maximum(rows["start_s"] + rest_s / speed, now_s)
     view["end_s"] = np.where(is_running, end_s, np.nan)
-    ideal_s = np.where(is_running, sent["ideal_s"], 1.0)
-    view["slowdown"] = np.where(is_running, sent["iteration_s"] / ideal_s, 1.0)
+    sends = is_running & (rows["service"] < 0)
+    ideal_s = np.where(sends, sent["ideal_s"], 1.0)
+    view["slowdown"] = np.where(sends, sent["iteration_s"] / ideal_s, 1.0)
     moved_now = np.where(is_running, rows["start_s"], rows["stopped_s"]) == now_s
     view["blocked"] = moved_now | (is_running & (rows["protected"] == 1))
     return view

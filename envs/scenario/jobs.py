@@ -62,7 +62,9 @@ def read_jobs(
     most = tuple(int(most) for most in level_gpus(cluster).max(axis=0))
     warm_gpus = cluster.num_gpus if settings.warm else 0
     workload = JobWorkload(source, count, (), required, preferred, most, models, warm_gpus, table)
-    found = queues(settings.tenants, workload.tenants, cluster.num_gpus)
+    idle = [t.name for t in owners(settings.tenants) if t.share == 0]
+    names = dict.fromkeys((*workload.tenants, *idle))  # a list names those alone that have jobs
+    found = queues(settings.tenants, tuple(names), cluster.num_gpus)
     workload = replace(workload, queues=found)
     _check_quotas(workload)
     return workload

@@ -38,6 +38,7 @@ from .lora import with_places
 from .migration import check_migration, with_moves
 from .requests import read_workload
 from .schema import Estimates, NetworkRules, ObservationSize, Scenario
+from .service_queues import check_queues
 from .service_tables import read_services
 from .services import replicas_of
 from .survival import check_survival
@@ -192,6 +193,8 @@ def from_dict(table: dict[str, Any], name: str = "custom", folder: Path | None =
             parts[key] = section(kind, table.get(key, {}), key, decisions)
     if "place" in decisions:
         check_survival(parts["faults"], parts["scheduler"], parts["jobs"], parts["cluster"])
+    if "scale" in decisions:
+        check_queues(parts["services"], parts["jobs"], parts["scheduler"])
     if "route" in decisions:
         asked = None if "scale" in decisions else parts["workload"].source
         parts["clients"] = read_clients(table.get("clients"), asked)

@@ -75,7 +75,7 @@ from .fit import fitted
 from .jobs import fed_by
 from .kv_tiers import check_tiers
 from .requests import read_workload
-from .services import Service, Slot, slots
+from .services import NON_PREEMPTIBLE, Service, Slot, slots
 from .survival import check_survival
 
 BELIEFS = ("noisy", "mean", "oracle")
@@ -247,6 +247,7 @@ class Scenario:
             "lora": self.lora.adapters > 0,
             "clients": bool(self.clients.classes),
             "vision": self.brings_images,
+            "preempt": any(s.preemptibility != NON_PREEMPTIBLE for s in self.services),
         }
         return tuple(name for name, is_there in given.items() if is_there)
 
@@ -261,6 +262,11 @@ class Scenario:
         if self.services:
             return any(service.workload.images for service in self.services)
         return isinstance(self.workload, Workload) and self.workload.images is not None
+
+    @property
+    def counts_services(self) -> bool:
+        """Whether schedulers count the gangs of services among others, and may preempt some."""
+        return "preempt" in self.options or any(service.queue for service in self.services)
 
     def estimate_tokens(
         self, rng: np.random.Generator, output_tokens: NDArray[np.int32]

@@ -13,6 +13,12 @@ field (default)                 what
 ``required`` (zone)             widest topology level allowed to a gang of replicas
 ``preferred`` (node)            level wished for
 ``priority`` (1)                of its gangs among all, 0 lowest, 1 highest
+``preemptibility``              which of its gangs may be preempted for others, with
+                                ``scheduler.preemption``: none (``"non-preemptible"``, the default),
+                                those beyond the base gang (``"semi-preemptible"``), or all
+                                (``"preemptible"``)
+``queue``                       tenant (``[[jobs.tenants]]``) in whose queue its gangs are, where
+                                they count towards its quota; left out: a queue of deployments
 ``storage_gbps`` (5)            GB/s at which a node reads weights
 ``compile_cache`` (true)        whether nodes hold the compiled model
 ``startup_s``                   seconds from devices to the first request, instead of the model's
@@ -56,7 +62,7 @@ from .fit import fitted
 from .handovers import handover_between, ports_bytes_per_s
 from .limits import level_gpus
 from .requests import read_workload
-from .services import KINDS, Role, Service
+from .services import KINDS, NON_PREEMPTIBLE, PREEMPTIBILITIES, Role, Service
 
 MOST_REPLICAS = 1024
 MOST_DELAY_S = 30 * 86_400.0
@@ -74,6 +80,8 @@ class _Fields:
     required: str = field(default="zone", metadata={"choices": LEVELS})
     preferred: str = field(default="node", metadata={"choices": LEVELS})
     priority: float = field(default=1.0, metadata={"within": (0, 1)})
+    preemptibility: str = field(default=NON_PREEMPTIBLE, metadata={"choices": PREEMPTIBILITIES})
+    queue: str = ""
     storage_gbps: float = field(default=5.0, metadata={"above": 0})
     compile_cache: bool = True
     startup_s: float = field(default=0.0, metadata={"range": (0, 86_400)})
@@ -159,6 +167,8 @@ def _read(
         staleness_grace_s=given.staleness_grace_s,
         asked_at_s=given.asked_at_s,
         slo=_own_slo(row, where, slo),
+        preemptibility=given.preemptibility,
+        queue=given.queue,
     )
     _check_gangs(service, where, cluster)
     return service

@@ -14,6 +14,12 @@ from ..rules import SLO
 from ..workload.requests.source import Workload
 from .deployments import Replica, same_weights
 
+PREEMPTIBILITIES = ("non-preemptible", "semi-preemptible", "preemptible")
+NON_PREEMPTIBLE, SEMI_PREEMPTIBLE, PREEMPTIBLE = PREEMPTIBILITIES
+"""Which gangs of a service may be preempted: none, those beyond the base gang, all. Source:
+kai-scheduler/KAI-Scheduler, ``docs/developer/designs/semi-preemptible``; inference is not by
+default (its priority class is 125, and those from 100 on are not, ``docs/priority``)."""
+
 KINDS = ("aggregated", "prefill", "decode")
 """What replicas of a role do, in the order of the engine's numbers: both, or one of them."""
 
@@ -119,6 +125,8 @@ class Service:
         slo: objectives of its requests; None: the scenario's.
         staleness_grace_s: seconds after which a base gang of which a part has no devices loses
             them all, if it does not fall at once; 0: it never does.
+        preemptibility: which of its gangs may be preempted, of :data:`PREEMPTIBILITIES`.
+        queue: of a tenant, whose GPUs its gangs hold; "": that of all services.
     """
 
     name: str
@@ -133,6 +141,13 @@ class Service:
     staleness_grace_s: float = 60.0
     asked_at_s: float = 0.0
     slo: SLO | None = None
+    preemptibility: str = NON_PREEMPTIBLE
+    queue: str = ""
+
+    def may_stop(self, is_base: bool) -> bool:
+        """Return whether a gang of it may be preempted: its base gang, or one beyond."""
+        both = self.preemptibility == PREEMPTIBLE
+        return both or (self.preemptibility == SEMI_PREEMPTIBLE and not is_base)
 
     @property
     def base_gpus(self) -> int:

@@ -21,7 +21,8 @@ class Tenant:
     Attributes:
         name: as in the job list, or free for a generator.
         quota: GPUs it may hold at a time, with all below it; 0: no limit.
-        share: of the jobs of a generator, or of a list that names no tenants.
+        share: of the jobs of a generator, or of a list that names no tenants; 0: none, for a queue
+            of deployments alone.
         parent: name of the row of the queue around it; "": none.
         deserved: GPUs it is entitled to; of a queue of queues by default their sum.
         guarantee: those of them that no other queue may borrow.
@@ -31,7 +32,7 @@ class Tenant:
 
     name: str = ""
     quota: int = field(default=0, metadata={"whole": 0})
-    share: float = field(default=1.0, metadata={"above": 0})
+    share: float = field(default=1.0, metadata={"at_least": 0})
     parent: str = ""
     deserved: int = field(default=0, metadata={"whole": 0})
     guarantee: int = field(default=0, metadata={"whole": 0})
@@ -57,6 +58,8 @@ def read_tenants(rows: Any) -> tuple[Tenant, ...]:
             raise ScenarioError(f"{where}.name = {tenant.name!r} must be a name of its own")
         found.append(tenant)
     _check_parents(found)
+    if found and not any(tenant.share for tenant in owners(found)):
+        raise ScenarioError("jobs.tenants: share = 0 of all: somebody must own the jobs")
     for i, row in enumerate(rows):
         if "share" in row and found[i] not in owners(found):
             raise ScenarioError(

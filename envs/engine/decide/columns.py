@@ -39,6 +39,7 @@ INFO: dict[str, tuple[str, ...]] = {
     "lora": (),
     "clients": ("jain_clients",),
     "vision": (),
+    "preempt": ("replicas_preempted",),
 }
 """Names of the numbers in ``info``, by what they are about."""
 
@@ -55,9 +56,17 @@ OF_STEPS = ("steps_begun", "stale_sessions")
 """Those of steps of rollouts, behind these."""
 
 LAYOUT = np.dtype(
-    [(f"{key}_{block}", "i4") for key in (*TABLES, "info") for block in (*DECISIONS, *OPTIONS)]
+    [
+        *(
+            (f"{key}_{block}", "i4")
+            for key in (*TABLES, "info")
+            for block in (*DECISIONS, *OPTIONS)
+        ),
+        ("info_services", "i4"),
+    ]
 )
-"""Where each block of columns and of the info begins: one record for the whole world."""
+"""Where each block of columns and of the info begins, and what the info says of each service: one
+record for the whole world."""
 
 
 def layout_record(layout: Layout) -> NDArray[np.void]:
@@ -70,6 +79,7 @@ def layout_record(layout: Layout) -> NDArray[np.void]:
     for block in layout.blocks[1:]:
         record[f"info_{block}"] = at
         at += len(INFO[block])
+    record["info_services"] = at
     return record
 
 

@@ -6,11 +6,26 @@ import math
 
 from ..core.compile import kernel
 from ..core.units import unit
-from ..gangs.lifecycle import preempt
 from ..gangs.moments import next_moment_s
 from .place_seen import survey
 from .placing import may_stop, place
 from .proposals import carry_out
+from .stopping import look_again_s, stop
+
+
+@kernel
+def asked_again_s(w, e, gangs):
+    """Return when someone may decide again who waits now, inf: never."""
+    moment_s = next_moment_s(w, e, gangs)
+    return moment_s if moment_s < math.inf else look_again_s(w, e)
+
+
+@kernel
+def wait(w, e, gangs):
+    """Ask nobody before something happens to gangs, or to requests that replicas may go on with."""
+    gangs.waited = 1
+    if w.layout[0].info_preempt > 0 and next_moment_s(w, e, gangs) == math.inf:
+        w.fleet[e].retry_s = min(w.fleet[e].retry_s, look_again_s(w, e))
 
 
 @unit
@@ -19,7 +34,7 @@ def place_is_due(w, e) -> bool:
     gangs = w.gangs[e]
     if gangs.waited == 1 or gangs.pending == 0:
         return False
-    feasible = survey(w, e, next_moment_s(w, e, gangs) < math.inf)
+    feasible = survey(w, e, asked_again_s(w, e, gangs) < math.inf)
     due = feasible > 0
     if w.gang_rules[0].planner == 1:
         due = w.devices[e].free_gpus > 0 or w.gang_rules[0].preemption == 1
@@ -37,7 +52,7 @@ def preempt_row(w, e, gangs, row):
         row -= 1
     if j < 0 or not may_stop(w, e, w.jobs[e, j]):
         return False
-    preempt(w, e, j)
+    stop(w, e, j)
     return True
 
 
@@ -61,7 +76,7 @@ def try_action(w, e, gangs, action):
     if places <= action < places + rules.running_rows:
         return preempt_row(w, e, gangs, action - places)
     if action == places + rules.running_rows:
-        gangs.waited = 1
+        wait(w, e, gangs)
         return w.feasible[e, action] == 1
     if action == places + rules.running_rows + 1:
         return carry_out(w, e)
@@ -80,8 +95,8 @@ def take_place(w, e, action):
         return
     w.clock[e].invalid_actions += 1
     gangs.invalid += 1
-    gangs.waited = 1
-    if next_moment_s(w, e, gangs) < math.inf:
+    wait(w, e, gangs)
+    if asked_again_s(w, e, gangs) < math.inf:
         return
     for candidate in range(w.feasible.shape[1]):
         gangs.waited = 0

@@ -20,6 +20,7 @@ from ..gangs.plans import (
 from ..network.links import leaf_down, leaf_up, num_links
 from .columns import QUEUED, info_places, places, scaling, squash
 from .placing import may_run_on, may_stop
+from .stopping import show_stop
 from .window import fill_window, has_room, is_ready, measure_room
 
 INFO = info_places("place")
@@ -161,6 +162,8 @@ def survey_running(w, e, gangs, begin):
             row[CANDIDATE.comm_share] = w.senders[e, j].duty
             row[CANDIDATE.free_after] = (devices.free_gpus + job.gpus) / devices.total_gpus
             squash(row, CANDIDATE_OFFSET, CANDIDATE_SLOPE)
+            if job.service >= 0:
+                show_stop(w, e, w.candidates[e, begin + i], j)
             w.feasible[e, begin + i] = 1
             feasible += 1
         j = job.next
@@ -227,9 +230,10 @@ def lost_speed(w, e, gangs):
     lost = 0.0
     j = gangs.running_head
     while j >= 0:
-        sender = w.senders[e, j]
-        lost += 1.0 - sender.ideal_s / sender.iteration_s
-        j = w.jobs[e, j].next
+        job, sender = w.jobs[e, j], w.senders[e, j]
+        if job.service < 0:
+            lost += 1.0 - sender.ideal_s / sender.iteration_s
+        j = job.next
     return min(max(lost / gangs.running, 0.0), 1.0) if gangs.running > 0 else 0.0
 
 

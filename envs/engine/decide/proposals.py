@@ -5,10 +5,11 @@ from __future__ import annotations
 from ..core.compile import kernel
 from ..core.owners import FREE
 from ..core.units import unit
-from ..gangs.lifecycle import preempt, start_gang
+from ..gangs.lifecycle import start_gang
 from ..gangs.plans import IN_POD, LEAF, NODE, ZONE, has_port, has_way_up, is_unused
-from ..gangs.records import PENDING
+from ..gangs.records import PENDING, RUNNING
 from .placing import keeps_limits, may_run_on, may_stop, reserve, undo_reservation
+from .stopping import stop
 
 OWN = -1  # plan number of a planner's proposal
 
@@ -26,11 +27,11 @@ def carry_out(w, e) -> bool:
         return False
     allowed = are_stoppable(w, e, stops) and (j < 0 or is_placeable(w, e, j, stops))
     for i in range(stops):
-        stop = int(w.proposed_stops[e, i])
-        if 0 <= stop < gangs.arrived:
-            w.jobs[e, stop].stopping = 0
-            if allowed:
-                preempt(w, e, stop)
+        victim = int(w.proposed_stops[e, i])
+        if 0 <= victim < gangs.arrived:
+            w.jobs[e, victim].stopping = 0
+            if allowed and w.jobs[e, victim].status == RUNNING:  # not gone with one before it
+                stop(w, e, victim)
     if not allowed or j < 0:
         return allowed
     for rank in range(w.jobs[e, j].gpus):
@@ -46,10 +47,10 @@ def carry_out(w, e) -> bool:
 def are_stoppable(w, e, stops):
     """Mark the gangs to be preempted; False if one of them cannot be, or is named twice."""
     for i in range(stops):
-        stop = w.proposed_stops[e, i]
-        if not 0 <= stop < w.gangs[e].arrived:
+        victim = w.proposed_stops[e, i]
+        if not 0 <= victim < w.gangs[e].arrived:
             return False
-        job = w.jobs[e, stop]
+        job = w.jobs[e, victim]
         if job.stopping == 1 or not may_stop(w, e, job):
             return False
         job.stopping = 1

@@ -9,13 +9,13 @@ from ..core.compile import kernel
 from ..core.records import SCALE
 from ..core.units import unit
 from ..serving.records import DRAINING, QUEUED, SERVING, STARTING, TURNING
-from .columns import OF_SERVICE, OF_SESSIONS, info_places, places, scaling, squash
+from .columns import info_places, places, scaling, squash
 from .scale import ADD, KEEP, TAKE, is_feasible, next_to_turn
 
 CLUSTER = places("cluster", "scale")
 CANDIDATE = places("candidates", "scale")
 INFO = info_places("scale")
-NUM_OF_SESSIONS = len(OF_SESSIONS)
+PREEMPT = info_places("preempt")
 CLUSTER_OFFSET, CLUSTER_SLOPE = scaling("cluster", "scale")
 CANDIDATE_OFFSET, CANDIDATE_SLOPE = scaling("candidates", "scale")
 
@@ -157,10 +157,10 @@ def see_scale(w, e):
     info[INFO.turns] = fleet.turns
     info[INFO.terminations], info[INFO.evictions] = fleet.terminations, fleet.evictions
     info[INFO.handed_back] = fleet.handed_back
+    if w.layout[0].info_preempt > 0:
+        w.numbers[e, w.layout[0].info_preempt + PREEMPT.replicas_preempted] = fleet.preempted
     if w.service_states.shape[1] > 1:
-        behind = len(OF_SERVICE) * w.service_states.shape[1]
-        behind += NUM_OF_SESSIONS if router.answers == 1 else 0
-        write_services(w, e, w.numbers[e, w.numbers.shape[1] - behind :])
+        write_services(w, e, w.numbers[e, w.layout[0].info_services :])
     row[CLUSTER.parked], row[CLUSTER.changes] = router.parked, fleet.changes
     row[CLUSTER.since_s] = fleet.since_s
     squash(row, CLUSTER_OFFSET, CLUSTER_SLOPE)

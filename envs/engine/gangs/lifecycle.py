@@ -65,20 +65,26 @@ def count_pending(w, e, gangs, job, sign):
 
 
 @kernel
+def is_listed(job):
+    """Tell whether a gang is listed while it runs: a job, or replicas that may be preempted."""
+    return job.service < 0 or job.protected == 0
+
+
+@kernel
 def list_running(w, e, gangs, j):
-    """Put a gang in front of the running ones: the latest start comes first."""
+    """Put a gang in front of those that may be stopped: the latest start comes first."""
     job = w.jobs[e, j]
     job.before = -1
     job.next = gangs.running_head
     if job.next >= 0:
         w.jobs[e, job.next].before = j
     gangs.running_head = j
-    gangs.running += 1
+    gangs.running += job.service < 0
 
 
 @kernel
 def unlist_running(w, e, gangs, j):
-    """Take a gang from the running ones."""
+    """Take a gang from those that may be stopped."""
     job = w.jobs[e, j]
     if job.before >= 0:
         w.jobs[e, job.before].next = job.next
@@ -86,7 +92,7 @@ def unlist_running(w, e, gangs, j):
         gangs.running_head = job.next
     if job.next >= 0:
         w.jobs[e, job.next].before = job.before
-    gangs.running -= 1
+    gangs.running -= job.service < 0
 
 
 @kernel
@@ -211,9 +217,13 @@ def pass_on(w, e, j, heir):
     other.plan, other.status, other.start_s = job.plan, RUNNING, now_s
     if math.isnan(other.first_start_s):
         other.first_start_s = now_s
+    if is_listed(other):
+        list_running(w, e, w.gangs[e], heir)
     if gpu >= 0:
         spread(w, e, j)
     else:
+        if is_listed(job):
+            unlist_running(w, e, w.gangs[e], j)
         job.ran_s += now_s - job.start_s
         job.status, sender.reserved = UNSEEN, 0
 
@@ -235,7 +245,7 @@ def release_uplink(w, e, gpu):
 def start_gang(w, e, j, plan):
     """Start a pending gang on the GPUs in ``order``; its uplinks stand in ``gpu_uplink``.
 
-    A service's gang holds its devices until it is told to end, and is not among the running ones.
+    A service's gang holds its devices until it is told to end, or preempted.
     """
     gangs, job, sender = w.gangs[e], w.jobs[e, j], w.senders[e, j]
     now_s = w.clock[e].now_s
@@ -246,11 +256,12 @@ def start_gang(w, e, j, plan):
     job.start_s = now_s
     if math.isnan(job.first_start_s):
         job.first_start_s = now_s
+    if is_listed(job):
+        list_running(w, e, gangs, j)
     if job.service >= 0:
         return
     if sender.reserved == 1 and w.fabric[0].optical == 1:
         add_delay(w, e, j, w.fabric[0].reconfigure_s)
-    list_running(w, e, gangs, j)
     sender.pattern, sender.ranks = job.kind, job.gpus
     sender.scale, sender.comm_scale = job.scale, job.comm_scale
     enter(w, e, j, now_s)
@@ -274,6 +285,7 @@ def end_run(w, e, gangs, j):
     if job.service < 0:
         leave(w, e, j, now_s)
         job.ideal_run_s -= sender.iterations_left * sender.ideal_s
+    if is_listed(job):
         unlist_running(w, e, gangs, j)
     job.ran_s += now_s - job.start_s
     vacate(w, e, j)
@@ -325,10 +337,14 @@ def stop_gang(w, e, gangs, j):
 
 @unit
 def preempt(w, e, j):
-    """Preempt a running gang: it keeps its work but pays for checkpoint and restart."""
+    """Preempt a running gang: it keeps its work but pays for checkpoint and restart.
+
+    Replicas have nothing to checkpoint: they pay by what they hand back, and load anew.
+    """
     gangs = w.gangs[e]
     stop_gang(w, e, gangs, j)
-    add_delay(w, e, j, w.gang_rules[0].preempt_s)
+    if w.jobs[e, j].service < 0:
+        add_delay(w, e, j, w.gang_rules[0].preempt_s)
     w.jobs[e, j].preemptions += 1
     gangs.preemptions += 1
     gangs.stopped_s = w.clock[e].now_s

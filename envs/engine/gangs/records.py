@@ -70,10 +70,10 @@ GANGS = np.dtype(  # one record per environment
         ("pending_jobs", "i4"),  # those that are no services
         ("pending_weight", "f8"),  # sum of 1 + priority of these
         ("since_s", "f8"),  # up to when the sums below go that are integrals
-        ("running", "i4"),
+        ("running", "i4"),  # those that are no services
         ("queue_head", "i4"),
         ("queue_tail", "i4"),
-        ("running_head", "i4"),
+        ("running_head", "i4"),  # gangs of replicas that may be preempted are listed, too
         ("head_fits", "i4"),  # 1: enough whole nodes are free for the oldest pending gang
         ("waited", "i4"),  # 1: nobody is to be asked before something happens to gangs
         ("preemptions", "i8"),

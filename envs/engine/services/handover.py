@@ -175,9 +175,14 @@ def break_off(w, e, r):
 
 @kernel
 def call_back(w, e, index, request, lost):
-    """Take a request back from where it was to go on, so that it is decided about again."""
+    """Take a request back from where it was to go on, so that it is decided about again.
+
+    That replica is advanced first: its steps so far have not had the blocks that are free now.
+    """
     d = int(request.replica)
     replica = w.replicas[e, d]
+    if d != lost:
+        advance_replica(w, e, d, w.clock[e].now_s)
     if request.stage == COMING:
         replica.come_head, replica.come_tail = without(
             w, e, index, int(replica.come_head), int(replica.come_tail)

@@ -103,6 +103,7 @@ FLEET = np.dtype(  # one record per environment
         ("turns", "i8"),  # of these, into one of another role
         ("terminations", "i8"),  # services below their minimum that were ended
         ("evictions", "i8"),  # base gangs that were stale
+        ("preempted", "i8"),  # replicas that lost their devices to another gang
         ("handed_back", "i8"),  # requests that a failing replica gave back
         ("exact", "i4"),  # 1: there are prefill replicas, whose every step is a moment
         ("moves", "i8"),  # KV caches that have set off
