@@ -26,6 +26,7 @@ from reference_serving import ReplicaSpec, Result
 from gpuyard.envs.batch import Batch
 from gpuyard.envs.engine.core.records import PLACE, ROUTE, START, STEP
 from gpuyard.envs.engine.serving.arrays import load
+from gpuyard.envs.hardware.cluster import LEVELS
 from gpuyard.envs.perf.serving.cost_table import CostTable
 from gpuyard.envs.workload.requests.stream import RequestStream
 from gpuyard.envs.world import World
@@ -120,6 +121,7 @@ def random_case(
     turns: bool = False,
     speculation: bool = False,
     block_bytes: float = 1e6,
+    farthest: str = "zone",
 ) -> Case:
     """Draw speeds, memory, handovers and requests for roles (kind, least, initial, most).
 
@@ -151,6 +153,7 @@ def random_case(
                 bytes_per_s=rng.uniform(1e2, 1e4) * block_bytes,
                 nic_start_s=2e-3,
                 nic_bytes_per_s=rng.uniform(1e2, 1e3) * block_bytes,
+                farthest=farthest,
             )
         )
     stream = random_stream(rng, int(rng.integers(5, REQUESTS + 1)), unit)
@@ -202,7 +205,7 @@ def fill_roles(shared: dict[str, Any], static: Any, case: Case) -> None:
     for g, role in enumerate(case.roles):
         record = records[g]
         record["startup_s"], record["handover_s"] = role.startup_s, role.handover_s
-        record["change_s"] = role.change_s
+        record["change_s"], record["farthest"] = role.change_s, LEVELS.index(role.farthest)
         record["kv_block_bytes"], record["kv_block_post_s"] = role.block_bytes, role.block_post_s
         record["domain_start_s"], record["nic_start_s"] = role.start_s, role.nic_start_s
         ports = shared["capacity"][-2 * len(static.replica_specs) :].reshape(-1, 2)

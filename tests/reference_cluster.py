@@ -26,9 +26,12 @@ from reference_fleet import Change, Fleet, Scaling
 from reference_kv import Request
 from reference_network import Flow, Gang, Network, Wires
 from reference_replica import (
+    DECODE,
     DRAINING,
     OFF,
+    PREFILL,
     QUEUED,
+    SERVING,
     STARTING,
     ClusterReplica,
     Role,
@@ -59,9 +62,9 @@ class Cluster(Fleet):
         ]
         self.to_arrive = list(self.requests)
         self.parked: list[Traveller] = []
-        self.due = False  # parked requests are to be routed again
         self.moving: list[Traveller] = []
         self.failures = 0  # that took devices from replicas
+        self.dropped = 0  # KV caches, whose prompts had to be computed anew
         super().__init__(roles, self.result, scaling, history, asked_at_s)
         ports = {
             (replica.number, inside): bytes_per_s
@@ -189,7 +192,9 @@ class Cluster(Fleet):
 
     def route(self, seq: Traveller) -> None:
         """Send a request to a replica, or park it if none can take it."""
-        able = [replica for replica in self.replicas if replica.takes(seq)]
+        if seq.handed and not self.has_decoder(self.replicas[seq.source]):
+            self.drop(seq)
+        able = [it for it in self.replicas if it.takes(seq) and self.is_near(it, seq)]
         if not able:
             self.parked.append(seq)
             return
@@ -200,6 +205,34 @@ class Cluster(Fleet):
             self.reserve_all()
         else:
             replica.send(seq, self.now + replica.spec.frontend_s)
+
+    def is_near(self, replica: ClusterReplica, seq: Traveller) -> bool:
+        """Tell whether a replica stands where a request may go on, or its prompt be computed."""
+        if seq.handed:
+            return self.reaches(self.replicas[seq.source], replica)
+        return replica.role.does != PREFILL or self.has_decoder(replica)
+
+    def has_decoder(self, replica: ClusterReplica) -> bool:
+        """Tell whether a decode replica within reach of a prefill replica serves or loads."""
+        there = (STARTING, SERVING)
+        decoders = [it for it in self.replicas if it.role.does == DECODE]
+        return any(it.books.phase in there and self.reaches(replica, it) for it in decoders)
+
+    def reaches(self, a: ClusterReplica, b: ClusterReplica) -> bool:
+        """Tell whether KV caches move between where two replicas stand."""
+        wires = self.network.wires
+        sizes = {"node": wires.slots, "leaf": wires.slots * wires.nodes_per_leaf}
+        size = sizes.get(a.role.farthest, math.inf)
+        return a.gpu // size == b.gpu // size
+
+    def drop(self, seq: Traveller) -> None:
+        """Drop a KV cache that can go nowhere: the prompt is computed anew."""
+        source = self.replicas[seq.source]
+        source.kv.release(seq)
+        source.books.holding.remove(seq)
+        source.idle_from_s = min(source.idle_from_s, self.now)
+        seq.forget()
+        self.dropped += 1
 
     def reserve_all(self) -> None:
         """Let KV caches set off for which there are blocks, in the order of their requests."""

@@ -59,6 +59,7 @@ class Fleet:
         self.now, self.scale_decisions = 0.0, 0
         self.tick_s = scaling.interval_s if scaling else math.inf
         self.asked_at_s, self.asked = asked_at_s, False
+        self.due = False  # parked requests are to be routed again
 
     def ask(self) -> None:
         """Ask for the service, with the replicas that it has from the start."""
@@ -142,6 +143,7 @@ class Fleet:
             self.end_drained()
         else:
             replica.empty()
+            self.due = True  # somebody may have waited for it
 
     def end_drained(self) -> None:
         """End the draining replicas that have nothing left, KV caches included."""

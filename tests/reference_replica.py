@@ -36,6 +36,7 @@ class Role:
     bytes_per_s: float = math.inf
     nic_start_s: float = 0.0  # between nodes
     nic_bytes_per_s: float = math.inf
+    farthest: str = "zone"  # domain that KV caches move in: node, leaf or zone
 
 
 @dataclass(eq=False)

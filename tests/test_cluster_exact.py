@@ -116,3 +116,17 @@ def test_transfers_and_gangs_on_busy_links(seed) -> None:
     case = random_case(seed, SCALED_APART, True, turns=seed % 2 == 1, block_bytes=1e8)
     cluster = same_events(case, SCALED_APART, "busy links", seed)
     assert len(cluster.network.gangs) == 8
+
+
+@pytest.mark.parametrize("where", ["failing nodes", "busy links"])
+def test_transfers_within_a_domain(where) -> None:
+    """A scaled decode replica elsewhere helps only prefill replicas beside it."""
+    farthest, dropped = ("node" if where == "failing nodes" else "leaf"), 0
+    for seed in range(600, 608):
+        case = random_case(seed, SCALED_APART, True, turns=seed % 2 == 1, farthest=farthest)
+        cluster = same_events(case, SCALED_APART, where, seed)
+        for seq in cluster.requests:
+            ends = [cluster.replicas[r] for r in (seq.source, seq.replica)]
+            assert seq.source < 0 or cluster.reaches(*ends)
+        dropped += cluster.dropped
+    assert dropped > 0

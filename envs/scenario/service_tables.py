@@ -22,6 +22,7 @@ field (default)                 what
 ``staleness_grace_s`` (60)      with such a delay, seconds after which a base gang a part of which
                                 has no devices loses the others', too; 0: it never does
 ``local_prefill_tokens`` (0)    prompts of which no more is uncached stay on a decode replica
+``transfer_required`` (zone)    widest topology level that holds both ends of a KV transfer
 ``handover`` (stock)            software around a KV transfer: stock, or seeded
 ``connector`` (nixl)            what moves the KV cache: nixl, or mooncake
 ``[[deployments.roles]]``       ``kind`` prefill and decode, one table each, with ``min``, ``max``,
@@ -87,6 +88,7 @@ class _Fields:
     staleness_grace_s: float = field(default=60.0, metadata={"range": (0, MOST_DELAY_S)})
     starts_after: str = ""
     local_prefill_tokens: int = field(default=0, metadata={"whole": 0})
+    transfer_required: str = field(default="zone", metadata={"choices": LEVELS})
     handover: str = field(default="stock", metadata={"choices": HANDOVERS})
     connector: str = field(default="nixl", metadata={"choices": CONNECTORS})
 
@@ -298,6 +300,7 @@ def _with_handover(roles: tuple[Role, ...], given: _Fields) -> tuple[Role, ...]:
             role,
             handover=handover if role.kind == "decode" else None,
             ports_bytes_per_s=_ports(role.replica.deployment, given.connector),
+            farthest=LEVELS.index(given.transfer_required),
         )
         for role in roles
     )

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import permutations
 
+from ..hardware.cluster import LEVELS
 from ..perf import capability
 from ..rules import SLO
 from ..workload.requests.source import Workload
@@ -55,6 +56,7 @@ class Role:
             role starts to load, "": none.
         ports_bytes_per_s: that a replica's GPUs send or take of KV caches together, over their NICs
             and inside a node; of prefill and decode roles.
+        farthest: widest domain that KV caches move in, index into ``hardware.cluster.LEVELS``.
     """
 
     kind: str
@@ -66,6 +68,7 @@ class Role:
     handover: Handover | None = None
     starts_after: str = ""
     ports_bytes_per_s: tuple[float, float] = (0.0, 0.0)
+    farthest: int = len(LEVELS) - 1
 
     @property
     def gpus(self) -> int:

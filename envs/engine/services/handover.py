@@ -147,6 +147,13 @@ def forget(w, e, request, now_s):
     look_again(replica, now_s)
 
 
+@kernel(inline=False)
+def compute_anew(w, e, request, now_s):
+    """Drop the KV cache of a request with which nobody in reach can go on."""
+    forget(w, e, request, now_s)
+    request.stage, request.source = WHOLE, -1
+
+
 @kernel
 def look_again(replica, now_s):
     """Let an idle replica whose queue may have waited for blocks look at it."""

@@ -16,6 +16,7 @@ import math
 from ..core.compile import kernel
 from ..gangs.lifecycle import dequeue, end_run, enqueue, pass_on
 from ..gangs.moments import RESTART_S
+from ..gangs.plans import ZONE
 from ..gangs.records import PENDING, RUNNING, UNSEEN
 from ..serving.growth import NEVER
 from ..serving.parking import park
@@ -228,6 +229,8 @@ def retire(w, e, r, replica, spec):
     withdraw(w, e, spec.gang)
     if replica.phase == STARTING or replica.phase == DRAINING:
         w.fleet[e].moving -= 1
+        if w.roles[spec.role].farthest < ZONE:  # somebody may have waited for this one
+            w.router[e].parked_due = w.router[e].parked
     replica.phase = OFF
     empty(w, e, r, replica, spec)
 

@@ -40,6 +40,7 @@ ROLE = np.dtype(  # what all environments share
         ("startup_s", "f8"),
         ("change_s", "f8"),  # for a drained replica of another role to become one of it
         ("price_per_h", "f8"),  # of a replica
+        ("farthest", "i4"),  # level of the widest domain in which KV caches move
         # decode: what handing a request over to it takes
         ("handover_s", "f8"),  # software around it
         ("kv_block_bytes", "f8"),  # of a block on all ranks
