@@ -122,6 +122,8 @@ def random_case(
     speculation: bool = False,
     block_bytes: float = 1e6,
     farthest: str = "zone",
+    lacking: bool = False,
+    layers: int = 0,
 ) -> Case:
     """Draw speeds, memory, handovers and requests for roles (kind, least, initial, most).
 
@@ -146,14 +148,16 @@ def random_case(
                 spec=spec,
                 cost=cost_table(rng, True, spec),
                 local_tokens=int(rng.choice([0, 64])) if kind == "decode" else 0,
-                handover_s=rng.uniform(0.0, 0.1),
+                handover_s=rng.uniform(0.0, 0.1) * (0.01 if layers else 1.0),
                 block_bytes=block_bytes,
-                block_post_s=rng.uniform(0.0, 1e-3),
+                block_post_s=rng.uniform(0.0, 1e-3) * (0.1 if layers else 1.0),
                 start_s=1e-3,
                 bytes_per_s=rng.uniform(1e2, 1e4) * block_bytes,
                 nic_start_s=2e-3,
                 nic_bytes_per_s=rng.uniform(1e2, 1e3) * block_bytes,
                 farthest=farthest,
+                lacking=lacking,
+                layers=layers,
             )
         )
     stream = random_stream(rng, int(rng.integers(5, REQUESTS + 1)), unit)
@@ -204,6 +208,7 @@ def fill_roles(shared: dict[str, Any], static: Any, case: Case) -> None:
     shared["services"]["asked_at_s"] = case.asked_at_s
     for g, role in enumerate(case.roles):
         record = records[g]
+        record["lacking"], record["layers"] = role.lacking, role.layers
         record["startup_s"], record["handover_s"] = role.startup_s, role.handover_s
         record["change_s"], record["farthest"] = role.change_s, LEVELS.index(role.farthest)
         record["kv_block_bytes"], record["kv_block_post_s"] = role.block_bytes, role.block_post_s

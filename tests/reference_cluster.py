@@ -64,6 +64,7 @@ class Cluster(Fleet):
         self.parked: list[Traveller] = []
         self.moving: list[Traveller] = []
         self.failures = 0  # that took devices from replicas
+        self.overlapped = 0  # KV caches that set off while their prompts were computed
         self.dropped = 0  # KV caches, whose prompts had to be computed anew
         super().__init__(roles, self.result, scaling, history, asked_at_s)
         ports = {
@@ -102,7 +103,7 @@ class Cluster(Fleet):
                 found.append((replica.end_s, 0, r, lambda it=replica: self.step(it)))
             start_s = replica.next_start_s()
             if start_s < math.inf:
-                found.append((start_s, 5, r, lambda it=replica: it.start(self.now)))
+                found.append((start_s, 5, r, lambda it=replica: self.start(it)))
         for seq in self.moving:
             if seq.flow is None:
                 found.append((seq.begin_s, -1, 0, lambda it=seq: self.begin(it)))
@@ -174,10 +175,22 @@ class Cluster(Fleet):
 
     def step(self, replica: ClusterReplica) -> None:
         """End a step and begin the next one; who is handed over is to be routed."""
+        computed = [seq for seq in replica.running if seq.computed_s == self.now]
+        self.due = self.due or bool(computed)
+        for seq in computed:
+            if seq.flow is not None:
+                seq.flow.limit = seq.limit
         handed = replica.finish_step()
         self.parked += handed
         self.due = self.due or bool(handed)
+        self.start(replica)
+
+    def start(self, replica: ClusterReplica) -> None:
+        """Begin a step; whose KV goes as it is computed is to be routed."""
         replica.start(self.now)
+        handed = replica.hand_over_early(self.now)
+        self.parked += handed
+        self.due = self.due or bool(handed)
 
     def come_up(self, replica: ClusterReplica) -> None:
         """Let a replica that has loaded serve, first of all those that waited for one."""
@@ -193,7 +206,8 @@ class Cluster(Fleet):
     def route(self, seq: Traveller) -> None:
         """Send a request to a replica, or park it if none can take it."""
         if seq.handed and not self.has_decoder(self.replicas[seq.source]):
-            self.drop(seq)
+            if seq.computed_s <= self.now:
+                self.drop(seq)
         able = [it for it in self.replicas if it.takes(seq) and self.is_near(it, seq)]
         if not able:
             self.parked.append(seq)
@@ -249,6 +263,10 @@ class Cluster(Fleet):
         role = replica.role
         start_s = role.start_s if self.is_inside(seq) else role.nic_start_s
         seq.begin_s = self.now + role.handover_s + start_s
+        if self.now < seq.computed_s:
+            first_s = seq.begun_s + (seq.computed_s - seq.begun_s) / role.layers
+            seq.begin_s = max(seq.begin_s, first_s)
+            self.overlapped += 1
         self.moving.append(seq)
         replica.books.moving.append(seq)
 
@@ -268,7 +286,11 @@ class Cluster(Fleet):
             limit = min(limit, self.network.wires.nic_bytes_per_s)
             ends = self.replicas[seq.source].gpu, self.replicas[seq.replica].gpu
             weights.update(self.network.wires.path(*ends))
-        seq.flow = Flow(weights, limit, len(seq.there.blocks) * role.block_bytes)
+        size, seq.limit = len(seq.there.private) * role.block_bytes, limit
+        if self.now < seq.computed_s:  # all but the last layer, until then
+            early = size * (role.layers - 1) / role.layers
+            limit = min(limit, early / (seq.computed_s - self.now))
+        seq.flow = Flow(weights, limit, size)
         self.network.flows.append(seq.flow)
 
     def stop(self, seq: Traveller, replica: ClusterReplica) -> None:

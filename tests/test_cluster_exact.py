@@ -130,3 +130,23 @@ def test_transfers_within_a_domain(where) -> None:
             assert seq.source < 0 or cluster.reaches(*ends)
         dropped += cluster.dropped
     assert dropped > 0
+
+
+@pytest.mark.parametrize("where", ["one node", "failing nodes"])
+def test_only_blocks_that_are_lacking_move(where) -> None:
+    spared = 0
+    for seed in range(620, 628):
+        case = random_case(seed, SCALED_APART, True, turns=seed % 2 == 1, lacking=True)
+        cluster = same_events(case, SCALED_APART, where, seed)
+        spared += sum(replica.spared for replica in cluster.replicas)
+    assert spared > 0
+
+
+@pytest.mark.parametrize("where", ["one node", "failing nodes", "busy links"])
+def test_caches_move_layer_by_layer(where) -> None:
+    overlapped, size = 0, 1e6 if where == "one node" else 1e8
+    for seed in range(640, 646):
+        features = {"turns": seed % 2 == 1, "lacking": seed % 3 == 0, "layers": 1 + 3 * (seed % 4)}
+        case = random_case(seed, SCALED_APART, True, **features, block_bytes=size)
+        overlapped += same_events(case, SCALED_APART, where, seed).overlapped
+    assert overlapped > 20

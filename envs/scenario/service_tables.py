@@ -23,6 +23,8 @@ field (default)                 what
                                 has no devices loses the others', too; 0: it never does
 ``local_prefill_tokens`` (0)    prompts of which no more is uncached stay on a decode replica
 ``transfer_required`` (zone)    widest topology level that holds both ends of a KV transfer
+``transfer_blocks`` (all)       what moves: all, or the blocks that the decode replica is lacking
+``transfer_overlap`` (none)     none: KV moves after its prompt; layers: layer by layer beside it
 ``handover`` (stock)            software around a KV transfer: stock, or seeded
 ``connector`` (nixl)            what moves the KV cache: nixl, or mooncake
 ``[[deployments.roles]]``       ``kind`` prefill and decode, one table each, with ``min``, ``max``,
@@ -89,6 +91,8 @@ class _Fields:
     starts_after: str = ""
     local_prefill_tokens: int = field(default=0, metadata={"whole": 0})
     transfer_required: str = field(default="zone", metadata={"choices": LEVELS})
+    transfer_blocks: str = field(default="all", metadata={"choices": ("all", "lacking")})
+    transfer_overlap: str = field(default="none", metadata={"choices": ("none", "layers")})
     handover: str = field(default="stock", metadata={"choices": HANDOVERS})
     connector: str = field(default="nixl", metadata={"choices": CONNECTORS})
 
@@ -289,6 +293,7 @@ def _with_handover(roles: tuple[Role, ...], given: _Fields) -> tuple[Role, ...]:
     blocks = kv_groups(decode).blocks_of(tokens)
     handover = Handover(
         local_tokens=given.local_prefill_tokens,
+        lacking=given.transfer_blocks == "lacking",
         handover_s=handover_s(given.handover),
         kv_block_bytes=nic.size_bytes / blocks,
         kv_block_post_s=nic.post_s / blocks,
@@ -301,6 +306,7 @@ def _with_handover(roles: tuple[Role, ...], given: _Fields) -> tuple[Role, ...]:
             handover=handover if role.kind == "decode" else None,
             ports_bytes_per_s=_ports(role.replica.deployment, given.connector),
             farthest=LEVELS.index(given.transfer_required),
+            layers=decode.model.layers if given.transfer_overlap == "layers" else 0,
         )
         for role in roles
     )

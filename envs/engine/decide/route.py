@@ -71,8 +71,10 @@ def has_no_taker(w, e, request):
 
     One that is cut off where its prompt was computed has to be computed anew.
     """
+    now_s = w.clock[e].now_s
     if request.stage == HANDED and not has_decoder(w, e, int(request.source)):
-        compute_anew(w, e, request, w.clock[e].now_s)
+        if request.computed_s <= now_s:
+            compute_anew(w, e, request, now_s)
     for r in range(len(w.replica_specs)):
         if takes(w, e, r, request):
             return False

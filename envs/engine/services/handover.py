@@ -25,6 +25,8 @@ from ..serving.queue import enqueue_loaded, send_to
 from ..serving.records import COMING, HANDED, MOVING, WHOLE
 from ..serving.replica import advance_replica
 from ..serving.runs import run_blocks, run_s, steps_done
+from .lacking import cached_there, hold_there, idle_there, take_there
+from .overlap import hold_to_layers
 
 
 @kernel
@@ -57,15 +59,19 @@ def reserve(w, e, r, replica, spec):
         request = w.requests[e, index]
         need = blocks_of(request.prompt_tokens + request.generated, spec)
         settle_blocks(w, e, r, replica, spec)
-        if need > replica.free_blocks:
+        units = cached_there(w, e, r, request, spec)
+        lacking = need - units * spec.unit_blocks
+        idle = idle_there(w, e, r, request, units)
+        if lacking > replica.free_blocks - idle * spec.unit_blocks:
             return
-        allocate(w, e, r, need, replica, spec)
+        hold_there(w, e, r, request, units, replica, spec)
+        allocate(w, e, r, lacking, replica, spec)
         request.there = need
         replica.come_head = request.next
         if replica.come_head < 0:
             replica.come_tail = -1
         replica.coming -= 1
-        move(w, e, r, index, need)
+        move(w, e, r, index, lacking)
 
 
 @kernel(inline=False)
@@ -80,7 +86,7 @@ def settle_blocks(w, e, r, replica, spec):
 
 @kernel(inline=False)
 def move(w, e, r, index, blocks):
-    """Let the KV cache of a request begin its way."""
+    """Let so many blocks of the KV cache of a request begin their way."""
     request, role = w.requests[e, index], w.roles[w.replica_specs[r].role]
     from_gpu, to_gpu = gpu_of_replica(w, e, request.source), gpu_of_replica(w, e, r)
     is_inside = node_of(w, from_gpu) == node_of(w, to_gpu)
@@ -98,7 +104,8 @@ def move(w, e, r, index, blocks):
         once.most_bytes_per_s = role.kv_block_bytes / role.kv_block_post_s
     start_s = role.domain_start_s if is_inside else role.nic_start_s
     now_s = w.clock[e].now_s
-    send(w, e, k, now_s + role.handover_s + start_s)
+    begin_s = now_s + role.handover_s + start_s
+    send(w, e, k, hold_to_layers(w, e, request, once, begin_s, role.layers))
     request.stage, request.sender, request.sent_s = MOVING, k, now_s
     w.fleet[e].moves += 1
     w.fleet[e].moved_bytes += once.bytes
@@ -130,7 +137,8 @@ def land(w, e, now_s):
         replica, spec = w.replicas[e, r], w.replica_specs[r]
         forget(w, e, request, now_s)
         advance_replica(w, e, r, now_s)
-        request.stage, request.blocks, request.arrive_s = WHOLE, request.there, now_s
+        take_there(w, e, r, request)
+        request.stage, request.arrive_s = WHOLE, now_s
         w.fleet[e].arrived_bytes += w.once[e, request.sender].bytes
         w.fleet[e].moving_s += now_s - request.sent_s
         enqueue_loaded(w, e, index, now_s, replica, spec)
@@ -193,8 +201,9 @@ def call_back(w, e, index, request, lost):
         recall(w, e, int(request.sender), w.clock[e].now_s)
         w.fleet[e].lost_bytes += w.once[e, request.sender].bytes
         if d != lost:
-            replica.tail_blocks += request.there
-            replica.free_blocks += request.there
+            advance_replica(w, e, d, w.clock[e].now_s)
+            take_there(w, e, d, request)
+            release(w, e, d, request, replica, w.replica_specs[d])
             look_again(replica, w.clock[e].now_s)
     if d != lost:
         replica.in_flight -= 1

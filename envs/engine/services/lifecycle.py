@@ -21,7 +21,7 @@ from ..gangs.records import PENDING, RUNNING, UNSEEN
 from ..serving.growth import NEVER
 from ..serving.parking import park
 from ..serving.prefixes import drop_all
-from ..serving.records import DRAINING, OFF, QUEUED, SERVING, STARTING, TURNING
+from ..serving.records import DRAINING, OFF, QUEUED, SERVING, STARTING, TURNING, WHOLE
 from ..serving.replica import advance_replica, store_progress
 from ..serving.runs import steps_done
 from .handover import break_off
@@ -173,8 +173,10 @@ def hand_back(w, e, r, now_s, replica, spec):
     for at in range(replica.running):
         index = w.slots[e, r, at].request
         finish_step = w.slots[e, r, at].finish_step
+        request = w.requests[e, index]
+        if request.stage != WHOLE:
+            continue  # handed over before its prompt was computed
         if finish_step != NEVER:
-            request = w.requests[e, index]
             store_progress(request, finish_step, replica.step_count + done, replica, spec)
         give_back(w, e, index, router)
     index = replica.head

@@ -12,6 +12,7 @@ from ..serving.runs import next_step_s
 from .bases import ask_for_services, next_base_s, split_bases, watch_bases
 from .handover import land, reserve
 from .lifecycle import come_up, end, follow_gangs, start_waiting
+from .overlap import hand_over_early, release_all
 from .reach import is_cut_off
 from .sending import look, next_traffic_s
 
@@ -103,7 +104,13 @@ def replicas_happen(w, e, now_s):
         if replica.phase == STARTING and replica.ready_s <= now_s:
             come_up(w, e, replica)
         elif is_followed(replica, w.replica_specs[r]):
-            advance_replica(w, e, r, now_s)
+            layers = w.roles[w.replica_specs[r].role].layers
+            if layers > 0 and w.replica_specs[r].does == PREFILL:
+                release_all(w, e, r, now_s)
+                advance_replica(w, e, r, now_s)
+                hand_over_early(w, e, r)
+            else:
+                advance_replica(w, e, r, now_s)
             if replica.coming > 0:
                 reserve(w, e, r, replica, w.replica_specs[r])
     start_waiting(w, e, now_s)
