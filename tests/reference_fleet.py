@@ -142,8 +142,9 @@ class Fleet:
             replica.books.phase = DRAINING
             self.end_drained()
         else:
+            is_awaited = replica.books.phase == STARTING and replica.role.farthest != "zone"
+            self.due = self.due or is_awaited
             replica.empty()
-            self.due = True  # somebody may have waited for it
 
     def end_drained(self) -> None:
         """End the draining replicas that have nothing left, KV caches included."""

@@ -231,8 +231,8 @@ def retire(w, e, r, replica, spec):
     withdraw(w, e, spec.gang)
     if replica.phase == STARTING or replica.phase == DRAINING:
         w.fleet[e].moving -= 1
-        if w.roles[spec.role].farthest < ZONE:  # somebody may have waited for this one
-            w.router[e].parked_due = w.router[e].parked
+    if replica.phase == STARTING and w.roles[spec.role].farthest < ZONE:  # it may be awaited
+        w.router[e].parked_due = w.router[e].parked
     replica.phase = OFF
     empty(w, e, r, replica, spec)
 
