@@ -227,7 +227,9 @@ class Cluster(Fleet):
         return replica.role.does != PREFILL or self.has_decoder(replica)
 
     def has_decoder(self, replica: ClusterReplica) -> bool:
-        """Tell whether a decode replica within reach of a prefill replica serves or loads."""
+        """Tell whether a decode replica that a prefill replica reaches serves or loads, or may."""
+        if replica.role.farthest == "zone":
+            return True
         there = (STARTING, SERVING)
         decoders = [it for it in self.replicas if it.role.does == DECODE]
         return any(it.books.phase in there and self.reaches(replica, it) for it in decoders)
