@@ -254,8 +254,8 @@ class Watch:
         jobs = world.state["jobs"][0]
         self.failures, self.starts = np.zeros(len(jobs), int), np.full(len(jobs), -1.0)
 
-    def look(self) -> None:
-        """Note what has changed since the last look."""
+    def look(self, decisions: int) -> None:
+        """Note what has changed since the last look, after so many decisions about replicas."""
         for j, job in enumerate(self.world.state["jobs"][0]):
             replicas = tuple(int(r) for r in np.flatnonzero(self.specs["gang"] == j))
             if job["failures"] > self.failures[j] and replicas:
@@ -265,7 +265,9 @@ class Watch:
             elif job["start_s"] > self.starts[j] and replicas:
                 gpus = self.gpus(j)
                 first = tuple(gpus[int(self.specs[r]["rank"])] if gpus else 0 for r in replicas)
-                self.changes.append(Change(float(job["start_s"]), replicas, first))
+                uplinks = self.uplinks(gpus)
+                change = Change(float(job["start_s"]), replicas, first, uplinks, decisions)
+                self.changes.append(change)
             self.failures[j] = job["failures"]
             self.starts[j] = np.fmax(self.starts[j], job["start_s"])
 
@@ -276,6 +278,11 @@ class Watch:
             found.append(gpu)
             gpu = int(self.world.state["gpu_next"][0, gpu])
         return tuple(found)
+
+    def uplinks(self, gpus: Sequence[int]) -> dict[int, int]:
+        """Return the uplink of each GPU that has reserved one."""
+        found = {gpu: int(self.world.state["gpu_uplink"][0, gpu]) for gpu in gpus}
+        return {gpu: uplink for gpu, uplink in found.items() if uplink >= 0}
 
     def gang(self, j: int, job: Any) -> Gang:
         """Return a job that has just started."""
@@ -290,7 +297,7 @@ class Watch:
         )  # fmt: skip
         return Gang(
             *(j, float(job["start_s"]), gpus, float(job["iterations"])),
-            *(float(pattern["compute_s"]), float(pattern["hidden_s"]), phases),
+            *(float(pattern["compute_s"]), float(pattern["hidden_s"]), phases, self.uplinks(gpus)),
         )
 
 
@@ -307,7 +314,7 @@ def play(world: World, case: Case, seed: int | None) -> Watch:
     while not world.done[0] and (
         router["finished"] < router["num_requests"] or gangs["finished"] < waited
     ):
-        watch.look()
+        watch.look(scaled)
         feasible = np.flatnonzero(outputs.mask[0])
         due = world.clock["due"][0]
         if due == ROUTE:
@@ -320,6 +327,6 @@ def play(world: World, case: Case, seed: int | None) -> Watch:
             action[0] = wanted if wanted in feasible else 0
             scaled += 1
         world.run(np.array([STEP]), action, outputs)
-    watch.look()
+    watch.look(scaled)
     watch.changes.sort(key=lambda change: change.time_s)
     return watch

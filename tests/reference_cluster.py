@@ -11,7 +11,7 @@ code with the engine. Conventions where the words of a specification leave room:
   modulo their number; decisions about replicas follow a script.
 * Which gang of replicas gets devices when and where, and loses them, is given: a history. Without
   one all stand on one node with room for all of them, and have devices at once. When and where
-  gangs start is given too; what they and KV transfers do to each other is not.
+  gangs start is given too, and which uplinks either reserves; what they and KV transfers do to each other is not.
 * A request that was sent to a replica and holds no blocks goes before those that come from a
   prefill replica, one that has not yet reached its engine, too.
 """
@@ -131,6 +131,7 @@ class Cluster(Fleet):
         """Let replicas get or lose their devices."""
         assert self.history is not None
         change = self.history.pop(0)
+        self.network.kept |= self.network.wires.of_gpus(change.uplinks)
         for place, r in enumerate(change.replicas):
             replica = self.replicas[r]
             if not change.gpus:
@@ -138,6 +139,13 @@ class Cluster(Fleet):
             elif replica.books.phase == QUEUED:
                 replica.gpu = change.gpus[place]
                 self.load(replica)
+
+    def place_waiting(self) -> None:
+        """Let those get devices that got them before the next decision about replicas."""
+        while self.history and self.history[0].time_s <= self.now:
+            if self.history[0].decisions > self.scale_decisions:
+                return
+            self.change()
 
     def lose(self, replica: ClusterReplica) -> None:
         """Let a replica lose its devices: its requests are routed again, with their tokens."""
@@ -287,7 +295,7 @@ class Cluster(Fleet):
         if not inside:
             limit = min(limit, self.network.wires.nic_bytes_per_s)
             ends = self.replicas[seq.source].gpu, self.replicas[seq.replica].gpu
-            weights.update(self.network.wires.path(*ends))
+            weights.update(self.network.wires.path(*ends, self.network.reserved()))
         size, seq.limit = len(seq.there.private) * role.block_bytes, limit
         if self.now < seq.computed_s:  # all but the last layer, until then
             early = size * (role.layers - 1) / role.layers

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from reference_replica import (
     DRAINING,
@@ -34,11 +34,19 @@ class Scaling:
 
 @dataclass(frozen=True)
 class Change:
-    """Replicas get devices, each from a GPU on, or with no GPUs lose them by a node's failure."""
+    """Replicas get devices, each from a GPU on, or with no GPUs lose them by a node's failure.
+
+    Attributes:
+        time_s, replicas, gpus: when, which, and where.
+        uplinks: that GPUs reserve.
+        decisions: about replicas, made before: gangs are placed between two of one moment, too.
+    """
 
     time_s: float
     replicas: tuple[int, ...]
     gpus: tuple[int, ...]
+    uplinks: Mapping[int, int] = field(default_factory=dict)
+    decisions: int = 0
 
 
 class Fleet:
@@ -68,6 +76,9 @@ class Fleet:
             for replica in self.row(role)[: role.initial]:
                 self.add(replica)
 
+    def place_waiting(self) -> None:
+        """Let those get devices that got them before the next decision about replicas."""
+
     def row(self, role: Role) -> list[ClusterReplica]:
         """Return the replicas of a role."""
         return [replica for replica in self.replicas if replica.role is role]
@@ -77,6 +88,7 @@ class Fleet:
         assert self.scaling is not None
         self.tick_s += self.scaling.interval_s
         for _ in range(self.scaling.max_changes):
+            self.place_waiting()
             if not any(self.to_add(role) or self.to_take(role) for role in self.roles):
                 return
             candidate = self.scaling.script(self.scale_decisions)
