@@ -19,11 +19,12 @@ from engine_worlds import (
 )
 from reference_cluster import Cluster
 from reference_fleet import Change, Scaling
-from reference_network import Gang, Wires
+from reference_network import Gang, Uplinks, Wires
 from reference_replica import Role
 from reference_serving import ReplicaSpec, Result
 
 from gpuyard.envs.batch import Batch
+from gpuyard.envs.engine.core.owners import FREE
 from gpuyard.envs.engine.core.records import PLACE, ROUTE, START, STEP
 from gpuyard.envs.engine.serving.arrays import load
 from gpuyard.envs.hardware.cluster import LEVELS
@@ -253,6 +254,7 @@ class Watch:
         self.specs = world.shared["replica_specs"]
         jobs = world.state["jobs"][0]
         self.failures, self.starts = np.zeros(len(jobs), int), np.full(len(jobs), -1.0)
+        self.reserved: Uplinks = frozenset()  # at the last look, before who has started since
 
     def look(self, decisions: int) -> None:
         """Note what has changed since the last look, after so many decisions about replicas."""
@@ -270,6 +272,8 @@ class Watch:
                 self.changes.append(change)
             self.failures[j] = job["failures"]
             self.starts[j] = np.fmax(self.starts[j], job["start_s"])
+        owners = self.world.state["uplink_owner"][0]
+        self.reserved = frozenset(map(tuple, np.argwhere(owners != FREE).tolist()))
 
     def gpus(self, j: int) -> tuple[int, ...]:
         """Return the GPUs of a gang in rank order; none if it has lost them."""
@@ -297,7 +301,8 @@ class Watch:
         )  # fmt: skip
         return Gang(
             *(j, float(job["start_s"]), gpus, float(job["iterations"])),
-            *(float(pattern["compute_s"]), float(pattern["hidden_s"]), phases, self.uplinks(gpus)),
+            *(float(pattern["compute_s"]), float(pattern["hidden_s"]), phases),
+            *(self.uplinks(gpus), self.reserved),
         )
 
 

@@ -11,7 +11,8 @@ code with the engine. Conventions where the words of a specification leave room:
   modulo their number; decisions about replicas follow a script.
 * Which gang of replicas gets devices when and where, and loses them, is given: a history. Without
   one all stand on one node with room for all of them, and have devices at once. When and where
-  gangs start is given too, and which uplinks either reserves; what they and KV transfers do to each other is not.
+  gangs start is given too, and which uplinks they reserve; what they and KV transfers do to each
+  other is not.
 * A request that was sent to a replica and holds no blocks goes before those that come from a
   prefill replica, one that has not yet reached its engine, too.
 """

@@ -22,8 +22,6 @@ from gpuyard.envs.perf.training.modes import CHAIN, CYCLIC, XOR
 Uplinks = AbstractSet[tuple[int, int]]
 """Leaf switch and number of each."""
 
-ROUNDING_S = 1e-11  # more than by how much the times of one moment differ
-
 
 @dataclass(frozen=True)
 class Wires:
@@ -190,9 +188,9 @@ class Network:
         return found
 
     def next_s(self, gang: Gang) -> float:
-        """Return when a gang does something next; it starts when those before it have ended."""
+        """Return when a gang does something next."""
         if gang.phase == -2:
-            return gang.start_s + ROUNDING_S
+            return gang.start_s
         return gang.until_s if gang.flow is None else self.end_s(gang.flow)
 
     def go_on(self, gang: Gang) -> None:
@@ -201,7 +199,6 @@ class Network:
             self.flows.remove(gang.flow)
             gang.flow = None
         if gang.phase == -2:
-            gang.reserved = self.reserved()
             self.compute(gang)
             return
         if gang.phase == -1:

@@ -127,6 +127,14 @@ def test_transfers_within_a_domain() -> None:
     assert dropped > 0
 
 
+def test_transfers_within_a_node_where_nodes_fail() -> None:
+    failures = 0
+    for seed in range(600, 608):
+        case = random_case(seed, SCALED_APART, True, turns=seed % 2 == 1, farthest="node")
+        failures += same_events(case, SCALED_APART, "failing nodes", seed).failures
+    assert failures > 8
+
+
 @pytest.mark.parametrize("where", ["one node", "failing nodes"])
 def test_only_blocks_that_are_lacking_move(where) -> None:
     spared = 0
@@ -137,7 +145,7 @@ def test_only_blocks_that_are_lacking_move(where) -> None:
     assert spared > 0
 
 
-@pytest.mark.parametrize("where", ["one node", "failing nodes"])
+@pytest.mark.parametrize("where", ["one node", "failing nodes", "busy links"])
 def test_caches_move_layer_by_layer(where) -> None:
     overlapped, size = 0, 1e6 if where == "one node" else 1e8
     for seed in range(640, 646):
