@@ -5,8 +5,9 @@ of parked and travelling requests, and a loop that always handles the earliest e
 code with the engine. Conventions where the words of a specification leave room:
 
 * At one moment replicas come up and steps end, then KV caches arrive. Then parked requests are
-  routed, in order, if a replica came up or a prompt is computed; then replicas are decided about,
-  then requests arrive. An idle replica begins a step after all of that.
+  routed, in order, if a replica came up or a prompt is computed; then replicas are decided about
+  (who waits gets free devices before the next such decision), then requests arrive. An idle replica
+  begins a step after all of that.
 * A rule stands for the policy: of the replicas that can take request ``i`` the ``i``-th does,
   modulo their number; decisions about replicas follow a script.
 * Which gang of replicas gets devices when and where, and loses them, is given: a history. Without
