@@ -19,14 +19,15 @@ from engine_worlds import (
 )
 from reference_cluster import Cluster
 from reference_fleet import Change, Scaling
-from reference_network import Gang, Wires
+from reference_network import Gang, Uplinks, Wires
 from reference_replica import Role
 from reference_serving import ReplicaSpec, Result
 
 from gpuyard.envs.batch import Batch
+from gpuyard.envs.engine.core.owners import FREE
 from gpuyard.envs.engine.core.records import PLACE, ROUTE, START, STEP
-from gpuyard.envs.engine.gangs.plans import ISOLATED
 from gpuyard.envs.engine.serving.arrays import load
+from gpuyard.envs.hardware.cluster import LEVELS
 from gpuyard.envs.perf.serving.cost_table import CostTable
 from gpuyard.envs.workload.requests.stream import RequestStream
 from gpuyard.envs.world import World
@@ -128,6 +129,9 @@ def random_case(
     turns: bool = False,
     speculation: bool = False,
     block_bytes: float = 1e6,
+    farthest: str = "zone",
+    lacking: bool = False,
+    layers: int = 0,
 ) -> Case:
     """Draw speeds, memory, handovers and requests for roles (kind, least, initial, most).
 
@@ -152,13 +156,16 @@ def random_case(
                 spec=spec,
                 cost=cost_table(rng, True, spec),
                 local_tokens=int(rng.choice([0, 64])) if kind == "decode" else 0,
-                handover_s=rng.uniform(0.0, 0.1),
+                handover_s=rng.uniform(0.0, 0.1) * (0.01 if layers else 1.0),
                 block_bytes=block_bytes,
-                block_post_s=rng.uniform(0.0, 1e-3),
+                block_post_s=rng.uniform(0.0, 1e-3) * (0.1 if layers else 1.0),
                 start_s=1e-3,
                 bytes_per_s=rng.uniform(1e2, 1e4) * block_bytes,
                 nic_start_s=2e-3,
                 nic_bytes_per_s=rng.uniform(1e2, 1e3) * block_bytes,
+                farthest=farthest,
+                lacking=lacking,
+                layers=layers,
             )
         )
     stream = random_stream(rng, int(rng.integers(5, REQUESTS + 1)), unit)
@@ -209,8 +216,9 @@ def fill_roles(shared: dict[str, Any], static: Any, case: Case) -> None:
     shared["services"]["asked_at_s"] = case.asked_at_s
     for g, role in enumerate(case.roles):
         record = records[g]
+        record["lacking"], record["layers"] = role.lacking, role.layers
         record["startup_s"], record["handover_s"] = role.startup_s, role.handover_s
-        record["change_s"] = role.change_s
+        record["change_s"], record["farthest"] = role.change_s, LEVELS.index(role.farthest)
         record["kv_block_bytes"], record["kv_block_post_s"] = role.block_bytes, role.block_post_s
         record["domain_start_s"], record["nic_start_s"] = role.start_s, role.nic_start_s
         ports = shared["capacity"][-2 * len(static.replica_specs) :].reshape(-1, 2)
@@ -254,9 +262,10 @@ class Watch:
         jobs = world.state["jobs"][0]
         self.failures, self.starts = np.zeros(len(jobs), int), np.full(len(jobs), -1.0)
         self.preemptions = np.zeros(len(jobs), int)
+        self.reserved: Uplinks = frozenset()  # at the last look, before who has started since
 
-    def look(self) -> None:
-        """Note what has changed since the last look."""
+    def look(self, decisions: int) -> None:
+        """Note what has changed since the last look, after so many decisions about replicas."""
         for j, job in enumerate(self.world.state["jobs"][0]):
             replicas = tuple(int(r) for r in np.flatnonzero(self.specs["gang"] == j))
             if job["failures"] > self.failures[j] and replicas:
@@ -268,9 +277,13 @@ class Watch:
             elif job["start_s"] > self.starts[j] and replicas:
                 gpus = self.gpus(j)
                 first = tuple(gpus[int(self.specs[r]["rank"])] if gpus else 0 for r in replicas)
-                self.changes.append(Change(float(job["start_s"]), replicas, first))
+                uplinks = self.uplinks(gpus)
+                change = Change(float(job["start_s"]), replicas, first, uplinks, decisions)
+                self.changes.append(change)
             self.failures[j], self.preemptions[j] = job["failures"], job["preemptions"]
             self.starts[j] = np.fmax(self.starts[j], job["start_s"])
+        owners = self.world.state["uplink_owner"][0]
+        self.reserved = frozenset(map(tuple, np.argwhere(owners != FREE).tolist()))
 
     def gpus(self, j: int) -> tuple[int, ...]:
         """Return the GPUs of a gang in rank order; none if it has lost them."""
@@ -279,6 +292,11 @@ class Watch:
             found.append(gpu)
             gpu = int(self.world.state["gpu_next"][0, gpu])
         return tuple(found)
+
+    def uplinks(self, gpus: Sequence[int]) -> dict[int, int]:
+        """Return the uplink of each GPU that has reserved one."""
+        found = {gpu: int(self.world.state["gpu_uplink"][0, gpu]) for gpu in gpus}
+        return {gpu: uplink for gpu, uplink in found.items() if uplink >= 0}
 
     def gang(self, j: int, job: Any) -> Gang:
         """Return a job that has just started."""
@@ -294,6 +312,7 @@ class Watch:
         return Gang(
             *(j, float(job["start_s"]), gpus, float(job["iterations"])),
             *(float(pattern["compute_s"]), float(pattern["hidden_s"]), phases),
+            *(self.uplinks(gpus), self.reserved),
         )
 
 
@@ -301,15 +320,12 @@ def allowed(world: World, feasible: Any, rng: np.random.Generator) -> Any:
     """Return what may be drawn of the feasible decisions about gangs.
 
     Preemption is rare, and left out at the moment of a decision about replicas, which the reference
-    takes in one piece. Plans that reserve uplinks are left out, too: it knows none.
+    takes in one piece.
     """
     rules, preemptions = world.shared["gang_rules"][0], world.state["gangs"]["preemptions"][0]
     starts = int(rules["window"] * rules["plans"] * rules["pools"])
     preempts = (feasible >= starts) & (feasible < starts + rules["running_rows"])
     is_tick = world.state["fleet"]["began_s"][0] == world.clock["now_s"][0]
-    plan = feasible // int(rules["pools"]) % int(rules["plans"])
-    reserves = (feasible < starts) & (plan >= ISOLATED)
-    feasible, preempts = feasible[~reserves], preempts[~reserves]
     if preempts.all() or not (is_tick or preemptions >= MOST_PREEMPTED or rng.random() < 0.7):
         return feasible
     return feasible[~preempts]
@@ -328,7 +344,7 @@ def play(world: World, case: Case, seed: int | None) -> Watch:
     while not world.done[0] and (
         router["finished"] < router["num_requests"] or gangs["finished"] < waited
     ):
-        watch.look()
+        watch.look(scaled)
         feasible = np.flatnonzero(outputs.mask[0])
         due = world.clock["due"][0]
         if due == ROUTE:
@@ -341,6 +357,6 @@ def play(world: World, case: Case, seed: int | None) -> Watch:
             action[0] = wanted if wanted in feasible else 0
             scaled += 1
         world.run(np.array([STEP]), action, outputs)
-    watch.look()
+    watch.look(scaled)
     watch.changes.sort(key=lambda change: change.time_s)
     return watch

@@ -244,7 +244,7 @@ class Check:
         assert replica["coming"] == (here & (open_ones["stage"] == COMING)).sum()
         moving = open_ones[here & (open_ones["stage"] == MOVING)]
         used = spec["kv_blocks"] - replica["free_blocks"]
-        assert used >= moving["there"].sum()
+        assert used >= (moving["there"] - moving["there_nodes"] * spec["unit_blocks"]).sum()
         held = open_ones[(open_ones["source"] == r) & (open_ones["stage"] > 0)]
         assert (held["blocks"] > 0).all()
         if spec["does"] == DECODE:

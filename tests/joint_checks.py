@@ -182,7 +182,8 @@ class JointCheck:
         coming = count(here & (requests["stage"] == COMING), requests["replica"], size)
         assert (replicas["coming"] == coming).all()
         moving = here & (requests["stage"] == MOVING)
-        there = count(moving, requests["replica"], size, requests["there"])
+        shared = requests["there_nodes"] * specs["unit_blocks"][requests["replica"]]
+        there = count(moving, requests["replica"], size, requests["there"] - shared)
         assert (replicas["free_blocks"] >= 0).all()
         assert (there <= specs["kv_blocks"] - replicas["free_blocks"]).all(), "no room kept there"
         assert (replicas["holding"][:, specs["does"] == DECODE] == 0).all()

@@ -5,14 +5,16 @@ of parked and travelling requests, and a loop that always handles the earliest e
 code with the engine. Conventions where the words of a specification leave room:
 
 * At one moment replicas come up and steps end, then KV caches arrive. Then parked requests are
-  routed, in order, if a replica came up or a prompt is computed; then replicas are decided about,
-  then gangs are placed, what preempted replicas hand back is routed, and requests arrive. An idle
-  replica begins a step after all of that.
+  routed, in order, if a replica came up or a prompt is computed; then replicas are decided about
+  (who waits gets free devices before the next such decision), then gangs are placed, what
+  preempted replicas hand back is routed, and requests arrive. An idle replica begins a step after
+  all of that.
 * A rule stands for the policy: of the replicas that can take request ``i`` the ``i``-th does,
   modulo their number; decisions about replicas follow a script.
 * Which gang of replicas gets devices when and where, and loses them, is given: a history. Without
   one all stand on one node with room for all of them, and have devices at once. When and where
-  gangs start is given too; what they and KV transfers do to each other is not.
+  gangs start is given too, and which uplinks they reserve; what they and KV transfers do to each
+  other is not.
 * A request that was sent to a replica and holds no blocks goes before those that come from a
   prefill replica, one that has not yet reached its engine, too.
 """
@@ -28,9 +30,12 @@ from reference_fleet import Change, Fleet, Scaling
 from reference_kv import Request
 from reference_network import Flow, Gang, Network, Wires
 from reference_replica import (
+    DECODE,
     DRAINING,
     OFF,
+    PREFILL,
     QUEUED,
+    SERVING,
     STARTING,
     ClusterReplica,
     Role,
@@ -61,10 +66,11 @@ class Cluster(Fleet):
         ]
         self.to_arrive = list(self.requests)
         self.parked: list[Traveller] = []
-        self.due = False  # parked requests are to be routed again
-        self.preempted = False  # because a decision about gangs has taken devices from replicas
+        self.preempted = False  # a decision about gangs has taken devices from replicas: route them
         self.moving: list[Traveller] = []
         self.failures = 0  # that took devices from replicas
+        self.overlapped = 0  # KV caches that set off while their prompts were computed
+        self.dropped = 0  # KV caches, whose prompts had to be computed anew
         super().__init__(roles, self.result, scaling, history, asked_at_s)
         ports = {
             (replica.number, inside): bytes_per_s
@@ -102,7 +108,7 @@ class Cluster(Fleet):
                 found.append((replica.end_s, 0, r, lambda it=replica: self.step(it)))
             start_s = self.after_decision(replica.next_start_s())
             if start_s < math.inf:
-                found.append((start_s, 5, r, lambda it=replica: it.start(self.now)))
+                found.append((start_s, 5, r, lambda it=replica: self.start(it)))
         for seq in self.moving:
             if seq.flow is None:
                 found.append((seq.begin_s, -1, 0, lambda it=seq: self.begin(it)))
@@ -150,6 +156,7 @@ class Cluster(Fleet):
         assert self.history is not None
         change = self.history.pop(0)
         self.preempted = self.preempted or change.preempted
+        self.network.kept |= self.network.wires.of_gpus(change.uplinks)
         for place, r in enumerate(change.replicas):
             replica = self.replicas[r]
             if not change.gpus:
@@ -157,6 +164,13 @@ class Cluster(Fleet):
             elif replica.books.phase == QUEUED:
                 replica.gpu = change.gpus[place]
                 self.load(replica)
+
+    def place_waiting(self) -> None:
+        """Let those get devices that got them before the next decision about replicas."""
+        while self.history and self.history[0].time_s <= self.now:
+            if self.history[0].decisions > self.scale_decisions:
+                return
+            self.change()
 
     def lose(self, replica: ClusterReplica) -> None:
         """Let a replica lose its devices: its requests are routed again, with their tokens."""
@@ -194,10 +208,22 @@ class Cluster(Fleet):
 
     def step(self, replica: ClusterReplica) -> None:
         """End a step and begin the next one; who is handed over is to be routed."""
+        computed = [seq for seq in replica.running if seq.computed_s == self.now]
+        self.due = self.due or bool(computed)
+        for seq in computed:
+            if seq.flow is not None:
+                seq.flow.limit = seq.limit
         handed = replica.finish_step()
         self.parked += handed
         self.due = self.due or bool(handed)
+        self.start(replica)
+
+    def start(self, replica: ClusterReplica) -> None:
+        """Begin a step; whose KV goes as it is computed is to be routed."""
         replica.start(self.now)
+        handed = replica.hand_over_early(self.now)
+        self.parked += handed
+        self.due = self.due or bool(handed)
 
     def come_up(self, replica: ClusterReplica) -> None:
         """Let a replica that has loaded serve, first of all those that waited for one."""
@@ -212,7 +238,10 @@ class Cluster(Fleet):
 
     def route(self, seq: Traveller) -> None:
         """Send a request to a replica, or park it if none can take it."""
-        able = [replica for replica in self.replicas if replica.takes(seq)]
+        if seq.handed and not self.has_decoder(self.replicas[seq.source]):
+            if seq.computed_s <= self.now:
+                self.drop(seq)
+        able = [it for it in self.replicas if it.takes(seq) and self.is_near(it, seq)]
         if not able:
             self.parked.append(seq)
             return
@@ -223,6 +252,36 @@ class Cluster(Fleet):
             self.reserve_all()
         else:
             replica.send(seq, self.now + replica.spec.frontend_s)
+
+    def is_near(self, replica: ClusterReplica, seq: Traveller) -> bool:
+        """Tell whether a replica stands where a request may go on, or its prompt be computed."""
+        if seq.handed:
+            return self.reaches(self.replicas[seq.source], replica)
+        return replica.role.does != PREFILL or self.has_decoder(replica)
+
+    def has_decoder(self, replica: ClusterReplica) -> bool:
+        """Tell whether a decode replica that a prefill replica reaches serves or loads, or may."""
+        if replica.role.farthest == "zone":
+            return True
+        there = (STARTING, SERVING)
+        decoders = [it for it in self.replicas if it.role.does == DECODE]
+        return any(it.books.phase in there and self.reaches(replica, it) for it in decoders)
+
+    def reaches(self, a: ClusterReplica, b: ClusterReplica) -> bool:
+        """Tell whether KV caches move between where two replicas stand."""
+        wires = self.network.wires
+        sizes = {"node": wires.slots, "leaf": wires.slots * wires.nodes_per_leaf}
+        size = sizes.get(a.role.farthest, math.inf)
+        return a.gpu // size == b.gpu // size
+
+    def drop(self, seq: Traveller) -> None:
+        """Drop a KV cache that can go nowhere: the prompt is computed anew."""
+        source = self.replicas[seq.source]
+        source.kv.release(seq)
+        source.books.holding.remove(seq)
+        source.idle_from_s = min(source.idle_from_s, self.now)
+        seq.forget()
+        self.dropped += 1
 
     def reserve_all(self) -> None:
         """Let KV caches set off for which there are blocks, in the order of their requests."""
@@ -239,6 +298,10 @@ class Cluster(Fleet):
         role = replica.role
         start_s = role.start_s if self.is_inside(seq) else role.nic_start_s
         seq.begin_s = self.now + role.handover_s + start_s
+        if self.now < seq.computed_s:
+            first_s = seq.begun_s + (seq.computed_s - seq.begun_s) / role.layers
+            seq.begin_s = max(seq.begin_s, first_s)
+            self.overlapped += 1
         self.moving.append(seq)
         replica.books.moving.append(seq)
 
@@ -257,8 +320,12 @@ class Cluster(Fleet):
         if not inside:
             limit = min(limit, self.network.wires.nic_bytes_per_s)
             ends = self.replicas[seq.source].gpu, self.replicas[seq.replica].gpu
-            weights.update(self.network.wires.path(*ends))
-        seq.flow = Flow(weights, limit, len(seq.there.blocks) * role.block_bytes)
+            weights.update(self.network.wires.path(*ends, self.network.reserved()))
+        size, seq.limit = len(seq.there.private) * role.block_bytes, limit
+        if self.now < seq.computed_s:  # all but the last layer, until then
+            early = size * (role.layers - 1) / role.layers
+            limit = min(limit, early / (seq.computed_s - self.now))
+        seq.flow = Flow(weights, limit, size)
         self.network.flows.append(seq.flow)
 
     def stop(self, seq: Traveller, replica: ClusterReplica) -> None:

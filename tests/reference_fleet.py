@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from reference_replica import (
     DRAINING,
@@ -37,11 +37,19 @@ class Change:
     """Replicas get devices, each from a GPU on, or with no GPUs lose them.
 
     That is by a node's failure, or to another gang, which is a decision: it comes after all else.
+
+    Attributes:
+        time_s, replicas, gpus: when, which, and where.
+        uplinks: that GPUs reserve.
+        decisions: about replicas, made before: gangs are placed between two of one moment, too.
+        preempted: whether another gang has the devices now.
     """
 
     time_s: float
     replicas: tuple[int, ...]
     gpus: tuple[int, ...]
+    uplinks: Mapping[int, int] = field(default_factory=dict)
+    decisions: int = 0
     preempted: bool = False
 
 
@@ -63,6 +71,7 @@ class Fleet:
         self.now, self.scale_decisions = 0.0, 0
         self.tick_s = scaling.interval_s if scaling else math.inf
         self.asked_at_s, self.asked = asked_at_s, False
+        self.due = False  # parked requests are to be routed again
 
     def ask(self) -> None:
         """Ask for the service, with the replicas that it has from the start."""
@@ -70,6 +79,9 @@ class Fleet:
         for role in self.roles:
             for replica in self.row(role)[: role.initial]:
                 self.add(replica)
+
+    def place_waiting(self) -> None:
+        """Let those get devices that got them before the next decision about replicas."""
 
     def row(self, role: Role) -> list[ClusterReplica]:
         """Return the replicas of a role."""
@@ -80,6 +92,7 @@ class Fleet:
         assert self.scaling is not None
         self.tick_s += self.scaling.interval_s
         for _ in range(self.scaling.max_changes):
+            self.place_waiting()
             if not any(self.to_add(role) or self.to_take(role) for role in self.roles):
                 return
             candidate = self.scaling.script(self.scale_decisions)
@@ -145,6 +158,8 @@ class Fleet:
             replica.books.phase = DRAINING
             self.end_drained()
         else:
+            is_awaited = replica.books.phase == STARTING and replica.role.farthest != "zone"
+            self.due = self.due or is_awaited
             replica.empty()
 
     def end_drained(self) -> None:

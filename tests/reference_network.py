@@ -2,20 +2,25 @@
 
 Textbook progressive filling over all flows under way, no lists, no repair. Under one leaf switch a
 flow uses the links of its nodes; beyond it uplink and downlink of the sending GPU's own number
-(``routing = "source"``, two tiers, as many spines as uplinks).
+(``routing = "source"``, two tiers, as many spines as uplinks), or the next number if either is
+reserved. A gang with uplinks of its own uses those only. Who starts later finds its way anew.
 """
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
 import numpy as np
 from slow_max_min import max_min
 
 from gpuyard.envs.perf.training.modes import CHAIN, CYCLIC, XOR
+
+Uplinks = AbstractSet[tuple[int, int]]
+"""Leaf switch and number of each."""
 
 
 @dataclass(frozen=True)
@@ -37,17 +42,38 @@ class Wires:
     scale_up_bytes_per_s: float
     capacity: Sequence[float]
 
-    def path(self, source: int, target: int) -> list[int]:
-        """Return the links from one GPU to another on a different node."""
+    def path(
+        self, source: int, target: int, reserved: Uplinks, mine: Mapping[int, int] | None = None
+    ) -> list[int]:
+        """Return the links from one GPU to another on a different node.
+
+        Args:
+            source: GPU that sends.
+            target: GPU that takes.
+            reserved: uplinks that others have reserved.
+            mine: uplink of each GPU of a gang that has reserved some.
+        """
         a, b = source // self.slots, target // self.slots
         leafs = self.nodes // self.nodes_per_leaf
         found = [a, self.nodes + b]
         above, below = a // self.nodes_per_leaf, b // self.nodes_per_leaf
         if above != below:
             own = source % (self.nodes_per_leaf * self.slots) % self.uplinks
+            first = mine.get(source, 0) if mine else own
+            numbers = [(first + further) % self.uplinks for further in range(self.uplinks)]
+            owned = self.of_gpus(mine) if mine else set()
+            for number in numbers:
+                both = {(above, number), (below, number)}
+                if both <= owned if mine else not both & reserved:
+                    own = number
+                    break
             found.append(2 * self.nodes + above * self.uplinks + own)
             found.append(2 * self.nodes + (leafs + below) * self.uplinks + own)
         return found
+
+    def of_gpus(self, mine: Mapping[int, int]) -> set[tuple[int, int]]:
+        """Return the uplinks that some GPUs have reserved, each as leaf switch and number."""
+        return {(gpu // (self.nodes_per_leaf * self.slots), up) for gpu, up in mine.items()}
 
 
 @dataclass(eq=False)
@@ -74,6 +100,8 @@ class Gang:
         number: of its job.
         phases: (ranks, stride, shift, mode, bytes) each, as of the engine's PHASE.
         iterations: to do; if they are no whole number, the first one does the fraction of all.
+        mine: uplink that each GPU has reserved; none if it shares them.
+        reserved: uplinks of others when it started.
     """
 
     number: int
@@ -83,6 +111,8 @@ class Gang:
     compute_s: float
     hidden_s: float
     phases: tuple[tuple[int, int, int, int, float], ...]
+    mine: Mapping[int, int] = field(default_factory=dict)
+    reserved: Uplinks = frozenset()
     # where it stands
     part: float = 0.0
     phase: int = -2  # -2: not begun, -1: computes alone, len(phases): waits for hidden compute
@@ -107,7 +137,7 @@ class Gang:
                 limit = min(limit, wires.scale_up_bytes_per_s)
             else:
                 limit = min(limit, wires.nic_bytes_per_s)
-                weights.update(wires.path(gpu, target))
+                weights.update(wires.path(gpu, target, self.reserved, self.mine))
         return Flow(weights, limit, size * self.part)
 
 
@@ -119,6 +149,7 @@ class Network:
     gangs: list[Gang]
     ports: dict[object, float]
     flows: list[Flow] = field(default_factory=list)
+    kept: set[tuple[int, int]] = field(default_factory=set)  # uplinks reserved by replicas
     now_s: float = 0.0
 
     def advance(self, now_s: float) -> None:
@@ -147,6 +178,14 @@ class Network:
     def end_s(self, flow: Flow) -> float:
         """Return when a flow has sent all at its present rate."""
         return self.now_s + flow.left / flow.rate
+
+    def reserved(self) -> set[tuple[int, int]]:
+        """Return the uplinks that others may not use now."""
+        found = set(self.kept)
+        for gang in self.gangs:
+            if gang.phase > -2 and math.isnan(gang.finish_s):
+                found |= self.wires.of_gpus(gang.mine)
+        return found
 
     def next_s(self, gang: Gang) -> float:
         """Return when a gang does something next."""

@@ -36,6 +36,9 @@ class Role:
     bytes_per_s: float = math.inf
     nic_start_s: float = 0.0  # between nodes
     nic_bytes_per_s: float = math.inf
+    layers: int = 0  # of a KV cache that goes layer by layer beside its prompt, 0: after it
+    lacking: bool = False  # only the blocks move that the cache of a decode replica lacks
+    farthest: str = "zone"  # domain that KV caches move in: node, leaf or zone
 
 
 @dataclass(eq=False)
@@ -49,6 +52,9 @@ class Traveller(Served):
     there: Served | None = None  # holds the blocks that are reserved where it goes
     begin_s: float = math.inf  # when the bytes of its KV begin to move
     flow: Flow | None = None  # what moves them
+    begun_s: float = math.nan  # when the step began that computes the last of its prompt
+    computed_s: float = -math.inf  # when it is to end, if it was handed over as it began
+    limit: float = math.inf  # of the flow once the prompt is computed
     arrive_s: float = math.nan
     seen_s: float = 0.0  # when it reaches the engine
 
@@ -81,6 +87,7 @@ class ClusterReplica(Replica):
         self.end_s = math.inf  # of the step under way
         self.idle_from_s = -math.inf  # when an idle one may look at its queue (again)
         self.gpu = 0  # where it stands
+        self.spared = 0  # prefix units that had not to move here
         self.books = Books()
 
     def empty(self) -> None:
@@ -94,7 +101,7 @@ class ClusterReplica(Replica):
     def load(self) -> int:
         """Requests sent here that have neither finished nor been handed over."""
         books = self.books
-        here = len(self.running) + len(self.waiting)
+        here = len(self.waiting) + sum(not seq.handed for seq in self.running)
         return here + len(books.sent) + len(books.coming) + len(books.moving)
 
     def next_start_s(self) -> float:
@@ -175,14 +182,29 @@ class ClusterReplica(Replica):
             return
         assert isinstance(seq, Traveller)
         self.running.remove(seq)
+        if not seq.handed:
+            self.hand_over(seq)
+            self.handed_over.append(seq)
+
+    def hand_over(self, seq: Traveller) -> None:
+        """Be done with a request but for its KV."""
         self.books.holding.append(seq)
         seq.source, seq.replica, seq.handed = self.number, -1, True
-        self.handed_over.append(seq)
+
+    def hand_over_early(self, now: float) -> list[Traveller]:
+        """Hand over the requests whose prompts are computed at the end of the step just begun."""
+        early = [seq for seq, new in self.plan if seq.computed + new == seq.tokens]
+        if self.role.does != PREFILL or not self.role.layers or self.end_s == math.inf:
+            return []
+        for seq in early:
+            self.hand_over(seq)
+            seq.begun_s, seq.computed_s = now, self.end_s
+        return early
 
     def lose_all(self) -> list[Traveller]:
         """Lose all requests and caches; returns the requests that were here, in order."""
         self.see(math.inf)
-        lost = [seq for seq in [*self.running, *self.waiting] if isinstance(seq, Traveller)]
+        lost = [seq for seq in [*self.running, *self.waiting] if not seq.handed]
         for seq in lost:
             seq.forget()
         self.empty()
@@ -190,17 +212,21 @@ class ClusterReplica(Replica):
 
     def reserve(self, seq: Traveller) -> bool:
         """Take the blocks of a request that is to come; False if there are not enough."""
-        need = self.spec.blocks_for(seq.tokens)
-        if need > len(self.kv.free):
+        hits = self.kv.cached_prefix(seq) if self.role.lacking else []
+        need = self.spec.blocks_for(seq.tokens) - sum(len(node.blocks) for node in hits)
+        if need > len(self.kv.free) - sum(len(node.blocks) for node in hits if node.users == 0):
             return False
+        self.spared += len(hits)
         seq.there = Served(seq.index, seq.request)
+        self.kv.share(seq.there, hits)
         self.kv.allocate(seq.there, need)
         return True
 
     def take_over(self, seq: Traveller) -> None:
         """Let the reserved blocks be those of a request whose KV has arrived."""
         assert seq.there is not None
-        seq.private, seq.there, seq.handed = seq.there.private, None, False
+        seq.private, seq.nodes = seq.there.private, seq.there.nodes
+        seq.there, seq.handed = None, False
 
     def holders(self) -> list[Served]:
         """Return all that hold blocks."""

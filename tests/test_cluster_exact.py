@@ -125,3 +125,40 @@ def test_replicas_are_preempted_for_gangs(rows) -> None:
         case = random_case(seed, rows, True, turns=rows is SCALED_APART, block_bytes=1e8)
         preempted += same_events(case, rows, "too few GPUs", seed).failures
     assert preempted > 20
+
+
+def test_transfers_within_a_domain() -> None:
+    """A scaled decode replica elsewhere helps only prefill replicas beside it."""
+    dropped = 0
+    for seed in range(600, 608):
+        case = random_case(seed, SCALED_APART, True, turns=seed % 2 == 1, farthest="leaf")
+        dropped += same_events(case, SCALED_APART, "busy links", seed).dropped
+    assert dropped > 0
+
+
+def test_transfers_within_a_node_where_nodes_fail() -> None:
+    failures = 0
+    for seed in range(600, 608):
+        case = random_case(seed, SCALED_APART, True, turns=seed % 2 == 1, farthest="node")
+        failures += same_events(case, SCALED_APART, "failing nodes", seed).failures
+    assert failures > 8
+
+
+@pytest.mark.parametrize("where", ["one node", "failing nodes"])
+def test_only_blocks_that_are_lacking_move(where) -> None:
+    spared = 0
+    for seed in range(620, 628):
+        case = random_case(seed, SCALED_APART, True, turns=seed % 2 == 1, lacking=True)
+        cluster = same_events(case, SCALED_APART, where, seed)
+        spared += sum(replica.spared for replica in cluster.replicas)
+    assert spared > 0
+
+
+@pytest.mark.parametrize("where", ["one node", "failing nodes", "busy links"])
+def test_caches_move_layer_by_layer(where) -> None:
+    overlapped, size = 0, 1e6 if where == "one node" else 1e8
+    for seed in range(640, 646):
+        features = {"turns": seed % 2 == 1, "lacking": seed % 3 == 0, "layers": 1 + 3 * (seed % 4)}
+        case = random_case(seed, SCALED_APART, True, **features, block_bytes=size)
+        overlapped += same_events(case, SCALED_APART, where, seed).overlapped
+    assert overlapped > 20

@@ -7,6 +7,7 @@ import pytest
 from cluster_worlds import GPUS_PER_NODE, apart, make, service, small
 
 from gpuyard.envs.engine.serving.records import COMING, DECODE, HANDED, MOVING, PREFILL, WHOLE
+from gpuyard.envs.rules import TRUNCATED
 from gpuyard.envs.scenario import ScenarioError
 
 KV_BYTES = 2 * 32 * 8 * 128 * 2  # Llama-3-8B, a token: K and V, layers, KV heads, width, bf16
@@ -176,3 +177,91 @@ def test_each_gpu_sends_and_takes_over_its_own_nic(tmp_path, prefill, decode, ni
     # software, its start, then bytes at 0.73 of NICs of 25 GB/s (kv_transfer.toml)
     wanted_s = 0.110 + 0.34e-3 + 1600 * KV_BYTES / (0.73 * 25e9 * nics)
     assert request(env)["arrive_s"] - request(env)["sent_s"] == pytest.approx(wanted_s)
+
+
+def nodes_of_one_gpu(nic_gbit: float = 200.0, **changes):
+    """Return a world of one prefill and one decode replica, each on a node of its own."""
+    fidelity = changes.pop("fidelity", "fluid")
+    cluster = {
+        "pools": [{"gpu": "A100-80", "nodes": 6, "gpus_per_node": 1, "nic_gbit": nic_gbit}],
+        "fabric": {"nodes_per_leaf": 6},
+    }
+    roles = [{"kind": "prefill"}, {"kind": "decode"}]
+    usual = {"roles": roles, "connector": "mooncake", "handover": "seeded"}
+    return make(
+        small(
+            apart("chat", **{**usual, "max_num_batched_tokens": 4096, **changes}),
+            cluster=cluster,
+            network={"fidelity": fidelity},
+            jobs={"num_jobs": 1, "rate_per_h": 0.5, "max_gpus": 1},
+            scaler={"interval_s": 0.0},
+        )
+    )
+
+
+def trace_of(path, name, text):
+    """Return a workload that reads its requests from a file of these lines."""
+    (path / name).write_text(text)
+    return {"trace": str(path / name), "num_requests": 0}
+
+
+@pytest.mark.parametrize("fidelity", ["fluid", "flow"])
+@pytest.mark.parametrize("nic_gbit", [200.0, 4.0])
+def test_a_cache_moves_layer_by_layer_beside_its_prompt(tmp_path, nic_gbit, fidelity):
+    """By hand: what is left after it is a layer, or what the NIC could not take until then."""
+    one = "arrival_s,prompt_tokens,output_tokens\n10.0,1600,20\n"
+    how = {"workload": trace_of(tmp_path, "one.csv", one), "fidelity": fidelity}
+    env = nodes_of_one_gpu(nic_gbit, **how)
+    run(env, lambda env: request(env)["stage"] == HANDED)
+    computed_s = float(env._world.clock["now_s"][0])  # as it is without overlap
+    env = nodes_of_one_gpu(nic_gbit, transfer_overlap="layers", **how)
+    run(env, lambda env: request(env)["stage"] == HANDED)
+    begun_s = float(env._world.clock["now_s"][0])
+    assert begun_s == pytest.approx(10.0 + env._world.shared["replica_specs"][0]["frontend_s"])
+    assert request(env)["computed_s"] == computed_s
+    run_on(env)
+    layers, moves_s = 32, 1600 * KV_BYTES / (0.73 * nic_gbit * 1e9 / 8)
+    first_s = max(begun_s + (computed_s - begun_s) / layers, begun_s + 0.007 + 0.34e-3)
+    assert (first_s + moves_s < computed_s) == (nic_gbit == 200.0), "it shows both"
+    wanted_s = max(computed_s + moves_s / layers, first_s + moves_s)
+    assert request(env)["arrive_s"] == pytest.approx(wanted_s, abs=1e-9)
+    assert request(env)["first_token_s"] > wanted_s
+
+
+@pytest.mark.parametrize(("blocks", "moved"), [("all", 69 + 69), ("lacking", 69 + 5)])
+def test_blocks_that_a_decode_replica_has_cached_need_not_move(tmp_path, blocks, moved):
+    """The second prompt shares 1,024 of 1,100 tokens, 64 of 69 blocks, with the first one."""
+    rows = [(10_000, [1, 2, 3]), (20_000, [1, 2, 4])]
+    text = "".join(
+        f'{{"timestamp": {at}, "input_length": 1100, "output_length": 5, "hash_ids": {ids}}}\n'
+        for at, ids in rows
+    )
+    workload = trace_of(tmp_path, "two.jsonl", text)
+    env = nodes_of_one_gpu(workload=workload, transfer_blocks=blocks)
+    env.reset(seed=0)
+    run_on(env)
+    fleet, replicas = env._world.state["fleet"][0], env._world.state["replicas"][0]
+    assert fleet["moved_bytes"] == fleet["arrived_bytes"] == moved * BLOCK * KV_BYTES
+    assert (replicas["free_blocks"] == env._world.shared["replica_specs"]["kv_blocks"]).all()
+
+
+def test_where_nobody_is_in_reach_an_episode_ends_as_stalled(tmp_path):
+    """Nodes of one GPU, and KV caches that must not leave theirs."""
+    one = "arrival_s,prompt_tokens,output_tokens\n10.0,1600,20\n"
+    env = nodes_of_one_gpu(workload=trace_of(tmp_path, "one.csv", one), transfer_required="node")
+    env.reset(seed=0)
+    done = False
+    while not done:
+        *_, terminated, done, info = env.step(int(np.flatnonzero(env.action_masks())[0]))
+        assert not terminated
+    assert TRUNCATED[int(info["truncated_reason"])] == "stalled"
+    assert request(env)["replica"] == -1, "nobody computed it in vain"
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("transfer_required", "rack"), ("transfer_blocks", "some"), ("transfer_overlap", "chunks")],
+)
+def test_bad_transfers_are_refused(field, value):
+    with pytest.raises(ScenarioError, match=f"{field} = '{value}' must be one of"):
+        small(apart("chat", **{field: value}))

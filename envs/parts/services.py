@@ -139,6 +139,8 @@ def build_roles(scenario: Scenario) -> NDArray[np.void]:
             initial=role.initial,
             after=_before(scenario.services[service], row, role),
             price_per_h=role.replica.price_per_h,
+            farthest=role.farthest,
+            layers=role.layers,
             **_handover(role),
         )
         first += role.most

@@ -17,6 +17,7 @@ def handover_between(
     connector: str,
     software_s: float = 0.0,
     local_tokens: int = 0,
+    lacking: bool = False,
 ) -> Handover:
     """Return what it takes to hand requests over from replicas of one kind to those of another.
 
@@ -26,12 +27,14 @@ def handover_between(
         connector: moves the bytes.
         software_s: around the transfer.
         local_tokens: uncached prompt tokens up to which it is not done.
+        lacking: whether only blocks move that the target's prefix cache lacks.
     """
     tokens = MANY * target.block_size
     nic, domain = (kv_transfer(source, target, tokens, connector, way) for way in (False, True))
     blocks = kv_groups(target).blocks_of(tokens)
     return Handover(
         local_tokens=local_tokens,
+        lacking=lacking,
         handover_s=software_s,
         kv_block_bytes=nic.size_bytes / blocks,
         kv_block_post_s=nic.post_s / blocks,

@@ -28,6 +28,9 @@ field (default)                 what
 ``staleness_grace_s`` (60)      with such a delay, seconds after which a base gang a part of which
                                 has no devices loses the others', too; 0: it never does
 ``local_prefill_tokens`` (0)    prompts of which no more is uncached stay on a decode replica
+``transfer_required`` (zone)    widest topology level that holds both ends of a KV transfer
+``transfer_blocks`` (all)       what moves: all, or the blocks that the decode replica is lacking
+``transfer_overlap`` (none)     none: KV moves after its prompt; layers: layer by layer beside it
 ``handover`` (stock)            software around a KV transfer: stock, or seeded
 ``connector`` (nixl)            what moves the KV cache: nixl, or mooncake
 ``[[deployments.roles]]``       ``kind`` prefill and decode, one table each, with ``min``, ``max``,
@@ -90,6 +93,9 @@ class _Fields:
     staleness_grace_s: float = field(default=60.0, metadata={"range": (0, MOST_DELAY_S)})
     starts_after: str = ""
     local_prefill_tokens: int = field(default=0, metadata={"whole": 0})
+    transfer_required: str = field(default="zone", metadata={"choices": LEVELS})
+    transfer_blocks: str = field(default="all", metadata={"choices": ("all", "lacking")})
+    transfer_overlap: str = field(default="none", metadata={"choices": ("none", "layers")})
     handover: str = field(default="stock", metadata={"choices": HANDOVERS})
     connector: str = field(default="nixl", metadata={"choices": CONNECTORS})
 
@@ -292,12 +298,15 @@ def _with_handover(roles: tuple[Role, ...], given: _Fields) -> tuple[Role, ...]:
         given.connector,
         software_s=handover_s(given.handover),
         local_tokens=given.local_prefill_tokens,
+        lacking=given.transfer_blocks == "lacking",
     )
     return tuple(
         replace(
             role,
             handover=handover if role.kind == "decode" else None,
             ports_bytes_per_s=ports_bytes_per_s(role.replica.deployment, given.connector),
+            farthest=LEVELS.index(given.transfer_required),
+            layers=decode.model.layers if given.transfer_overlap == "layers" else 0,
         )
         for role in roles
     )

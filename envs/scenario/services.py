@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import permutations
 
+from ..hardware.cluster import LEVELS
 from ..perf import capability
 from ..rules import SLO
 from ..workload.requests.source import Workload
@@ -30,6 +31,7 @@ class Handover:
 
     Attributes:
         local_tokens: uncached prompt tokens up to which it is not done.
+        lacking: whether only blocks move that the decode replica's prefix cache lacks.
         handover_s: software around the transfer.
         kv_block_bytes: of a block of the KV cache on all ranks.
         kv_block_post_s: host time of posting it, beside the bytes' way.
@@ -38,6 +40,7 @@ class Handover:
     """
 
     local_tokens: int
+    lacking: bool
     handover_s: float
     kv_block_bytes: float
     kv_block_post_s: float
@@ -61,6 +64,8 @@ class Role:
             role starts to load, "": none.
         ports_bytes_per_s: that a replica's GPUs send or take of KV caches together, over their NICs
             and inside a node; of prefill and decode roles.
+        layers: of a KV cache that goes layer by layer while its prompt is computed; 0: after that.
+        farthest: widest domain that KV caches move in, index into ``hardware.cluster.LEVELS``.
     """
 
     kind: str
@@ -72,6 +77,8 @@ class Role:
     handover: Handover | None = None
     starts_after: str = ""
     ports_bytes_per_s: tuple[float, float] = (0.0, 0.0)
+    farthest: int = len(LEVELS) - 1
+    layers: int = 0
 
     @property
     def gpus(self) -> int:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from ..core.compile import kernel
 from ..core.owners import FREE
 from ..core.units import unit
+from ..gangs.domains import level_between
 from ..gangs.lifecycle import start_gang
-from ..gangs.plans import IN_POD, LEAF, NODE, ZONE, has_port, has_way_up, is_unused
+from ..gangs.plans import NODE, has_port, has_way_up, is_unused
 from ..gangs.records import PENDING, RUNNING
 from .placing import keeps_limits, may_run_on, may_stop, reserve, undo_reservation
 from .stopping import stop
@@ -81,16 +82,6 @@ def is_placeable(w, e, j, stops):
             return False
         widest = max(widest, level_between(w, first_node, gpu // slots))
     return widest <= job.required
-
-
-@kernel
-def level_between(w, a, b):
-    """Return the level of the narrowest domain that holds two nodes."""
-    if a == b:
-        return NODE
-    if w.node_specs[a].leaf == w.node_specs[b].leaf:
-        return LEAF
-    return IN_POD if w.node_specs[a].pod == w.node_specs[b].pod else ZONE
 
 
 @kernel

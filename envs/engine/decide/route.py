@@ -11,7 +11,8 @@ import math
 from ..core.compile import kernel
 from ..core.records import AVERAGED_ARRIVALS
 from ..core.units import unit
-from ..services.handover import begin_handover
+from ..services.handover import begin_handover, compute_anew
+from ..services.reach import has_decoder
 from ..serving.advance import advance_in_order, shares_store
 from ..serving.buckets import REFUSED_S, passes_s
 from ..serving.clients import count_arrived, count_sent, has_clients
@@ -66,12 +67,19 @@ def takes(w, e, r, request):
 
 
 @kernel
-def has_taker(w, e, request):
-    """Tell whether some replica can take the request now."""
+def has_no_taker(w, e, request):
+    """Tell whether no replica can take the request now.
+
+    One that is cut off where its prompt was computed has to be computed anew.
+    """
+    now_s = w.clock[e].now_s
+    if request.stage == HANDED and not has_decoder(w, e, int(request.source)):
+        if request.computed_s <= now_s:
+            compute_anew(w, e, request, now_s)
     for r in range(len(w.replica_specs)):
         if takes(w, e, r, request):
-            return True
-    return False
+            return False
+    return True
 
 
 @kernel
@@ -248,7 +256,7 @@ def next_route(w, e):
     if is_late(w.requests[e, index], until_s):
         end_unserved(w, e, w.requests[e, index], until_s, EXPIRED)
         w.router[e].deciding = -1
-    elif len(w.roles) > 0 and not has_taker(w, e, w.requests[e, index]):
+    elif len(w.roles) > 0 and has_no_taker(w, e, w.requests[e, index]):
         park(w, e, w.router[e], index)
         w.router[e].deciding = -1
 

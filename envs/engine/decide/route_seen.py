@@ -14,6 +14,7 @@ from ..core.compile import kernel
 from ..core.random import hash64
 from ..core.records import MIGRATE, PLACE, SCALE
 from ..core.units import unit
+from ..services.reach import has_decoder, reaches
 from ..serving.adapters import has_adapter, has_place, names_adapters
 from ..serving.clients import has_clients
 from ..serving.costs import alone_s, decode_step_s, host_step_s, prefill_attention_s
@@ -115,16 +116,16 @@ def serves(w, e, r, request, replica, spec):
 
     Its service must be the replica's own, and where roles are apart a prompt goes to a prefill
     replica, or to a decode replica if not much of it is left to compute there; a request whose
-    prompt is computed goes to a decode replica.
+    prompt is computed goes to a decode replica in reach.
     """
     if replica.phase != SERVING or request.service != spec.service:
         return False
     if spec.does == AGGREGATED:
         return True
     if request.stage == HANDED:
-        return spec.does == DECODE
+        return spec.does == DECODE and reaches(w, e, int(request.source), r)
     if spec.does == PREFILL:
-        return True
+        return has_decoder(w, e, r)
     hit = cached_tokens(w, e, r, request, math.inf, spec)
     return request.prompt_tokens - hit <= spec.local_tokens
 

@@ -14,7 +14,7 @@ from ..core.compile import kernel
 from ..core.units import unit
 from .events import push, remove
 from .flow import start_sending, stop_sending
-from .progress import catch_up
+from .progress import catch_up, reschedule, touch
 from .records import FLUID, OCCUPANCY, UNCONTENDED
 from .shares import affect, join, withdraw
 from .usage import add, add_flow, first_once, take_off
@@ -112,7 +112,9 @@ def lay(w, e, j):
             add(w, e, j, 0, port, float(flows))
     if once.inside == 0:
         lay_flows(w, e, j, once, step, flows)
-    step.rate = step.limit
+    step.rate = once.limit = step.limit
+    if once.early_bytes_per_s > 0.0:
+        step.limit = min(step.limit, once.early_bytes_per_s / flows)
     sender.usage_count = step.count
 
 
@@ -150,6 +152,25 @@ def stop(w, e, j, now_s):
     sender.phase, sender.step_count = _WAITS, 0
     w.network[e].once_running -= 1
     remove(w, e, j)
+
+
+@kernel(inline=False)
+def hurry(w, e, k, now_s):
+    """Let a one-shot sender that was held to a pace go on as fast as its links let it."""
+    once, j = w.once[e, k], first_once(w) + k
+    sender, step = w.senders[e, j], w.steps[e, w.senders[e, j].step_begin]
+    once.early_bytes_per_s = 0.0
+    if sender.phase == _WAITS:
+        return
+    step.limit = once.limit
+    if w.fabric[0].fidelity == FLUID:
+        affect(w, e, j, sender.usage_begin + sender.usage_count, now_s, True)
+    elif w.fabric[0].fidelity == UNCONTENDED:
+        catch_up(sender, now_s)
+        sender.rate = step.limit
+        reschedule(w, e, j)
+    else:
+        touch(w, e, j)
 
 
 @unit

@@ -118,6 +118,8 @@ ONCE = np.dtype(  # what a one-shot sender sends: set by whoever lets it go
         ("inside", "i4"),  # 1: over no link of the fabric
         ("bytes", "f8"),  # of all flows
         ("most_bytes_per_s", "f8"),  # of all flows, whatever the links do
+        ("early_bytes_per_s", "f8"),  # the same until it may hurry; 0: it may from the start
+        ("limit", "f8"),  # bytes/s of a flow that ports and NICs give it then
         ("next", "i4"),  # among free ones, or those that have ended
     ]
 )

@@ -25,6 +25,8 @@ from ..serving.queue import enqueue_loaded, send_to
 from ..serving.records import COMING, HANDED, MOVING, WHOLE
 from ..serving.replica import advance_replica
 from ..serving.runs import cut_run
+from .lacking import cached_there, hold_there, idle_there, take_there
+from .overlap import hold_to_layers
 
 
 @kernel
@@ -57,23 +59,29 @@ def reserve(w, e, r, replica, spec):
         request = w.requests[e, index]
         need = blocks_of(request.prompt_tokens + request.generated, spec)
         cut_run(w, e, r, w.clock[e].now_s, replica, spec)
-        if need > replica.free_blocks:
+        units = cached_there(w, e, r, request, spec)
+        lacking = need - units * spec.unit_blocks
+        idle = idle_there(w, e, r, request, units)
+        if lacking > replica.free_blocks - idle * spec.unit_blocks:
             return
-        allocate(w, e, r, need, replica, spec)
+        hold_there(w, e, r, request, units, replica, spec)
+        allocate(w, e, r, lacking, replica, spec)
         request.there = need
         replica.come_head = request.next
         if replica.come_head < 0:
             replica.come_tail = -1
         replica.coming -= 1
-        move(w, e, r, index, need)
+        move(w, e, r, index, lacking)
 
 
 @kernel(inline=False)
 def move(w, e, r, index, blocks):
-    """Let the KV cache of a request begin its way."""
+    """Let so many blocks of the KV cache of a request begin their way."""
     request, now_s = w.requests[e, index], w.clock[e].now_s
-    handover_s = w.roles[w.replica_specs[r].role].handover_s
-    k = ship(w, e, index, int(request.source), r, blocks, now_s + handover_s)
+    role = w.roles[w.replica_specs[r].role]
+    k, start_s = new_sender(w, e, index, int(request.source), r, blocks)
+    begin_s = now_s + role.handover_s + start_s
+    send(w, e, k, hold_to_layers(w, e, request, w.once[e, k], begin_s, role.layers))
     request.stage, request.sender, request.sent_s = MOVING, k, now_s
     w.fleet[e].moves += 1
     w.fleet[e].moved_bytes += w.once[e, k].bytes
@@ -82,6 +90,14 @@ def move(w, e, r, index, blocks):
 @kernel
 def ship(w, e, client, source, r, blocks, begin_s):
     """Send blocks from a replica to replica ``r``; returns the one-shot sender that does."""
+    k, start_s = new_sender(w, e, client, source, r, blocks)
+    send(w, e, k, begin_s + start_s)
+    return k
+
+
+@kernel
+def new_sender(w, e, client, source, r, blocks):
+    """Return a one-shot sender of blocks to replica ``r``, and how long it takes to start."""
     role = w.roles[w.replica_specs[r].role]
     from_gpu, to_gpu = gpu_of_replica(w, e, source), gpu_of_replica(w, e, r)
     is_inside = node_of(w, from_gpu) == node_of(w, to_gpu)
@@ -94,11 +110,10 @@ def ship(w, e, client, source, r, blocks, begin_s):
     once.from_port = num_links(w) + 2 * source + once.inside
     once.to_port = num_links(w) + 2 * r + once.inside
     once.bytes = blocks * role.kv_block_bytes
-    once.most_bytes_per_s = math.inf
+    once.most_bytes_per_s, once.early_bytes_per_s = math.inf, 0.0
     if role.kv_block_post_s > 0.0:
         once.most_bytes_per_s = role.kv_block_bytes / role.kv_block_post_s
-    send(w, e, k, begin_s + (role.domain_start_s if is_inside else role.nic_start_s))
-    return k
+    return k, role.domain_start_s if is_inside else role.nic_start_s
 
 
 @kernel
@@ -131,7 +146,8 @@ def land(w, e, now_s):
         replica, spec = w.replicas[e, r], w.replica_specs[r]
         forget(w, e, request, now_s)
         advance_replica(w, e, r, now_s)
-        request.stage, request.blocks, request.arrive_s = WHOLE, request.there, now_s
+        take_there(w, e, r, request)
+        request.stage, request.arrive_s = WHOLE, now_s
         w.fleet[e].arrived_bytes += w.once[e, request.sender].bytes
         w.fleet[e].moving_s += now_s - request.sent_s
         enqueue_loaded(w, e, index, now_s, replica, spec)
@@ -146,6 +162,13 @@ def forget(w, e, request, now_s):
     release(w, e, r, request, replica, w.replica_specs[r])
     replica.holding -= 1
     look_again(replica, now_s)
+
+
+@kernel(inline=False)
+def compute_anew(w, e, request, now_s):
+    """Drop the KV cache of a request with which nobody in reach can go on."""
+    forget(w, e, request, now_s)
+    request.stage, request.source = WHOLE, -1
 
 
 @kernel
@@ -192,8 +215,8 @@ def call_back(w, e, index, request, lost):
         recall(w, e, int(request.sender), w.clock[e].now_s)
         w.fleet[e].lost_bytes += w.once[e, request.sender].bytes
         if d != lost:
-            replica.tail_blocks += request.there
-            replica.free_blocks += request.there
+            take_there(w, e, d, request)
+            release(w, e, d, request, replica, w.replica_specs[d])
             look_again(replica, w.clock[e].now_s)
     if d != lost:
         replica.in_flight -= 1

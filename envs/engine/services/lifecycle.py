@@ -16,6 +16,7 @@ import math
 from ..core.compile import kernel
 from ..gangs.lifecycle import dequeue, end_run, enqueue, pass_on
 from ..gangs.moments import RESTART_S
+from ..gangs.plans import ZONE
 from ..gangs.records import PENDING, RUNNING, UNSEEN
 from ..serving.growth import NEVER
 from ..serving.images import forget_images
@@ -23,7 +24,7 @@ from ..serving.move_records import may_move
 from ..serving.parking import park
 from ..serving.prefixes import drop_all
 from ..serving.progress import store_progress
-from ..serving.records import DRAINING, OFF, QUEUED, SERVING, STARTING, TURNING
+from ..serving.records import DRAINING, OFF, QUEUED, SERVING, STARTING, TURNING, WHOLE
 from ..serving.replica import advance_replica
 from ..serving.runs import steps_done
 from .handover import break_off
@@ -178,8 +179,10 @@ def hand_back(w, e, r, now_s, replica, spec):
     for at in range(replica.running):
         index = w.slots[e, r, at].request
         finish_step = w.slots[e, r, at].finish_step
+        request = w.requests[e, index]
+        if request.stage != WHOLE:
+            continue  # handed over before its prompt was computed
         if finish_step != NEVER:
-            request = w.requests[e, index]
             store_progress(request, finish_step, replica.step_count + done, replica, spec)
         give_back(w, e, index, router)
     index = replica.head
@@ -235,6 +238,8 @@ def retire(w, e, r, replica, spec):
     withdraw(w, e, spec.gang)
     if replica.phase == STARTING or replica.phase == DRAINING:
         w.fleet[e].moving -= 1
+    if replica.phase == STARTING and w.roles[spec.role].farthest < ZONE:  # it may be awaited
+        w.router[e].parked_due = w.router[e].parked
     replica.phase = OFF
     empty(w, e, r, replica, spec)
 

@@ -12,6 +12,8 @@ from ..serving.runs import next_step_s
 from .bases import ask_for_services, next_base_s, split_bases, watch_bases
 from .handover import land, reserve
 from .lifecycle import come_up, end, follow_gangs, start_waiting
+from .overlap import hand_over_early, release_all
+from .reach import is_cut_off
 from .sending import look, next_traffic_s
 
 
@@ -38,13 +40,16 @@ def is_over(w, e):
 
 @kernel
 def is_abandoned(w, e):
-    """Tell whether the first request that waits for a replica is of a service that has none."""
-    index = w.router[e].parked_head
-    if index < 0:
+    """Tell whether the first request that waits for a replica is of a service that has none.
+
+    Or none in reach.
+    """
+    if w.router[e].parked_head < 0:
         return False
+    request = w.requests[e, w.router[e].parked_head]
     for r in range(len(w.replica_specs)):
-        is_its = w.replica_specs[r].service == w.requests[e, index].service
-        if is_its and w.replicas[e, r].phase != OFF:
+        is_its = w.replica_specs[r].service == request.service
+        if is_its and w.replicas[e, r].phase != OFF and not is_cut_off(w, e, r, request):
             return False
     return True
 
@@ -67,9 +72,17 @@ def next_service_s(w, e):
         replica = w.replicas[e, r]
         if replica.phase == STARTING:
             moment_s = min(moment_s, replica.ready_s)
+        elif has_drained(replica):  # what it held was given up
+            return w.clock[e].now_s
         elif is_followed(replica, w.replica_specs[r]):
             moment_s = min(moment_s, next_step_s(replica))
     return max(moment_s, w.clock[e].now_s)
+
+
+@kernel
+def has_drained(replica):
+    """Tell whether a replica that takes no more has nothing left."""
+    return replica.phase == DRAINING and replica.in_flight + replica.holding == 0
 
 
 @kernel
@@ -91,14 +104,20 @@ def replicas_happen(w, e, now_s):
         if replica.phase == STARTING and replica.ready_s <= now_s:
             come_up(w, e, replica)
         elif is_followed(replica, w.replica_specs[r]):
-            advance_replica(w, e, r, now_s)
+            layers = w.roles[w.replica_specs[r].role].layers
+            if layers > 0 and w.replica_specs[r].does == PREFILL:
+                release_all(w, e, r, now_s)
+                advance_replica(w, e, r, now_s)
+                hand_over_early(w, e, r)
+            else:
+                advance_replica(w, e, r, now_s)
             if replica.coming > 0:
                 reserve(w, e, r, replica, w.replica_specs[r])
     start_waiting(w, e, now_s)
     land(w, e, now_s)
     for r in range(len(w.replica_specs)):
         replica = w.replicas[e, r]
-        if replica.phase == DRAINING and replica.in_flight + replica.holding == 0:
+        if has_drained(replica):
             end(w, e, r, replica, w.replica_specs[r])
     watch_bases(w, e, now_s)
     if w.fleet[e].look_s <= now_s:

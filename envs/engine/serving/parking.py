@@ -7,7 +7,7 @@ ones are to be decided again at once: as many as there are when a replica comes 
 from __future__ import annotations
 
 from ..core.compile import kernel
-from .records import HANDED
+from .records import HANDED, WHOLE
 
 
 @kernel
@@ -36,8 +36,14 @@ def unpark(w, e, router):
 
 @kernel
 def hand_over(w, e, r, index, replica, router):
-    """Let a prefill replica, whose clock is the world's, be done with a request but for its KV."""
+    """Let a prefill replica, whose clock is the world's, be done with a request but for its KV.
+
+    One that was handed over before has its prompt computed now.
+    """
     request = w.requests[e, index]
+    if request.stage != WHOLE:
+        router.parked_due = router.parked
+        return
     request.stage, request.source, request.replica = HANDED, r, -1
     replica.in_flight -= 1
     replica.in_flight_tokens -= request.prompt_tokens + request.estimate_tokens

@@ -23,8 +23,8 @@ AGGREGATED, PREFILL, DECODE = range(3)
 """What a replica does: both, or hands its requests over after the prompt, or takes them then."""
 
 WHOLE, HANDED, COMING, MOVING = range(4)
-"""Stage of a request: on one replica, or about to be; its prompt is computed and nobody has been
-chosen to go on; waits for blocks there; its KV cache is on its way."""
+"""Stage of a request: on one replica, or about to be; its prompt is computed, or just about to be,
+and nobody has been chosen to go on; waits for blocks there; its KV cache is on its way."""
 
 CONTINUOUS, STATIC, DYNAMIC = range(3)
 """How a replica forms batches."""
@@ -64,6 +64,7 @@ REQUEST = np.dtype(
         ("stage", "i4"),
         ("source", "i4"),  # prefill replica that held or holds its KV, -1: none
         ("there", "i4"),  # blocks reserved for it where it goes
+        ("there_nodes", "i4"),  # of these, prefix nodes that are cached there and need not move
         ("sender", "i4"),  # what moves its KV cache: a place among the network's one-shot senders
         ("replica", "i4"),
         ("next", "i4"),  # behind it in the queue it waits in
@@ -81,6 +82,7 @@ REQUEST = np.dtype(
         ("work_s", "f8"),  # the router's estimate of its compute time
         ("retry_s", "f8"),  # when a held request is decided again
         ("queued_s", "f8"),  # when it reaches the engine, behind the replica's front end
+        ("computed_s", "f8"),  # when its prompt is computed, if it was handed over before
         ("sent_s", "f8"),  # when its KV cache set off
         ("arrive_s", "f8"),  # when it was there
         ("first_token_s", "f8"),

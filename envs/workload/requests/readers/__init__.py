@@ -39,7 +39,9 @@ def read(path: str | Path, format: str = "auto", **options: Any) -> RequestStrea
         TraceError: naming the file, line, field, value and remedy.
     """
     path = Path(path)
-    if options.get("columns"):
+    if not options.get("columns"):
+        options.pop("columns", None)  # only one format takes them
+    else:
         format = mapped(path, format)
     if format == "auto":
         format = detect(path)
