@@ -17,6 +17,7 @@ def pool(replicas: int) -> SimpleNamespace:
         name="pool",
         decisions=frozenset({"route"}),
         layout=LAYOUT,
+        router=SimpleNamespace(hold_s=0.0),
         replicas=[SimpleNamespace(kv_blocks=1000, deployment=SimpleNamespace(block_size=16))]
         * replicas,
     )
