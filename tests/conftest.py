@@ -6,6 +6,16 @@ from pathlib import Path
 import pytest
 
 
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Compile what several processes would each compile for themselves."""
+    is_worker = hasattr(session.config, "workerinput")
+    if not is_worker and session.config.getoption("numprocesses", None):
+        from gpuyard.envs.warmup import warm_up
+
+        for _ in warm_up():
+            pass
+
+
 @pytest.fixture(scope="session")
 def data_dir() -> Path:
     """Folder of measured data and traces; tests that need it skip where it is absent."""

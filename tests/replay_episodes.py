@@ -24,14 +24,24 @@ PREEMPTION = {"preemption": True, "preempt_s": 2.0}
 
 def _requests() -> Scenario:
     """Return three replicas of two kinds, small enough to queue and to preempt."""
+    return from_dict({**_asked(80), "router": {"hold_s": 0.1}}, "ask")
+
+
+def _moves() -> Scenario:
+    """Return the same replicas, among which running requests move."""
+    return from_dict({**_asked(40), "migration": {"interval_s": 0.5}}, "moves")
+
+
+def _asked(num_requests: int) -> dict[str, Any]:
     kinds = [{"gpu": "A100-80", "count": 2}, {"gpu": "H100-SXM", "tp": 2}]
     replicas = [{"model": "Llama-3-8B", "max_num_seqs": 4, "kv_blocks": 150, **k} for k in kinds]
-    workload = {"preset": "chat", "num_requests": 80, "rate_per_s": 4.0, "max_tokens": 2048}
-    return from_dict({"replicas": replicas, "workload": workload, "router": {"hold_s": 0.1}}, "ask")
+    workload = {"preset": "chat", "rate_per_s": 4.0, "max_tokens": 2048}
+    return {"replicas": replicas, "workload": {**workload, "num_requests": num_requests}}
 
 
 WORLDS = {
     "requests": _requests,
+    "moves": _moves,
     "gangs": lambda: placement_worlds.small(
         "gangs", faults={"node_mtbf_h": 30.0, "repair_h": 1.0}, scheduler=PREEMPTION
     ),

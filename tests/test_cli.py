@@ -265,7 +265,7 @@ def test_policies_and_ids_for_other_decisions_are_errors_of_one_line(tmp_path, c
 
 
 def test_which_baselines_and_names_follow_from_the_scenarios():
-    from gpuyard.baselines import names
+    from gpuyard.baselines import decides, names
     from gpuyard.commands.choosing import baselines_for, policies
     from gpuyard.envs.scenario import load
 
@@ -276,8 +276,10 @@ def test_which_baselines_and_names_follow_from_the_scenarios():
         *names("topology"),
         *names("isolation"),
     }
-    assert baselines_for([load("cluster-default")]) == names("system")
-    both = [name for name in names() if name.partition("/")[0] not in ("scaling", "system")]
+    whole = [name for name in names("system") if "place" in decides(name)]
+    assert baselines_for([load("cluster-default")]) == whole
+    apart = ("scaling", "migration", "system")
+    both = [name for name in names() if name.partition("/")[0] not in apart]
     assert baselines_for([routing, placement]) == both
     chosen = ["routing/random", "compose:routing/dynamo+gang/sjf"]
     assert list(policies(chosen, [routing])) == ["random", chosen[1]]

@@ -70,7 +70,7 @@ def test_other_formats_have_names_of_their_own(requests, jobs):
     for read, path in ((readers.read, requests), (job_readers.read, jobs)):
         with pytest.raises(TraceError, match=r"not of (swf|azure)"):
             read(path, "azure" if path is requests else "swf", columns={"arrival_s": "time"})
-        with pytest.raises(TraceError, match=r"map them \(columns\)"):
+        with pytest.raises(TraceError, match=r"map them \(--columns"):
             read(path)
     with pytest.raises(TraceError, match=r"durations .* belongs to format philly-gavel"):
         job_readers.read(jobs, durations=jobs, columns=JOBS)
