@@ -71,7 +71,8 @@ class Clients:
     agents: SessionGenerator
     clients: int
 
-    num_sessions = property(lambda self: self.clients)
+    sessions = num_sessions = property(lambda self: self.clients)
+    steps = property(lambda self: self.agents.steps)
     prefix_block_tokens = property(lambda self: self.agents.prefix_block_tokens)
     longest = property(lambda self: self.agents.longest)
     room = property(lambda self: self.agents.room)
