@@ -290,7 +290,7 @@ def test_a_chat_that_is_its_own_ancestor_is_refused(write, last):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (gzip.compress((PLAIN + "0,10,5\n" * 50).encode())[:-12], "cut short or damaged"),
+        (gzip.compress((PLAIN + "0,10,5\n" * 50).encode(), mtime=0)[:-12], "cut short or damaged"),
         ((PLAIN + "0,10,5\n# caf\xe9,1,1\n").encode("latin1"), "line 3: .* is not UTF-8"),
         ((PLAIN + "0,10," + "9" * 140_000).encode(), "line 2: is no line of CSV"),
         (b"arrival_s,prompt_tokens,output_tokens,prompt_tokens\n0,1,1,2\n", "twice"),
