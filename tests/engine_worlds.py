@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import replace
 
 import numpy as np
@@ -11,7 +12,7 @@ from reference_kv import Request
 from reference_serving import ReplicaSpec
 from reference_speculation import Drafting
 
-from gpuyard.envs.engine.core.records import fill_in, records, records_of
+from gpuyard.envs.engine.core.records import START, STEP, fill_in, records, records_of
 from gpuyard.envs.engine.serving.arrays import ServingStatic, load
 from gpuyard.envs.engine.serving.records import OBJECTIVE, REPLICA_SPEC, SERVING_RULES
 from gpuyard.envs.parts.serving import OUTSIDE, PLAIN, serving_part
@@ -283,3 +284,12 @@ def cached_here(world: World, r: int) -> NDArray[np.int64]:
     """Return the entries of the prefix units that are cached on replica ``r``."""
     entries = world.state["prefix_entries"][0][: world.state["router"]["entries"][0]]
     return np.flatnonzero((entries["node"] >= 0) & (entries["replica"] == r))
+
+
+def send_all(world: World, assignment: Iterable[int]) -> None:
+    """Play an episode in which each request goes to the replica that stands for it."""
+    outputs = world.outputs()
+    world.run(np.array([START]), np.zeros(1, np.int64), outputs)
+    for action in assignment:
+        world.run(np.array([STEP]), np.array([action]), outputs)
+    assert world.done[0]

@@ -9,7 +9,14 @@ from types import SimpleNamespace
 import gymnasium as gym
 import numpy as np
 import pytest
-from engine_worlds import cost_table, engine_world, random_spec, random_stream, reference_requests
+from engine_worlds import (
+    cost_table,
+    engine_world,
+    random_spec,
+    random_stream,
+    reference_requests,
+    send_all,
+)
 from reference_kv import Served
 from reference_serving import Replica, ReplicaSpec, Result
 from scenario_tables import REPLICA, world
@@ -17,7 +24,7 @@ from test_kv_tiers import SPEC, plain_cost, prompts
 
 import gpuyard  # noqa: F401
 from gpuyard import baselines
-from gpuyard.envs.engine.core.records import START, STEP, records
+from gpuyard.envs.engine.core.records import records
 from gpuyard.envs.engine.serving.adapters import LORA_RULES
 from gpuyard.envs.hardware import catalogue
 from gpuyard.envs.observation import Layout
@@ -102,11 +109,7 @@ def serve(spec: ReplicaSpec, table, stream, adapters, places: int, load_s: float
     rules["load_s"] = load_s
     built = engine_world([spec], [table], stream, lora=(rules, places))
     built.state["requests"]["adapter"][0, : len(stream)] = adapters
-    outputs = built.outputs()
-    built.run(np.array([START]), np.zeros(1, np.int64), outputs)
-    for _ in range(len(stream)):
-        built.run(np.array([STEP]), np.zeros(1, np.int64), outputs)
-    assert built.done[0]
+    send_all(built, [0] * len(stream))
     return built.state
 
 

@@ -15,11 +15,11 @@ from engine_worlds import (
     random_spec,
     random_stream,
     reference_requests,
+    send_all,
 )
 from reference_ranks import simulate_ranks
 from reference_serving import Result, simulate
 
-from gpuyard.envs.engine.core.records import START, STEP
 from gpuyard.envs.world import World
 
 FEATURES = ("whole_prompt", "lag", "frontend", "windows", "state")
@@ -54,11 +54,7 @@ def served(
     """Return the engine's world after it has sent each request where it is to go."""
     world = engine_world(specs, tables, stream, seed, ranks, tiers)
     world.state["replicas"]["waits_s"] = waits_s
-    outputs = world.outputs()
-    world.run(np.array([START]), np.zeros(1, np.int64), outputs)
-    for action in assignment:
-        world.run(np.array([STEP]), np.array([action]), outputs)
-    assert world.done[0]
+    send_all(world, assignment)
     return world
 
 

@@ -6,12 +6,19 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from engine_worlds import cost_table, engine_world, random_spec, random_stream, reference_requests
+from engine_worlds import (
+    cost_table,
+    engine_world,
+    random_spec,
+    random_stream,
+    reference_requests,
+    send_all,
+)
 from reference_kv import Served
 from reference_serving import Replica, Result
 from test_engine_exact import same_events
 
-from gpuyard.envs.engine.core.records import START, STEP, records
+from gpuyard.envs.engine.core.records import records
 from gpuyard.envs.engine.serving.clients import CLIENT
 from gpuyard.envs.world import World
 
@@ -116,11 +123,7 @@ def client_records(weights):
 
 def served(specs, tables, stream, assignment, weights) -> World:
     world = engine_world(specs, tables, stream, clients=client_records(weights))
-    outputs = world.outputs()
-    world.run(np.array([START]), np.zeros(1, np.int64), outputs)
-    for action in assignment:
-        world.run(np.array([STEP]), np.array([action]), outputs)
-    assert world.done[0]
+    send_all(world, assignment)
     return world
 
 

@@ -6,11 +6,18 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from engine_worlds import cost_table, engine_world, random_spec, random_stream, reference_requests
+from engine_worlds import (
+    cost_table,
+    engine_world,
+    random_spec,
+    random_stream,
+    reference_requests,
+    send_all,
+)
 from reference_images import Picture, simulate_images
 from test_kv_tiers import SPEC, plain_cost, prompts
 
-from gpuyard.envs.engine.core.records import START, STEP, records
+from gpuyard.envs.engine.core.records import records
 from gpuyard.envs.engine.serving.images import ENCODER_SPEC, IMAGE_COST
 
 
@@ -21,11 +28,7 @@ def serve(spec, table, stream, costs, step_tokens: int, cache_tokens: int):
     for row, cost in enumerate(costs):
         sizes[0, row] = cost
     built = engine_world([spec], [table], stream, encoders=(limits, sizes))
-    outputs = built.outputs()
-    built.run(np.array([START]), np.zeros(1, np.int64), outputs)
-    for _ in range(len(stream)):
-        built.run(np.array([STEP]), np.zeros(1, np.int64), outputs)
-    assert built.done[0]
+    send_all(built, [0] * len(stream))
     return built.state
 
 

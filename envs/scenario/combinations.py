@@ -39,8 +39,7 @@ def check_combinations(
     ]
     if migration.interval_s > 0:
         others = rules + ["[[clients]]"] * bool(clients.classes)
-        parts = workload.parts if isinstance(workload, Mixture) else (workload,)
-        others += ["workload.images"] * any(part.images is not None for part in parts)
+        others += ["workload.images"] * any(p.images is not None for p in _parts(workload))
         rules = [_moves_alone(migration, replicas, others)]
     _check_steps(replicas, workload)
     for number, replica in enumerate(replicas):
@@ -49,7 +48,7 @@ def check_combinations(
                 f"replicas[{number}].scheduling_policy = 'vtc' serves clients evenly, and there "
                 "are none: add [[clients]], or give another"
             )
-        own = [f"replicas[{number}].host_kv_gb = {replica.host_kv_gb:g}"] * (replica.host_kv_gb > 0)
+        own = _host(number, replica)
         has_tiers = bool(own) or store.capacity_gb > 0
         for name in own + rules:
             for other in _other_ways(replica.deployment, has_tiers):
@@ -93,16 +92,23 @@ def _of_the_world(router: Router, store: KVStore, lora: Lora) -> Iterator[str]:
 def _moves_alone(migration: Migration, replicas: tuple[Replica, ...], rules: list[str]) -> str:
     """Return the option by which requests move, if no other changes how a queue is served."""
     name = f"migration.interval_s = {migration.interval_s:g}"
-    hosts = [
-        f"replicas[{number}].host_kv_gb = {replica.host_kv_gb:g}"
-        for number, replica in enumerate(replicas)
-        if replica.host_kv_gb > 0
-    ]
-    for other in rules + hosts:
+    hosts = [host for number, replica in enumerate(replicas) for host in _host(number, replica)]
+    if rules + hosts:
+        other = (rules + hosts)[0]
         raise ScenarioError(
             f"{name} is not modelled beside {other}: leave out the one or the other"
         )
     return name
+
+
+def _host(number: int, replica: Replica) -> list[str]:
+    """Return the option by which a replica has a host tier, if it has one."""
+    return [f"replicas[{number}].host_kv_gb = {replica.host_kv_gb:g}"] * (replica.host_kv_gb > 0)
+
+
+def _parts(workload: Workload | Mixture) -> tuple[Workload, ...]:
+    """Return the workloads of all services, or the one there is."""
+    return workload.parts if isinstance(workload, Mixture) else (workload,)
 
 
 def _of_deadlines(workload: Workload | Mixture, clients: Clients) -> Iterator[str]:
@@ -110,7 +116,7 @@ def _of_deadlines(workload: Workload | Mixture, clients: Clients) -> Iterator[st
     for group in clients.classes:
         if group.deadline_s > 0:
             yield f"clients.deadline_s = {group.deadline_s:g} of {group.name!r}"
-    for part in workload.parts if isinstance(workload, Mixture) else (workload,):
+    for part in _parts(workload):
         if getattr(part.source, "deadline_s", None) is not None:
             yield "workload.trace with a column deadline_s"
 
