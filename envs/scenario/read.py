@@ -31,6 +31,7 @@ from .clients import read_clients
 from .cluster import read_cluster
 from .combinations import check_combinations
 from .deployments import own_entries, read_replicas
+from .encoders import read_encoders, without_encoders
 from .fit import fitted
 from .jobs import read_jobs
 from .kv_tiers import check_tiers
@@ -62,6 +63,7 @@ TABLES = {
     "models": Table("common"),
     "replicas": Table("route"),
     "workload": Table("route"),
+    "encoders": Table("route"),
     "deployments": Table("scale"),
     "scaler": Table("scale", Scaler),
     "router": Table("route", Router),
@@ -82,7 +84,7 @@ TABLES = {
 }
 """Every table of a scenario file and what else stands at its top level."""
 
-WITHOUT_SERVICES = ("kv_store", "lora", "clients")
+WITHOUT_SERVICES = ("kv_store", "lora", "clients", "encoders")
 """Those that stand beside no ``[[deployments]]``."""
 
 
@@ -198,12 +200,14 @@ def from_dict(table: dict[str, Any], name: str = "custom", folder: Path | None =
     if "route" in decisions:
         asked = None if "scale" in decisions else parts["workload"].source
         parts["clients"] = read_clients(table.get("clients"), asked)
+        parts["encoders"] = read_encoders(table.get("encoders"), gpus)
         names = ("replicas", "workload", "router", "kv_store", "lora", "clients", "migration")
-        check_combinations(*(parts[name] for name in names))
+        check_combinations(*(parts[name] for name in (*names, "encoders")))
     if "scale" in decisions:
         parts["services"] = with_moves(parts["services"], parts["migration"])
     if "route" in decisions and "scale" not in decisions:  # last of all: it takes time
-        parts["replicas"] = with_places(parts["replicas"], parts["lora"])
+        served = (parts[name] for name in ("replicas", "encoders", "workload"))
+        parts["replicas"] = with_places(without_encoders(*served), parts["lora"])
         check_tiers(parts["replicas"], parts["kv_store"], parts["workload"])
         check_migration(parts["replicas"], parts["migration"])
         try:
