@@ -7,6 +7,8 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import pytest
+from cluster_worlds import Check, apart, make, service, small
+from cluster_worlds import play as play_joint
 from test_images_env import MOLMO, built, play, trace, unsquashed
 
 from gpuyard.envs.hardware.catalogue import gpu
@@ -158,7 +160,7 @@ def test_every_image_is_encoded_once_or_not_sent(seed: int) -> None:
         ({"cache_tokens": 971}, {}, {}, "encoders.cache_tokens = 971", "972 visual tokens"),
         ({}, {"encoder_cache_tokens": 972}, {}, "encoder_cache_tokens = 972", "leave out [enc"),
         ({}, {"model": "Molmo-72B", "tp": 4}, {}, "'Molmo-72B' must be", "embeddings of one model"),
-        ({}, {"model": "Llama-3-8B"}, {"workload": ASKED}, "no images", "give workload.images"),
+        ({}, {}, {"workload": ASKED}, "requests bring no images", "give images to the workload"),
         ({}, {}, {"lora": {"adapters": 3}}, "encoders.count = 2", "beside lora.adapters = 3"),
         (None, {}, {}, "encoders.gpu is missing", "give a name"),
         (7, {}, {}, "encoders = 7 must be a table", "[encoders]"),
@@ -178,7 +180,30 @@ def test_what_does_not_go_together_is_refused(
     assert problem in str(caught.value) and remedy in str(caught.value)
 
 
-def test_deployments_have_no_encode_replicas() -> None:
-    table = {"deployments": [], "cluster": {}, "jobs": {}, "encoders": APART}
-    with pytest.raises(ScenarioError, match="encoders: only a scenario with"):
-        from_dict(table)
+def test_deployments_share_encode_replicas_for_one_of_them() -> None:
+    workload = {**ASKED, "images": IMAGES}
+    both = [service(name, model="Molmo-7B-D", workload=workload) for name in ("one", "other")]
+    with pytest.raises(ScenarioError, match="several deployments bring images; give images to"):
+        small(*both, encoders=APART)
+
+
+def test_encode_prefill_decode_in_a_joint_world() -> None:
+    """Replicas come, go and fail; who is handed back keeps its place in line or is encoded anew."""
+    workload = {**ASKED, "num_requests": 60, "images": IMAGES}
+    seeing = apart("seeing", model="Molmo-7B-D", workload=workload)
+    faults = {"node_mtbf_h": 0.01, "repair_h": 0.002}  # a failure every 6 s among six nodes
+    slow = {"gpu": "L4", "count": 1}
+    env = make(small(seeing, service("chat", max=2), encoders=slow, faults=faults))
+    for seed in (4, 5):
+        info = play_joint(env, seed, Check())
+        table, state = env.results()["requests"], env._world.state
+        images = table["image"] >= 0
+        assert np.array_equal(images, table["service"] == 0)
+        times = table["encoded_tokens"][images] // 972
+        assert (times >= 1).all() and state["encode_queues"]["images"][0].sum() == times.sum()
+        assert info["handed_back"] > (times > 1).sum() > 0
+        assert (table["first_token_s"] > table["here_s"])[images].all()
+        ends_s = np.sort(table["encoded_s"][images])
+        assert (
+            np.diff(ends_s) > (1 - 1e-9) * env._world.shared["image_costs"]["encode_s"][0, 0]
+        ).all()

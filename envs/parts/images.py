@@ -31,7 +31,7 @@ def build_images(scenario: Scenario) -> dict[str, Any]:
     if sizes == 0:
         return {}
     if scenario.encoders.gpu is not None:
-        return _encode_pool(scenario, scenario.encoders.gpu, brought[0])
+        return _encode_pool(scenario, scenario.encoders.gpu, brought)
     specs = records(len(brought), ENCODER_SPEC)
     costs = records((len(brought), sizes), IMAGE_COST)
     for row, images in enumerate(brought):
@@ -46,10 +46,12 @@ def build_images(scenario: Scenario) -> dict[str, Any]:
     return {"encoder_specs": specs, "image_costs": costs}
 
 
-def _encode_pool(scenario: Scenario, gpu: GPU, images: Images | None) -> dict[str, Any]:
-    """Return what encode replicas do with images of one model."""
-    assert images is not None
-    encoders, served = scenario.encoders, [replica.deployment for replica in scenario.replicas]
+def _encode_pool(scenario: Scenario, gpu: GPU, brought: list[Images | None]) -> dict[str, Any]:
+    """Return what encode replicas do with images of one model, which these replicas are asked."""
+    encoders = scenario.encoders
+    images = next(images for images in brought if images)
+    pairs = zip(scenario.replicas, brought, strict=True)
+    served = [replica.deployment for replica, asked in pairs if asked]
     costs, receivers = records((1, len(images.sizes)), IMAGE_COST), tuple(d.gpu for d in served)
     _fill_costs(costs[0], images, gpu)
     pool = records_of(

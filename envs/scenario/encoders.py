@@ -7,8 +7,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ..hardware import catalogue
-from ..hardware.catalogue import GPU
-from ..perf import kv_blocks
+from ..hardware import encoders as vision
+from ..hardware.catalogue import GPU, Model
 from ..perf.serving.kv_transfer import CONNECTORS
 from ..workload.requests.source import Workload
 from .checks import ScenarioError, check_type, check_values, checked_table, refuse_unknown
@@ -60,51 +60,56 @@ def read_encoders(table: Any, gpus: Mapping[str, GPU]) -> Encoders:
     return Encoders(**{**row, "gpu": gpu})
 
 
-def without_encoders(
-    replicas: tuple[Replica, ...], encoders: Encoders, workload: Workload
-) -> tuple[Replica, ...]:
-    """Return the replicas without encoders of their own, whose memory is for the KV cache.
+def language_only(models: Mapping[str, Model]) -> dict[str, Model]:
+    """Return models without the weights of their vision encoders, which encode replicas have.
 
-    Nothing changes where there are no encode replicas, nor a number of blocks that is given.
+    Args:
+        models: the scenario's own; those of the catalogue that see images come to them.
+    """
+    seeing = [name for entry in vision.encoders() for name in entry.models]
+    known = {**{name: catalogue.model(name) for name in seeing}, **models}
+    return {name: replace(model, vision_params=0.0) for name, model in known.items()}
+
+
+def check_encoders(
+    encoders: Encoders, replicas: tuple[Replica, ...], workloads: tuple[Workload, ...]
+) -> None:
+    """Refuse encode replicas that nobody needs, or that would serve several models.
+
+    Args:
+        encoders: of the scenario.
+        replicas: of the scenario.
+        workloads: what each of them is asked.
 
     Raises:
-        ScenarioError: encode replicas for requests without images, with room for none, or for
-            replicas of several models.
+        ScenarioError: naming the field, value and remedy.
     """
     if encoders.count == 0:
-        return replicas
-    images = workload.images
-    if images is None:
+        return
+    brought = {id(workload): workload.images for workload in workloads if workload.images}
+    if len(brought) != 1:
+        whose = "several deployments bring images" if brought else "requests bring no images"
         raise ScenarioError(
-            f"encoders.count = {encoders.count}: requests bring no images; give workload.images, "
-            "or leave out [encoders]"
+            f"encoders.count = {encoders.count}: {whose}; give images to the workload of one, or "
+            "leave out [encoders]"
         )
+    (images,) = brought.values()
+    assert images is not None
     if 0 < encoders.cache_tokens < max(images.tokens):
         raise ScenarioError(
             f"encoders.cache_tokens = {encoders.cache_tokens} must be 0 or hold the largest image, "
             f"{max(images.tokens)} visual tokens"
         )
-    found = []
-    for number, replica in enumerate(replicas):
+    for number, (replica, workload) in enumerate(zip(replicas, workloads, strict=True)):
         deployment = replica.deployment
-        _check(deployment.model.name, deployment.encoder_cache_tokens, images.model, number)
-        bare = replace(deployment, model=replace(deployment.model, vision_params=0.0))
-        blocks = replica.kv_blocks
-        if blocks == kv_blocks(deployment) // deployment.own_ranks:
-            blocks = kv_blocks(bare) // deployment.own_ranks
-        found.append(replace(replica, deployment=bare, kv_blocks=blocks))
-    return tuple(found)
-
-
-def _check(name: str, cache_tokens: int, wanted: str, number: int) -> None:
-    """Refuse a replica of another model, or one with an encoder cache of its own."""
-    if name != wanted:
-        raise ScenarioError(
-            f"replicas[{number}].model = {name!r} must be workload.images.model = {wanted!r}: "
-            "encode replicas make embeddings of one model; serve it, or leave out [encoders]"
-        )
-    if cache_tokens:
-        raise ScenarioError(
-            f"replicas[{number}].encoder_cache_tokens = {cache_tokens}: encode replicas encode; "
-            "give encoders.cache_tokens, or leave out [encoders]"
-        )
+        if workload.images and deployment.model.name != images.model:
+            raise ScenarioError(
+                f"replicas[{number}].model = {deployment.model.name!r} must be images.model = "
+                f"{images.model!r} of its workload: encode replicas make embeddings of one model; "
+                "serve it, or leave out [encoders]"
+            )
+        if deployment.encoder_cache_tokens:
+            raise ScenarioError(
+                f"replicas[{number}].encoder_cache_tokens = {deployment.encoder_cache_tokens}: "
+                "encode replicas encode; give encoders.cache_tokens, or leave out [encoders]"
+            )

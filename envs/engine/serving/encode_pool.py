@@ -6,9 +6,11 @@ encodes them one at a time, both in the order in which they were sent, and the e
 the replica that the router chose, each for itself in ``start_s + tokens * token_s``. So all of it
 is known when the request is sent, and nothing ever happens here by itself. The request stands in
 its replica's queue from the moment on in which its embeddings are there; those that come meanwhile
-go before it. Sources: NVIDIA Dynamo's encode workers, which prepare, encode and send embeddings by
-NIXL (docs.nvidia.com/dynamo, encoder disaggregation); vLLM's disaggregated encoder, whose proxy
-calls the encode instance before the one that prefills; Singh et al., arXiv 2501.05460.
+go before it. A request that is sent again because its replica ended keeps its place in line; once
+encoded, its image has to be encoded anew, or found in a cache. Sources: NVIDIA Dynamo's encode
+workers, which prepare, encode and send embeddings by NIXL (docs.nvidia.com/dynamo, encoder
+disaggregation); vLLM's disaggregated encoder, whose proxy calls the encode instance before the one
+that prefills; Singh et al., arXiv 2501.05460.
 Left out: batches of images, an image split over several encode replicas, links that embeddings
 share, the memory of embeddings where they wait.
 """
@@ -165,6 +167,8 @@ def embeddings_s(w, e, index, now_s):
     if own.image < 0:
         return now_s
     pool, cost, encoding = w.encode_pool[0], w.image_costs[0, own.row], w.encodings[e, index]
+    if encoding.encoded_s > now_s:  # in line, while the replica that it was sent to ended
+        return encoding.here_s
     p, at = encode_replica_for(w, e, own.image, now_s)
     if at >= 0:
         encoding.encoded_s = max(w.cached_images[e, p, at].since_s, now_s)
@@ -186,6 +190,8 @@ def expected_embeddings_s(w, e, index, now_s):
     own = w.request_images[e, index]
     if own.image < 0:
         return 0.0
+    if w.encodings[e, index].encoded_s > now_s:
+        return w.encodings[e, index].here_s - now_s
     pool, cost = w.encode_pool[0], w.image_costs[0, own.row]
     p, at = encode_replica_for(w, e, own.image, now_s)
     if at >= 0:

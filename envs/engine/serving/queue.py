@@ -61,9 +61,12 @@ def enqueue(w, e, index, queued_s, replica, spec):
 
 @kernel(inline=False)
 def enqueue_in_time(w, e, index, queued_s, replica, spec):
-    """Put a request in front of those that a replica sees later than ``queued_s``."""
+    """Put a request in front of those that a replica sees later than ``queued_s``.
+
+    But behind all whose KV cache is here, as :func:`put_behind_loaded` says.
+    """
     before, at = -1, int(replica.head)
-    while at >= 0 and w.requests[e, at].queued_s <= queued_s:
+    while at >= 0 and (w.requests[e, at].queued_s <= queued_s or w.requests[e, at].blocks > 0):
         before, at = at, int(w.requests[e, at].next)
     request = w.requests[e, index]
     request.queued_s = queued_s
