@@ -148,6 +148,25 @@ def test_every_image_is_encoded_once_or_not_sent(seed: int) -> None:
     assert ((table["outcome"] == 0) == np.isfinite(table["finish_s"])).all()
 
 
+def test_worlds_side_by_side_keep_their_encode_replicas_apart() -> None:
+    workload = {**ASKED, "images": {**IMAGES, "distinct": 7}}
+    scenario = built(MOLMO, workload, count=2, encoders={**APART, "cache_tokens": 3000})
+    together: Any = gym.make_vec(
+        "gpuyard/Routing-v0", num_envs=2, scenario=scenario, autoreset_mode="Disabled"
+    )
+    alone = [gym.make("gpuyard/Routing-v0", scenario=scenario).unwrapped for _ in range(2)]
+    seen, _ = together.reset(seed=[3, 4])
+    rows = [env.reset(seed=3 + e)[0] for e, env in enumerate(alone)]
+    for step in range(ASKED["num_requests"]):
+        for e, row in enumerate(rows):
+            assert all(np.array_equal(seen[key][e], row[key]) for key in row)
+        actions = step % 2, step // 2 % 2
+        seen, *_ = together.step(np.array(actions))
+        rows = [env.step(actions[e])[0] for e, env in enumerate(alone)]
+    lines = [env._world.state["encode_queues"]["images"][0].tolist() for env in alone]
+    assert lines[0] != lines[1]
+
+
 @pytest.mark.parametrize(
     ("encoders", "replica", "tables", "problem", "remedy"),
     [
