@@ -27,9 +27,9 @@ overview, which Molmo overlaps and pools.""",
 A transformer encoder is its matrix multiplications, attention without a mask and elementwise
 kernels on all crops (`perf/serving/vision.py`), FastViTHD its FLOPs at a share of the peak, both
 with the preparation of an image on the CPU. In the event engine it runs inline, in the step that
-admits its request, within an encoder budget, and an encoder cache keeps what it gives
-([engine.md](engine.md)). Without the calibration of its attention and preparation the RTX 3090 is
-within 14 % from 448 px on.""",
+admits its request, within an encoder budget, and an encoder cache keeps what it gives, or on encode
+replicas ([engine.md](engine.md)). Without the calibration of its attention and preparation the RTX
+3090 is within 14 % from 448 px on.""",
     FIRST: """
 Encoder and prefill of the visual tokens. The published runs were on an Apple laptop through
 PyTorch, which is no catalogue GPU: here 10.4 TFLOP/s and 400 GB/s with naive attention, kernels by

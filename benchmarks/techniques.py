@@ -32,6 +32,7 @@ MODULES = (
     "technique_speculation",
     "technique_parallel",
     "technique_vision",
+    "technique_encoders",
     "technique_sessions",
     "technique_ladder",
     "technique_fairness",

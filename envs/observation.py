@@ -38,10 +38,11 @@ def kind_column(kind: str) -> str:
     return f"{block}.kind_{kind}"
 
 
-OPTIONS = ("gate", "lora", "clients", "vision", "preempt")
+OPTIONS = ("gate", "lora", "clients", "vision", "preempt", "encoders")
 """Blocks of columns that a scenario has only with an option: ``gate`` where requests may be refused
 or expire, ``lora`` where they name adapters, ``clients`` where they have clients, ``vision`` where
-they may bring images, ``preempt`` where replicas may be preempted."""
+they may bring images, ``preempt`` where replicas may be preempted, ``encoders`` where encode
+replicas encode images."""
 
 
 @dataclass(frozen=True)
@@ -102,6 +103,10 @@ CLUSTER: dict[str, Columns] = {
     "gate": (
         Column("since_s", "s", 0.1, "since the routing decision before"),
         Column("unserved", "share", None, "requests refused or expired, of those that arrived"),
+    ),
+    "encoders": (
+        Column("encoding", "image", 8.0, "images at encode replicas that are not encoded yet"),
+        Column("encode_wait_s", "s", 0.5, "until the first encode replica has nothing to encode"),
     ),
 }
 

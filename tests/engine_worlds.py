@@ -195,13 +195,14 @@ def engine_world(
     lora: tuple = (),
     clients: NDArray[np.void] | None = None,
     encoders: tuple = (),
+    encode_pool: tuple = (),
     migration: NDArray | None = None,
 ) -> World:
     """Return a world of replicas, of which ``ranks`` side by side step together.
 
     ``tiers``: TIER_SPEC and REPLICA_TIERS; ``lora``: LORA_RULES and the places of each replica;
     ``clients``: CLIENT, who sends the requests.
-    ``encoders``: ENCODER_SPEC and IMAGE_COST.
+    ``encoders``: ENCODER_SPEC and IMAGE_COST; ``encode_pool``: ENCODE_POOL and IMAGE_COST.
     ``migration``: MIGRATION_RULES.
     """
     spec_records = records(len(specs), REPLICA_SPEC)
@@ -262,6 +263,8 @@ def engine_world(
         static = replace(static, clients=clients)
     if encoders:
         static = replace(static, encoder_specs=encoders[0], image_costs=encoders[1])
+    if encode_pool:
+        static = replace(static, encode_pool=encode_pool[0], image_costs=encode_pool[1])
     if migration is not None:
         static = replace(static, migration_rules=migration)
     nodes = int(stream.prefix_ids.max(initial=0)) + 1

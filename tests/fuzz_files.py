@@ -45,6 +45,7 @@ FIELDS = {  # known fields that a shipped file may leave out, by table
     "max_ids_per_request clients bursts modulation conversation prompt output trace format",
     "router": "signal_interval_s signal_interval_max_s hold_s hold_limit_s",
     "slo": "ttft_s tpot_s",
+    "encoders": "count gpu connector cache_tokens",
     "estimates": "output duration sigma",
     "observation": "queue_rows aggregate",
     "network": "fidelity routing queue_pairs",

@@ -33,11 +33,14 @@ Requests and replicas:
     client_states: CLIENT_STATE (E, C).
     fair_counters: float64 (E, R, C), tokens that each replica has served each client, weighted.
     lora_places: LORA_PLACE (E, R, places), adapters that the replicas have.
-    encoder_specs: ENCODER_SPEC (R,) where requests bring images.
-    image_costs: IMAGE_COST (R, sizes of images) there.
+    encoder_specs: ENCODER_SPEC (R,) where replicas encode images of requests.
+    image_costs: IMAGE_COST (R, sizes of images) there, (1, sizes) on encode replicas.
     request_images: REQUEST_IMAGE (E, N).
-    encoders: ENCODER (E, R).
-    cached_images: CACHED_IMAGE (E, R, places), images that the replicas have encoded.
+    encoders: ENCODER (E, R), or (E, P) of P encode replicas.
+    cached_images: CACHED_IMAGE (E, R or P, places), images that they have encoded.
+    encode_pool: ENCODE_POOL (1,) where encode replicas encode images.
+    encode_queues: ENCODE_QUEUE (E, P) there.
+    encodings: ENCODING (E, N) there.
     tier_specs: TIER_SPEC (T,), the KV tiers behind the replicas.
     replica_tiers: REPLICA_TIERS (R,), which of them each one has.
     tiers: TIER (E, T).
@@ -188,6 +191,7 @@ from .services.records import (
 )
 from .serving.adapters import LORA_PLACE, LORA_RULES
 from .serving.clients import CLIENT, CLIENT_STATE
+from .serving.encode_pool import ENCODE_POOL, ENCODE_QUEUE, ENCODING
 from .serving.images import (
     CACHED_IMAGE,
     ENCODER,
@@ -242,6 +246,9 @@ FIELDS = (
     ("request_images", REQUEST_IMAGE, 2),
     ("encoders", ENCODER, 2),
     ("cached_images", CACHED_IMAGE, 3),
+    ("encode_pool", ENCODE_POOL, 1),
+    ("encode_queues", ENCODE_QUEUE, 2),
+    ("encodings", ENCODING, 2),
     ("tier_specs", TIER_SPEC, 1),
     ("replica_tiers", REPLICA_TIERS, 1),
     ("tiers", TIER, 2),

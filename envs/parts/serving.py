@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -113,8 +114,10 @@ class Serving:
         `output_tokens`, `replica` (-1: none), `cached_tokens`, `preemptions`, `priority`,
         `session`, `service` (number of the deployment, 0 where there are none). With KV tiers also
         `fetched_tokens`, which came from there; with images `image` (-1: none) and
-        `encoded_tokens`, the visual tokens encoded for the request; where requests may end unserved
-        `outcome` (0: served or under way, 1: refused, 2: expired); where there are clients `client`
+        `encoded_tokens`, the visual tokens encoded for the request; with encode replicas
+        `encoded_s` and `here_s`, when its image was encoded and when its embeddings came (NaN: it
+        brought none, or was not sent); where requests may end unserved `outcome` (0: served or
+        under way, 1: refused, 2: expired); where there are clients `client`
         and `class`, their numbers, and a table `clients`, (C,): `class`, `arrived`, `finished`,
         `slo_met`, `rejected`, `expired` and `service`, tokens of finished requests, those of
         outputs twice.
@@ -127,9 +130,12 @@ class Serving:
             table["fetched_tokens"] = np.array(rows["fetched_tokens"])
         if self.scenario.lora.adapters:
             table["adapter"] = np.array(rows["adapter"])
-        if len(self.static.encoder_specs):
+        if "request_images" in state:
             images = state["request_images"][e][: len(rows)]
             table["image"], table["encoded_tokens"] = images["image"], images["encoded"]
+        if "encodings" in state:
+            for name in ("encoded_s", "here_s"):
+                table[name] = np.array(state["encodings"][name][e][: len(rows)])
         if "gate" in self.scenario.options:
             table["outcome"] = np.array(rows["outcome"])
         if not self.scenario.clients.classes:
@@ -255,9 +261,10 @@ def build_static(scenario: Scenario) -> ServingStatic:
     specs, tiers = _specs(scenario, first_kinds), build_tiers(scenario)
     lora = records(int(scenario.lora.adapters > 0), LORA_RULES)
     lora["load_s"] = scenario.lora.load_ms * 1e-3
-    clients, images = build_clients(scenario.clients), build_images(scenario)
     found = specs, costs, linear_s, head_s, rules, objectives, *tiers, lora
-    return ServingStatic(*found, clients, *images, migration_rules(scenario))
+    static = ServingStatic(*found, build_clients(scenario.clients))
+    static = replace(static, migration_rules=migration_rules(scenario))
+    return replace(static, **build_images(scenario))
 
 
 def cost_rows(scenario: Scenario) -> tuple[list[tuple[Deployment, CostTable]], list[int]]:

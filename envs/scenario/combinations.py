@@ -12,6 +12,7 @@ from ..workload.requests.source import Workload
 from .checks import ScenarioError
 from .clients import Clients
 from .deployments import Replica
+from .encoders import Encoders
 
 
 def check_combinations(
@@ -22,6 +23,7 @@ def check_combinations(
     lora: Lora,
     clients: Clients,
     migration: Migration,
+    encoders: Encoders,
 ) -> None:
     """Refuse tiers, adapters, ends unserved and moves beside what does not know of them.
 
@@ -42,6 +44,7 @@ def check_combinations(
         others += ["workload.images"] * any(p.images is not None for p in _parts(workload))
         rules = [_moves_alone(migration, replicas, others)]
     _check_steps(replicas, workload)
+    _check_encoders(encoders, replicas, store, lora)
     for number, replica in enumerate(replicas):
         if replica.deployment.scheduling_policy == "vtc" and not clients.classes:
             raise ScenarioError(
@@ -77,6 +80,20 @@ def _check_steps(replicas: tuple[Replica, ...], workload: Workload | Mixture) ->
                 f"replicas[{number}].{other} is not modelled beside workload.steps.count = "
                 f"{workload.num_steps}: leave out one of them"
             )
+
+
+def _check_encoders(
+    encoders: Encoders, replicas: tuple[Replica, ...], store: KVStore, lora: Lora
+) -> None:
+    """Refuse encode replicas where requests of a queue may go before those that came earlier."""
+    if encoders.count == 0:
+        return
+    hosts = [host for number, replica in enumerate(replicas) for host in _host(number, replica)]
+    for other in [*_of_the_world(Router(), store, lora), *hosts]:
+        raise ScenarioError(
+            f"encoders.count = {encoders.count} is not modelled beside {other}: leave out the one "
+            "or the other"
+        )
 
 
 def _of_the_world(router: Router, store: KVStore, lora: Lora) -> Iterator[str]:

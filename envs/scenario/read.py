@@ -25,12 +25,14 @@ from ..rules import (
     SchedulerRules,
 )
 from ..workload.requests.mixture import Mixture
+from ..workload.requests.source import Workload
 from . import sizes
 from .checks import ScenarioError, check_type, checked_table, refuse_unknown, section
 from .clients import read_clients
 from .cluster import read_cluster
 from .combinations import check_combinations
 from .deployments import own_entries, read_replicas
+from .encoders import check_encoders, language_only, read_encoders
 from .fit import fitted
 from .jobs import read_jobs
 from .kv_tiers import check_tiers
@@ -62,6 +64,7 @@ TABLES = {
     "models": Table("common"),
     "replicas": Table("route"),
     "workload": Table("route"),
+    "encoders": Table("route"),
     "deployments": Table("scale"),
     "scaler": Table("scale", Scaler),
     "router": Table("route", Router),
@@ -179,6 +182,10 @@ def from_dict(table: dict[str, Any], name: str = "custom", folder: Path | None =
     gpus = own_entries(catalogue.gpu_from, table.get("gpus", {}), "gpus")
     models = own_entries(catalogue.model_from, table.get("models", {}), "models")
     parts: dict[str, Any] = {"description": table.get("description", "")}
+    if "route" in decisions:
+        parts["encoders"] = read_encoders(table.get("encoders"), gpus)
+        if parts["encoders"].count > 0:
+            models = language_only(models)
     folder = folder or Path.cwd()
     if "place" in decisions:
         parts |= _placement(table, folder, gpus, models)
@@ -199,7 +206,8 @@ def from_dict(table: dict[str, Any], name: str = "custom", folder: Path | None =
         asked = None if "scale" in decisions else parts["workload"].source
         parts["clients"] = read_clients(table.get("clients"), asked)
         names = ("replicas", "workload", "router", "kv_store", "lora", "clients", "migration")
-        check_combinations(*(parts[name] for name in names))
+        check_combinations(*(parts[name] for name in (*names, "encoders")))
+        check_encoders(parts["encoders"], parts["replicas"], _asked(parts))
     if "scale" in decisions:
         parts["services"] = with_moves(parts["services"], parts["migration"])
     if "route" in decisions and "scale" not in decisions:  # last of all: it takes time
@@ -258,6 +266,13 @@ def _services(
         tuple(service.asked_at_s for service in services),
     )
     return {"services": services, "replicas": replicas_of(services), "workload": workload}
+
+
+def _asked(parts: dict[str, Any]) -> tuple[Workload, ...]:
+    """Return what each replica may be asked."""
+    services = parts.get("services", ())
+    of_services = [s.workload for s in services for role in s.roles for _ in range(role.most)]
+    return tuple(of_services) or (parts["workload"],) * len(parts["replicas"])
 
 
 def _serving(

@@ -20,6 +20,7 @@ Requests are routed:
 |-------------------------------------|--------------------------------------------------------------|
 | `[[replicas]]`                      | `gpu`, `model` (a name, or the path of a Hugging Face `config.json`); `count` (1), `tp`, `ep`, `dp`, `pp` (1), `pipeline_bubble` (0: ideal), `node_gpus` (0: as many as fit), `all_to_all`, `two_batch_overlap`, `redundant_experts`, `expert_imbalance` (how experts are spread), `dp_ranks` (""; "own": each dp rank a replica to the router, all in lock step), `dtype`, `kv_dtype` (bf16), `block_size` (16), `engine` (the newest vLLM; also `vllm-0.19`, `vllm-0.15`, `vllm-0.12`, `vllm-0.10`, `vllm-0.8`, `sglang`, `trtllm`), and by engine and GPU unless given: `max_num_seqs`, `max_num_batched_tokens`, `gpu_memory_utilization`, `frontend_ms`, `links` (nvlink, pcie or host: through the host's memory), `cuda_graphs` (batch sizes captured; 0: none) and then `layer_launch_us`, `scheduling` (sync, async), `kv_blocks`; `attention` (flash; naive); `encoder_cache_tokens` (visual tokens that are kept encoded; 0: as many as a step has); `host_kv_gb` (0; above: gigabytes of host memory for evicted prefixes), `kv_write` (through: a block is copied there when it is sealed; back: when it is evicted); `speculation` (none; a table, see :mod:`.speculation`); and how it schedules (:class:`gpuyard.envs.perf.serving.scheduling.Scheduling`): `batching` (continuous; static, dynamic), `batch_wait_ms` (0), `chunked_prefill` (true), `prefill_first` (false), `long_prefill_token_threshold` (0: none), `scheduling_policy` (fcfs; priority, lpm, hrrn, vtc), `kv_reservation` (paged; contiguous, contiguous-pow2, contiguous-oracle), `prefix_caching` (true); `calibration` (none; a table `prefill` (1), `decode` (1), `step_ms` (0), `source`, which `gpuyard profile` writes) |
 | `[workload]`                        | `preset` or `trace` (path, relative to the file) with `format` (auto) or `columns`, a table of its names by those of format plain (`{ arrival_s = "time" }`); `num_requests` (512; 0 = the whole trace), `rate_scale` (1); any field of the preset's generator, such as `rate_per_s`, `max_tokens`; `images`: a table of `model` (whose encoder sees them), `share` (1) of the requests or sessions, `sizes` ([[1024, 1024]] pixels), whose visual tokens lengthen prompts, and `distinct` (0: each image is new) with `zipf` (1) of how often each is brought; or with `closed_loop = true` sessions that answer back, see :mod:`.closed_loop` |
+| `[encoders]`                        | encode replicas, which encode the images of all requests (of one deployment where there are several); without them each replica encodes its own: `gpu` (one for each), `count` (1), `connector` (nixl; mooncake) that sends embeddings, `cache_tokens` (visual tokens that each keeps encoded; 0), see :mod:`.encoders` |
 | `[[clients]]`                       | classes of clients: `name` (of a client of the trace, or `*` for all others), `count` (1), `share` (1) of the requests if clients are drawn, `weight` (1), `priority` (the request's), `ttft_s`, `tpot_s` (those of `[slo]`), `deadline_s` (0: that of `[router]`), `tokens_per_s` (0: no token bucket), `burst_tokens` (0), `over_rate` (hold; reject), see :class:`gpuyard.envs.rules.ClientClass` |
 
 Gangs are placed:
@@ -71,6 +72,7 @@ from ..workload.requests.source import Workload
 from .checks import ScenarioError
 from .clients import Clients
 from .deployments import Replica
+from .encoders import Encoders
 from .fit import fitted
 from .jobs import fed_by
 from .kv_tiers import check_tiers
@@ -170,6 +172,7 @@ class Scenario:
         kv_store: a KV tier that all replicas share.
         lora: adapters that requests name.
         migration: when running requests may move between replicas.
+        encoders: who encodes images, if not the replicas.
         clients: who sends requests.
         cluster: where gangs are placed.
         jobs: the gangs; there if there is a cluster.
@@ -194,6 +197,7 @@ class Scenario:
     lora: Lora = field(default_factory=Lora)
     migration: Migration = field(default_factory=Migration)
     clients: Clients = field(default_factory=Clients)
+    encoders: Encoders = field(default_factory=Encoders)
     cluster: Cluster | None = None
     jobs: JobWorkload | None = None
     network: NetworkRules = field(default_factory=NetworkRules)
@@ -247,6 +251,7 @@ class Scenario:
             "lora": self.lora.adapters > 0,
             "clients": bool(self.clients.classes),
             "vision": self.brings_images,
+            "encoders": self.encoders.count > 0 and self.brings_images,
             "preempt": any(s.preemptibility != NON_PREEMPTIBLE for s in self.services),
         }
         return tuple(name for name, is_there in given.items() if is_there)

@@ -39,6 +39,7 @@ INFO: dict[str, tuple[str, ...]] = {
     "lora": (),
     "clients": ("jain_clients",),
     "vision": (),
+    "encoders": (),
     "preempt": ("replicas_preempted",),
 }
 """Names of the numbers in ``info``, by what they are about."""

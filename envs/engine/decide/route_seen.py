@@ -20,7 +20,6 @@ from ..serving.clients import has_clients
 from ..serving.costs import alone_s, decode_step_s, host_step_s, prefill_attention_s
 from ..serving.fetching import expected_fetch_s, reachable_tokens
 from ..serving.growth import blocks_of, floor_div
-from ..serving.images import sees_images
 from ..serving.kvcache import cached_units, sent_units
 from ..serving.records import AGGREGATED, DECODE, HANDED, PREFILL, SERVING
 from ..serving.refusal import ended, may_refuse
@@ -31,7 +30,7 @@ from ..serving.speculation import token_s
 from .clients_seen import observe_client, write_clients
 from .columns import OF_SESSIONS, OF_STEPS, QUEUED, info_places, places, scaling, squash
 from .gate_seen import observe_deadline, observe_gate, observe_reject, reject_row
-from .image_seen import observe_image
+from .image_seen import brings_images, observe_encoders, observe_image
 
 CLUSTER = places("cluster", "route")
 QUEUE = places("queue", "route")
@@ -327,7 +326,7 @@ def observe_replicas(w, e, index):
         if match > hit:
             fetched = floor_div(match, spec.unit_tokens) - floor_div(hit, spec.unit_tokens)
             ready_s += expected_fetch_s(w, e, r, near, fetched - near, now_s)
-        if sees_images(w):
+        if brings_images(w):
             ready_s += observe_image(w, e, r, index, now_s, report_s)
         wait_s = observe_candidate(w, e, r, home, hit, match, ready_s, request, replica, spec, cost)
         if names_adapters(w):
@@ -352,6 +351,7 @@ def see_route(w, e):
     router = w.router[e]
     observe_cluster(w, e, router)
     observe_gate(w, e, router)
+    observe_encoders(w, e)
     write_info(w, e, router)
     if w.clock[e].due == PLACE or w.clock[e].due == SCALE:
         return

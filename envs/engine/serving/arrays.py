@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from ..core.records import fill, record_of, records
 from .adapters import LORA_RULES, allocate_adapters, empty_adapters
 from .clients import CLIENT, allocate_clients, forget_clients
+from .encode_pool import ENCODE_POOL, allocate_pool, empty_pool
 from .growth import NEVER
 from .images import ENCODER_SPEC, IMAGE_COST, allocate_images, load_images
 from .move_records import MIGRATION_RULES, allocate_moves, empty_moves
@@ -46,9 +47,11 @@ class ServingStatic:
         replica_tiers: REPLICA_TIERS (R,) where there are tiers, else (0,).
         lora_rules: LORA_RULES (1,) where requests name adapters, else (0,).
         clients: CLIENT (C,), who sends requests; none by default.
-        encoder_specs: ENCODER_SPEC (R,) where requests bring images, else (0,).
-        image_costs: IMAGE_COST (R, sizes of images) there, else (0, 0).
+        encoder_specs: ENCODER_SPEC (R,) where replicas encode images of requests, else (0,).
+        image_costs: IMAGE_COST (R, sizes of images) there, (1, sizes) on encode replicas, else
+            (0, 0).
         migration_rules: MIGRATION_RULES (1,) where running requests may move, else (0,).
+        encode_pool: ENCODE_POOL (1,) where encode replicas encode images, else (0,).
     """
 
     replica_specs: NDArray[np.void]
@@ -64,6 +67,7 @@ class ServingStatic:
     encoder_specs: NDArray[np.void] = field(default_factory=lambda: records(0, ENCODER_SPEC))
     image_costs: NDArray[np.void] = field(default_factory=lambda: records((0, 0), IMAGE_COST))
     migration_rules: NDArray[np.void] = field(default_factory=lambda: records(0, MIGRATION_RULES))
+    encode_pool: NDArray[np.void] = field(default_factory=lambda: records(0, ENCODE_POOL))
 
 
 def allocate(
@@ -107,6 +111,7 @@ def allocate(
         **allocate_moves(num_envs, len(specs), may_move),
         **allocate_tiers(static.tier_specs, num_envs, len(specs), num_nodes),
         **allocate_images(static.encoder_specs, static.image_costs, num_envs, num_requests),
+        **allocate_pool(static.encode_pool, static.image_costs, num_envs, num_requests),
         "due_s": np.zeros((num_envs, num_sessions)),
         "due_requests": np.zeros((num_envs, num_sessions), np.int32),
     }
@@ -150,6 +155,7 @@ def load(
         empty_moves(arrays, e, static.migration_rules["interval_s"][0])
     empty_tiers(arrays, static.tier_specs, e, arrays["prefix_marks"].shape[1])
     load_images(arrays, e, stream)
+    empty_pool(arrays, e)
     arrays["prefix_units"]["node"][e, : len(stream.prefix_ids)] = stream.prefix_ids
     rows = arrays["requests"][e, : len(stream)]
     fill(rows, _NEW_REQUEST)

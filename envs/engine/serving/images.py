@@ -162,6 +162,15 @@ def evict_image(w, e, r):
     return oldest
 
 
+@kernel
+def place_for(w, e, r, tokens, cache_tokens):
+    """Return a free place of an encoder cache, with room for ``tokens``."""
+    at = cached_at(w, e, r, -1)
+    while at < 0 or w.encoders[e, r].used + tokens > cache_tokens:
+        at = evict_image(w, e, r)
+    return at
+
+
 @kernel(inline=False)
 def take_image(w, e, r, index, now_s):
     """Let an admitted request use its image; returns the seconds to encode it."""
@@ -173,9 +182,7 @@ def take_image(w, e, r, index, now_s):
     cost = w.image_costs[r, own.row]
     at, seconds = cached_at(w, e, r, own.image), 0.0
     if at < 0:
-        at = cached_at(w, e, r, -1)  # a place without an image
-        while at < 0 or encoder.used + cost.tokens > w.encoder_specs[r].cache_tokens:
-            at = evict_image(w, e, r)
+        at = place_for(w, e, r, cost.tokens, w.encoder_specs[r].cache_tokens)
         entry = w.cached_images[e, r, at]
         entry.image, entry.tokens, entry.users = own.image, cost.tokens, 0
         entry.since_s = now_s

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ..core.compile import kernel
 from .adapters import names_adapters
+from .encode_pool import embeddings_s, encodes_apart
 from .growth import NEVER
 from .images import prepared_s
 from .prefixes import mark_sent
@@ -16,7 +17,11 @@ def submit(w, e, r, index, now_s, replica, spec, router):
     """Queue request ``index`` at a replica that has been advanced to ``now_s``."""
     request = w.requests[e, index]
     send_to(w, e, r, request, replica, router)
-    enqueue(w, e, index, prepared_s(w, e, r, index, now_s) + spec.frontend_s, replica, spec)
+    if encodes_apart(w):
+        queued_s = embeddings_s(w, e, index, now_s) + spec.frontend_s
+        enqueue_in_time(w, e, index, queued_s, replica, spec)
+    else:
+        enqueue(w, e, index, prepared_s(w, e, r, index, now_s) + spec.frontend_s, replica, spec)
     replica.queued_tokens += request.prompt_tokens + request.generated
 
 
@@ -54,6 +59,35 @@ def enqueue(w, e, index, queued_s, replica, spec):
         wake(min(queued_s, replica.start_s) if replica.busy == 0 else queued_s, replica, spec)
 
 
+@kernel(inline=False)
+def enqueue_in_time(w, e, index, queued_s, replica, spec):
+    """Put a request in front of those that a replica sees later than ``queued_s``.
+
+    But behind all whose KV cache is here, as :func:`put_behind_loaded` says.
+    """
+    before, at = -1, int(replica.head)
+    while at >= 0 and (w.requests[e, at].queued_s <= queued_s or w.requests[e, at].blocks > 0):
+        before, at = at, int(w.requests[e, at].next)
+    request = w.requests[e, index]
+    request.queued_s = queued_s
+    put_between(w, e, before, index, at, replica)
+    if before < 0 or (spec.policy != FCFS and replica.busy == 1):
+        wake(queued_s, replica, spec)  # otherwise those before it come first
+
+
+@kernel
+def put_between(w, e, before, index, after, replica):
+    """Put a request into a replica's queue, behind ``before`` (-1: first), before ``after``."""
+    w.requests[e, index].next = after
+    if before >= 0:
+        w.requests[e, before].next = index
+    else:
+        replica.head = index
+    if after < 0:
+        replica.tail = index
+    replica.waiting += 1
+
+
 @kernel
 def enqueue_loaded(w, e, index, queued_s, replica, spec):
     """Put a request whose KV cache is here in front of those that need blocks."""
@@ -75,14 +109,7 @@ def put_behind_loaded(w, e, index, replica):
     before, at = -1, int(replica.head)
     while at >= 0 and w.requests[e, at].blocks > 0:
         before, at = at, int(w.requests[e, at].next)
-    w.requests[e, index].next = at
-    if before >= 0:
-        w.requests[e, before].next = index
-    else:
-        replica.head = index
-    if at < 0:
-        replica.tail = index
-    replica.waiting += 1
+    put_between(w, e, before, index, at, replica)
 
 
 @kernel

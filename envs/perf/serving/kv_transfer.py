@@ -108,6 +108,12 @@ def port_bytes_per_s(replica: Deployment, connector: str, inside_domain: bool) -
     return float(share * replica.tp * replica.pp * _gpu_bytes_per_s(replica, inside_domain))
 
 
+def nic_constants(connector: str) -> tuple[float, float]:
+    """Return the seconds besides the bytes' way, and the share of a NIC's rate, of a connector."""
+    row = _tables()["connector"][connector]["nic"]
+    return row["start_ms"] * 1e-3, float(row["share"])
+
+
 def kv_transfer_bytes(decode: Deployment, tokens: int) -> float:
     """Return bytes of ``tokens`` >= 1 in whole blocks on all ranks that hold a sequence."""
     if not tokens >= 1:
