@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
 
 import kv_transfer_load as grid
 import kv_transfer_worlds as worlds
@@ -12,6 +13,7 @@ from network_worlds import Kind, Net
 from once_worlds import TRANSFER, Trip
 
 from gpuyard.envs.engine.core.records import records
+from gpuyard.envs.engine.network.books import rate_within
 from gpuyard.envs.engine.network.names import ECMP, FLOW, FLUID, OCCUPANCY, SOURCE, UNCONTENDED
 from gpuyard.envs.engine.network.records import LEVELS
 from gpuyard.envs.perf.training.modes import CHAIN
@@ -44,21 +46,21 @@ def example(fidelity: int) -> Trip:
 @pytest.mark.parametrize(
     ("fidelity", "expected"),
     [
-        (FLUID, [0.060, 0.050]),
+        (FLUID, [0.075, 0.055]),
         (FLOW, [0.075, 0.055]),
         (OCCUPANCY, [0.075, 0.055]),
         (UNCONTENDED, [2 / 1e6, 1 / 1e6]),
     ],
 )
 def test_the_worked_example(fidelity, expected):
-    """By hand, docs/contention.md: in fluid A does not see that the trainer begins to send."""
+    """By hand, docs/contention.md."""
     trip = example(fidelity)
     assert trip.go(0.0, 0.35)[0] == pytest.approx(expected, abs=1e-3 if fidelity < 3 else 1e-9)
     if fidelity == FLUID:
-        step = trip.run.arrays["steps"][0, 0]
-        # 0.03 s at x = 2, 0.03 at 3, 0.01 at 2 and 0 alone; levels are steps of 9 %
-        assert step["busy_s"] - 0.025 == pytest.approx(0.06, abs=1e-3)
-        assert step["work_s"] - 0.025 == pytest.approx(0.025, abs=1e-3)
+        trainer = trip.run.arrays["senders"][0, 0]
+        # 0.01 s at half its pace, 0.045 at a third, 0.01 at half; levels are steps of 9 %
+        assert trainer["told_s"] == pytest.approx(0.365, abs=1e-5)
+        assert trainer["rest_s"] == pytest.approx(0.075, abs=1e-3)
 
 
 def test_on_one_link_it_is_processor_sharing():
@@ -88,30 +90,33 @@ def test_beside_gangs():
     cells = [
         *(grid.Cell(1, SOURCE, 0.2, 0.05, 8), grid.Cell(2, ECMP, 0.2, 0.2, 8)),
         *(grid.Cell(2, SOURCE, 0.5, 0.5, 8), grid.Cell(4, ECMP, 0.5, 0.2, 1)),
+        grid.Cell(4, ECMP, 0.5, 0.5, 8),
     ]
     found = [grid.run(cell, 0, 6000).errors() for cell in cells]
     for number, worst, average in (
         ("mean", 0.12, 0.03),
         ("p95", 0.15, 0.03),
-        ("gangs", 0.15, 0.02),
+        ("gangs", 0.05, 0.02),
     ):
         errors = np.array([errors[number] for errors in found])
         assert np.abs(errors).max() < worst, (number, errors)
         assert abs(errors.mean()) < average, (number, errors)
 
 
-def test_one_gang_on_one_link_at_half_load():
-    """Its communication is within 5 % of flow, beside transfers of 2 ms; of 10 ms, within 10 %."""
+@pytest.mark.parametrize("alone_s", [0.002, 0.01])
+def test_one_gang_on_one_link_at_half_load(alone_s):
+    """Its communication is within 2 % of flow, and so are the transfers."""
     rng = np.random.default_rng(1)
-    starts_s = np.cumsum(rng.exponential(0.004, 30_000))
-    transfers = sent(starts_s, rng.exponential(0.1, len(starts_s)))
-    comm_s = {}
+    starts_s = np.cumsum(rng.exponential(2 * alone_s, 30_000))
+    transfers = sent(starts_s, rng.exponential(alone_s * RATE, len(starts_s)))
+    comm_s, mean_s = {}, {}
     for fidelity in (FLUID, FLOW):
         trip = Trip(one_link(fidelity), [TRAINER], [[0, 3]], [0.0], transfers, 1e6)
-        _, iteration_s = trip.go(1.0, starts_s[-1])
-        comm_s[fidelity] = iteration_s[0] - 0.3
+        times_s, iteration_s = trip.go(1.0, starts_s[-1])
+        comm_s[fidelity], mean_s[fidelity] = iteration_s[0] - 0.3, times_s.mean()
     assert comm_s[FLOW] > 0.15
-    assert comm_s[FLUID] == pytest.approx(comm_s[FLOW], rel=0.05)
+    assert comm_s[FLUID] == pytest.approx(comm_s[FLOW], rel=0.02)
+    assert mean_s[FLUID] == pytest.approx(mean_s[FLOW], rel=0.02)
 
 
 def busy(load: float, seed: int = 0) -> Trip:
@@ -129,10 +134,10 @@ def entries(arrays, sender):
 
 
 def test_sums_of_links_equal_a_recount_after_every_event():
-    """And hardly a link is used beyond its capacity, and nobody is faster than alone."""
+    """And no link is used beyond its capacity, and nobody is faster than alone."""
     trip = busy(0.5)
     arrays, capacity = trip.run.arrays, trip.run.arrays["capacity"]
-    jobs, over, looks, solved = len(trip.kinds), 0, 0, 0
+    jobs, solved = len(trip.kinds), 0
     for now_s in trip.events():
         expected = {name: np.zeros(len(capacity)) for name in ("flows", "held", "other", "used")}
         for sender in arrays["senders"][0, jobs:]:
@@ -153,12 +158,9 @@ def test_sums_of_links_equal_a_recount_after_every_event():
         for name, values in expected.items():
             scale = 1.0 if name in ("flows", "held") else grid.NIC
             np.testing.assert_allclose(links[name] / scale, values / scale, atol=1e-6, err_msg=name)
-        shares = expected["used"][expected["used"] > 0] / capacity[expected["used"] > 0]
-        over, looks = over + (shares > 1 + 1e-9).sum(), looks + len(shares)
-        assert (shares < 1.3).all()
+        assert (expected["used"] <= capacity * (1 + 1e-6)).all()
         assert (trip.run.load <= capacity).all()
         check_levels(arrays, jobs)
-    assert over < 0.03 * looks
     assert solved < 12 * len(trip.transfers), "senders solved per transfer"
     assert not any(links[name].any() for name in expected)
 
@@ -239,3 +241,28 @@ def test_whole_worlds():
     assert found["flow"]["transfer_s"] > 0.4, "it waits for others"
     for name in worlds.NUMBERS:
         assert found["fluid"][name] == pytest.approx(found["flow"][name], rel=0.05), name
+
+
+@pytest.mark.parametrize(
+    ("rates", "weights", "expected"),
+    [
+        ([30.0, 30.0, 10.0], [1.0, 1.0, 1.0], 20.0),
+        ([40.0, 5.0], [2.0, 1.0], 22.5),
+        ([60.0], [1.0], 50.0),
+        ([18.0, 40.0, 40.0, 1.0], [1.0, 1.0, 0.5, 1.0], 62 / 3),
+    ],
+)
+def test_a_crowded_link_cuts_its_fastest_flows(rates, weights, expected):
+    """By hand, a link of 50: slower flows keep their rates, the others share what these leave."""
+    size = len(rates)
+    w = SimpleNamespace(
+        capacity=[50.0],
+        links={(0, 0): SimpleNamespace(flows=sum(weights))},
+        once_head=np.zeros((1, 1), int),
+        senders={(0, j): SimpleNamespace(rate=rate) for j, rate in enumerate(rates)},
+        usages={
+            (0, j): SimpleNamespace(sender=j, weight=weight, next=j + 1 if j + 1 < size else -1)
+            for j, weight in enumerate(weights)
+        },
+    )
+    assert rate_within.py_func(w, 0, 0) == pytest.approx(expected)

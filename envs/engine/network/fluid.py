@@ -24,7 +24,8 @@ import numpy as np
 
 from ..core.compile import kernel
 from .pairs import meet, part
-from .progress import catch_up, reschedule, run_straight, touch
+from .presence import bring_up
+from .progress import catch_up, iteration_s, reschedule, run_straight, touch
 from .slowing import begin_watch, plan_look
 
 _NONE = np.uint64(0)
@@ -60,12 +61,6 @@ def depart(w, e, j):
         at = int(pair.next)
     part(w, e, j)
     show(w, e, w.senders[e, j], 0.0)
-
-
-@kernel
-def iteration_s(sender, comm_s):
-    """Return seconds of an iteration with so much communication."""
-    return sender.compute_s + max(comm_s - sender.hidden_s, 0.0)
 
 
 @kernel
@@ -110,6 +105,8 @@ def balance(w, e, now_s):
             sender.seen = net.mark
             w.solved[e, found] = j
             found += 1
+        if w.once.shape[1] > 0:
+            bring_up(w, e, j, now_s)
         sender.among_s = communication_s(w, e, sender)
         comm_s = sender.among_s + sender.once_s
         change_s = abs(comm_s - sender.comm_s)

@@ -16,7 +16,8 @@ from .events import push, remove
 from .flow import start_sending, stop_sending
 from .progress import catch_up, reschedule, touch
 from .records import FLUID, OCCUPANCY, UNCONTENDED
-from .shares import affect, join, withdraw
+from .shares import affect, join, see, withdraw
+from .slowing import is_look
 from .usage import add, add_flow, first_once, take_off
 
 _WAITS = -1  # SENDER.phase until its bytes move
@@ -64,8 +65,12 @@ def send(w, e, k, begin_s):
 @kernel
 def go_on(w, e, j, now_s):
     """Let the event of a one-shot sender happen: its bytes begin to move, or have arrived."""
-    if w.senders[e, j].phase == _WAITS:
+    sender = w.senders[e, j]
+    if sender.phase == _WAITS:
         begin(w, e, j, now_s)
+        return
+    if w.fabric[0].fidelity == FLUID and is_look(sender):
+        see(w, e, j, now_s)
         return
     stop(w, e, j, now_s)
     list_ended(w, e, w.network[e], j - first_once(w))

@@ -17,6 +17,12 @@ def catch_up(sender, now_s):
 
 
 @kernel
+def iteration_s(sender, comm_s):
+    """Return seconds of an iteration of a periodic sender with so much communication."""
+    return sender.compute_s + max(comm_s - sender.hidden_s, 0.0)
+
+
+@kernel
 def reschedule(w, e, j):
     """Set when ``left`` is used up at the present rate, counted from ``since_s``."""
     sender = w.senders[e, j]

@@ -71,16 +71,20 @@ SENDER = np.dtype(
         ("rate", "f8"),
         ("since_s", "f8"),
         ("event_s", "f8"),  # when ``left`` is used up
-        ("begun_s", "f8"),  # flow: when the iteration under way began
+        ("begun_s", "f8"),  # flow: when the iteration under way began; fluid: the phase
         ("part", "f8"),  # flow: share of an iteration that the one under way does
-        ("computed_s", "f8"),  # flow: when the hidden part of its compute ends
+        ("computed_s", "f8"),  # when the hidden part of its compute ends
+        ("rest_s", "f8"),  # fluid: seconds alone that are left of what it does
+        ("told_s", "f8"),  # at this moment
+        ("due", "f8"),  # iterations to do when the one that is followed began
+        ("look_s", "f8"),  # fluid, one-shot: when a phase on its way begins or ends
         ("heap_at", "i4"),  # place in the heap of events, -1: none
         # its communication
         ("usage_begin", "i4"),
         ("usage_count", "i4"),
         ("step_begin", "i4"),
         ("step_count", "i4"),
-        ("phase", "i4"),  # flow: the phase under way; -1 computing alone, -2 its last hidden part
+        ("phase", "i4"),  # the phase under way; -1 computing alone, -2 its last hidden part
         ("compute_s", "f8"),  # seconds of compute in an iteration here
         ("hidden_s", "f8"),  # its last part, beside which it communicates
         ("comm_alone_s", "f8"),  # seconds of communication with its own flows only
@@ -145,13 +149,10 @@ STEP = np.dtype(  # one phase of a sender that uses links
         ("bytes", "f8"),  # of each flow, per iteration
         ("limit", "f8"),  # bytes/s that NIC or scale-up link give a flow
         ("rate", "f8"),  # bytes/s of a flow if no other sender were there
-        ("after_s", "f8"),  # seconds of communication alone before it
         # fluid, of periodic senders: what one-shot senders cost
         ("level", "i4"),  # the highest of its entries
-        ("since_s", "f8"),  # since when
-        ("busy_s", "f8"),  # seconds that it was seen under way
-        ("among_s", "f8"),  # seconds alone for what it did then, had there been periodic ones only
-        ("work_s", "f8"),  # the same, as it was
+        ("rounds", "f8"),  # iterations in which it was seen, old ones forgotten
+        ("longer_s", "f8"),  # sum over them: seconds more than beside periodic ones
         ("mark", "i8"),  # scratch, up to the end
         ("mine", "f8"),
         ("theirs", "f8"),

@@ -53,8 +53,7 @@ def move_levels(w, e, at, to):
     if w.once.shape[1] == 0:
         return
     step, moved = w.steps[e, at], w.steps[e, to]
-    moved.level, moved.since_s = step.level, step.since_s
-    moved.busy_s, moved.among_s, moved.work_s = step.busy_s, step.among_s, step.work_s
+    moved.level, moved.rounds, moved.longer_s = step.level, step.rounds, step.longer_s
     for level in range(LEVELS):
         w.levels[e, to, level] = w.levels[e, at, level]
 
@@ -75,7 +74,7 @@ def squeeze_steps(w, e, net):
             moved = w.steps[e, to]
             moved.sender, moved.begin, moved.count = step.sender, step.begin, step.count
             moved.bytes, moved.limit, moved.rate = step.bytes, step.limit, step.rate
-            moved.after_s, moved.mark = step.after_s, 0
+            moved.mark = 0
             move_levels(w, e, at, to)
         to += 1
     net.steps = to

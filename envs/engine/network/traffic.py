@@ -18,7 +18,7 @@ from .flow import begin_iteration, next_phase, quit_iteration, unfinished_part
 from .maxmin import repair
 from .occupancy import share_evenly
 from .once import go_on
-from .progress import catch_up, run_straight
+from .progress import catch_up, iteration_s, run_straight
 from .records import FLOW, FLUID, OCCUPANCY, UNCONTENDED
 from .shares import affect
 from .slowing import is_look, look
@@ -52,8 +52,8 @@ def enter(w, e, j, now_s):
     sender.compute_s = pattern.compute_s * sender.scale / sender.speed
     sender.hidden_s = min(pattern.hidden_s * sender.scale / sender.speed, sender.compute_s)
     sender.comm_s = sender.comm_alone_s
-    sender.ideal_s = fluid.iteration_s(sender, ideal_comm_s)
-    sender.alone_s = fluid.iteration_s(sender, sender.comm_alone_s)
+    sender.ideal_s = iteration_s(sender, ideal_comm_s)
+    sender.alone_s = iteration_s(sender, sender.comm_alone_s)
     sender.iteration_s = sender.alone_s
     sender.duty = min(sender.comm_s / sender.iteration_s, 1.0)
     sender.event_s = math.inf

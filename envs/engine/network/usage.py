@@ -148,7 +148,6 @@ def build(w, e, j):
     sender.comm_alone_s = 0.0
     for s in range(pattern.num_phases):
         step = w.steps[e, sender.step_begin + s]
-        step.after_s = sender.comm_alone_s
         sender.comm_alone_s += step.bytes / step.rate
     if sender.usage_count == 0:
         net.steps = sender.step_begin
