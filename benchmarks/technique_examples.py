@@ -2,9 +2,9 @@
 
     python benchmarks/technique_examples.py        # all of them, a minute of one core
 
-``EXAMPLES`` is the table; its commands are ``gpuyard whatif`` with the two values of one switch. What
-the effect is worth against what others measured stands in the other sections of the page; here it
-shows that the switch works in a world that anyone can play.
+``EXAMPLES`` is the table; its commands are ``gpuyard whatif`` with the two values of one switch.
+What the effect is worth against what others measured stands in the other sections of the page; here
+it shows that the switch works in a world that anyone can play.
 """
 
 from __future__ import annotations

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-
 LEVEL = 0.02
 """A ratio that is nearer to 1 has no sign."""
 
