@@ -186,7 +186,7 @@ def tokens_per_gpu_s(scenario: Scenario, policy: str) -> float:
 NOTES = {
     "with Eagle3, 24 clients": "132 tokens/s of a user here, 95 there; without drafts 110 and 105. "
     "A turn takes 24 s there by Little's law, decoding 10 of them: prompts wait longer than here",
-    "prefill apart, 32 clients": "a user's tokens/s are 164 here, 130 there; host caches of prefill "
+    "prefill apart, 32 clients": "164 tokens/s of a user here, 130 there; host caches of prefill "
     "replicas are left out",
 }
 
