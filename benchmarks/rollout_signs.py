@@ -125,7 +125,7 @@ WORLDS: dict[str, tuple[Callable[[], Scenario], int]] = {
     "crowd": (crowd, 4),
     "prime": (prime, 2),
     "nemo": (nemo, 2),
-    "replay": (replay, 6),
+    "replay": (replay, 24),
 }
 """Scenarios, and how many steps are played in each."""
 

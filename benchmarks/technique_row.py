@@ -7,6 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+LEVEL = 0.02
+"""A ratio that is nearer to 1 has no sign."""
+
 
 @dataclass(frozen=True)
 class Row:
@@ -58,6 +61,16 @@ class Row:
         low = -math.inf if math.isnan(self.low) else self.low
         high = math.inf if math.isnan(self.high) else self.high
         return self.validated and low <= self.simulated <= high
+
+    @property
+    def wrong_way(self) -> bool:
+        """Tell whether a ratio is a gain here and a loss there, or the other way round.
+
+        Not where either is level to 2 %, and not of numbers that are no ratios: those lie on the
+        same side of 1 as what was published.
+        """
+        ours, theirs = self.simulated - 1, self.effect - 1
+        return self.validated and min(abs(ours), abs(theirs)) > LEVEL and ours * theirs < 0
 
     @property
     def effect(self) -> float:

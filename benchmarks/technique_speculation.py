@@ -38,7 +38,9 @@ layer for further tokens (`mtp`) or n-grams; its memory and passes by the same c
 acceptance drawn per step at each request's rate, switch-off by load ([engine.md](engine.md)). Host
 time per step that drafts is fitted: SGLang's to EAGLE-3 at batch 1, vLLM's to one run on an A100,
 the search for n-grams to their row at high load. Draft lengths and acceptance of the 70B rows,
-which the source does not state, are fitted to the rows at low load.""",
+which the source does not state, are fitted to the rows at low load. On Blackwell each verified
+token reads a latent cache anew in good part (`again`, `attention.py`), so long contexts gain less;
+nothing is fitted to Kimi-K2.6's rows, whose tokens a step its head's model card gives.""",
 }
 UNIT = 16  # tokens of a prefix unit
 DRAFTS = {
@@ -62,6 +64,8 @@ NGRAM = {"kind": "ngram", "draft_length": 5, "acceptance": 0.65}
 EAGLE_TREE = {"kind": "eagle", "draft_length": 5, "acceptance": 0.905}  # 4.68 tokens a step
 EAGLE_CHAIN = {"kind": "eagle", "draft_length": 3, "acceptance": 0.73}
 MTP = {"kind": "mtp", "draft_length": 2, "acceptance": 0.69}
+KIMI = {"gpu": "GB200-NVL72", "model": "Kimi-K2", "tp": 4, "dtype": "nvfp4", "kv_dtype": "fp8"}
+EAGLE_MLA = {"kind": "eagle", "draft_length": 3, "acceptance": 0.8135}  # 3.013 tokens a step
 
 VLLM, EAGLE = "blog.vllm.ai/2024/10/17/spec-decode", "arXiv 2503.01840"
 
@@ -137,6 +141,7 @@ def rows() -> list[Row]:
     p_eagle, mtp = "vllm.ai/blog/2026-03-13-p-eagle", "lmsys.org/blog/2025-07-17-mtp"
     sglang = "github.com/sgl-project/sglang/pull/4247"
     ngram = "github.com/NVIDIA/TensorRT-LLM blog07_NGram"
+    kimi = "vllm.ai/blog/2026-05-26-eagle-3-1"
     found = []
     for kind, rate, length, published, source in (
         ("EAGLE-3", 0.73, 3, 2.70, p_eagle),
@@ -155,6 +160,9 @@ def rows() -> list[Row]:
         ("n-gram, 70B, 256 at once", 0.556, VLLM, LLAMA_70B, NGRAM, Load(256, 1008, 100), too),
         ("EAGLE-3, 8B, batch 1", 2.36, sglang, LLAMA_8B, EAGLE_TREE, Load(1, 96, 2000), too),
         ("EAGLE-3, 8B, batch 64", 1.38, EAGLE, LLAMA_8B, EAGLE_CHAIN, Load(64, 96, 500), ""),
+        ("EAGLE-3.1, Kimi-K2.6, 1 client", 2.03, kimi, KIMI, EAGLE_MLA, Load(1, 1008, 1000), ""),
+        ("EAGLE-3.1, Kimi-K2.6, 4 clients", 1.71, kimi, KIMI, EAGLE_MLA, Load(4, 1008, 500), ""),
+        ("EAGLE-3.1, Kimi-K2.6, 16 clients", 1.66, kimi, KIMI, EAGLE_MLA, Load(16, 1008, 500), ""),
         ("MTP, V3, 2 a rank", 1.60, mtp, V3, MTP, Load(32, 64_000, 1000), ""),
         ("MTP, V3, 128 a rank", 1.14, mtp, V3, MTP, Load(2048, 2000, 1000), ""),
     ):

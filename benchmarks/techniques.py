@@ -14,6 +14,7 @@ import argparse
 import importlib
 import math
 import sys
+import textwrap
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -21,6 +22,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 sys.path.insert(0, str(Path(__file__).parent))
 
+import technique_examples  # noqa: E402
 from technique_row import Row  # noqa: E402
 
 MODULES = (
@@ -49,6 +51,13 @@ page.
 figure, or the middle of the band. A row outside its band says why. "Unvalidated": nothing was
 published that one could compare with.
 """
+EXAMPLES = """## Off and on
+
+Each switch in a shipped scenario, all else alike, two seeds; `unset` leaves the field out. The
+commands behind the rows stand below them, in order; each prints more metrics, and 16 seeds say
+more. Fairness between clients, images by FastVLM, migration and rollouts take more than one field:
+[engine.md](engine.md), [migration.md](migration.md), [rollouts.md](rollouts.md).
+"""
 
 
 def gathered(names: Iterable[str] = MODULES) -> tuple[list[Row], dict[str, str]]:
@@ -66,11 +75,14 @@ def gathered(names: Iterable[str] = MODULES) -> tuple[list[Row], dict[str, str]]
 
 
 def summary(rows: Iterable[Row]) -> str:
-    """Return how many rows are inside their bands."""
+    """Return how many rows are inside their bands, and which have another sign."""
     compared = [row for row in rows if row.validated]
     inside = sum(row.inside for row in compared)
     share = f" ({100 * inside / len(compared):.0f} %)" if compared else ""
-    return f"{inside} of {len(compared)} rows inside their bands{share}."
+    wrong = "; ".join(f"{row.target}: {row.note}" for row in compared if row.wrong_way)
+    signs = f"The sign is another one in: {wrong}." if wrong else "The sign is right everywhere."
+    said = f"{inside} of {len(compared)} rows inside their bands{share}. {signs}"
+    return textwrap.fill(said, 100, break_long_words=False, break_on_hyphens=False)
 
 
 def tables(rows: Iterable[Row], models: dict[str, str]) -> str:
@@ -116,7 +128,8 @@ def _number(value: float) -> str:
 def page(names: Iterable[str] = MODULES) -> str:
     """Return docs/techniques.md."""
     rows, models = gathered(names)
-    return f"{HEADING}\n{summary(rows)}\n\n{tables(rows, models)}"
+    examples = f"{EXAMPLES}\n{technique_examples.page()}"
+    return f"{HEADING}\n{summary(rows)}\n\n{examples}\n\n{tables(rows, models)}"
 
 
 def main() -> None:

@@ -34,6 +34,7 @@ def cost_table(rng: np.random.Generator, affine: bool, spec: ReplicaSpec) -> Cos
     cost["dec_seq_s"] = rng.uniform(0, 1e-5)
     cost["dec_token_s"] = rng.uniform(1e-8, 2e-7)
     cost["dec_row_s"] = rng.uniform(0, 1e-6)
+    cost["dec_again_s"] = 0.6 * cost["dec_token_s"]
     cost["pre_fixed_s"] = rng.uniform(0, 1e-3)
     cost["pre_flop_s"] = rng.uniform(1e-10, 2e-9)
     cost["pre_pad"] = rng.uniform(0, 300)

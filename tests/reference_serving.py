@@ -132,7 +132,8 @@ def step_cost_s(
     if chunks and k["mix_token_s"]:
         total += (k["mix_seq_s"] + k["mix_cell_s"] * prompt) * seqs + k["mix_token_s"] * cached
     elif seqs:
-        memory = k["dec_token_s"] * cached + k["dec_row_s"] * seqs * width
+        memory = (k["dec_token_s"] + k["dec_again_s"] * (width - 1)) * cached
+        memory += k["dec_row_s"] * seqs * width
         total += k["dec_fixed_s"] + k["dec_seq_s"] * seqs
         total += k["dec_log_s"] * math.log2(1 + cached / seqs / 1024)
         total += ((k["dec_flop_s"] * cached * width) ** 3 + memory**3) ** (1 / 3)

@@ -38,6 +38,11 @@ def test_decode_formula_by_hand():
     # 2 sequences of 1024 tokens each: log2(1 + 1) = 1
     moved = ((6 * 2048) ** 3 + (4 * 2048 + 5 * 2) ** 3) ** (1 / 3)
     assert decode_s(c, 2, 2048) == pytest.approx(1 + 2 + 3 * 2 + moved)
+    c["dec_again_s"] = 7
+    assert decode_s(c, 2, 2048) == pytest.approx(1 + 2 + 3 * 2 + moved)
+    # 3 tokens of each verified: two of them read the cache again
+    moved = ((6 * 2048 * 3) ** 3 + ((4 + 7 * 2) * 2048 + 5 * 2 * 3) ** 3) ** (1 / 3)
+    assert decode_s(c, 2, 2048, 3) == pytest.approx(1 + 2 + 3 * 2 + moved)
     assert decode_s(c, 0, 0) == 0
 
 

@@ -10,7 +10,9 @@ from gpuyard.envs.hardware.catalogue import gpu, gpu_from, model
 from gpuyard.envs.perf.serving.attention import decode_gqa, decode_mla, prefill_gqa
 from gpuyard.envs.perf.serving.collectives import Link, all_reduce_s, link_bytes_per_s, link_of
 from gpuyard.envs.perf.serving.constants import constants
+from gpuyard.envs.perf.serving.cost_table import COST
 from gpuyard.envs.perf.serving.gemm import gemm_s, kernel_s
+from gpuyard.envs.perf.serving.iteration import decode_s
 from gpuyard.envs.perf.serving.moe import experts_s
 
 PLAIN = gpu_from(
@@ -127,6 +129,29 @@ def test_latent_decode_pads_to_64_heads():
     few, padded = decode_mla(h100, 16, "bf16"), decode_mla(h100, 64, "bf16")
     assert few["dec_flop_s"] == padded["dec_flop_s"]
     assert decode_mla(h100, 128, "bf16")["dec_flop_s"] == 2 * padded["dec_flop_s"]
+
+
+PUBLISHED_US = [
+    *[(16, "fp8", 4, n, 80_000, us) for n, us in ((4, 89), (8, 181), (32, 655), (128, 2623))],
+    *[(8, "fp8", 8, 1, n, us) for n, us in ((131_000, 103), (500_000, 343), (1_000_000, 667))],
+    *[(8, "bf16", 8, 1, n, us) for n, us in ((131_000, 201), (500_000, 717), (1_000_000, 1413))],
+    *[(16, "bf16", 4, 1, n, us) for n, us in ((8192, 25.1), (32_768, 36.4))],
+]
+"""Heads, cache, tokens that a sequence verifies, sequences, cached tokens of each, and microseconds
+of TensorRT-LLM's kernel on Blackwell: vLLM pull request 41778, FlashInfer issue 4390 (twice),
+TensorRT-LLM pull request 15009."""
+
+
+def test_blackwell_reads_a_latent_cache_again_for_each_verified_token():
+    errors, once = [], []
+    for heads, kv_dtype, width, sequences, cached, us in PUBLISHED_US:
+        c = dict.fromkeys(COST.names, 0.0) | decode_mla(gpu("B200-SXM"), heads, kv_dtype)
+        errors.append(1e6 * float(decode_s(c, sequences, sequences * cached, width)) / us - 1)
+        c["dec_again_s"] = 0.0
+        once.append(1e6 * float(decode_s(c, sequences, sequences * cached, width)) / us - 1)
+    assert np.abs(errors).max() < 0.30 and np.median(np.abs(errors)) < 0.16
+    assert np.min(once) < -0.6  # what reading the cache once misses, at a million tokens
+    assert decode_mla(gpu("H100-SXM"), 16, "fp8")["dec_again_s"] == 0.0  # one tile holds them all
 
 
 def test_prefill_attention_flops():

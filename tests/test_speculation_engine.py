@@ -147,7 +147,7 @@ def test_published_effects_are_met() -> None:
     import technique_speculation
 
     rows = technique_speculation.rows()
-    assert len(rows) == 12
+    assert len(rows) == 15
     assert [row.target for row in rows if not row.inside] == []
 
 

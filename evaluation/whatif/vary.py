@@ -1,7 +1,8 @@
 """Fields of a scenario's tables by path, and the values that they are to take.
 
 ``replicas[0].count=2..8`` is a path and a range of whole numbers, both ends included;
-``workload.rate_scale=0.5..2..0.25`` has a step; ``network.fidelity=fluid,flow`` is a list.
+``workload.rate_scale=0.5..2..0.25`` has a step; ``network.fidelity=fluid,flow`` is a list;
+``replicas[0].speculation={kind="eagle"},unset`` is a table, or none.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from typing import Any
 from gpuyard.envs.scenario import TABLES
 
 MOST_FLEETS = 1000
+UNSET = "unset"
+"""A value that leaves a field out."""
 _PATH = re.compile(r"[\w-]+(?:\[\d+\])*(?:\.[\w-]+(?:\[\d+\])*)*")
 _PARTS = re.compile(r"[\w-]+|\[\d+\]")
 
@@ -146,6 +149,8 @@ def _set(place: Any, last: str, value: Any, path: str, so_far: str) -> None:
     if last.startswith("["):
         _entry(place, last, path, so_far)
         place[int(last[1:-1])] = value
+    elif isinstance(place, dict) and value == UNSET:
+        place.pop(last, None)
     elif isinstance(place, dict):
         place[last] = value
     else:

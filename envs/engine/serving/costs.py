@@ -26,7 +26,8 @@ def decode_attention_s(cost, sequences, context, width):
     """
     if sequences == 0:
         return 0.0
-    load = cost.dec_token_s * context + cost.dec_row_s * sequences * width
+    load = cost.dec_token_s * context + cost.dec_again_s * context * (width - 1)
+    load += cost.dec_row_s * sequences * width
     if cost.dec_flop_s > 0.0:
         load = p3(load, cost.dec_flop_s * context * width, 0.0)
     shape = math.log2(1.0 + context / (1024.0 * sequences))

@@ -112,6 +112,12 @@ def decode_mla(gpu: GPU, heads: int, kv_dtype: str) -> Coefficients:
 
     ``t0 + c1 log2(1 + C/B/1024) + ((2 C max(h, 64) 1088 / (ec peak))^3
     + ((576 C kv_bytes + 2176 B h) / (em bandwidth))^3)^(1/3)``
+
+    Where n tokens of each sequence are verified, FLOPs and 2176 B h are n-fold. Kernels that hold
+    all n in one tile read the cache once. Those of Blackwell (TensorRT-LLM's, which vLLM and SGLang
+    take there, too) give each token a thread block of its own, and the L2 cache does not save all:
+    each further token costs ``again`` of a read. Source: ``computeNumCtas`` of TensorRT-LLM's
+    ``fmhaKernels.h``; FlashInfer issue 4390.
     """
     row = constants("mla_decode", gpu, kv_dtype)
     rate = row["em"] * gpu.bandwidth_bytes_per_s
@@ -121,6 +127,7 @@ def decode_mla(gpu: GPU, heads: int, kv_dtype: str) -> Coefficients:
         "dec_seq_s": 0.0,
         "dec_token_s": LATENT * KV_BYTES[kv_dtype] / rate,
         "dec_row_s": 2176 * heads / rate,
+        "dec_again_s": row.get("again", 0.0) * LATENT * KV_BYTES[kv_dtype] / rate,
         "dec_flop_s": 2 * max(heads, 64) * 1088 / (row["ec"] * gpu.fp16_flops),
     }
 

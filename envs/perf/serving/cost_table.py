@@ -10,7 +10,8 @@ with Q the sum of q and S the sequences that sample. The host line hides behind 
 engines that do not schedule ahead it is 0, and the tables hold the host's time.
 
     decode  = dec_fixed_s + dec_log_s * log2(1 + C/B/1024) + dec_seq_s * B
-              + ((dec_flop_s * C n)**3 + (dec_token_s * C + dec_row_s * B n)**3)**(1/3)
+              + ((dec_flop_s * C n)**3
+                 + (dec_token_s * C + dec_again_s * C (n - 1) + dec_row_s * B n)**3)**(1/3)
               (0 if B = 0; affine in C up to the log term where dec_flop_s = 0)
     mixed   = mix_seq_s * B + mix_cell_s * B * Q + mix_token_s * C
               (decode(B, C) where mix_token_s = 0: kernels whose decodes do not mind the chunk)
@@ -20,8 +21,8 @@ engines that do not schedule ahead it is 0, and the tables hold the host's time.
                                 sum of chunks / (1 + other_shards))   (0 if no chunk)
 
 n is 1, or the tokens that each sequence verifies in the step where it speculates: then ``B n`` of
-them are in linear_s and head_s, attention reads the cache once, and drafting comes on top
-(:mod:`.drafting`).
+them are in linear_s and head_s, attention reads the cache once, and again in part for each further
+token where its kernel does (dec_again_s), and drafting comes on top (:mod:`.drafting`).
 
 Times in seconds, for the whole model (all layers). Source of the forms: perf_models sections 3.1
 to 3.8 of the reference; each term's own source stands with the kernel that fills it.
@@ -45,6 +46,7 @@ COST = np.dtype(
         ("dec_seq_s", "f8"),
         ("dec_token_s", "f8"),
         ("dec_row_s", "f8"),
+        ("dec_again_s", "f8"),  # of a cached token, for each further one that is verified with it
         ("dec_flop_s", "f8"),
         ("mix_seq_s", "f8"),
         ("mix_cell_s", "f8"),

@@ -2,8 +2,8 @@
 
 A model that drafts reads a step's tokens once, prompts too, beside the replica's own model: that
 pass is part of the replica's own table (:func:`tabulate`). K - 1 passes follow with a token of each
-decoding sequence, and a head behind each. On top comes what the host does for it, which engines
-that plan ahead hide but for a gap::
+decoding sequence, and a head behind each. On top comes what the host does for it, which planning
+ahead does not hide: what is accepted decides what the drafts begin with::
 
     draft = fixed_s + sequence_s * B + head[B]
             + (K - 1) (linear[B] + head[B] + decode(B, C + B K / 2))
@@ -72,9 +72,7 @@ def host_draft_s(deployment: Deployment) -> tuple[float, float]:
     unsent_s = rejected * float(sampler_s(deployment, 1.0 / deployment.shards))
     if how.kind == "ngram":
         return 0.0, row["match_us"] * 1e-6 - unsent_s
-    ahead = deployment.rules.asynchronous
-    step_us = row["ahead_us"] if ahead else row["step_us"][deployment.stack]
-    return step_us * 1e-6, -unsent_s
+    return row["step_us"][deployment.stack] * 1e-6, -unsent_s
 
 
 def draft_s(deployment: Deployment, sequences: int, context: int) -> float:

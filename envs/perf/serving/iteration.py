@@ -129,7 +129,8 @@ def decode_s(
     """
     b, tokens = np.asarray(sequences, np.float64), np.asarray(context, np.float64)
     mean = tokens / np.maximum(b, 1)
-    memory = c["dec_token_s"] * tokens + c["dec_row_s"] * b * width
+    memory = (c["dec_token_s"] + c["dec_again_s"] * (width - 1)) * tokens
+    memory = memory + c["dec_row_s"] * b * width
     moved = np.cbrt((c["dec_flop_s"] * tokens * width) ** 3 + memory**3)
     fixed = c["dec_fixed_s"] + c["dec_log_s"] * np.log2(1 + mean / 1024) + c["dec_seq_s"] * b
     return np.where(b > 0, fixed + moved, 0.0)
