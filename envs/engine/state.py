@@ -46,7 +46,7 @@ Requests and replicas:
     tiers: TIER (E, T).
     nics: NIC (E, R).
     tier_entries: TIER_ENTRY (E, P), each tier's own from its ``begin`` on.
-    tier_heads: int32 (E, any), first entry of each chain of their hash table, -1: none.
+    tier_places: int32 (E, T, H), the entry of a prefix id in a tier, -1: it is not there.
     migration_rules: MIGRATION_RULES (1,) where running requests may move.
     moves: MOVE (E, R) there, what each replica gives or gets.
     mover: MOVER (E,) there.
@@ -254,7 +254,7 @@ FIELDS = (
     ("tiers", TIER, 2),
     ("nics", NIC, 2),
     ("tier_entries", TIER_ENTRY, 2),
-    ("tier_heads", np.int32, 2),
+    ("tier_places", np.int32, 3),
     ("migration_rules", MIGRATION_RULES, 1),
     ("moves", MOVE, 2),
     ("mover", MOVER, 1),

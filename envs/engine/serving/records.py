@@ -56,10 +56,14 @@ REQUEST = np.dtype(
         ("prefix_count", "i4"),
         ("priority", "f4"),
         ("service", "i4"),  # whose replicas may take it
-        ("adapter", "i4"),  # LoRA adapter that it names, -1: none
         ("client", "i4"),  # who sent it, 0 where there are no clients
         ("objective", "i4"),  # which objectives it has
+        # what a step asks of each that waits, side by side: each is a line of memory to wait for
+        ("adapter", "i4"),  # LoRA adapter that it names, -1: none
+        ("next", "i4"),  # behind it in the queue it waits in
+        ("blocks", "i4"),  # KV blocks held; stale while decoding
         ("deadline_s", "f8"),  # when it expires if no step has begun it, inf: never
+        ("queued_s", "f8"),  # when it reaches the engine, behind the replica's front end
         # where it stands
         ("stage", "i4"),
         ("source", "i4"),  # prefill replica that held or holds its KV, -1: none
@@ -67,12 +71,10 @@ REQUEST = np.dtype(
         ("there_nodes", "i4"),  # of these, prefix nodes that are cached there and need not move
         ("sender", "i4"),  # what moves its KV cache: a place among the network's one-shot senders
         ("replica", "i4"),
-        ("next", "i4"),  # behind it in the queue it waits in
         ("generated", "i4"),  # output tokens, kept over a preemption; stale while decoding
         ("computed", "i4"),  # tokens in the KV cache; stale while decoding
         ("chunk", "i4"),  # prompt tokens of the step under way, while it was admitted before
-        ("blocks", "i4"),  # KV blocks held; stale while decoding
-        ("nodes", "i4"),  # of these, cached prefix nodes held: the first ones of its ids
+        ("nodes", "i4"),  # of its blocks, cached prefix nodes held: the first ones of its ids
         ("sealed", "i4"),  # 1: found its next prefix cached by another, registers no more
         ("cached_tokens", "i4"),  # prompt tokens that its first admission found cached
         ("fetched_tokens", "i4"),  # that came from KV tiers
@@ -81,7 +83,6 @@ REQUEST = np.dtype(
         ("noted", "i4"),  # how far a fair queue knows of it, see fair.py
         ("work_s", "f8"),  # the router's estimate of its compute time
         ("retry_s", "f8"),  # when a held request is decided again
-        ("queued_s", "f8"),  # when it reaches the engine, behind the replica's front end
         ("computed_s", "f8"),  # when its prompt is computed, if it was handed over before
         ("sent_s", "f8"),  # when its KV cache set off
         ("arrive_s", "f8"),  # when it was there

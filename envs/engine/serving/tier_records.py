@@ -41,10 +41,8 @@ NIC = np.dtype([("read_free_s", "f8"), ("write_free_s", "f8")])  # of a replica,
 TIER_ENTRY = np.dtype(  # a unit in a tier
     [
         ("node", "i4"),  # its prefix id
-        ("tier", "i4"),
         ("older", "i4"),  # in the order of use
         ("newer", "i4"),
-        ("next", "i4"),  # in its chain of the hash table
         ("since_s", "f8"),  # when it has been written
     ],
     align=True,

@@ -9,8 +9,9 @@ and the port of the store, of which the later one counts. A unit can be read onc
 Sources: vLLM's OffloadingConnector (``vllm/v1/kv_offload``: LRU manager, touch in reverse order)
 for the host tier, LMCache and the Mooncake store for the shared one.
 
-One table of entries serves all tiers: tier t has a range of places of its own, and a hash table
-with chains finds a unit of a tier, as in :mod:`.prefixes`.
+One table of entries serves all tiers: tier t has a range of places of its own. Another one says for
+each tier and unit where that stands. A request's units have ids that follow each other, so a few
+lines of memory say it of all of them; with a hash table the engine mostly waited for memory.
 """
 
 from __future__ import annotations
@@ -22,7 +23,6 @@ from numpy.typing import NDArray
 
 from ..core.compile import kernel
 from ..core.records import records
-from .prefixes import ENTRIES_PER_HEAD, GOLDEN
 from .tier_records import NIC, TIER, TIER_ENTRY
 
 
@@ -40,12 +40,11 @@ def allocate_tiers(
     if len(tier_specs) == 0:
         return {}
     entries = int(np.minimum(tier_specs["units"], num_nodes).sum())
-    heads = 1 << max(entries // ENTRIES_PER_HEAD - 1, 0).bit_length()
     return {
         "tiers": records((num_envs, len(tier_specs)), TIER),
         "nics": records((num_envs, num_replicas), NIC),
         "tier_entries": records((num_envs, max(entries, 1)), TIER_ENTRY),
-        "tier_heads": np.zeros((num_envs, heads), np.int32),
+        "tier_places": np.zeros((num_envs, len(tier_specs), num_nodes), np.int32),
     }
 
 
@@ -62,22 +61,13 @@ def empty_tiers(
         tiers[name] = start
     for name in ("read_free_s", "write_free_s"):
         tiers[name] = arrays["nics"][name][e] = 0.0
-    arrays["tier_heads"][e] = -1
+    arrays["tier_places"][e] = -1
 
 
 @kernel
-def head_of(w, node, tier):
-    """Return the head of the chain in which a unit of a tier stands."""
-    return (int(node) + int(tier) * GOLDEN) & (w.tier_heads.shape[1] - 1)
-
-
-@kernel(inline=False)
 def seek(w, e, node, tier):
     """Return the entry of a unit in a tier, -1 if it is not there."""
-    at = int(w.tier_heads[e, head_of(w, node, tier)])
-    while at >= 0 and (w.tier_entries[e, at].node != node or w.tier_entries[e, at].tier != tier):
-        at = int(w.tier_entries[e, at].next)
-    return at
+    return int(w.tier_places[e, tier, node])
 
 
 @kernel
@@ -115,19 +105,6 @@ def put_last(w, e, at, state):
     put_below(w, e, at, at, -1, state)
 
 
-@kernel
-def forget(w, e, at):
-    """Take an entry out of its chain."""
-    head = head_of(w, w.tier_entries[e, at].node, w.tier_entries[e, at].tier)
-    before = int(w.tier_heads[e, head])
-    if before == at:
-        w.tier_heads[e, head] = w.tier_entries[e, at].next
-        return
-    while w.tier_entries[e, before].next != at:
-        before = int(w.tier_entries[e, before].next)
-    w.tier_entries[e, before].next = w.tier_entries[e, at].next
-
-
 @kernel(inline=False)
 def put(w, e, node, tier, since_s):
     """Keep a unit that the tier lacks, in place of the least recently used one if it is full."""
@@ -138,12 +115,10 @@ def put(w, e, node, tier, since_s):
     else:
         at = int(state.oldest)
         cut(w, e, at, at, state)
-        forget(w, e, at)
+        w.tier_places[e, tier, w.tier_entries[e, at].node] = -1
     item = w.tier_entries[e, at]
-    item.node, item.tier, item.since_s = node, tier, since_s
-    head = head_of(w, node, tier)
-    item.next = w.tier_heads[e, head]
-    w.tier_heads[e, head] = at
+    item.node, item.since_s = node, since_s
+    w.tier_places[e, tier, node] = at
     put_last(w, e, at, state)
 
 
@@ -151,9 +126,12 @@ def put(w, e, node, tier, since_s):
 def touch(w, e, request, units, tier):
     """Count the first ``units`` units of a request as used, the first one last.
 
-    Units that stand one behind another already, as the last time has left them, move as one.
+    Units that stand one behind another already, as the last time has left them, move as one. A tier
+    with room for all units there are evicts none, so nobody asks for its order.
     """
     state, above, unit = w.tiers[e, tier], -1, 0
+    if state.units == w.tier_places.shape[2]:
+        return
     while unit < units:
         first = seek(w, e, w.prefix_units[e, request.prefix_begin + unit].node, tier)
         unit += 1
@@ -163,7 +141,7 @@ def touch(w, e, request, units, tier):
         while unit < units:
             older = int(w.tier_entries[e, last].older)
             node = w.prefix_units[e, request.prefix_begin + unit].node
-            if older < 0 or w.tier_entries[e, older].node != node:
+            if older < 0 or older != seek(w, e, node, tier):
                 break
             last = older
             unit += 1
