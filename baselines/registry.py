@@ -80,7 +80,7 @@ def _all() -> tuple[str, ...]:
 
 def names_in(text: str) -> list[str]:
     """Return the names of a list with commas; before a number or ``word:number`` one is no end."""
-    return re.split(rf",(?!(?:[\w.-]+:)*{_NUMBER}(?:[,&+]|$))", text)
+    return re.split(rf",(?!(?:[\w.*-]+:)*{_NUMBER}(?:[,&+]|$))", text)
 
 
 def decides(name: str) -> frozenset[str]:

@@ -8,6 +8,7 @@ from routing_observations import LAYOUT, observe, pool
 
 from gpuyard import baselines
 from gpuyard.baselines.cost import TERMS
+from gpuyard.baselines.registry import names_in
 
 
 def cost(weights: dict[str, float], observation: dict[str, np.ndarray]) -> list[float]:
@@ -61,4 +62,10 @@ def test_what_is_refused():
         baselines.make("cost", weights={"wait_s": np.inf})
     with pytest.raises(ValueError, match="cost: weights name 'waits': no such column; there are"):
         cost({"waits*in_flight": 1.0}, observe())
-    assert baselines.decides("cost") == {"route"} and "cost" not in baselines.names()
+
+
+def test_a_name_with_products_stands_in_lists_of_names():
+    name = "cost?weights=wait_s:1,in_flight*prefill_s:2"
+    assert names_in(f"{name},routing/random") == [name, "routing/random"]
+    assert baselines.make(name).weights == {"wait_s": 1.0, "in_flight*prefill_s": 2.0}
+    assert baselines.decides(name) == {"route"} and "cost" not in baselines.names()
