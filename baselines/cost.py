@@ -8,7 +8,6 @@ and tell little, so that there cannot be many: steps of rollouts.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from math import prod
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -61,20 +60,23 @@ class Cost(Router):
             ValueError: the scenario asks for other decisions, or has no such column.
         """
         super().reset(scenario, num_envs, seed)
-        factors = {name for term in self.weights for name in term.split("*")}
-        self._places = {name: self._place(name) for name in sorted(factors)}
+        names = {name for term in self.weights for name in term.split("*")}
+        self._factors = {name: self._place(name) for name in sorted(names)}
 
     def score(self, observation: Observation) -> NDArray[np.float64]:
         """Return minus the cost, shape (n, C)."""
-        values = {}
-        for name, (key, full) in self._places.items():
+        values: dict[str, NDArray[np.float64]] = {}
+        for name, (key, full) in self._factors.items():
             column = self.read(observation, key, full)
             if key == "queue":
                 column = column[:, :1]
             values[name] = column[:, np.newaxis] if key == "cluster" else column
         cost = np.zeros(observation["action_mask"].shape)
         for term, weight in self.weights.items():
-            cost += weight * prod(values[name] for name in term.split("*"))
+            part = np.full_like(cost, weight)
+            for name in term.split("*"):
+                part *= values[name]
+            cost += part
         return -cost
 
     def _place(self, name: str) -> tuple[str, str]:
