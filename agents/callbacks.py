@@ -144,6 +144,24 @@ class CriticFirstCallback(BaseCallback):
         return True
 
 
+class ClockCallback(BaseCallback):
+    """Ends training by the clock; the run is then finished like one that took all its steps.
+
+    Args:
+        minutes: of learning, an earlier part of a resumed run not counted.
+    """
+
+    def __init__(self, minutes: float):
+        super().__init__()
+        self.minutes = minutes
+
+    def _on_training_start(self) -> None:
+        self._end_s = time.monotonic() + 60.0 * self.minutes
+
+    def _on_step(self) -> bool:
+        return time.monotonic() < self._end_s
+
+
 class CheckpointCallback(BaseCallback):
     """Saves a checkpoint at intervals, and one more when the user presses Ctrl-C.
 

@@ -38,6 +38,7 @@ AT_LEAST_ONE = (
 )  # fmt: skip
 NOT_NEGATIVE = (
     "seed", "of_a_kind", "teacher_steps", "critic_steps", "validate_every", "checkpoint_every",
+    "minutes",
 )  # fmt: skip
 
 
@@ -56,6 +57,7 @@ class TrainConfig:
     out: str = setting("runs", "folder of all runs")
     seed: int = setting(0, "seed of weights, exploration and training episodes")
     steps: int = setting(2_400_000, "decisions to train on, over all environments")
+    minutes: float = setting(0.0, "minutes of learning at most, then it keeps what it has; 0: any")
     num_envs: int = setting(64, "environments in the batch")
     n_steps: int = setting(128, "decisions per environment and update")
     batch_size: int = setting(1024, "decisions per gradient step")

@@ -18,7 +18,13 @@ from gpuyard.baselines import make
 
 from . import checkpoint, model_file
 from .buffer import ProgressRolloutBuffer
-from .callbacks import CheckpointCallback, CriticFirstCallback, MetricsCallback, ProgressCallback
+from .callbacks import (
+    CheckpointCallback,
+    ClockCallback,
+    CriticFirstCallback,
+    MetricsCallback,
+    ProgressCallback,
+)
 from .config import TrainConfig
 from .disk import replacing
 from .imitation import imitate
@@ -169,6 +175,7 @@ def _learn(
     validation = ValidationCallback(config, best)
     callbacks: list[BaseCallback] = [validation] if config.validate_every else []
     callbacks += [saver, CriticFirstCallback(config.critic_steps), metrics]
+    callbacks += [ClockCallback(config.minutes)] if config.minutes else []
     callbacks += [ProgressCallback(metrics, config.steps)] if progress else []
     with saver:
         model.learn(

@@ -107,7 +107,16 @@ def linear(weights: Mapping[str, float]) -> Policy:
     if len(blocks) != 1 or not blocks <= _BY_BLOCK.keys():
         known = " or all ".join(f"{block}.*" for block in _BY_BLOCK)
         raise ValueError(f"linear: weights name {sorted(blocks)}; give at least one, all {known}")
+    check_weights("linear", weights)
+    return _BY_BLOCK[blocks.pop()](weights)
+
+
+def check_weights(owner: str, weights: Mapping[str, float]) -> None:
+    """Refuse weights that are no finite numbers.
+
+    Raises:
+        ValueError: naming the owner, the weight and its value.
+    """
     for name, weight in weights.items():
         if not isinstance(weight, (int, float)) or not np.isfinite(weight):
-            raise ValueError(f"linear: weights: {name} = {weight!r} must be a finite number")
-    return _BY_BLOCK[blocks.pop()](weights)
+            raise ValueError(f"{owner}: weights: {name} = {weight!r} must be a finite number")

@@ -10,6 +10,7 @@ name                                 policy
 ``routing/mine``                     one of an installed plug-in, see :mod:`.plug_ins`
 ``my.module:MyPolicy``               a class of one's own, options as above
 ``linear?weights=route.wait_s:-1``   a weighted sum of candidate columns, see :mod:`.linear`
+``cost?weights=wait_s:1``             a weighted sum of few terms in their units, see :mod:`.cost`
 ``tuned.json``                       a name and options in a file, see :mod:`.saved`
 ===================================  ==============================================================
 """
@@ -27,6 +28,7 @@ from typing import Any
 
 from . import gang, isolation, migration, options, plug_ins, routing, saved, topology
 from .composite import Composite
+from .cost import Cost
 from .linear import linear
 from .policy import Factory, Policy
 from .scaling import policies as scaling
@@ -47,7 +49,7 @@ _BASELINES = {
 }
 _SYSTEMS = {f"system/{name}": composition for name, composition in SYSTEMS.items()}
 _OWN = (*_BASELINES, *_SYSTEMS)
-_UNLISTED: dict[str, Factory] = {"linear": linear}  # means nothing without weights
+_UNLISTED: dict[str, Factory] = {"linear": linear, "cost": Cost}  # nothing without weights
 
 _NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?"
 
@@ -78,7 +80,7 @@ def _all() -> tuple[str, ...]:
 
 def names_in(text: str) -> list[str]:
     """Return the names of a list with commas; before a number or ``word:number`` one is no end."""
-    return re.split(rf",(?!(?:[\w.-]+:)*{_NUMBER}(?:[,&+]|$))", text)
+    return re.split(rf",(?!(?:[\w.*-]+:)*{_NUMBER}(?:[,&+]|$))", text)
 
 
 def decides(name: str) -> frozenset[str]:

@@ -10,14 +10,17 @@ from __future__ import annotations
 import inspect
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from gpuyard.baselines import make
+from gpuyard.baselines.cost import TERMS
 from gpuyard.baselines.linear import features
 from gpuyard.baselines.options import hints_of, split
 from gpuyard.baselines.registry import COMPOSE, FILE, class_of
@@ -26,12 +29,13 @@ from gpuyard.baselines.saved import FORMAT, read
 from .report import FIRST_SEED
 from .rollout import rollout
 from .search import CrossEntropy, Effort
+from .sweep.executors import executor
 
 if TYPE_CHECKING:
     from gpuyard.envs.scenario import Scenario
 
-LINEAR = "linear"
-"""The name under which the weights of a linear score are tuned."""
+LINEAR, COST = "linear", "cost"
+"""Names under which weights are tuned: of a linear score of all columns, or of few terms."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +59,7 @@ class Space:
     def options(self, values: np.ndarray) -> dict[str, Any]:
         """Return the keyword arguments of the policy for ``values``, shape (D,)."""
         pairs = dict(zip(self.names, values.tolist(), strict=True))
-        if self.policy == LINEAR:
+        if self.policy in (LINEAR, COST):
             return {"weights": pairs}
         return {name: round(v) if name in self.whole else max(v, 0.0) for name, v in pairs.items()}
 
@@ -64,7 +68,8 @@ def space_of(policy: str, scenario: Scenario) -> Space:
     """Return what is searched: the numbers among a policy's options that its name does not set.
 
     The search begins at their defaults and looks as far as those are from 0, at least 1 (for the
-    linear score: at 0 and as far as 1 for every feature of the scenario's candidates).
+    linear score: at 0 and as far as 1 for every feature of the scenario's candidates; for the cost
+    as far as 0.5 from :data:`.cost.TERMS`).
 
     Raises:
         ValueError: the policy has no such options, or the scenario asks for several decisions.
@@ -77,6 +82,8 @@ def space_of(policy: str, scenario: Scenario) -> Space:
             raise ValueError(f"linear is for one kind of decision; {scenario.name!r} asks: {asked}")
         names = tuple(features(scenario.layout))
         return Space(policy, names, frozenset(), (0.0,) * len(names), (1.0,) * len(names))
+    if policy == COST:
+        return Space(policy, tuple(TERMS), frozenset(), tuple(TERMS.values()), (0.5,) * len(TERMS))
     factory, given = class_of(policy), split(policy)[1]
     hints = hints_of(factory)
     parameters = inspect.signature(factory).parameters
@@ -93,7 +100,12 @@ def space_of(policy: str, scenario: Scenario) -> Space:
 
 
 def tune(
-    policy: str, scenario: Scenario, effort: Effort, path: Path, resume: bool = False
+    policy: str,
+    scenario: Scenario,
+    effort: Effort,
+    path: Path,
+    resume: bool = False,
+    processes: int = 1,
 ) -> Iterator[tuple[int, float, float]]:
     """Search, saving to ``path`` after every generation.
 
@@ -103,6 +115,7 @@ def tune(
         effort: how much.
         path: of the JSON file; see :mod:`gpuyard.baselines.saved`.
         resume: go on from that file.
+        processes: that play; what is found does not depend on their number.
 
     Yields:
         The generation's number, and the mean reward per episode of the search's mean and of its
@@ -127,24 +140,27 @@ def tune(
         raise FileExistsError(f"{path} exists; --resume goes on from it, --out names another")
     else:
         search = CrossEntropy.around(np.array(space.start), np.array(space.spread), effort.seed)
-    while search.generation < effort.generations:
-        samples = search.ask(effort.samples)
-        scores = np.array([_reward(space, sample, scenario, effort, search) for sample in samples])
-        search.tell(samples, scores)
-        _save(path, space, search, scenario, effort)
-        yield search.generation, float(scores[0]), float(scores.max())
+    with ExitStack() as stack:
+        play: Callable[..., Iterable[float]] = map
+        if processes > 1:
+            play = stack.enter_context(executor("local", processes)).map
+        while search.generation < effort.generations:
+            samples = search.ask(effort.samples)
+            first = effort.seed + search.generation * effort.episodes
+            seeds = first + np.arange(effort.episodes)
+            reward = partial(_reward, space, scenario, seeds)
+            scores = np.array(list(play(reward, samples)))
+            search.tell(samples, scores)
+            _save(path, space, search, scenario, effort)
+            yield search.generation, float(scores[0]), float(scores.max())
 
 
-def _reward(
-    space: Space, values: np.ndarray, scenario: Scenario, effort: Effort, search: CrossEntropy
-) -> float:
+def _reward(space: Space, scenario: Scenario, seeds: np.ndarray, values: np.ndarray) -> float:
     """Return the mean reward of a sample; minus infinity where the policy refuses its options."""
     try:
         policy = make(space.policy, **space.options(values))
     except ValueError:
         return -np.inf
-    first = effort.seed + search.generation * effort.episodes
-    seeds = first + np.arange(effort.episodes)
     return float(rollout(space.policy, policy, scenario, seeds).metrics["reward"].mean())
 
 

@@ -227,12 +227,20 @@ def test_code_in_a_checkpoint_does_not_run(tmp_path, evil):
     assert_same(weights(resumed.model), expected)
 
 
+def test_a_run_that_ends_by_the_clock_keeps_what_it_has(tmp_path):
+    trained = run(tmp_path, minutes=1e-9)
+    assert trained.policy is not None and trained.policy.exists()
+    assert MaskablePPO.load(trained.model).num_timesteps == TINY.num_envs  # one step of each
+    assert LearnedPolicy.load(trained.policy).network.width == 16
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         ({"steps": 0}, "steps = 0: must be at least 1"),
         ({"gamma": 1.5}, r"gamma = 1.5: must lie in \(0, 1\]"),
         ({"seed": -1}, "seed = -1: must not be negative"),
+        ({"minutes": -1.0}, "minutes = -1.0: must not be negative"),
         ({"learning_rate": 0.0}, "learning_rate = 0.0: must be positive"),
     ],
 )

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from gpuyard import baselines
+from gpuyard.baselines.cost import TERMS
 from gpuyard.cli import main
 from gpuyard.envs.scenario import load
 from gpuyard.evaluation.search import CrossEntropy, Effort
@@ -59,6 +60,22 @@ def test_what_is_searched_of_a_policy(scenario):
 def test_what_cannot_be_tuned(policy, message, scenario):
     with pytest.raises(ValueError, match=message):
         space_of(policy, scenario)
+
+
+def test_the_search_of_a_cost_begins_at_the_quickest_answer(scenario):
+    space = space_of("cost", scenario)
+    assert space.names == tuple(TERMS) and set(space.spread) == {0.5}
+    options = space.options(np.array(space.start) - 1.0)
+    assert options["weights"]["session_last"] == -1.0  # weights may be negative, unlike options
+    assert options["weights"]["wait_s"] == 0.0
+
+
+def test_several_processes_find_the_same(scenario, tmp_path):
+    alone, both = tmp_path / "alone.json", tmp_path / "both.json"
+    effort = Effort(generations=1, samples=4, episodes=1)
+    found = list(tune("cost", scenario, effort, alone))
+    assert list(tune("cost", scenario, effort, both, processes=2)) == found
+    assert both.read_text() == alone.read_text()
 
 
 def test_efforts_that_are_none():

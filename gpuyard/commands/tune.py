@@ -9,17 +9,20 @@ from pathlib import Path
 
 from gpuyard.evaluation.search import Effort
 
+from .arguments import positive
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Say what can be asked for."""
     parser.description = (
         "Search the numeric options of a policy, or the weights of a linear score of all candidate "
-        "columns (linear), by their reward on training seeds."
+        "columns (linear) or of a cost of a dozen terms (cost), by their reward on training seeds."
     )
     parser.formatter_class = argparse.ArgumentDefaultsHelpFormatter
     parser.add_argument(
-        "policy", help="a name; options written into it stay as they are; or linear"
+        "policy", help="a name; options written into it stay as they are; linear, cost"
     )
+    parser.add_argument("--processes", type=positive, default=1, help="that play")
     parser.add_argument("--scenario", required=True, help="a scenario's name or file")
     for name, value in asdict(Effort()).items():
         parser.add_argument(f"--{name}", type=int, default=value)
@@ -41,7 +44,8 @@ def run(options: argparse.Namespace) -> int:
         raise ValueError(f"{path} exists: --resume goes on from it, --force overwrites it")
     again = f"gpuyard tune '{options.policy}' --scenario {options.scenario} --resume --out {path}"
     try:
-        for generation, mean, best in tune(options.policy, scenario, effort, path, options.resume):
+        found = tune(options.policy, scenario, effort, path, options.resume, options.processes)
+        for generation, mean, best in found:
             shown = f"{generation}/{effort.generations}: reward {mean:.2f}, best sample {best:.2f}"
             print(shown, file=sys.stderr, flush=True)
     except KeyboardInterrupt:
