@@ -170,6 +170,12 @@ def test_errors_name_line_field_and_value(tmp_path: Path, rows, said: str) -> No
         sample(tmp_path, rows)
 
 
+def test_a_form_that_a_file_does_not_have(tmp_path: Path) -> None:
+    rows = [{"session_id": "a", "prompt": 20, "output": 5, "timestamp": 0}]
+    with pytest.raises(TraceError, match=r"line 1: field 'input_length' is missing"):
+        sample(tmp_path, rows, format="mooncake-delta")
+
+
 def test_who_is_not_waited_for_is_said(tmp_path: Path) -> None:
     rows = [
         line("a", 20, 5, request_id="x"),

@@ -179,6 +179,11 @@ def test_labels_of_clouds_and_domains(tmp_path, leaf, pod):
     [
         ([node("a"), node("a")], r"items\[1\].metadata.name = 'a': stands there twice"),
         ([{"metadata": {"name": "a"}, "status": "up"}], "a.status = 'up': must be an object"),
+        ([{"metadata": {"name": "a", "labels": 3}}], "a.labels = 3: must be an object"),
+        (
+            [{"metadata": {"name": "a"}, "status": {"allocatable": [8], "conditions": 1}}],
+            r"a: allocatable = \[8\]: must be an object",
+        ),
         ([{"kind": "ResourceSlice"}], "ResourceSlice.spec = None: must be an object"),
         ([bare("a", {**H100, "nvidia.com/gpu.replicas": "x"}, **{"nvidia.com__gpu": 8})], "replic"),
     ],

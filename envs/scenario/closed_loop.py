@@ -145,7 +145,8 @@ def _recorded(table: dict[str, Any], folder: Path) -> ClosedLoop:
 def _stream(path: Path, table: dict[str, Any], given: dict[str, Any]) -> RequestStream:
     """Read sessions from whichever kind of file it is."""
     form, block = given["format"], given["prefix_block_tokens"]
-    if form in ("auto", *dynamo_turns.FORMATS) and dynamo_turns.is_of_sessions(path):
+    is_plain = form in ("auto", "mooncake") and dynamo_turns.is_of_sessions(path)
+    if is_plain or form == dynamo_turns.DELTA:
         block = table.get("prefix_block_tokens", dynamo_turns.BLOCK_TOKENS)
         return dynamo_turns.read_sessions(path, block, given["answer_token_s"], form)
     if form == "auto" and is_table_of_turns(path):

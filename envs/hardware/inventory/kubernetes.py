@@ -108,7 +108,8 @@ def _items(place: Place) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
 def _levels(items: Sequence[dict[str, Any]]) -> tuple[str, ...]:
     """Return the labels of leaf and pod that the nodes have."""
     meta = [item["metadata"] for item in items if isinstance(item.get("metadata"), dict)]
-    there = {key for table in meta for key in table.get("labels") or {}}
+    labels = [table["labels"] for table in meta if isinstance(table.get("labels"), dict)]
+    there = {key for table in labels for key in table}
     return next((level for level in LEVELS if level[0] in there), LEVELS[0])
 
 
@@ -124,7 +125,8 @@ def _is_away(item: dict[str, Any]) -> bool:
     spec, status = item.get("spec"), item.get("status")
     if isinstance(spec, dict) and spec.get("unschedulable"):
         return True
-    conditions = status.get("conditions") or [] if isinstance(status, dict) else []
+    conditions = status.get("conditions") if isinstance(status, dict) else None
+    conditions = conditions if isinstance(conditions, list) else []
     ready = [
         c.get("status") for c in conditions if isinstance(c, dict) and c.get("type") == "Ready"
     ]

@@ -100,6 +100,8 @@ def count_of(
         ValueError: naming file, node, key, value and remedy.
     """
     there = status.get("allocatable") or status.get("capacity") or {}
+    if not isinstance(there, dict):
+        raise place.bad(f"{name}: allocatable", there, "must be an object, as kubectl prints it")
     sliced = any(key.startswith("nvidia.com/mig-") and str(n) != "0" for key, n in there.items())
     if sliced or any("-MIG-" in str(labels.get(key, "")) for key in PRODUCTS):
         return 0, "with GPUs cut into MIG slices"

@@ -43,8 +43,7 @@ _STAMP = ("timestamp", "created_time")
 _DELAY = ("delay", "delay_ms")
 _OTHERS = ("tool_wait_ms", "hash_ids", "request_id", "wait_for")
 DELTA = "mooncake-delta"
-FORMATS = ("mooncake", DELTA)
-"""What a scenario may call them: with whole prompts, or with what each turn adds."""
+"""What a scenario calls them if lengths are what each turn adds; "mooncake": whole prompts."""
 
 
 def is_of_sessions(path: Path) -> bool:
@@ -63,13 +62,15 @@ def read_sessions(path: Path, block_tokens: int, answer_token_s: float, form: st
         path: the file.
         block_tokens: prompt tokens per id of ``hash_ids``.
         answer_token_s: where turns have times and no delays: seconds per output token of an answer.
-        form: of :data:`FORMATS`, or "auto".
+        form: :data:`DELTA`, "mooncake", or "auto".
 
     Raises:
         TraceError: naming the file, line, field, value and remedy.
     """
     names = set(parsed(path, 1, first_line(path, "JSON objects")))
-    prompt, output = (next(n for n in keys if n in names) for keys in (_PROMPT, _OUTPUT))
+    prompt, output = (
+        next((name for name in keys if name in names), keys[0]) for keys in (_PROMPT, _OUTPUT)
+    )
     table = read_jsonl(
         path, ("session_id", prompt, output), (*_STAMP, *_DELAY, *_OTHERS), packed="hash_ids"
     )

@@ -20,7 +20,8 @@ from .parameters import check
 from .steps import FORK, ONE_STEP, Steps, check_concurrency, waiting_for_others
 from .stream import RequestStream
 
-_P90 = 1.2815515655446004  # standard normal quantile
+P90 = 1.2815515655446004
+"""Standard deviations from the median of a normal distribution to its 90th percentile."""
 
 
 class Sessions(Protocol):
@@ -77,7 +78,7 @@ class Spread:
         """Return ``count`` values."""
         if self.p50 == 0.0:
             return np.zeros(count)
-        sigma = math.log(self.p90 / self.p50) / _P90
+        sigma = math.log(self.p90 / self.p50) / P90
         values = self.p50 * np.exp(sigma * rng.standard_normal(count))
         return np.minimum(values, self.most)
 
