@@ -75,6 +75,9 @@ def test_by_the_clock_sessions_are_labels(tmp_path: Path) -> None:
     rows = [line(s, 600, 9, [i, i + 1], timestamp=i) for i, s in enumerate("aab")]
     stream = readers.read(turns_file(tmp_path / "t.jsonl", rows))
     assert stream.session.tolist() == [0, 0, 1]
+    waiting = [line("a", 20, 5, delay=0), line("a", 20, 5, delay=9)]
+    with pytest.raises(TraceError, match=r"set workload.closed_loop = true"):
+        readers.read(turns_file(tmp_path / "t.jsonl", waiting))
 
 
 TREE = [
@@ -140,6 +143,7 @@ def test_windows_keep_who_starts_whom(tmp_path: Path) -> None:
             )
 
 
+@pytest.mark.filterwarnings("ignore:.*nobody waits for")
 @pytest.mark.parametrize(
     ("rows", "said"),
     [
