@@ -26,7 +26,7 @@ from gpuyard.baselines import make  # noqa: E402
 from gpuyard.envs.scenario import Scenario, from_dict  # noqa: E402
 from gpuyard.envs.workload.requests.closed_loop import ClosedLoop  # noqa: E402
 from gpuyard.envs.workload.requests.mixture import Mixture  # noqa: E402
-from gpuyard.envs.workload.requests.sessions import SessionGenerator, Spread  # noqa: E402
+from gpuyard.envs.workload.requests.sessions import P90, SessionGenerator, Spread  # noqa: E402
 from gpuyard.envs.workload.requests.stream import RequestStream  # noqa: E402
 from gpuyard.evaluation.rollout import rollout  # noqa: E402
 
@@ -52,7 +52,7 @@ EAGLE = {"kind": "eagle", "draft_length": 3, "acceptance": 0.8105}  # 2 tokens o
 def log_normal(median: float, mean: float, most: float) -> Spread:
     """Return a spread by its median and mean, as AIPerf states them."""
     sigma = math.sqrt(2.0 * math.log(mean / median))
-    return Spread(median, median * math.exp(1.2815515655446004 * sigma), most)
+    return Spread(median, median * math.exp(P90 * sigma), most)
 
 
 AGENTS = SessionGenerator(

@@ -56,6 +56,11 @@ def link_to_sources(app: Sphinx, document: nodes.document) -> None:
             reference["refuri"] = f"{SOURCES}/{target.lstrip('./')}"
 
 
+def name_pages(app: Sphinx, page: str, source: list[str]) -> None:
+    """Call a page by its title where a link, made for a checkout, has its file's name as text."""
+    source[0] = re.sub(r"\[(\w+\.md)\]\((\1(?:#[^)]*)?)\)", r"[](\2)", source[0])
+
+
 def changelog(app: Sphinx) -> None:
     """Put the repository's changelog among the pages."""
     text = (ROOT / "CHANGELOG.md").read_text("utf-8").replace("](docs/", "](")
@@ -65,6 +70,7 @@ def changelog(app: Sphinx) -> None:
 
 
 def setup(app: Sphinx) -> None:
-    """Connect both."""
+    """Connect all of these."""
     app.connect("builder-inited", changelog)
+    app.connect("source-read", name_pages)
     app.connect("doctree-read", link_to_sources)

@@ -27,6 +27,19 @@ SHORTEST_HOLD_S = 1e-3
 """Least ``router.hold_s``: a request that is held for a day is decided some 10^8 times at most."""
 
 
+def _refuse_short(name: str, interval_s: float, least_s: float, what: str) -> None:
+    """Refuse an interval above 0 that hardly moves time.
+
+    Raises:
+        ValueError: naming the field, its value and the remedy.
+    """
+    if 0 < interval_s < least_s:
+        raise ValueError(
+            f"{name} = {interval_s!r} must be {least_s:g} seconds or more, or 0, which turns "
+            f"{what} off"
+        )
+
+
 @dataclass(frozen=True)
 class Router:
     """What the router knows and may do."""
@@ -134,16 +147,8 @@ class Migration:
     )
 
     def __post_init__(self) -> None:
-        """Refuse an interval that hardly moves time.
-
-        Raises:
-            ValueError: naming the field, its value and the remedy.
-        """
-        if 0 < self.interval_s < SHORTEST_HOLD_S:
-            raise ValueError(
-                f"migration.interval_s = {self.interval_s!r} must be {SHORTEST_HOLD_S:g} seconds "
-                "or more, or 0, which turns migration off"
-            )
+        """Refuse an interval that hardly moves time."""
+        _refuse_short("migration.interval_s", self.interval_s, SHORTEST_HOLD_S, "migration")
 
 
 @dataclass(frozen=True)
@@ -287,16 +292,8 @@ class Scaler:
     )
 
     def __post_init__(self) -> None:
-        """Refuse an interval that hardly moves time.
-
-        Raises:
-            ValueError: naming the field, its value and the remedy.
-        """
-        if 0 < self.interval_s < SHORTEST_INTERVAL_S:
-            raise ValueError(
-                f"scaler.interval_s = {self.interval_s!r} must be {SHORTEST_INTERVAL_S:g} seconds "
-                "or more, or 0, which turns scaling off"
-            )
+        """Refuse an interval that hardly moves time."""
+        _refuse_short("scaler.interval_s", self.interval_s, SHORTEST_INTERVAL_S, "scaling")
 
 
 SHORTEST_INTERVAL_S = 0.1

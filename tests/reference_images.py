@@ -69,6 +69,7 @@ class SeeingReplica(Replica):
         self.pictures, self.step_tokens = pictures, step_tokens
         self.images = EncoderCache(cache_tokens)
         self.encoded = [0] * len(pictures)
+        self.prepared_s: dict[int, float] = {}
         self.refusals = 0
 
     def try_to_admit(self, now: float, seq: Served, budget: int) -> int:
@@ -111,20 +112,16 @@ class SeeingReplica(Replica):
 
     def run(self, arrivals: list[Served]) -> None:
         """Serve everything; the front end prepares one image after another."""
-        ready_s, prepared_s = {}, -math.inf
+        prepared_s = -math.inf
         for seq in arrivals:
             prepared_s = max(prepared_s, seq.request.arrival_s)
             if picture := self.pictures[seq.index]:
                 prepared_s += picture.prepare_s
-            ready_s[seq.index] = prepared_s + self.spec.frontend_s
-        now = 0.0
-        while arrivals or self.waiting or self.running:
-            if not self.waiting and not self.running:
-                now = max(now, ready_s[arrivals[0].index])
-            seen = self.sees_until(now)
-            while arrivals and ready_s[arrivals[0].index] <= seen:
-                self.waiting.append(arrivals.pop(0))
-            now = self.step(now, seen)
+            self.prepared_s[seq.index] = prepared_s
+        super().run(arrivals)
+
+    def ready_s(self, seq: Served) -> float:
+        return self.prepared_s[seq.index] + self.spec.frontend_s
 
 
 def simulate_images(

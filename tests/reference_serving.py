@@ -174,11 +174,24 @@ class Replica:
             return self.spec.blocks_for(tokens)
         return self.spec.chunk_for(reserved_tokens(seq.request, self.spec.reserves))
 
+    def ready_s(self, seq: Served) -> float:
+        """When a request has reached the engine."""
+        return seq.request.arrival_s + self.spec.frontend_s
+
     def start_s(self, arrivals: list[Served]) -> float:
         """When a replica that runs nothing begins a step, if not when the last one ended."""
-        if self.waiting:
-            return -math.inf
-        return arrivals[0].request.arrival_s + self.spec.frontend_s
+        return -math.inf if self.waiting else self.ready_s(arrivals[0])
+
+    def run(self, arrivals: list[Served]) -> None:
+        """Serve requests in their order, all of them."""
+        now = 0.0
+        while arrivals or self.waiting or self.running:
+            if not self.running:
+                now = max(now, self.start_s(arrivals))
+            seen = self.sees_until(now)
+            while arrivals and self.ready_s(arrivals[0]) <= seen:
+                self.waiting.append(arrivals.pop(0))
+            now = self.step(now, seen)
 
     def schedule_prompts(self, now: float) -> list[tuple[Served, int]]:
         """Choose a step without decodes, if there is any prompt for it."""
@@ -377,7 +390,7 @@ class Batches(Replica):
     """An engine that takes a batch when it is empty and returns it when all of it is done."""
 
     def start_s(self, arrivals: list[Served]) -> float:
-        here = [seq.request.arrival_s + self.spec.frontend_s for seq in self.waiting + arrivals]
+        here = [self.ready_s(seq) for seq in self.waiting + arrivals]
         full_s = (here + [math.inf] * self.spec.max_num_seqs)[self.spec.max_num_seqs - 1]
         return min(here[0] + self.spec.batch_wait_s, full_s)
 
@@ -448,15 +461,7 @@ def simulate(
     for number, (spec, cost) in enumerate(zip(specs, costs, strict=True)):
         replica = (Replica if spec.batching == "continuous" else Batches)(spec, cost, result)
         replica.seed = seed
-        arrivals = [Served(i, requests[i]) for i in range(n) if assignment[i] == number]
-        now = 0.0
-        while arrivals or replica.waiting or replica.running:
-            if not replica.running:
-                now = max(now, replica.start_s(arrivals))
-            seen = replica.sees_until(now)
-            while arrivals and arrivals[0].request.arrival_s + spec.frontend_s <= seen:
-                replica.waiting.append(arrivals.pop(0))
-            now = replica.step(now, seen)
+        replica.run([Served(i, requests[i]) for i in range(n) if assignment[i] == number])
         result.steps.append(replica.steps)
     result.events.sort(key=lambda event: event[0])  # stable: replicas keep their own order
     return result

@@ -21,12 +21,14 @@ from gpuyard.envs.perf.serving.cost_table import CostTable
 class Turn:
     """What a request waits for: all of ``after`` were answered ``think_s`` ago; -1: it has a time.
 
-    A first turn may wait for ``step`` of rollouts instead, and then for ``think_s``.
+    A first turn may wait for ``step`` of rollouts instead, or until ``ends`` sessions have ended,
+    and then for ``think_s``.
     """
 
     after: int | tuple[int, ...] = -1
     think_s: float = 0.0
     step: int = 0
+    ends: int = 0
 
     @property
     def answers(self) -> tuple[int, ...]:
@@ -115,12 +117,16 @@ def simulate_sessions(
     turns: Sequence[Turn],
     assignment: Sequence[int],
     rollouts: Rollouts | None = None,
+    last: Sequence[int] = (),
 ) -> tuple[Result, list[float]]:
-    """Serve requests, those that wait for an answer too; returns also when each one arrived."""
+    """Serve requests, those that wait for an answer too; returns also when each one arrived.
+
+    Where turns wait for the ends of sessions, ``last`` is the request that ends each of these.
+    """
     n = len(requests)
     result = Result([math.nan] * n, [math.nan] * n, [-1] * n, [0] * n, [], [])
     engines = [Engine(Replica(spec, cost, result)) for spec, cost in zip(specs, costs, strict=True)]
-    first = [not t.answers and t.step == 0 for t in turns]
+    first = [not t.answers and t.step == t.ends == 0 for t in turns]
     arrival_s = [r.arrival_s if f else math.nan for r, f in zip(requests, first, strict=True)]
     to_come = [(arrival_s[i], i) for i in range(n) if first[i]]
     known: set[int] = set()
@@ -140,11 +146,14 @@ def simulate_sessions(
                                 other.take_weights()
                         rollouts.begun_s.append(now + rollouts.update_s)
                 engine.start(now)
+        ends_s = sorted(s for s in (result.finish_s[i] for i in last) if not math.isnan(s))
         for i in range(n):  # answers that have just been given make turns known
             turn = turns[i]
             from_s = [result.finish_s[after] for after in turn.answers]
             if turn.step and rollouts and turn.step < len(rollouts.begun_s):
                 from_s = [rollouts.begun_s[turn.step]]
+            if 0 < turn.ends <= len(ends_s):
+                from_s = [ends_s[turn.ends - 1]]
             if from_s and i not in known and not any(map(math.isnan, from_s)):
                 known.add(i)
                 arrival_s[i] = max(from_s) + turn.think_s

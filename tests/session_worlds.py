@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 from reference_sessions import Rollouts, Turn
 
-from gpuyard.envs.workload.requests.steps import FORK, Steps, waiting_for_steps
+from gpuyard.envs.workload.requests.steps import FORK, Steps, waiting_for_others
 from gpuyard.envs.workload.requests.stream import RequestStream
 
 
@@ -88,13 +88,31 @@ def with_steps(stream: RequestStream, steps: Steps) -> RequestStream:
     stream = numbered(stream) if stream.forks is None else stream
     own = int(np.isnan(stream.think_s).sum())
     begins_s = stream.arrival_s[:own]
-    arrival_s, think_s = waiting_for_steps(stream.think_s, begins_s, own // steps.count)
+    arrival_s, think_s = waiting_for_others(stream.think_s, begins_s, own // steps.count)
     return replace(stream, arrival_s=arrival_s, think_s=think_s, steps=steps)
+
+
+def in_line(stream: RequestStream, most: int) -> RequestStream:
+    """Let no more than ``most`` sessions be open at once; they begin in order of their numbers."""
+    stream = numbered(stream) if stream.forks is None else stream
+    begins_s = stream.arrival_s[: int(np.isnan(stream.think_s).sum())]
+    begins_s = np.concatenate([begins_s[:most], np.zeros(len(begins_s[most:]))])
+    arrival_s, think_s = waiting_for_others(stream.think_s, begins_s, most)
+    return replace(stream, arrival_s=arrival_s, think_s=think_s)
+
+
+def last_turns(stream: RequestStream) -> list[int]:
+    """Return the request that ends each session that no other starts, by their numbers."""
+    own = len(set(stream.session.tolist()))
+    own -= 0 if stream.forks is None else int(stream.forks["count"].sum())
+    last = {int(session): i for i, session in enumerate(stream.session)}
+    return [last[session] for session in range(own)]
 
 
 def waits(stream: RequestStream) -> list[Turn]:
     """Return what each request waits for."""
     assert stream.think_s is not None
+    at_first = int(np.isnan(stream.think_s).sum())
     forks = [] if stream.forks is None else stream.forks.tolist()
     starts = {row: parent for parent, first, k in forks for row in range(first, first + k)}
     own = len(set(stream.session.tolist())) - len(starts)
@@ -108,6 +126,8 @@ def waits(stream: RequestStream) -> list[Turn]:
             found.append(Turn(last[session], think_s))
         elif i in starts:
             found.append(Turn(starts[i], think_s))
+        elif stream.steps is None and i >= at_first:
+            found.append(Turn(ends=i - at_first + 1, think_s=think_s))
         else:
             found.append(Turn(step=i // of_step, think_s=0.0 if np.isnan(think_s) else think_s))
         last[session] = i
@@ -123,11 +143,7 @@ def waits(stream: RequestStream) -> list[Turn]:
 def rollouts_of(stream: RequestStream) -> Rollouts:
     """Return the steps of a stream for the naive reference."""
     assert stream.steps is not None
-    own = len(set(stream.session.tolist()))
-    own -= 0 if stream.forks is None else int(stream.forks["count"].sum())
-    last = {int(session): i for i, session in enumerate(stream.session)}
-    of_step = own // stream.steps.count
-    most = math.ceil(round(stream.steps.next_at * of_step, 9))
-    steps = stream.steps
-    ends = [last[session] for session in range(own)]
+    ends, steps = last_turns(stream), stream.steps
+    of_step = len(ends) // steps.count
+    most = math.ceil(round(steps.next_at * of_step, 9))
     return Rollouts(ends, of_step, most, steps.update_s, steps.keep_cache)

@@ -92,16 +92,6 @@ class LoraReplica(Replica):
         self.under_way = replace(self.under_way, end_s=end)
         return end
 
-    def run(self, arrivals: list[Served]) -> None:
-        now = 0.0
-        while arrivals or self.waiting or self.running:
-            if not self.waiting and not self.running:
-                now = max(now, arrivals[0].request.arrival_s + self.spec.frontend_s)
-            seen = self.sees_until(now)
-            while arrivals and arrivals[0].request.arrival_s + self.spec.frontend_s <= seen:
-                self.waiting.append(arrivals.pop(0))
-            now = self.step(now, seen)
-
 
 def serve(spec: ReplicaSpec, table, stream, adapters, places: int, load_s: float):
     """Serve a stream whose requests name adapters on one replica of the engine."""

@@ -91,16 +91,6 @@ class FairReplica(Replica):
         self.log.append((list(self.service), backlogged))
         self.most_tokens = max(self.most_tokens, sum(seq.tokens for seq in self.running))
 
-    def run(self, arrivals: list[Served]) -> None:
-        now = 0.0
-        while arrivals or self.waiting or self.running:
-            if not self.running:
-                now = max(now, self.start_s(arrivals))
-            seen = self.sees_until(now)
-            while arrivals and arrivals[0].request.arrival_s + self.spec.frontend_s <= seen:
-                self.waiting.append(arrivals.pop(0))
-            now = self.step(now, seen)
-
 
 def reference(specs, tables, stream, assignment, weights) -> tuple[Result, list[FairReplica]]:
     requests, n = reference_requests(stream), len(stream)

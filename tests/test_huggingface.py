@@ -1,5 +1,7 @@
 """Hugging Face configurations: each family reads as its catalogue row, scenarios may name one."""
 
+import json
+
 import pytest
 from huggingface_alternating import MIX
 from huggingface_configs import CASES, shapes, written
@@ -7,7 +9,7 @@ from huggingface_uniform import latent
 
 from gpuyard.envs.hardware import huggingface
 from gpuyard.envs.hardware.catalogue import model
-from gpuyard.envs.hardware.families import FAMILIES
+from gpuyard.envs.hardware.families import FAMILIES, OF_TYPES
 from gpuyard.envs.scenario import ScenarioError
 from gpuyard.envs.scenario.read import from_dict, load
 
@@ -28,6 +30,8 @@ def test_a_configuration_reads_as_the_row_of_the_catalogue(name, tmp_path):
 def test_every_family_has_a_case():
     nested_alike = {  # the same text configuration inside a model that also sees
         "Mistral3ForConditionalGeneration",
+        "Qwen2VLForConditionalGeneration",
+        "Qwen2_5_VLForConditionalGeneration",
         "Qwen3VLForConditionalGeneration",
         "Qwen3VLMoeForConditionalGeneration",
         "Qwen3_5ForConditionalGeneration",
@@ -35,6 +39,24 @@ def test_every_family_has_a_case():
         "Llama4ForCausalLM",
     }
     assert {case[0] for case in CASES.values()} | nested_alike == set(FAMILIES)
+
+
+@pytest.mark.parametrize("table", ["text_config", "llm_config", "language_config"])
+@pytest.mark.parametrize("name", ["Qwen2.5-7B", "Llama-3-8B", "DeepSeek-V3"])
+@pytest.mark.parametrize("said", ["architectures", "model_type"])
+def test_the_language_model_of_one_that_sees(name, table, said, tmp_path):
+    """LLaVA and InternVL, among others, are none of the families, and what is in them is."""
+    architecture, text = CASES[name]
+    kind = {value: key for key, value in OF_TYPES.items()}[architecture]
+    named = {"architectures": [architecture]} if said == "architectures" else {"model_type": kind}
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps({"architectures": ["SomeVLChatModel"], table: {**text, **named}}))
+    assert shapes(huggingface.read(path)) == shapes(model(name))
+    path.write_text(json.dumps({"architectures": ["SomeVLChatModel"], table: text}))
+    with pytest.raises(
+        ValueError, match=r"architectures = \['SomeVLChatModel'\]: use one of Llama"
+    ):
+        huggingface.read(path)
 
 
 @pytest.mark.parametrize(

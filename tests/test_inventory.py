@@ -88,7 +88,10 @@ def test_scontrol(tmp_path):
     assert [(n.name, n.product, n.gpus) for n in found.nodes] == [
         (name, "h100", 8) for name in ("tux0", "tux1", "tux2", "tux4")
     ]
-    assert found.left_out == {"down, drained or failing": ["tux5"], "without GPUs": ["tux6"]}
+    assert found.left_out == {
+        "down, drained, failing or in maintenance": ["tux5"],
+        "without GPUs": ["tux6"],
+    }
     with pytest.raises(ValueError, match=r"calls its GPU 'h100'.*--gpu h100=NAME"):
         found.named({})
     assert {n.gpu for n in found.named({"h100": "H100-PCIe"}).nodes} == {"H100-PCIe"}

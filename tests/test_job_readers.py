@@ -1,7 +1,9 @@
 # ruff: noqa: E501
 """Readers of job lists: hand-written files in each format, errors, and the files at hand."""
 
+import csv
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -286,3 +288,68 @@ def test_files_at_hand(name, jobs, gpus, seconds, data_dir):
     assert np.all(np.diff(stream.arrival_s) >= 0) and np.all(stream.duration_s > 0)
     assert stream.gpus.mean() == pytest.approx(gpus, rel=1e-4)
     assert stream.duration_s.mean() == pytest.approx(seconds, rel=1e-4)
+
+
+SACCT = ("JobID", "Submit", "Start", "End", "AllocTRES", "State")
+RAN = ("7", "2026-01-05T10:00:00", "2026-01-05T10:01:00", "2026-01-05T12:01:00", "COMPLETED")
+RESOURCES = "billing=64,cpu=64,gres/gpu=8,gres/gpu:h100=8,node=1"
+
+
+def sacct_file(path: Path, separator: str, rows: list[tuple[str, ...]], header=SACCT) -> Path:
+    with path.open("w", newline="") as file:
+        csv.writer(file, delimiter=separator, lineterminator="\r\n").writerows([header, *rows])
+    return path
+
+
+@pytest.mark.parametrize("separator", ["|", ";", "\t", ","])
+def test_sacct_by_separator_and_by_start_and_end(tmp_path: Path, separator: str) -> None:
+    """One ran for two hours, one waits, one was cancelled before, one ran into a further day."""
+    rows = [
+        (*RAN[:4], RESOURCES, RAN[4]),
+        ("8_[1-4%2]", "2026-01-05T10:00:30", "Unknown", "Unknown", "", "PENDING"),
+        ("9", "2026-01-05T10:01:00", "None", "2026-01-05T10:02:00", RESOURCES, "CANCELLED by 5"),
+        ("9.batch", "2026-01-05T10:01:00", "N/A", "N/A", RESOURCES, "CANCELLED"),
+        (
+            "10_3",
+            "2026-01-05T10:02:00",
+            "2026-01-05T23:00:00",
+            "2026-01-06T01:00:01",
+            "gres/gpu=2",
+            "OK",
+        ),
+    ]
+    with pytest.warns(TraceWarning, match="left out"):
+        jobs = read(sacct_file(tmp_path / "jobs.txt", separator, rows))
+    assert jobs.arrival_s.tolist() == [0.0, 120.0]
+    assert jobs.gpus.tolist() == [8, 2] and jobs.duration_s.tolist() == [7200.0, 7201.0]
+
+
+@pytest.mark.parametrize(
+    ("header", "row", "gpus"),
+    [
+        (
+            ("JobIDRaw", "Submit", "ElapsedRaw", "ReqTRES"),
+            ("7", "1767607200", "7200", RESOURCES),
+            8,
+        ),
+        (("JobID", "Submit", "Elapsed", "AllocGRES"), ("7", RAN[1], "02:00:00.5", "gpu:h100:4"), 4),
+        (
+            ("JobID", "Submit", "Elapsed", "AllocTRES"),
+            ("7", RAN[1], "0-02:00:00", "gres/gpu:a=2"),
+            2,
+        ),
+    ],
+)
+def test_sacct_by_other_columns(tmp_path: Path, header, row, gpus: int) -> None:
+    jobs = read(sacct_file(tmp_path / "jobs.txt", "|", [row], header))
+    assert jobs.gpus.tolist() == [gpus] and jobs.duration_s.tolist() == [7200.0]
+
+
+def test_sacct_that_cannot_be_read_says_what_to_print(tmp_path: Path) -> None:
+    path = tmp_path / "jobs.txt"
+    path.write_text("JobID      Submit              AllocTRES\n---- ---- ----\n7 2026 gres/gpu=8\n")
+    with pytest.raises(TraceError, match="print it with sacct -P"):
+        read(path)
+    row = ("7", RAN[1], RESOURCES)
+    with pytest.raises(TraceError, match="Start and End are missing; print one"):
+        read(sacct_file(path, "|", [row], ("JobID", "Submit", "AllocTRES")))

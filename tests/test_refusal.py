@@ -50,18 +50,13 @@ class ExpiringReplica(Replica):
             budget -= new
         return plan
 
-    def run(self, arrivals: list[Served]) -> None:
-        now = 0.0
-        while arrivals or self.waiting or self.running:
-            if not self.waiting and not self.running:
-                now = max(now, arrivals[0].request.arrival_s + self.spec.frontend_s)
-            seen = self.sees_until(now)
-            while arrivals and arrivals[0].request.arrival_s + self.spec.frontend_s <= seen:
-                self.waiting.append(arrivals.pop(0))
-            end = self.begin_step(now, seen)
-            if self.plan:
-                now = end
-                self.end_step()
+    def step(self, start: float, seen: float) -> float:
+        """Run one step, unless all of the queue was late."""
+        end = self.begin_step(start, seen)
+        if not self.plan:
+            return start
+        self.end_step()
+        return end
 
 
 @pytest.mark.parametrize("features", [(), ("whole_prompt",), ("lag", "frontend")])

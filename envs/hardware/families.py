@@ -114,6 +114,8 @@ FAMILIES: dict[str, Family] = {
     "MixtralForCausalLM": replace(_MISTRAL, experts=_LOCAL),
     "Qwen2ForCausalLM": _QWEN,
     "Qwen2MoeForCausalLM": _QWEN_MOE,
+    "Qwen2VLForConditionalGeneration": _QWEN,
+    "Qwen2_5_VLForConditionalGeneration": _QWEN,
     "Qwen3ForCausalLM": _QWEN3,
     "Qwen3VLForConditionalGeneration": _QWEN3,
     "Qwen3MoeForCausalLM": _QWEN_MOE,
@@ -144,3 +146,23 @@ FAMILIES: dict[str, Family] = {
     "BloomForCausalLM": _BLOOM,
 }
 """Families by what a configuration's ``architectures`` says."""
+
+NESTED = ("text_config", "llm_config", "language_config")
+"""Tables in which a model that sees keeps its language model."""
+
+OF_TYPES = {
+    "llama": "LlamaForCausalLM",
+    "mistral": "MistralForCausalLM",
+    "mixtral": "MixtralForCausalLM",
+    "qwen2": "Qwen2ForCausalLM",
+    "qwen3": "Qwen3ForCausalLM",
+    "qwen3_moe": "Qwen3MoeForCausalLM",
+    "gemma2": "Gemma2ForCausalLM",
+    "gemma3_text": "Gemma3ForCausalLM",
+    "deepseek_v2": "DeepseekV2ForCausalLM",
+    "deepseek_v3": "DeepseekV3ForCausalLM",
+    "glm4_moe": "Glm4MoeForCausalLM",
+    "phi3": "Phi3ForCausalLM",
+    "gpt2": "GPT2LMHeadModel",
+}
+"""What a nested table's ``model_type`` means where it names no architecture."""

@@ -12,7 +12,7 @@ from typing import Any
 
 from .catalogue import Model, model_from
 from .cells import Row
-from .families import FAMILIES, Family
+from .families import FAMILIES, NESTED, OF_TYPES, Family
 
 MOST, MOST_LAYERS = 10**8, 10**4
 """Larger numbers are no shapes of a model: the largest vocabulary known has 2^18 tokens."""
@@ -53,16 +53,26 @@ def columns(path: str | Path) -> tuple[Row, dict[str, str]]:
     """
     path = Path(path)
     whole = _parsed(path)
-    named = whole.get("architectures")
-    architecture = named[0] if isinstance(named, list) and named else named
-    if not isinstance(architecture, str) or architecture not in FAMILIES:
+    part = next((name for name in NESTED if name in whole), "")
+    inner = whole[part] if part and isinstance(whole[part], dict) else {}
+    found = [_architecture(whole), _architecture(inner), OF_TYPES.get(str(inner.get("model_type")))]
+    architecture = next((name for name in found if name in FAMILIES), None)
+    if architecture is None:  # neither it nor the language model in it is known
         remedy = f"use one of {', '.join(FAMILIES)}"
-        raise Config(path, whole, Family(), "").error("architectures", named, remedy)
-    config = Config(path, whole, FAMILIES[architecture])
+        said = whole.get("architectures")
+        raise Config(path, whole, Family(), "").error("architectures", said, remedy)
+    config = Config(path, whole, FAMILIES[architecture], part)
     for fill in (_size, _attention, _layer_kinds, _feed_forward, _vision):
         fill(config)
     row = config.row | {"confidence": "published", "source": f"{path} ({architecture})"}
     return row, config.origin
+
+
+def _architecture(table: dict[str, Any]) -> str | None:
+    """Return what a table names first as its architecture."""
+    named = table.get("architectures")
+    first = named[0] if isinstance(named, list) and named else named
+    return first if isinstance(first, str) else None
 
 
 def _parsed(path: Path) -> dict[str, Any]:

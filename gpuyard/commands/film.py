@@ -40,6 +40,9 @@ def require(suffix: str) -> None:
 def save(scenario: Scenario, policy: Policy, seed: int, path: Path) -> float:
     """Play an episode, write it as GIF or MP4, and return its length in simulated seconds.
 
+    It is played twice: only its end says at which times the pictures are, and to play is cheap
+    beside drawing more pictures than are shown.
+
     Args:
         scenario: the world.
         policy: reset and attached here, its own randomness seeded with 0 as in a rollout.

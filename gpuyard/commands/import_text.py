@@ -46,9 +46,9 @@ def cluster_text(found: Inventory, rates: Rates, topology: str = "") -> str:
     """
     pools = found.pools()
     lines = [
-        f'description = "{len(found.nodes)} nodes, imported"',
+        f'description = "{_count(len(found.nodes), "node")}, imported"',
         "",
-        f"# From {found.origin}: {len(found.nodes)} nodes.",
+        f"# From {found.origin}: {_count(len(found.nodes), 'node')}.",
         *(
             f"# Left out: {len(names)} {why}: {_few(names)}."
             for why, names in found.left_out.items()
@@ -58,13 +58,14 @@ def cluster_text(found: Inventory, rates: Rates, topology: str = "") -> str:
     if topology:
         lines += ["[cluster]", f"topology = {value_text(topology)}  # leafs and pods", ""]
     for (gpu, gpus), nodes in pools.items():
-        lines += [*_pool(gpu, gpus, nodes, rates, bool(topology)), ""]
-    most = max(gpus * len(nodes) for (_, gpus), nodes in pools.items())
-    return "\n".join([*lines, *_fabric(list(pools.values()), rates, bool(topology)), _jobs(most)])
+        lines += [*_pool(gpu, gpus, nodes, rates, bool(topology), found.counted), ""]
+    largest = max((gpus * len(nodes), len(nodes)) for (_, gpus), nodes in pools.items())
+    fabric = _fabric(list(pools.values()), rates, bool(topology))
+    return "\n".join([*lines, *fabric, _jobs(*largest)])
 
 
 def _pool(
-    gpu: str, gpus: int, nodes: Sequence[Node], rates: Rates, has_topology: bool
+    gpu: str, gpus: int, nodes: Sequence[Node], rates: Rates, has_topology: bool, counted: bool
 ) -> Iterator[str]:
     yield "[[cluster.pools]]"
     products = ", ".join(dict.fromkeys(node.product for node in nodes if node.product))
@@ -75,8 +76,8 @@ def _pool(
         if "" not in leafs:
             sizes = sorted(leafs.values())
             said = "" if sizes[0] == sizes[-1] else f"; assumed: all alike, they have {_few(sizes)}"
-            yield f"nodes_per_leaf = {sizes[-1]}  # {len(leafs)} leafs{said}"
-    yield f"gpus_per_node = {gpus}"
+            yield f"nodes_per_leaf = {sizes[-1]}  # {_count(len(leafs), 'leaf')}{said}"
+    yield f"gpus_per_node = {gpus}" + ("" if counted else "  # assumed: --gpus-per-node")
     device = catalogue.gpu(gpu)
     nics = rates.nics_per_node or gpus
     yield _assumed("nics_per_node", nics, rates.nics_per_node, "one for each GPU")
@@ -97,8 +98,14 @@ def _fabric(pools: Sequence[Sequence[Node]], rates: Rates, has_topology: bool) -
     yield f"oversubscription = {rates.oversubscription}  # assumed: --oversubscription"
 
 
-def _jobs(most_gpus: int) -> str:
-    """Return jobs to begin with, none larger than a pool."""
+def _jobs(gpus: int, nodes: int) -> str:
+    """Return jobs to begin with: none larger than half of a pool, so that nodes can be taken away.
+
+    Args:
+        gpus: of the largest pool.
+        nodes: of it.
+    """
+    most = gpus if nodes == 1 else 2 ** ((gpus // 2).bit_length() - 1)
     return "\n".join(
         [
             "",
@@ -106,7 +113,7 @@ def _jobs(most_gpus: int) -> str:
             'preset = "helios-like"',
             "num_jobs = 256",
             "load = 0.8",
-            f"max_gpus = {most_gpus}  # of the largest pool: no larger gang fits",
+            f"max_gpus = {most}  # larger jobs are cut to it; the largest pool has {gpus}",
             "",
         ]
     )
@@ -145,7 +152,7 @@ def machine_text(machine: Machine, origin: str, gpu: str, nodes: int, rates: Rat
         each, said = device.pcie_bytes_per_s / 1e9, "no NVLink: PCIe"
     nics = machine.nics or rates.nics_per_node or 1
     lines = [
-        f'description = "{nodes} machines as in {Path(origin).name}"',
+        f'description = "{_count(nodes, "machine")} as in {Path(origin).name}"',
         "",
         "[[cluster.pools]]",
         f"gpu = {value_text(gpu)}  # given: --gpu",
@@ -166,7 +173,11 @@ def machine_text(machine: Machine, origin: str, gpu: str, nodes: int, rates: Rat
         f"uplinks = {rates.spines}  # assumed: one to each spine",
         f"oversubscription = {rates.oversubscription}  # assumed: --oversubscription",
     ]
-    return "\n".join([*lines, _jobs(nodes * machine.gpus)])
+    return "\n".join([*lines, _jobs(nodes * machine.gpus, nodes)])
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" + ("" if number == 1 else "s")
 
 
 def model_text(path: str) -> str:

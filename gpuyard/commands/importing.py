@@ -49,7 +49,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="KEY",
         help="kubernetes: label of the switch or rack of a node, and again of what joins those",
     )
-    parser.add_argument("--gpus-per-node", type=int, default=8, help="slurm without --nodes (8)")
+    parser.add_argument(
+        "--gpus-per-node",
+        type=int,
+        help="slurm without --nodes (8; 4 in an NVL72 rack, whose trays have that many)",
+    )
     parser.add_argument("--machines", type=int, default=1, help="nvidia-smi: how many (1)")
     for item in fields(Rates):
         default = "usual for the GPU" if item.default is None else f"{item.default:g}"
@@ -68,6 +72,10 @@ def run(options: argparse.Namespace) -> int:
 
     from .import_text import Rates, machine_text, model_text
 
+    for option in ("gpus_per_node", "machines"):
+        value = getattr(options, option)
+        if value is not None and not value > 0:
+            raise ValueError(f"--{option.replace('_', '-')} {value}: must be above 0")
     rates = Rates(**{item.name: getattr(options, item.name) for item in fields(Rates)})
     for item in fields(Rates):
         value = getattr(rates, item.name)

@@ -4,7 +4,8 @@ A turn's answer may start sub-sessions; the turn that follows it waits for the l
 of them. A session ends with its last turn. Where a world goes through several steps of rollouts,
 each has as many sessions, by their numbers: the next one begins, and replicas take new weights,
 when enough sessions of the latest have ended (:mod:`.weights`). A session is stale if it ended
-under later weights than those that its step began with.
+under later weights than those that its step began with. Where only so many sessions are open at
+once, each that ends lets the one begin that stands first in line.
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ def end_session(w, e, request, end_s, router):
     if router.sessions_ended == math.ceil(MOST_OF_SESSIONS * router.sessions):
         router.ended_90_s = end_s
     if router.step_sessions == 0:
+        begin_next(w, e, end_s, router)
         return
     step = request.session // router.step_sessions
     router.stale_sessions += router.step - w.replicas[e, request.replica].outdated > step
@@ -49,6 +51,18 @@ def end_session(w, e, request, end_s, router):
     is_last = (router.step + 1) * router.step_sessions == router.sessions
     if router.step_ended == router.step_most and not is_last:
         begin_rollouts(w, e, end_s, router)
+
+
+@kernel
+def begin_next(w, e, now_s, router):
+    """Begin the session that stands first in line, if there is one.
+
+    The first turns of all sessions are the first rows, and those of the line stand behind the
+    ``openers``, which arrive by the clock: without a line these are all sessions.
+    """
+    index = router.openers + router.sessions_ended - 1
+    if index < router.sessions:
+        make_known(w, e, index, now_s, router)
 
 
 @kernel

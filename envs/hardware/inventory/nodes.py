@@ -40,11 +40,13 @@ class Inventory:
         nodes: in the file's order.
         origin: the file, and which of its words say where a node hangs.
         left_out: names of nodes by the reason.
+        counted: whether the file says how many GPUs a node has.
     """
 
     nodes: tuple[Node, ...]
     origin: str
     left_out: Mapping[str, Sequence[str]]
+    counted: bool = True
 
     def named(self, gpus: Mapping[str, str]) -> Inventory:
         """Return this with GPUs of the catalogue for those that the file leaves open.
@@ -96,8 +98,13 @@ def inventory(nodes: list[Node], origin: str, left_out: dict[str, list[str]]) ->
     return Inventory(tuple(nodes), origin, left_out)
 
 
+def usual_gpus(gpu: str) -> int:
+    """Return how many GPUs a node has as a rule: a tray of an NVL72 rack 4, any other one 8."""
+    return 4 if gpu and catalogue.gpu(gpu).scale_up_domain == 72 else 8
+
+
 def with_topology(
-    found: Inventory | None, topology: Topology, origin: str, gpu: str, gpus: int
+    found: Inventory | None, topology: Topology, origin: str, gpu: str, gpus: int | None
 ) -> Inventory:
     """Return the nodes of a Slurm topology, with the GPUs of an inventory if there is one.
 
@@ -106,23 +113,25 @@ def with_topology(
         topology: leafs and pods.
         origin: its file.
         gpu: of nodes of which nothing is known.
-        gpus: how many each of those has.
+        gpus: how many each of those has; None: what is usual.
 
     Raises:
         ValueError: the inventory has none of the topology's nodes.
     """
     known = {node.name: node for node in found.nodes} if found else {}
     left_out = {why: list(names) for why, names in found.left_out.items()} if found else {}
+    each = gpus or usual_gpus(gpu)
     away = {name for names in left_out.values() for name in names}
     nodes = []
     for p, pod in enumerate(topology.pods):
         for leaf in pod:
             for name in leaf.nodes:
-                node = known.get(name, None if found else Node(name, "", gpu, gpus))
+                node = known.get(name, None if found else Node(name, "", gpu, each))
                 if node is not None:
                     nodes.append(replace(node, leaf=leaf.name, pod=f"pod{p}"))
                 elif name not in away:
                     left_out.setdefault("in the topology that nothing else is known of", []).append(
                         name
                     )
-    return inventory(nodes, f"{origin} and {found.origin}" if found else origin, left_out)
+    made = inventory(nodes, f"{origin} and {found.origin}" if found else origin, left_out)
+    return replace(made, counted=found is not None or gpus is not None)

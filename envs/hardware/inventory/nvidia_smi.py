@@ -12,9 +12,11 @@ from pathlib import Path
 
 from ..topology.entry import Place
 
-WAYS = ("X", "PIX", "PXB", "PHB", "NODE", "SYS")
-_CODES = re.compile(r"\x1b\[[0-9;]*m")
-_DEVICE = re.compile(r"(GPU|NIC|mlx5_)(\d+)$")
+WAYS = ("X", "PIX", "PXB", "PHB", "NODE", "SYS", "SOC")
+"""``SOC`` is what drivers before 384 call ``SYS``."""
+
+_CODES = re.compile(r"\x1b?\[[0-9;]*m")  # copied from a screen they may have lost their escape
+_GPU = re.compile(r"GPU\d+$")
 
 
 @dataclass(frozen=True)
@@ -47,12 +49,14 @@ def read_matrix(path: str | Path) -> Machine:
     at = next((n for n, words in enumerate(lines) if words and words[0] == "GPU0"), None)
     if at is None:
         raise place.error("has no heading with GPU0; save what nvidia-smi topo -m prints")
-    names = [word for word in lines[at] if _DEVICE.match(word)]
+    heading = lines[at]
+    end = next((n for n, word in enumerate(heading) if word in ("CPU", "NUMA")), len(heading))
+    names = heading[:end]  # of GPUs and NICs: NIC0, mlx5_0, mlx5_bond_0, rocep1s0, ...
     rows = {}
     for number, words in enumerate(lines[at + 1 :], start=at + 2):
         if words and words[0] in names:
             rows[words[0]] = _ways(Place(path, number), words, len(names))
-    gpus = [name for name in names if name.startswith("GPU")]
+    gpus = [name for name in names if _GPU.match(name)]
     for name in gpus:
         if name not in rows:
             raise place.error(f"has no row of {name}; save the whole matrix")

@@ -1,7 +1,10 @@
 """Slurm's nodes, as ``scontrol show node`` or ``sinfo`` with a column GRES prints them.
 
-Source: the manual pages of scontrol and sinfo (Slurm 24.05). ``Gres=gpu:h100:8(S:0-1)`` is 8 GPUs
-of type h100; a node may have several entries. Nodes that are down, drained or failing are left out.
+Source: the manual pages of gres.conf, scontrol and sinfo (Slurm 24.05). ``Gres=gpu:h100:8(S:0-1)``
+is 8 GPUs of type h100, ``gpu`` alone is one; a node may have several entries, of which shares of
+GPUs (``shard``, ``mps``) count nothing. A type that Gres leaves out may stand in ``CfgTRES``. Nodes
+that are down, drained, failing or in maintenance are left out, and those with MIG slices or GPUs of
+several types.
 """
 
 from __future__ import annotations
@@ -14,9 +17,14 @@ from ..topology.entry import Hostlists, Place
 from .nodes import Inventory, Node, inventory
 from .products import by_product
 
-_GRES = re.compile(r"(?:^|,)gpu(?::([A-Za-z][\w.-]*))?:(\d{1,5})(?=\(|,|$)")
-_FIELD = re.compile(r"(?:^|\s)(NodeName|Gres|State)=(\S*)")
-AWAY = ("DOWN", "DRAIN", "FAIL", "NOT_RESPONDING", "POWERED_DOWN", "FUTURE")
+_GRES = re.compile(
+    r"(?:^|,)gpu(?::(?!no_consume\b|\d+(?:\(|,|$))([\w.-]+))?(?::no_consume)?(?::(\d{1,5}))?(?=\(|,|$)"
+)
+_TRES = re.compile(r"(?:^|,)gres/gpu:([\w.-]+)=(\d{1,5})(?=,|$)")
+_FIELD = re.compile(r"(?:^|\s)(NodeName|Gres|State|CfgTRES)=(\S*)")
+_SLICE = re.compile(r"(?:^|[_.-])\d+g\.\d+gb", re.IGNORECASE)
+AWAY = ("DOWN", "DRAIN", "DRNG", "FAIL", "NOT_RESPONDING", "FUTURE", "MAINT", "UNK")
+"""In states of nodes, long as of scontrol or short as of sinfo."""
 
 
 def read_nodes(path: str | Path) -> Inventory:
@@ -34,56 +42,70 @@ def read_nodes(path: str | Path) -> Inventory:
     left_out: dict[str, list[str]] = {}
     names = Hostlists()
     seen: set[str] = set()
-    for line, name, gres, state in rows:
+    for line, name, gres, state, tres in rows:
         here = Place(path, line)
         for each in names.expand(here, "node", name):
             if each in seen:  # sinfo prints a node once for each of its partitions
                 continue
             seen.add(each)
-            _add(nodes, left_out, here, each, gres, state)
+            _add(nodes, left_out, each, gres, state, tres)
     return inventory(nodes, str(path), left_out)
 
 
 def _add(
     nodes: list[Node],
     left_out: dict[str, list[str]],
-    place: Place,
     name: str,
     gres: str,
     state: str,
+    tres: str,
 ) -> None:
     """Count a node, or why it is left out."""
-    if any(word in state.upper() for word in AWAY):
-        left_out.setdefault("down, drained or failing", []).append(name)
-        return
-    found = _GRES.findall(gres)
-    types = {kind for kind, _ in found}
-    if len(types) > 1:
-        raise place.bad("Gres", gres, "a node has GPUs of one type only; leave the node out")
-    gpus = sum(int(count) for _, count in found)
-    if gpus:
-        (product,) = types
-        nodes.append(Node(name, product, by_product(product), gpus))
+    found = [(kind, int(count or 1)) for kind, count in _GRES.findall(gres)]
+    if {kind for kind, _ in found} <= {""}:
+        found = [(kind, int(count)) for kind, count in _TRES.findall(tres)] or found
+    types = {kind for kind, count in found if count}
+    if any(word in state.upper() for word in AWAY) or state.endswith("*"):
+        why = "down, drained, failing or in maintenance"
+    elif any(_SLICE.search(kind) for kind in types):
+        why = "with GPUs cut into MIG slices"
+    elif len(types) > 1:
+        why = "with GPUs of several types"
+    elif not types:
+        why = "without GPUs"
     else:
-        left_out.setdefault("without GPUs", []).append(name)
+        (product,) = types
+        gpus = sum(count for _, count in found)
+        nodes.append(Node(name, product, by_product(product), gpus))
+        return
+    left_out.setdefault(why, []).append(name)
 
 
-def _of_scontrol(lines: list[str]) -> Iterator[tuple[int, str, str, str]]:
-    """Yield line, name, Gres and state of each record, on one line or on several."""
+def _of_scontrol(lines: list[str]) -> Iterator[tuple[int, str, str, str, str]]:
+    """Yield line, name, Gres, state and CfgTRES of each record, on one line or on several."""
     here: dict[str, str] = {}
     start = 0
     for number, line in enumerate([*lines, "NodeName="], start=1):
         fields = dict(_FIELD.findall(line))
         if "NodeName" in fields:
             if here.get("NodeName"):
-                yield start, here["NodeName"], here.get("Gres", ""), here.get("State", "")
+                gres, state, tres = (here.get(key, "") for key in ("Gres", "State", "CfgTRES"))
+                yield start, here["NodeName"], gres, state, tres
             here, start = {}, number
         here |= fields
 
 
-def _of_sinfo(path: Path, lines: list[str]) -> Iterator[tuple[int, str, str, str]]:
-    """Yield line, name, GRES and state of each row below a heading."""
-    numbered = [(n, line.split()) for n, line in enumerate(lines, start=1) if line.strip()]
+def _of_sinfo(path: Path, lines: list[str]) -> Iterator[tuple[int, str, str, str, str]]:
+    """Yield line, name, GRES, state and nothing of each row below a heading.
+
+    Between columns are blanks, or `|` where the heading has some.
+    """
+    bar = "|" if any("|" in line for line in lines[:1]) else None
+    numbered = [
+        (n, [word.strip() for word in line.strip().rstrip("|").split(bar)])
+        for n, line in enumerate(lines, start=1)
+        if line.strip()
+    ]
     heading = [word.upper() for word in numbered[0][1]] if numbered else []
     names = next((word for word in ("NODELIST", "HOSTNAMES", "NODE_HOST") if word in heading), "")
     if not names or "GRES" not in heading:
@@ -96,4 +118,4 @@ def _of_sinfo(path: Path, lines: list[str]) -> Iterator[tuple[int, str, str, str
             remedy = f"give a value for each of {', '.join(heading)}"
             raise Place(path, number).bad("row", " ".join(words), remedy)
         row = dict(zip(heading, words, strict=True))
-        yield number, row[names], row["GRES"], row.get("STATE", "")
+        yield number, row[names], row["GRES"], row.get("STATE", ""), ""

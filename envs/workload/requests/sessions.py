@@ -17,10 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .parameters import check
-from .steps import FORK, ONE_STEP, Steps, waiting_for_steps
+from .steps import FORK, ONE_STEP, Steps, check_concurrency, waiting_for_others
 from .stream import RequestStream
 
-_P90 = 1.2815515655446004  # standard normal quantile
+P90 = 1.2815515655446004
+"""Standard deviations from the median of a normal distribution to its 90th percentile."""
 
 
 class Sessions(Protocol):
@@ -77,7 +78,7 @@ class Spread:
         """Return ``count`` values."""
         if self.p50 == 0.0:
             return np.zeros(count)
-        sigma = math.log(self.p90 / self.p50) / _P90
+        sigma = math.log(self.p90 / self.p50) / P90
         values = self.p50 * np.exp(sigma * rng.standard_normal(count))
         return np.minimum(values, self.most)
 
@@ -136,6 +137,7 @@ class SessionGenerator:
         max_tokens: a session ends before its context would be longer.
         wave: sessions that begin together; 0: all do.
         wave_s: seconds between two waves.
+        max_concurrency: sessions open at once, a further one begins when one ends; 0: any number.
         prefix_block_tokens: tokens per prefix id.
         steps: of rollouts, each with as many sessions and new weights.
         fan_out: turns that hand work to sub-agents, which use tools and answer as sessions do.
@@ -152,6 +154,7 @@ class SessionGenerator:
     max_tokens: int = 32_768
     wave: int = 0
     wave_s: float = 0.0
+    max_concurrency: int = 0
     prefix_block_tokens: int = 64
     steps: Steps = ONE_STEP
     fan_out: FanOut = ALONE
@@ -163,6 +166,7 @@ class SessionGenerator:
         check(self, "max_tokens", 16, 2**30)
         check(self, "wave", 0, 2**16)
         check(self, "wave_s", 0.0, 1e6)
+        check_concurrency(self.max_concurrency, self.steps)
         check(self, "prefix_block_tokens", 1, 2**20)
         for name in ("turns", "prompt", "new", "output"):
             check(getattr(self, name), "p50", 1.0)
@@ -212,8 +216,10 @@ class SessionGenerator:
         count = (total // self.prefix_block_tokens)[order]
         prompt = (total - output)[order]
         longest = min(math.ceil(self.output.most), self.max_tokens)
-        arrival_s, think_s = waiting_for_steps(
-            think_s[order], self.begins_s(np.arange(len(first))), self.sessions
+        arrival_s, think_s = waiting_for_others(
+            think_s[order],
+            self.begins_s(np.arange(len(first))),
+            min(self.max_concurrency, self.sessions) or self.sessions,
         )
         return RequestStream(
             arrival_s=arrival_s,
@@ -234,12 +240,12 @@ class SessionGenerator:
     def begins_s(self, session: NDArray[np.int64]) -> NDArray[Any]:
         """Return when sessions begin in their step, by their numbers: all at once, or in waves.
 
-        Those of sub-agents begin with the answer that starts them.
+        Those of sub-agents begin with the answer that starts them, those of a line when others end.
         """
         if self.wave == 0:
             return np.zeros(len(session))
         waits_s = (session % self.sessions // self.wave) * self.wave_s
-        return np.where(session < self.own_sessions, waits_s, 0.0)
+        return np.where(session < (self.max_concurrency or self.own_sessions), waits_s, 0.0)
 
     def _tasks(self, rng: np.random.Generator, sessions: int) -> NDArray[np.int64]:
         """Draw the tokens of each session's task, which its group has in common."""

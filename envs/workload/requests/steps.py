@@ -48,17 +48,34 @@ class Steps:
 ONE_STEP = Steps()
 
 
-def waiting_for_steps(
-    think_s: NDArray[np.float64], begins_s: NDArray[np.float64], sessions: int
+def check_concurrency(most: int, steps: Steps) -> None:
+    """Refuse a bound on the sessions open at once that is none, or that goes with steps.
+
+    Raises:
+        ValueError: naming the value and what is allowed.
+    """
+    if isinstance(most, bool) or not isinstance(most, int) or not 0 <= most <= 2**16:
+        raise ValueError(f"max_concurrency = {most!r} must be a whole number in [0, {2**16}]")
+    if most and steps.count > 1:
+        raise ValueError(
+            f"max_concurrency = {most} is not modelled with steps.count = {steps.count}: a step "
+            "begins with all of its sessions; leave one of the two out"
+        )
+
+
+def waiting_for_others(
+    think_s: NDArray[np.float64], begins_s: NDArray[np.float64], at_first: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return arrivals and waits of first turns, of which those of later steps are not known.
+    """Return arrivals and waits of first turns, of which most wait for sessions before them.
+
+    Those are the ones of later steps, and those that stand in line where only so many are open.
 
     Args:
         think_s: of all turns (N,), NaN for first ones, which stand first.
-        begins_s: of each session after the begin of its step (S,).
-        sessions: of each step.
+        begins_s: of each session after the begin of its step, or after its turn in the line (S,).
+        at_first: sessions that begin by the clock.
     """
     arrival_s, think_s = np.full(len(think_s), np.nan), think_s.copy()
-    arrival_s[:sessions] = begins_s[:sessions]
-    think_s[sessions : len(begins_s)] = begins_s[sessions:]
+    arrival_s[:at_first] = begins_s[:at_first]
+    think_s[at_first : len(begins_s)] = begins_s[at_first:]
     return arrival_s, think_s

@@ -62,6 +62,11 @@ def detect(path: Path) -> str:
     for name, module in FORMATS.items():
         if module.detect(names):
             return name
+    if "session_id" in names and names & {"delay", "delay_ms", "wait_for", "request_id"}:
+        raise TraceError(
+            f"{path}: its turns wait for answers (session_id, delay): set workload.closed_loop = "
+            "true, and leave out num_requests and rate_scale"
+        )
     found = brief(", ".join(sorted(names)))
     raise TraceError(
         f"{path}: columns {found} belong to no known trace format; rename them to those of 'plain' "

@@ -1,4 +1,4 @@
-"""Mooncake (Kimi) JSONL: timestamp (ms), input_length, output_length, hash_ids.
+"""Mooncake (Kimi) JSONL: timestamp (ms), input_length, output_length, hash_ids; session_id if any.
 
 Source: github.com/kvcache-ai/Mooncake, FAST25-release/traces (Qin et al., FAST 2025, Apache-2.0).
 A hash id stands for the whole prefix up to the end of its block of 512 prompt tokens; the last
@@ -42,7 +42,7 @@ def read(
         spread: where stamps lie on a grid, spread the requests of a stamp over the time until the
             next one (:func:`spread_grid`); False keeps the stamps.
     """
-    table = read_jsonl(path, _FIELDS, packed=_IDS)
+    table = read_jsonl(path, _FIELDS, ("session_id",), packed=_IDS)
     if drop_failed:
         table = drop_zero_output(table, _OUTPUT)
     arrival_s = table.numbers(_STAMP) / 1000.0
@@ -52,7 +52,10 @@ def read(
         if spread:
             arrival_s = spread_grid(arrival_s)
     blocks = Blocks(_IDS, table.column(_IDS), BLOCK_TOKENS)
-    return assemble(table, _STAMP, _PROMPT, _OUTPUT, arrival_s=arrival_s, blocks=blocks)
+    session = table.column("session_id")
+    return assemble(
+        table, _STAMP, _PROMPT, _OUTPUT, arrival_s=arrival_s, session=session, blocks=blocks
+    )
 
 
 def spread_grid(arrival_s: NDArray[np.float64]) -> NDArray[np.float64]:
