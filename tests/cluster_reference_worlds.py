@@ -26,6 +26,7 @@ from reference_serving import ReplicaSpec, Result
 from gpuyard.envs.batch import Batch
 from gpuyard.envs.engine.core.owners import FREE
 from gpuyard.envs.engine.core.records import PLACE, ROUTE, START, STEP
+from gpuyard.envs.engine.gangs.records import RUNNING
 from gpuyard.envs.engine.serving.arrays import load
 from gpuyard.envs.hardware.cluster import LEVELS
 from gpuyard.envs.perf.serving.cost_table import CostTable
@@ -262,6 +263,7 @@ class Watch:
         jobs = world.state["jobs"][0]
         self.failures, self.starts = np.zeros(len(jobs), int), np.full(len(jobs), -1.0)
         self.preemptions = np.zeros(len(jobs), int)
+        self.running = np.zeros(len(jobs), bool)  # at the last look: one may start twice at a time
         self.reserved: Uplinks = frozenset()  # at the last look, before who has started since
 
     def look(self, decisions: int) -> None:
@@ -272,16 +274,18 @@ class Watch:
                 self.changes.append(Change(float(job["stopped_s"]), replicas, ()))
             if job["preemptions"] > self.preemptions[j]:
                 self.changes.append(Change(float(job["stopped_s"]), replicas, (), preempted=True))
-            if job["start_s"] > self.starts[j] and job["service"] < 0 and job["start_s"] < LATE_S:
+            runs = bool(job["status"] == RUNNING)
+            starts = job["start_s"] > self.starts[j] or (runs and not self.running[j])
+            if starts and job["service"] < 0 and job["start_s"] < LATE_S:
                 self.gangs.append(self.gang(j, job))
-            elif job["start_s"] > self.starts[j] and replicas:
+            elif starts and replicas:
                 gpus = self.gpus(j)
                 first = tuple(gpus[int(self.specs[r]["rank"])] if gpus else 0 for r in replicas)
                 uplinks = self.uplinks(gpus)
                 change = Change(float(job["start_s"]), replicas, first, uplinks, decisions)
                 self.changes.append(change)
             self.failures[j], self.preemptions[j] = job["failures"], job["preemptions"]
-            self.starts[j] = np.fmax(self.starts[j], job["start_s"])
+            self.starts[j], self.running[j] = np.fmax(self.starts[j], job["start_s"]), runs
         owners = self.world.state["uplink_owner"][0]
         self.reserved = frozenset(map(tuple, np.argwhere(owners != FREE).tolist()))
 

@@ -6,9 +6,10 @@ code with the engine. Conventions where the words of a specification leave room:
 
 * At one moment replicas come up and steps end, then KV caches arrive. Then parked requests are
   routed, in order, if a replica came up or a prompt is computed; then replicas are decided about
-  (who waits gets free devices before the next such decision), then gangs are placed, what
-  preempted replicas hand back is routed, and requests arrive. An idle replica begins a step after
-  all of that.
+  (who waits gets free devices before the next such decision), then gangs are placed, who waits
+  because of such decisions, or is handed back by preempted replicas, is routed, and requests
+  arrive. Idle replicas begin a step after all
+  of that, and whom one hands over as it begins is routed when all of them have begun.
 * A rule stands for the policy: of the replicas that can take request ``i`` the ``i``-th does,
   modulo their number; decisions about replicas follow a script.
 * Which gang of replicas gets devices when and where, and loses them, is given: a history. Without
@@ -66,7 +67,8 @@ class Cluster(Fleet):
         ]
         self.to_arrive = list(self.requests)
         self.parked: list[Traveller] = []
-        self.preempted = False  # a decision about gangs has taken devices from replicas: route them
+        self.decided = False  # to be routed because of a decision about replicas, or preemption
+        self.began = False  # a step of an idle replica has handed somebody over
         self.moving: list[Traveller] = []
         self.failures = 0  # that took devices from replicas
         self.overlapped = 0  # KV caches that set off while their prompts were computed
@@ -108,7 +110,7 @@ class Cluster(Fleet):
                 found.append((replica.end_s, 0, r, lambda it=replica: self.step(it)))
             start_s = self.after_decision(replica.next_start_s())
             if start_s < math.inf:
-                found.append((start_s, 5, r, lambda it=replica: self.start(it)))
+                found.append((start_s, 5, r, lambda it=replica: self.begin_idle(it)))
         for seq in self.moving:
             if seq.flow is None:
                 found.append((seq.begin_s, -1, 0, lambda it=seq: self.begin(it)))
@@ -121,7 +123,8 @@ class Cluster(Fleet):
         if not self.asked:
             found.append((self.asked_at_s, -1, 0, self.ask))
         if self.due:
-            found.append((self.now, 3.6 if self.preempted else 2, 0, self.route_parked))
+            rank = 6 if self.began else 3.6 if self.decided else 2
+            found.append((self.now, rank, 0, self.route_parked))
         if self.tick_s < math.inf:
             found.append((self.tick_s, 3, 0, self.tick))
         if self.to_arrive:
@@ -155,7 +158,7 @@ class Cluster(Fleet):
         """Let replicas get or lose their devices."""
         assert self.history is not None
         change = self.history.pop(0)
-        self.preempted = self.preempted or change.preempted
+        self.decided = self.decided or change.preempted
         self.network.kept |= self.network.wires.of_gpus(change.uplinks)
         for place, r in enumerate(change.replicas):
             replica = self.replicas[r]
@@ -225,6 +228,16 @@ class Cluster(Fleet):
         self.parked += handed
         self.due = self.due or bool(handed)
 
+    def tick(self) -> None:
+        """Decide about replicas; who is to be routed then is so once gangs have been placed."""
+        super().tick()
+        self.decided = self.decided or self.due
+
+    def begin_idle(self, replica: ClusterReplica) -> None:
+        """Let an idle replica begin a step; others that begin now do so before a route."""
+        self.start(replica)
+        self.began = self.due
+
     def come_up(self, replica: ClusterReplica) -> None:
         """Let a replica that has loaded serve, first of all those that waited for one."""
         super().come_up(replica)
@@ -232,7 +245,8 @@ class Cluster(Fleet):
 
     def route_parked(self) -> None:
         """Decide about all parked requests again."""
-        again, self.parked, self.due, self.preempted = self.parked, [], False, False
+        again, self.parked = self.parked, []
+        self.due = self.decided = self.began = False
         for seq in again:
             self.route(seq)
 

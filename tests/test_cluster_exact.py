@@ -162,3 +162,15 @@ def test_caches_move_layer_by_layer(where) -> None:
         case = random_case(seed, SCALED_APART, True, **features, block_bytes=size)
         overlapped += same_events(case, SCALED_APART, where, seed).overlapped
     assert overlapped > 20
+
+
+def test_lacking_blocks_layer_by_layer_within_a_domain() -> None:
+    """Idle replicas begin steps at one moment; within a round KV is cut off and replicas start."""
+    overlapped = 0
+    worlds = ((715, 4, "failing nodes"), (775, 1, "failing nodes"), (756, 2, "busy links"))
+    for seed, layers, where in worlds:
+        far, size = ("leaf", 1e8) if where == "busy links" else ("node", 1e6)
+        features = {"turns": seed % 2 == 1, "lacking": True, "layers": layers, "farthest": far}
+        case = random_case(seed, SCALED_APART, True, **features, block_bytes=size)
+        overlapped += same_events(case, SCALED_APART, where, seed).overlapped
+    assert overlapped > 10
