@@ -72,6 +72,7 @@ class Cluster(Fleet):
         self.moving: list[Traveller] = []
         self.failures = 0  # that took devices from replicas
         self.overlapped = 0  # KV caches that set off while their prompts were computed
+        self.chose = 0  # routes with replicas in the preferred domain and others
         self.dropped = 0  # KV caches, whose prompts had to be computed anew
         super().__init__(roles, self.result, scaling, history, asked_at_s)
         ports = {
@@ -259,7 +260,9 @@ class Cluster(Fleet):
         if not able:
             self.parked.append(seq)
             return
-        replica = able[seq.index % len(able)]
+        near = [it for it in able if self.stays_near(it, seq)] or able
+        self.chose += len(near) < len(able)
+        replica = near[seq.index % len(near)]
         seq.replica = replica.number
         if seq.handed:
             replica.books.coming.append(seq)
@@ -273,19 +276,36 @@ class Cluster(Fleet):
             return self.reaches(self.replicas[seq.source], replica)
         return replica.role.does != PREFILL or self.has_decoder(replica)
 
-    def has_decoder(self, replica: ClusterReplica) -> bool:
-        """Tell whether a decode replica that a prefill replica reaches serves or loads, or may."""
-        if replica.role.farthest == "zone":
+    def stays_near(self, replica: ClusterReplica, seq: Traveller) -> bool:
+        """Tell whether a request's KV would stay in the domain that its service prefers."""
+        domain = replica.role.nearest
+        if seq.handed:
+            return self.are_within(self.replicas[seq.source], replica, domain)
+        return replica.role.does != PREFILL or self.has_decoder(replica, domain)
+
+    def has_decoder(self, replica: ClusterReplica, domain: str = "") -> bool:
+        """Tell whether a decode replica in a prefill replica's domain serves or loads, or may.
+
+        The domain is the one in which its KV caches move, if none is given.
+        """
+        domain = domain or replica.role.farthest
+        if domain == "zone":
             return True
         there = (STARTING, SERVING)
         decoders = [it for it in self.replicas if it.role.does == DECODE]
-        return any(it.books.phase in there and self.reaches(replica, it) for it in decoders)
+        return any(
+            it.books.phase in there and self.are_within(replica, it, domain) for it in decoders
+        )
 
     def reaches(self, a: ClusterReplica, b: ClusterReplica) -> bool:
         """Tell whether KV caches move between where two replicas stand."""
+        return self.are_within(a, b, a.role.farthest)
+
+    def are_within(self, a: ClusterReplica, b: ClusterReplica, domain: str) -> bool:
+        """Tell whether two replicas stand in one domain."""
         wires = self.network.wires
         sizes = {"node": wires.slots, "leaf": wires.slots * wires.nodes_per_leaf}
-        size = sizes.get(a.role.farthest, math.inf)
+        size = sizes.get(domain, math.inf)
         return a.gpu // size == b.gpu // size
 
     def drop(self, seq: Traveller) -> None:
@@ -330,7 +350,8 @@ class Cluster(Fleet):
         role, inside = self.replicas[seq.replica].role, self.is_inside(seq)
         assert seq.there is not None
         weights: Counter[object] = Counter([(seq.source, inside), (seq.replica, inside)])
-        limit = role.block_bytes / role.block_post_s if role.block_post_s else math.inf
+        post_s = role.inside_post_s if inside else role.block_post_s
+        limit = role.block_bytes / post_s if post_s else math.inf
         if not inside:
             limit = min(limit, self.network.wires.nic_bytes_per_s)
             ends = self.replicas[seq.source].gpu, self.replicas[seq.replica].gpu
