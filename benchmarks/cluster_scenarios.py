@@ -4,8 +4,9 @@
     python benchmarks/cluster_scenarios.py cluster-default --seeds 32
 
 One composition is the base. Every other one differs from it in one part, with preemption also in
-rules that preempt by quota and priority; then come the whole systems by name, and chance. ``docs/scenarios.md`` has the tables: mean and 95 % interval over
-held-out seeds, and the reward against the base's, paired by seed.
+rules that preempt by quota and priority; then come the whole systems by name, and chance.
+``docs/scenarios.md`` has the tables: mean and 95 % interval over held-out seeds, and the reward
+against the base's, paired by seed.
 """
 
 from __future__ import annotations
