@@ -88,7 +88,7 @@ def _check_encoders(
     """Refuse encode replicas where requests of a queue may go before those that came earlier."""
     if encoders.count == 0:
         return
-    hosts = [host for number, replica in enumerate(replicas) for host in _host(number, replica)]
+    hosts = [host for replica in replicas for host in _host(replica)]
     for other in [*_of_the_world(Router(), store, lora), *hosts]:
         raise ScenarioError(
             f"encoders.count = {encoders.count} is not modelled beside {other}: leave out the one "

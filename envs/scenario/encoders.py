@@ -104,12 +104,12 @@ def check_encoders(
         deployment = replica.deployment
         if workload.images and deployment.model.name != images.model:
             raise ScenarioError(
-                f"replicas[{number}].model = {deployment.model.name!r} must be images.model = "
+                f"{replica.where}.model = {deployment.model.name!r} must be images.model = "
                 f"{images.model!r} of its workload: encode replicas make embeddings of one model; "
                 "serve it, or leave out [encoders]"
             )
         if deployment.encoder_cache_tokens:
             raise ScenarioError(
-                f"replicas[{number}].encoder_cache_tokens = {deployment.encoder_cache_tokens}: "
+                f"{replica.where}.encoder_cache_tokens = {deployment.encoder_cache_tokens}: "
                 "encode replicas encode; give encoders.cache_tokens, or leave out [encoders]"
             )
