@@ -100,7 +100,7 @@ def check_encoders(
             f"encoders.cache_tokens = {encoders.cache_tokens} must be 0 or hold the largest image, "
             f"{max(images.tokens)} visual tokens"
         )
-    for number, (replica, workload) in enumerate(zip(replicas, workloads, strict=True)):
+    for replica, workload in zip(replicas, workloads, strict=True):
         deployment = replica.deployment
         if workload.images and deployment.model.name != images.model:
             raise ScenarioError(
