@@ -3,9 +3,10 @@
     python benchmarks/cluster_scenarios.py                  # all of them, 8 seeds
     python benchmarks/cluster_scenarios.py cluster-default --seeds 32
 
-One composition is the base. Every other one differs from it in one part; then come the whole
-systems by name, and chance. ``docs/scenarios.md`` has the tables: mean and 95 % interval over
-held-out seeds, and the reward against the base's, paired by seed.
+One composition is the base. Every other one differs from it in one part, with preemption also in
+rules that preempt by quota and priority; then come the whole systems by name, and chance.
+``docs/scenarios.md`` has the tables: mean and 95 % interval over held-out seeds, and the reward
+against the base's, paired by seed.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ INSTEAD = {
         *("scaling/wva", "scaling/wva-tokens", "scaling/dynamo"),
     ),
 }
+PREEMPTING = ("gang/kai-fair-share", "gang/volcano", "gang/kueue-fair", "gang/slurm-multifactor")
 CHANCE = {"route": "routing/random", "place": "gang/random", "scale": "scaling/random"}
 METRICS = ("slo_attainment", "ttft_mean_s", "jct_mean_s", "cost", "starts")
 
@@ -41,10 +43,10 @@ def composed(parts: dict[str, str]) -> str:
     return f"compose:{'+'.join(parts.values())}"
 
 
-def compositions() -> dict[str, str]:
+def compositions(preempts: bool) -> dict[str, str]:
     """Return names to show, and names of policies; the base is the first one."""
     found = {"the base": composed(BASE)}
-    for kind, others in INSTEAD.items():
+    for kind, others in {**INSTEAD, "place": INSTEAD["place"] + PREEMPTING * preempts}.items():
         found |= {other: composed({**BASE, kind: other}) for other in others}
     return found | {name: name for name in baselines.names("system")} | {"chance": composed(CHANCE)}
 
@@ -52,10 +54,12 @@ def compositions() -> dict[str, str]:
 def table(name: str, seeds: int) -> tables.Table:
     """Return a row per composition, the best reward first."""
     scenario = scenarios.load(name)
-    policies = {shown: baselines.make(policy) for shown, policy in compositions().items()}
+    preempts = scenario.scheduler.preemption
+    made = {shown: baselines.make(policy) for shown, policy in compositions(preempts).items()}
+    policies = {shown: it for shown, it in made.items() if scenario.decisions <= it.decides}
     rollouts = compare(policies, [scenario], seeds)
     base = rollouts[0].metrics["reward"]
-    rows = tables.summary(rollouts, ("reward", *METRICS))
+    rows = tables.summary(rollouts, ("reward", *METRICS, *("replicas_preempted",) * preempts))
     rows[0].insert(2, "against the base")
     by_name = {rollout.policy: rollout for rollout in rollouts}
     for row in rows[1:]:

@@ -38,11 +38,11 @@ def kind_column(kind: str) -> str:
     return f"{block}.kind_{kind}"
 
 
-OPTIONS = ("gate", "lora", "clients", "vision", "preempt", "encoders")
+OPTIONS = ("gate", "lora", "clients", "vision", "preempt", "encoders", "transfer")
 """Blocks of columns that a scenario has only with an option: ``gate`` where requests may be refused
 or expire, ``lora`` where they name adapters, ``clients`` where they have clients, ``vision`` where
 they may bring images, ``preempt`` where replicas may be preempted, ``encoders`` where encode
-replicas encode images."""
+replicas encode images, ``transfer`` where KV caches should stay in a domain."""
 
 
 @dataclass(frozen=True)
@@ -257,6 +257,9 @@ CANDIDATES: dict[str, Columns] = {
         Column("is_base", "flag", None, "preempts a base gang, all of whose replicas go"),
         Column("replicas", "replica", 4.0, "replicas that lose their devices"),
         Column("in_flight", "request", 32.0, "requests that they hand back"),
+    ),
+    "transfer": (
+        Column("near", "flag", None, "its KV cache stays in the domain that is preferred for it"),
     ),
 }
 

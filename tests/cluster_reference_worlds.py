@@ -26,6 +26,7 @@ from reference_serving import ReplicaSpec, Result
 from gpuyard.envs.batch import Batch
 from gpuyard.envs.engine.core.owners import FREE
 from gpuyard.envs.engine.core.records import PLACE, ROUTE, START, STEP
+from gpuyard.envs.engine.gangs.records import RUNNING
 from gpuyard.envs.engine.serving.arrays import load
 from gpuyard.envs.hardware.cluster import LEVELS
 from gpuyard.envs.perf.serving.cost_table import CostTable
@@ -63,7 +64,7 @@ class Case:
 
 
 @cache
-def batch(rows: Rows, where: str = "one node") -> Batch:
+def batch(rows: Rows, where: str = "one node", nearest: str = "zone") -> Batch:
     """Return a world whose service has roles (kind, least, initial, most), on one of `CLUSTERS`."""
     names = ("min", "initial", "max")
     roles: list[dict[str, Any]] = [
@@ -79,6 +80,7 @@ def batch(rows: Rows, where: str = "one node") -> Batch:
     required = "zone" if where in WITH_GANGS else "node"
     preempts = where == "too few GPUs"
     table = service("both", required=required, workload=workload)
+    table["transfer_preferred"] = nearest
     table["preemptibility"] = "preemptible" if preempts else "non-preemptible"
     for name in names:
         table.pop(name, None)
@@ -132,6 +134,7 @@ def random_case(
     farthest: str = "zone",
     lacking: bool = False,
     layers: int = 0,
+    nearest: str = "zone",
 ) -> Case:
     """Draw speeds, memory, handovers and requests for roles (kind, least, initial, most).
 
@@ -158,12 +161,14 @@ def random_case(
                 local_tokens=int(rng.choice([0, 64])) if kind == "decode" else 0,
                 handover_s=rng.uniform(0.0, 0.1) * (0.01 if layers else 1.0),
                 block_bytes=block_bytes,
-                block_post_s=rng.uniform(0.0, 1e-3) * (0.1 if layers else 1.0),
+                block_post_s=(post_s := rng.uniform(0.0, 1e-3) * (0.1 if layers else 1.0)),
+                inside_post_s=1.1 * post_s,
                 start_s=1e-3,
                 bytes_per_s=rng.uniform(1e2, 1e4) * block_bytes,
                 nic_start_s=2e-3,
                 nic_bytes_per_s=rng.uniform(1e2, 1e3) * block_bytes,
                 farthest=farthest,
+                nearest=nearest,
                 lacking=lacking,
                 layers=layers,
             )
@@ -196,7 +201,7 @@ def by_engine(
 
     Returns the world, and which replicas and gangs got and lost devices.
     """
-    built = batch(rows, where)
+    built = batch(rows, where, case.roles[0].nearest)
     world, static = built.world, built.contents["route"].static
     fill_roles(world.shared, static, case)
     for content in built.contents.values():
@@ -219,7 +224,9 @@ def fill_roles(shared: dict[str, Any], static: Any, case: Case) -> None:
         record["lacking"], record["layers"] = role.lacking, role.layers
         record["startup_s"], record["handover_s"] = role.startup_s, role.handover_s
         record["change_s"], record["farthest"] = role.change_s, LEVELS.index(role.farthest)
-        record["kv_block_bytes"], record["kv_block_post_s"] = role.block_bytes, role.block_post_s
+        record["nearest"], record["kv_block_bytes"] = LEVELS.index(role.nearest), role.block_bytes
+        record["nic_block_post_s"] = role.block_post_s
+        record["domain_block_post_s"] = role.inside_post_s
         record["domain_start_s"], record["nic_start_s"] = role.start_s, role.nic_start_s
         ports = shared["capacity"][-2 * len(static.replica_specs) :].reshape(-1, 2)
         for r in range(record["first"], record["first"] + record["most"]):
@@ -262,6 +269,7 @@ class Watch:
         jobs = world.state["jobs"][0]
         self.failures, self.starts = np.zeros(len(jobs), int), np.full(len(jobs), -1.0)
         self.preemptions = np.zeros(len(jobs), int)
+        self.running = np.zeros(len(jobs), bool)  # at the last look: one may start twice at a time
         self.reserved: Uplinks = frozenset()  # at the last look, before who has started since
 
     def look(self, decisions: int) -> None:
@@ -272,16 +280,18 @@ class Watch:
                 self.changes.append(Change(float(job["stopped_s"]), replicas, ()))
             if job["preemptions"] > self.preemptions[j]:
                 self.changes.append(Change(float(job["stopped_s"]), replicas, (), preempted=True))
-            if job["start_s"] > self.starts[j] and job["service"] < 0 and job["start_s"] < LATE_S:
+            runs = bool(job["status"] == RUNNING)
+            starts = job["start_s"] > self.starts[j] or (runs and not self.running[j])
+            if starts and job["service"] < 0 and job["start_s"] < LATE_S:
                 self.gangs.append(self.gang(j, job))
-            elif job["start_s"] > self.starts[j] and replicas:
+            elif starts and replicas:
                 gpus = self.gpus(j)
                 first = tuple(gpus[int(self.specs[r]["rank"])] if gpus else 0 for r in replicas)
                 uplinks = self.uplinks(gpus)
                 change = Change(float(job["start_s"]), replicas, first, uplinks, decisions)
                 self.changes.append(change)
             self.failures[j], self.preemptions[j] = job["failures"], job["preemptions"]
-            self.starts[j] = np.fmax(self.starts[j], job["start_s"])
+            self.starts[j], self.running[j] = np.fmax(self.starts[j], job["start_s"]), runs
         owners = self.world.state["uplink_owner"][0]
         self.reserved = frozenset(map(tuple, np.argwhere(owners != FREE).tolist()))
 
@@ -331,6 +341,15 @@ def allowed(world: World, feasible: Any, rng: np.random.Generator) -> Any:
     return feasible[~preempts]
 
 
+def near_ones(case: Case, world: World, outputs: Any, feasible: Any) -> Any:
+    """Return the feasible replicas whose row says that KV stays in a domain, all if none does."""
+    if case.roles[0].nearest == "zone":
+        return feasible
+    rows = world.first_observation(outputs)["candidates"][feasible]
+    near = feasible[rows[:, -1] > 0]  # the last column is that of transfers
+    return near if len(near) else feasible
+
+
 def play(world: World, case: Case, seed: int | None) -> Watch:
     """Play an episode until all has finished that comes in time.
 
@@ -348,7 +367,8 @@ def play(world: World, case: Case, seed: int | None) -> Watch:
         feasible = np.flatnonzero(outputs.mask[0])
         due = world.clock["due"][0]
         if due == ROUTE:
-            action[0] = feasible[int(router["deciding"]) % len(feasible)]
+            near = near_ones(case, world, outputs, feasible)
+            action[0] = near[int(router["deciding"]) % len(near)]
         elif due == PLACE:
             action[0] = feasible[0] if seed is None else rng.choice(allowed(world, feasible, rng))
         else:

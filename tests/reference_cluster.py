@@ -6,9 +6,10 @@ code with the engine. Conventions where the words of a specification leave room:
 
 * At one moment replicas come up and steps end, then KV caches arrive. Then parked requests are
   routed, in order, if a replica came up or a prompt is computed; then replicas are decided about
-  (who waits gets free devices before the next such decision), then gangs are placed, what
-  preempted replicas hand back is routed, and requests arrive. An idle replica begins a step after
-  all of that.
+  (who waits gets free devices before the next such decision), then gangs are placed, who waits
+  because of such decisions, or is handed back by preempted replicas, is routed, and requests
+  arrive. Idle replicas begin a step after all
+  of that, and whom one hands over as it begins is routed when all of them have begun.
 * A rule stands for the policy: of the replicas that can take request ``i`` the ``i``-th does,
   modulo their number; decisions about replicas follow a script.
 * Which gang of replicas gets devices when and where, and loses them, is given: a history. Without
@@ -66,10 +67,12 @@ class Cluster(Fleet):
         ]
         self.to_arrive = list(self.requests)
         self.parked: list[Traveller] = []
-        self.preempted = False  # a decision about gangs has taken devices from replicas: route them
+        self.decided = False  # to be routed because of a decision about replicas, or preemption
+        self.began = False  # a step of an idle replica has handed somebody over
         self.moving: list[Traveller] = []
         self.failures = 0  # that took devices from replicas
         self.overlapped = 0  # KV caches that set off while their prompts were computed
+        self.chose = 0  # routes with replicas in the preferred domain and others
         self.dropped = 0  # KV caches, whose prompts had to be computed anew
         super().__init__(roles, self.result, scaling, history, asked_at_s)
         ports = {
@@ -108,7 +111,7 @@ class Cluster(Fleet):
                 found.append((replica.end_s, 0, r, lambda it=replica: self.step(it)))
             start_s = self.after_decision(replica.next_start_s())
             if start_s < math.inf:
-                found.append((start_s, 5, r, lambda it=replica: self.start(it)))
+                found.append((start_s, 5, r, lambda it=replica: self.begin_idle(it)))
         for seq in self.moving:
             if seq.flow is None:
                 found.append((seq.begin_s, -1, 0, lambda it=seq: self.begin(it)))
@@ -121,7 +124,8 @@ class Cluster(Fleet):
         if not self.asked:
             found.append((self.asked_at_s, -1, 0, self.ask))
         if self.due:
-            found.append((self.now, 3.6 if self.preempted else 2, 0, self.route_parked))
+            rank = 6 if self.began else 3.6 if self.decided else 2
+            found.append((self.now, rank, 0, self.route_parked))
         if self.tick_s < math.inf:
             found.append((self.tick_s, 3, 0, self.tick))
         if self.to_arrive:
@@ -155,7 +159,7 @@ class Cluster(Fleet):
         """Let replicas get or lose their devices."""
         assert self.history is not None
         change = self.history.pop(0)
-        self.preempted = self.preempted or change.preempted
+        self.decided = self.decided or change.preempted
         self.network.kept |= self.network.wires.of_gpus(change.uplinks)
         for place, r in enumerate(change.replicas):
             replica = self.replicas[r]
@@ -225,6 +229,16 @@ class Cluster(Fleet):
         self.parked += handed
         self.due = self.due or bool(handed)
 
+    def tick(self) -> None:
+        """Decide about replicas; who is to be routed then is so once gangs have been placed."""
+        super().tick()
+        self.decided = self.decided or self.due
+
+    def begin_idle(self, replica: ClusterReplica) -> None:
+        """Let an idle replica begin a step; others that begin now do so before a route."""
+        self.start(replica)
+        self.began = self.due
+
     def come_up(self, replica: ClusterReplica) -> None:
         """Let a replica that has loaded serve, first of all those that waited for one."""
         super().come_up(replica)
@@ -232,7 +246,8 @@ class Cluster(Fleet):
 
     def route_parked(self) -> None:
         """Decide about all parked requests again."""
-        again, self.parked, self.due, self.preempted = self.parked, [], False, False
+        again, self.parked = self.parked, []
+        self.due = self.decided = self.began = False
         for seq in again:
             self.route(seq)
 
@@ -245,7 +260,9 @@ class Cluster(Fleet):
         if not able:
             self.parked.append(seq)
             return
-        replica = able[seq.index % len(able)]
+        near = [it for it in able if self.stays_near(it, seq)] or able
+        self.chose += len(near) < len(able)
+        replica = near[seq.index % len(near)]
         seq.replica = replica.number
         if seq.handed:
             replica.books.coming.append(seq)
@@ -259,19 +276,36 @@ class Cluster(Fleet):
             return self.reaches(self.replicas[seq.source], replica)
         return replica.role.does != PREFILL or self.has_decoder(replica)
 
-    def has_decoder(self, replica: ClusterReplica) -> bool:
-        """Tell whether a decode replica that a prefill replica reaches serves or loads, or may."""
-        if replica.role.farthest == "zone":
+    def stays_near(self, replica: ClusterReplica, seq: Traveller) -> bool:
+        """Tell whether a request's KV would stay in the domain that its service prefers."""
+        domain = replica.role.nearest
+        if seq.handed:
+            return self.are_within(self.replicas[seq.source], replica, domain)
+        return replica.role.does != PREFILL or self.has_decoder(replica, domain)
+
+    def has_decoder(self, replica: ClusterReplica, domain: str = "") -> bool:
+        """Tell whether a decode replica in a prefill replica's domain serves or loads, or may.
+
+        The domain is the one in which its KV caches move, if none is given.
+        """
+        domain = domain or replica.role.farthest
+        if domain == "zone":
             return True
         there = (STARTING, SERVING)
         decoders = [it for it in self.replicas if it.role.does == DECODE]
-        return any(it.books.phase in there and self.reaches(replica, it) for it in decoders)
+        return any(
+            it.books.phase in there and self.are_within(replica, it, domain) for it in decoders
+        )
 
     def reaches(self, a: ClusterReplica, b: ClusterReplica) -> bool:
         """Tell whether KV caches move between where two replicas stand."""
+        return self.are_within(a, b, a.role.farthest)
+
+    def are_within(self, a: ClusterReplica, b: ClusterReplica, domain: str) -> bool:
+        """Tell whether two replicas stand in one domain."""
         wires = self.network.wires
         sizes = {"node": wires.slots, "leaf": wires.slots * wires.nodes_per_leaf}
-        size = sizes.get(a.role.farthest, math.inf)
+        size = sizes.get(domain, math.inf)
         return a.gpu // size == b.gpu // size
 
     def drop(self, seq: Traveller) -> None:
@@ -316,7 +350,8 @@ class Cluster(Fleet):
         role, inside = self.replicas[seq.replica].role, self.is_inside(seq)
         assert seq.there is not None
         weights: Counter[object] = Counter([(seq.source, inside), (seq.replica, inside)])
-        limit = role.block_bytes / role.block_post_s if role.block_post_s else math.inf
+        post_s = role.inside_post_s if inside else role.block_post_s
+        limit = role.block_bytes / post_s if post_s else math.inf
         if not inside:
             limit = min(limit, self.network.wires.nic_bytes_per_s)
             ends = self.replicas[seq.source].gpu, self.replicas[seq.replica].gpu

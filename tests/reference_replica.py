@@ -33,12 +33,14 @@ class Role:
     block_bytes: float = 0.0
     block_post_s: float = 0.0
     start_s: float = 0.0  # inside a node
+    inside_post_s: float = 0.0
     bytes_per_s: float = math.inf
     nic_start_s: float = 0.0  # between nodes
     nic_bytes_per_s: float = math.inf
     layers: int = 0  # of a KV cache that goes layer by layer beside its prompt, 0: after it
     lacking: bool = False  # only the blocks move that the cache of a decode replica lacks
     farthest: str = "zone"  # domain that KV caches move in: node, leaf or zone
+    nearest: str = "zone"  # domain that they should move in
 
 
 @dataclass(eq=False)

@@ -162,3 +162,26 @@ def test_caches_move_layer_by_layer(where) -> None:
         case = random_case(seed, SCALED_APART, True, **features, block_bytes=size)
         overlapped += same_events(case, SCALED_APART, where, seed).overlapped
     assert overlapped > 20
+
+
+def test_lacking_blocks_layer_by_layer_within_a_domain() -> None:
+    """Idle replicas begin steps at one moment; within a round KV is cut off and replicas start."""
+    overlapped = 0
+    worlds = ((715, 4, "failing nodes"), (775, 1, "failing nodes"), (756, 2, "busy links"))
+    for seed, layers, where in worlds:
+        far, size = ("leaf", 1e8) if where == "busy links" else ("node", 1e6)
+        features = {"turns": seed % 2 == 1, "lacking": True, "layers": layers, "farthest": far}
+        case = random_case(seed, SCALED_APART, True, **features, block_bytes=size)
+        overlapped += same_events(case, SCALED_APART, where, seed).overlapped
+    assert overlapped > 10
+
+
+@pytest.mark.parametrize(("where", "domain"), [("failing nodes", "node"), ("busy links", "leaf")])
+def test_transfers_prefer_a_domain(where, domain) -> None:
+    """The rule takes those in the domain if there are any: as rows say, and as nodes stand."""
+    size, chose = (1e8, 0) if where == "busy links" else (1e6, 0)
+    for seed in (905, 907):
+        features = {"turns": seed % 2 == 1, "layers": 2 * (seed % 3), "nearest": domain}
+        case = random_case(seed, SCALED_APART, True, **features, block_bytes=size)
+        chose += same_events(case, SCALED_APART, where, seed).chose
+    assert chose > 0

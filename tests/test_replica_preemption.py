@@ -10,6 +10,7 @@ import pytest
 from cluster_worlds import GPUS_PER_NODE, Check, apart, make, play, service, small
 
 from gpuyard import baselines
+from gpuyard.baselines.gang.kai import shares_of
 from gpuyard.envs.cluster_view import Plan
 from gpuyard.envs.engine.gangs.records import PENDING, RUNNING, UNSEEN
 from gpuyard.envs.engine.serving.records import QUEUED, SERVING
@@ -114,6 +115,22 @@ def test_kai_keeps_the_core_of_a_semi_preemptible_workload(tmp_path, preemptibil
         rows = is_preempt(env)
         assert column(env, "preempt.is_base")[rows].sum() == (0 in which)
         assert column(env, "preempt.replicas")[rows].sum() == pytest.approx(len(which), rel=1e-5)
+
+
+def test_running_replicas_are_part_of_what_their_queue_asks_for(tmp_path):
+    """Deployments in no tenant's queue, 24 GPUs: 8 run there, and a job's 4; nobody waits.
+
+    KAI counts pods that run and pods that wait (``proportion``, updateQueuesCurrentResourceUsage
+    of kai-scheduler/KAI-Scheduler), so the fair shares are what each holds.
+    """
+    deployed = {"min": 2, "initial": 2, "max": 2}
+    tenants = [{"name": "a", "deserved": 8}]
+    env = world(tmp_path, f"0,4,900,a,{TRAIN}\n", deployed, tenants=tenants)
+    begin(env)
+    view = env.view()
+    assert not len(view.pending) and view.running["service"].tolist() == [-1]
+    shares = shares_of(view)
+    assert shares.held.tolist() == [4, 8] and shares.fair.tolist() == [4, 8]
 
 
 def test_kai_reclaims_replicas_over_quota_and_no_core_ones(tmp_path):

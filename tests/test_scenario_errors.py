@@ -28,6 +28,19 @@ BAD = [
     (replica(model="Lama"), "replicas[1]: unknown model 'Lama'", "did you mean Llama"),
     (replica(model=3), "replicas[1].model = 3", "must be text"),
     (replica(count=0), "replicas[1].count = 0", "whole number >= 1"),
+    # the table, not the replica: it stands fourth
+    (
+        world(replicas=[{**REPLICA, "count": 3}, {**REPLICA, "scheduling_policy": "vtc"}]),
+        "replicas[1].scheduling_policy = 'vtc'",
+        "add [[clients]]",
+    ),
+    (
+        world(
+            replicas=[{**REPLICA, "count": 3}, {**REPLICA, "kv_write": "back", "count": 2}],
+        ),
+        "replicas[1].kv_write = 'back'",
+        "give host_kv_gb, too",
+    ),
     (replica(count=-2), "replicas[1].count = -2", "whole number >= 1"),
     (replica(count="two"), "replicas[1].count = 'two'", "whole number >= 1"),
     (replica(count=1.5), "replicas[1].count = 1.5", "whole number >= 1"),

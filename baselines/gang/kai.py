@@ -231,7 +231,7 @@ def shares_of(view: ClusterView) -> kai.Shares:
         own = np.bincount(gangs["tenant"], gangs["gpus"], minlength=len(queues))
         return tree.below(parent, own.astype(float))
 
-    requested = np.minimum(below(view.pending) + below(view.running), queues["limit"])
+    requested = np.minimum(below(view.pending) + queues["held"], queues["limit"])
     deserved, priority = queues["deserved"].astype(float), queues["priority"]
     usable = float((view.gpu_job != DOWN).sum())
     return kai.Shares(

@@ -54,6 +54,15 @@ def lmetric_cost(
     return adjusted * (decode_blocks + 1.0)
 
 
+def preferred_multiplier(weight: float) -> float:
+    """Return what the cost of a worker with a preferred taint of this weight is multiplied by.
+
+    exp(-tanh(weight)), from 1 at a weight of 0 to 0.467 at 1. Source: Dynamo, ``kv-router``
+    protocols, ``preferred_taint_multiplier``.
+    """
+    return float(np.exp(-np.tanh(weight)))
+
+
 def normalised(cost: Array, feasible: NDArray[np.bool_]) -> Array:
     """Costs over their range among the feasible candidates, as softmax logits; (n, C)."""
     high = np.where(feasible, cost, -np.inf).max(axis=1, keepdims=True)
@@ -85,6 +94,9 @@ class Dynamo(Router):
         prefill_load_scale: weight of the prefill term of policy ``"kv"``.
         temperature: of the softmax; 0 takes the lowest cost.
         kv_events: overlap from reports (True) or from what was sent (False).
+        preferred_weight: 0 to 1, how much less workers cost whose KV transfer stays in the domain
+            that a deployment prefers (``kv_transfer_preferred_weight``; Dynamo's documentation has
+            0.85 as its example), see :func:`preferred_multiplier`.
     """
 
     def __init__(
@@ -96,6 +108,7 @@ class Dynamo(Router):
         prefill_load_scale: float = 1.0,
         temperature: float = 0.0,
         kv_events: bool = True,
+        preferred_weight: float = 0.85,
     ):
         if policy not in ("kv", "lmetric"):
             raise ValueError(f"dynamo: policy = {policy!r} must be 'kv' or 'lmetric'")
@@ -104,11 +117,16 @@ class Dynamo(Router):
         self.decay = check_at_least("dynamo", "overlap_credit_decay", overlap_credit_decay, 0.0)
         self.scale = check_at_least("dynamo", "prefill_load_scale", prefill_load_scale, 0.0)
         self.temperature = check_at_least("dynamo", "temperature", temperature, 0.0)
+        check_at_least("dynamo", "preferred_weight", preferred_weight, 0.0)
+        if preferred_weight > 1.0:
+            raise ValueError(f"dynamo: preferred_weight = {preferred_weight!r} must be at most 1")
+        self.preferred = preferred_multiplier(preferred_weight)
         self.overlap_column = "route.prefix_match" if kv_events else "route.prefix_sent"
 
     def reset(self, scenario: Scenario, num_envs: int, seed: int = 0) -> None:
         """Learn the block size: tokens become blocks."""
         super().reset(scenario, num_envs, seed)
+        self.weighs, self.prefers = self.prefers, False  # those in the domain cost less, no more
         self.block_size = np.array([float(r.deployment.block_size) for r in scenario.replicas])
 
     def cost(self, observation: Observation) -> Array:
@@ -124,14 +142,19 @@ class Dynamo(Router):
             least = np.where(self.feasible(observation), active, np.inf).min(1, keepdims=True)
             credit = credit / (1.0 + self.decay * (active - least) / np.maximum(own, 1.0))
         if self.policy == "lmetric":
-            return lmetric_cost(active + own, overlap, decode + own, overlap_credit=credit)
-        return kv_cost(
-            active + own,
-            overlap,
-            decode + own,
-            prefill_load_scale=self.scale,
-            overlap_credit=credit,
-        )
+            cost = lmetric_cost(active + own, overlap, decode + own, overlap_credit=credit)
+        else:
+            cost = kv_cost(
+                active + own,
+                overlap,
+                decode + own,
+                prefill_load_scale=self.scale,
+                overlap_credit=credit,
+            )
+        if self.weighs:
+            near = self.read(observation, "candidates", "transfer.near") > 0
+            cost = np.where(near, self.preferred * cost, cost)
+        return cost
 
     def score(self, observation: Observation) -> NDArray[np.floating]:
         """Return minus the cost, or a Gumbel-perturbed logit: its maximum is a softmax draw."""

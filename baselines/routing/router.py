@@ -22,7 +22,8 @@ class Router(ScorePolicy):
 
     Candidates are the scenario's replicas in order, then, in scenarios that allow it, one that
     holds the request back. No production router in this package holds requests, so that
-    candidate is taken only when no replica is feasible.
+    candidate is taken only when no replica is feasible. Where a deployment prefers that KV caches
+    stay in a domain (``transfer_preferred``) replicas of which that holds come before all others.
     """
 
     decides = frozenset({"route"})
@@ -31,14 +32,24 @@ class Router(ScorePolicy):
         """Learn the number of replicas; seed the random choices."""
         super().reset(scenario, num_envs, seed)
         self.num_replicas = len(scenario.replicas)
+        self.prefers = "transfer" in scenario.layout.blocks
         self.num_envs = num_envs
         self.rng = np.random.default_rng(seed)
 
     def act(self, observation: Observation) -> NDArray[np.int64]:
         """Return the feasible replica with the highest score, shape (n,)."""
-        scores = np.where(observation["action_mask"], self.score(observation), _NEVER)
+        allowed = observation["action_mask"]
+        if self.prefers:
+            allowed = self.near_first(observation)
+        scores = np.where(allowed, self.score(observation), _NEVER)
         scores[:, self.num_replicas :] = _HOLD
         return scores.argmax(axis=1)
+
+    def near_first(self, observation: Observation) -> NDArray[np.bool_]:
+        """Return the feasible replicas, only those in the preferred domain if any, shape (n, C)."""
+        feasible = self.feasible(observation)
+        near = feasible & (self.read(observation, "candidates", "transfer.near") > 0)
+        return np.where(near.any(axis=1, keepdims=True), near, feasible)
 
     def feasible(self, observation: Observation) -> NDArray[np.bool_]:
         """Return which candidates are feasible replicas, shape (n, C)."""

@@ -140,6 +140,7 @@ def build_roles(scenario: Scenario) -> NDArray[np.void]:
             after=_before(scenario.services[service], row, role),
             price_per_h=role.replica.price_per_h,
             farthest=role.farthest,
+            nearest=role.nearest,
             layers=role.layers,
             **_handover(role),
         )

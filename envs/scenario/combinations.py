@@ -45,13 +45,13 @@ def check_combinations(
         rules = [_moves_alone(migration, replicas, others)]
     _check_steps(replicas, workload)
     _check_encoders(encoders, replicas, store, lora)
-    for number, replica in enumerate(replicas):
+    for replica in replicas:
         if replica.deployment.scheduling_policy == "vtc" and not clients.classes:
             raise ScenarioError(
-                f"replicas[{number}].scheduling_policy = 'vtc' serves clients evenly, and there "
+                f"{replica.where}.scheduling_policy = 'vtc' serves clients evenly, and there "
                 "are none: add [[clients]], or give another"
             )
-        own = _host(number, replica)
+        own = _host(replica)
         has_tiers = bool(own) or store.capacity_gb > 0
         for name in own + rules:
             for other in _other_ways(replica.deployment, has_tiers):
@@ -71,13 +71,13 @@ def _check_steps(replicas: tuple[Replica, ...], workload: Workload | Mixture) ->
     """Refuse new weights where nobody has modelled how a replica's step is broken off."""
     if workload.num_steps == 1:
         return
-    for number, replica in enumerate(replicas):
+    for replica in replicas:
         d = replica.deployment
         other = f"batching = {d.batching!r}" if d.batching != "continuous" else ""
         other = f"dp_ranks = {d.dp_ranks!r}" if d.dp_ranks else other
         if other:
             raise ScenarioError(
-                f"replicas[{number}].{other} is not modelled beside workload.steps.count = "
+                f"{replica.where}.{other} is not modelled beside workload.steps.count = "
                 f"{workload.num_steps}: leave out one of them"
             )
 
@@ -88,7 +88,7 @@ def _check_encoders(
     """Refuse encode replicas where requests of a queue may go before those that came earlier."""
     if encoders.count == 0:
         return
-    hosts = [host for number, replica in enumerate(replicas) for host in _host(number, replica)]
+    hosts = [host for replica in replicas for host in _host(replica)]
     for other in [*_of_the_world(Router(), store, lora), *hosts]:
         raise ScenarioError(
             f"encoders.count = {encoders.count} is not modelled beside {other}: leave out the one "
@@ -109,7 +109,7 @@ def _of_the_world(router: Router, store: KVStore, lora: Lora) -> Iterator[str]:
 def _moves_alone(migration: Migration, replicas: tuple[Replica, ...], rules: list[str]) -> str:
     """Return the option by which requests move, if no other changes how a queue is served."""
     name = f"migration.interval_s = {migration.interval_s:g}"
-    hosts = [host for number, replica in enumerate(replicas) for host in _host(number, replica)]
+    hosts = [host for replica in replicas for host in _host(replica)]
     if rules + hosts:
         other = (rules + hosts)[0]
         raise ScenarioError(
@@ -118,9 +118,9 @@ def _moves_alone(migration: Migration, replicas: tuple[Replica, ...], rules: lis
     return name
 
 
-def _host(number: int, replica: Replica) -> list[str]:
+def _host(replica: Replica) -> list[str]:
     """Return the option by which a replica has a host tier, if it has one."""
-    return [f"replicas[{number}].host_kv_gb = {replica.host_kv_gb:g}"] * (replica.host_kv_gb > 0)
+    return [f"{replica.where}.host_kv_gb = {replica.host_kv_gb:g}"] * (replica.host_kv_gb > 0)
 
 
 def _parts(workload: Workload | Mixture) -> tuple[Workload, ...]:

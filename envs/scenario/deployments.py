@@ -40,6 +40,7 @@ class Replica:
             are that rank's.
         host_kv_gb: gigabytes of host memory that keep prefixes behind its GPUs; 0: none.
         kv_write: when a block is copied there: "through" (sealed) or "back" (evicted).
+        where: the table of the scenario that it is of, as errors name it.
     """
 
     deployment: Deployment
@@ -48,6 +49,7 @@ class Replica:
     rank: int = 0
     host_kv_gb: float = field(default=0.0, metadata={"range": (0, 1e6)})
     kv_write: str = field(default="through", metadata={"choices": ("through", "back")})
+    where: str = field(default="replicas[0]", compare=False)
 
     def on(self, pool: Pool) -> Replica:
         """Return this replica on a pool's nodes: their GPUs, and a GPU's part of their NICs."""
@@ -219,4 +221,5 @@ def read_replica(
             f"{where}.max_num_batched_tokens = {deployment.max_num_batched_tokens} must be "
             f"above max_num_seqs = {deployment.max_num_seqs}"
         )
-    return Replica(deployment, row.get("kv_blocks", blocks) // deployment.own_ranks)
+    blocks = row.get("kv_blocks", blocks) // deployment.own_ranks
+    return Replica(deployment, blocks, where=where)

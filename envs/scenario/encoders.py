@@ -100,16 +100,16 @@ def check_encoders(
             f"encoders.cache_tokens = {encoders.cache_tokens} must be 0 or hold the largest image, "
             f"{max(images.tokens)} visual tokens"
         )
-    for number, (replica, workload) in enumerate(zip(replicas, workloads, strict=True)):
+    for replica, workload in zip(replicas, workloads, strict=True):
         deployment = replica.deployment
         if workload.images and deployment.model.name != images.model:
             raise ScenarioError(
-                f"replicas[{number}].model = {deployment.model.name!r} must be images.model = "
+                f"{replica.where}.model = {deployment.model.name!r} must be images.model = "
                 f"{images.model!r} of its workload: encode replicas make embeddings of one model; "
                 "serve it, or leave out [encoders]"
             )
         if deployment.encoder_cache_tokens:
             raise ScenarioError(
-                f"replicas[{number}].encoder_cache_tokens = {deployment.encoder_cache_tokens}: "
+                f"{replica.where}.encoder_cache_tokens = {deployment.encoder_cache_tokens}: "
                 "encode replicas encode; give encoders.cache_tokens, or leave out [encoders]"
             )

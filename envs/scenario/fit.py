@@ -46,11 +46,11 @@ def fitted(replicas: tuple[Replica, ...], workload: Workload) -> tuple[Replica, 
 
 def _check_blocks(replicas: tuple[Replica, ...], workload: Workload) -> None:
     unit = workload.prefix_block_tokens
-    for number, replica in enumerate(replicas):
+    for replica in replicas:
         block = replica.deployment.block_size
         if unit and unit % block:
             raise ScenarioError(
-                f"replicas[{number}].block_size = {block} must divide the workload's "
+                f"{replica.where}.block_size = {block} must divide the workload's "
                 f"prefix blocks of {unit} tokens"
             )
 
@@ -60,15 +60,15 @@ def _check_images(replicas: tuple[Replica, ...], workload: Workload) -> None:
     if workload.images is None:
         return
     wanted = encoder(workload.images.model)
-    for number, replica in enumerate(replicas):
+    for replica in replicas:
         name = replica.deployment.model.name
         if name not in wanted.models:
             raise ScenarioError(
-                f"replicas[{number}].model = {name!r} does not see images as workload.images.model "
+                f"{replica.where}.model = {name!r} does not see images as workload.images.model "
                 f"= {workload.images.model!r} does; serve one of {', '.join(wanted.models)}, or "
                 f"leave workload.images out"
             )
-        _check_encoder(replica.deployment, f"replicas[{number}]")
+        _check_encoder(replica.deployment, replica.where)
 
 
 def _check_encoder(d: Deployment, where: str) -> None:
@@ -129,10 +129,10 @@ def _room(replica: Replica) -> int:
 def _check_whole(replicas: tuple[Replica, ...], workload: Workload) -> None:
     """Refuse replicas that compute prompts whole but not all of them in one step."""
     longest = longest_request(workload)
-    for number, replica in enumerate(replicas):
+    for replica in replicas:
         d = replica.deployment
         if not d.chunked_prefill and d.max_num_batched_tokens < longest:
             raise ScenarioError(
-                f"replicas[{number}].max_num_batched_tokens = {d.max_num_batched_tokens} must be "
+                f"{replica.where}.max_num_batched_tokens = {d.max_num_batched_tokens} must be "
                 f"at least {longest}, the longest request, where chunked_prefill = false"
             )

@@ -37,8 +37,9 @@ def handover_between(
         lacking=lacking,
         handover_s=software_s,
         kv_block_bytes=nic.size_bytes / blocks,
-        kv_block_post_s=nic.post_s / blocks,
+        nic_block_post_s=nic.post_s / blocks,
         nic_start_s=nic.start_s,
+        domain_block_post_s=domain.post_s / blocks,
         domain_start_s=domain.start_s,
     )
 

@@ -15,8 +15,8 @@ def check_tiers(replicas: tuple[Replica, ...], store: KVStore, workload: Workloa
     Raises:
         ScenarioError: naming the field, value and remedy.
     """
-    for number, replica in enumerate(replicas):
-        where = f"replicas[{number}]"
+    for replica in replicas:
+        where = replica.where
         if replica.host_kv_gb > 0:
             _check_prefixes(replica, workload, f"{where}.host_kv_gb = {replica.host_kv_gb:g}")
         elif replica.kv_write != "through":
@@ -48,6 +48,6 @@ def _check_same(replica: Replica, first: Replica, name: str) -> None:
     for field in ("model", "kv_dtype", "block_size"):
         if getattr(replica.deployment, field) != getattr(first.deployment, field):
             raise ScenarioError(
-                f"{name}.{field} differs from that of replicas[0], whose cache it cannot read; "
+                f"{name}.{field} differs from that of {first.where}, whose cache it cannot read; "
                 "give all of them the same"
             )

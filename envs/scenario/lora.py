@@ -24,17 +24,17 @@ def with_places(replicas: tuple[Replica, ...], lora: Lora) -> tuple[Replica, ...
     if lora.adapters == 0:
         return replicas
     found = []
-    for number, replica in enumerate(replicas):
+    for replica in replicas:
         deployment = replica.deployment
         try:
             taken_bytes = places_bytes(deployment, lora.rank, lora.max_loras)
         except ValueError as error:
-            raise ScenarioError(f"replicas[{number}]: {error}; set lora.adapters = 0") from error
+            raise ScenarioError(f"{replica.where}: {error}; set lora.adapters = 0") from error
         taken = deployment.dp * math.ceil(taken_bytes / block_bytes(deployment))
         if taken >= replica.kv_blocks:
             raise ScenarioError(
                 f"lora.max_loras = {lora.max_loras} adapters of rank {lora.rank} take {taken} of "
-                f"the {replica.kv_blocks} KV blocks of replicas[{number}]; allow fewer, or a "
+                f"the {replica.kv_blocks} KV blocks of {replica.where}; allow fewer, or a "
                 "lower rank"
             )
         found.append(replace(replica, kv_blocks=replica.kv_blocks - taken))

@@ -253,6 +253,7 @@ class Scenario:
             "vision": self.brings_images,
             "encoders": self.encoders.count > 0 and self.brings_images,
             "preempt": any(s.preemptibility != NON_PREEMPTIBLE for s in self.services),
+            "transfer": any(s.prefers_transfers for s in self.services),
         }
         return tuple(name for name, is_there in given.items() if is_there)
 

@@ -29,6 +29,7 @@ field (default)                 what
                                 has no devices loses the others', too; 0: it never does
 ``local_prefill_tokens`` (0)    prompts of which no more is uncached stay on a decode replica
 ``transfer_required`` (zone)    widest topology level that holds both ends of a KV transfer
+``transfer_preferred`` (zone)   level that should; routers see whether it does
 ``transfer_blocks`` (all)       what moves: all, or the blocks that the decode replica is lacking
 ``transfer_overlap`` (none)     none: KV moves after its prompt; layers: layer by layer beside it
 ``handover`` (stock)            software around a KV transfer: stock, or seeded
@@ -94,6 +95,7 @@ class _Fields:
     starts_after: str = ""
     local_prefill_tokens: int = field(default=0, metadata={"whole": 0})
     transfer_required: str = field(default="zone", metadata={"choices": LEVELS})
+    transfer_preferred: str = field(default="zone", metadata={"choices": LEVELS})
     transfer_blocks: str = field(default="all", metadata={"choices": ("all", "lacking")})
     transfer_overlap: str = field(default="none", metadata={"choices": ("none", "layers")})
     handover: str = field(default="stock", metadata={"choices": HANDOVERS})
@@ -287,6 +289,12 @@ def _with_handover(roles: tuple[Role, ...], given: _Fields) -> tuple[Role, ...]:
     by_kind = {role.kind: role for role in roles}
     if "decode" not in by_kind:
         return roles
+    farthest, nearest = map(LEVELS.index, (given.transfer_required, given.transfer_preferred))
+    if farthest < nearest < len(LEVELS) - 1:
+        raise ScenarioError(
+            f"transfer_preferred = {given.transfer_preferred!r} must not be wider than "
+            f"transfer_required = {given.transfer_required!r}"
+        )
     prefill, decode = (by_kind[kind].replica.deployment for kind in ("prefill", "decode"))
     for kind, deployment in (("prefill", prefill), ("decode", decode)):
         for name in changed(deployment, allowed=ALLOWED_APART):
@@ -305,7 +313,8 @@ def _with_handover(roles: tuple[Role, ...], given: _Fields) -> tuple[Role, ...]:
             role,
             handover=handover if role.kind == "decode" else None,
             ports_bytes_per_s=ports_bytes_per_s(role.replica.deployment, given.connector),
-            farthest=LEVELS.index(given.transfer_required),
+            farthest=farthest,
+            nearest=nearest,
             layers=decode.model.layers if given.transfer_overlap == "layers" else 0,
         )
         for role in roles

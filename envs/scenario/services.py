@@ -34,17 +34,18 @@ class Handover:
         lacking: whether only blocks move that the decode replica's prefix cache lacks.
         handover_s: software around the transfer.
         kv_block_bytes: of a block of the KV cache on all ranks.
-        kv_block_post_s: host time of posting it, beside the bytes' way.
+        nic_block_post_s: host time of posting it over NICs, beside the bytes' way.
         nic_start_s: over NICs, before and after the bytes.
-        domain_start_s: the same inside a node.
+        domain_block_post_s, domain_start_s: the same inside a node.
     """
 
     local_tokens: int
     lacking: bool
     handover_s: float
     kv_block_bytes: float
-    kv_block_post_s: float
+    nic_block_post_s: float
     nic_start_s: float
+    domain_block_post_s: float
     domain_start_s: float
 
 
@@ -66,6 +67,7 @@ class Role:
             and inside a node; of prefill and decode roles.
         layers: of a KV cache that goes layer by layer while its prompt is computed; 0: after that.
         farthest: widest domain that KV caches move in, index into ``hardware.cluster.LEVELS``.
+        nearest: domain that they should move in, likewise.
     """
 
     kind: str
@@ -78,6 +80,7 @@ class Role:
     starts_after: str = ""
     ports_bytes_per_s: tuple[float, float] = (0.0, 0.0)
     farthest: int = len(LEVELS) - 1
+    nearest: int = len(LEVELS) - 1
     layers: int = 0
 
     @property
@@ -155,6 +158,11 @@ class Service:
         """Return whether a gang of it may be preempted: its base gang, or one beyond."""
         both = self.preemptibility == PREEMPTIBLE
         return both or (self.preemptibility == SEMI_PREEMPTIBLE and not is_base)
+
+    @property
+    def prefers_transfers(self) -> bool:
+        """Whether its KV caches should move in a domain that is not the whole cluster."""
+        return any(role.nearest < len(LEVELS) - 1 for role in self.roles)
 
     @property
     def base_gpus(self) -> int:

@@ -41,6 +41,7 @@ INFO: dict[str, tuple[str, ...]] = {
     "vision": (),
     "encoders": (),
     "preempt": ("replicas_preempted",),
+    "transfer": (),
 }
 """Names of the numbers in ``info``, by what they are about."""
 

@@ -31,6 +31,7 @@ from .clients_seen import observe_client, write_clients
 from .columns import OF_SESSIONS, OF_STEPS, QUEUED, info_places, places, scaling, squash
 from .gate_seen import observe_deadline, observe_gate, observe_reject, reject_row
 from .image_seen import brings_images, observe_encoders, observe_image
+from .transfer_seen import observe_transfers
 
 CLUSTER = places("cluster", "route")
 QUEUE = places("queue", "route")
@@ -358,6 +359,8 @@ def see_route(w, e):
     observe_queue(w, e, router)
     if w.clock[e].due != MIGRATE:
         observe_replicas(w, e, router.deciding)
+        if w.layout[0].candidates_transfer > 0 and router.deciding >= 0:
+            observe_transfers(w, e, router.deciding)
         return
     for r in range(len(w.replica_specs)):
         observe_devices(w, e, r, w.replicas[e, r], w.replica_specs[r])

@@ -111,8 +111,9 @@ def new_sender(w, e, client, source, r, blocks):
     once.to_port = num_links(w) + 2 * r + once.inside
     once.bytes = blocks * role.kv_block_bytes
     once.most_bytes_per_s, once.early_bytes_per_s = math.inf, 0.0
-    if role.kv_block_post_s > 0.0:
-        once.most_bytes_per_s = role.kv_block_bytes / role.kv_block_post_s
+    post_s = role.domain_block_post_s if is_inside else role.nic_block_post_s
+    if post_s > 0.0:
+        once.most_bytes_per_s = role.kv_block_bytes / post_s
     return k, role.domain_start_s if is_inside else role.nic_start_s
 
 

@@ -41,14 +41,16 @@ ROLE = np.dtype(  # what all environments share
         ("change_s", "f8"),  # for a drained replica of another role to become one of it
         ("price_per_h", "f8"),  # of a replica
         ("farthest", "i4"),  # level of the widest domain in which KV caches move
+        ("nearest", "i4"),  # level of the domain in which they should
         ("layers", "i4"),  # of a KV cache that goes layer by layer beside its prompt, 0: after it
         # decode: what handing a request over to it takes
         ("lacking", "i4"),  # 1: only the blocks move that its prefix cache lacks
         ("handover_s", "f8"),  # software around it
         ("kv_block_bytes", "f8"),  # of a block on all ranks
-        ("kv_block_post_s", "f8"),  # host time of posting it, beside the bytes' way
+        ("nic_block_post_s", "f8"),  # host time of posting it over NICs, beside the bytes' way
         ("nic_start_s", "f8"),  # over NICs: before the first byte and after the last
-        ("domain_start_s", "f8"),  # the same inside a node
+        ("domain_block_post_s", "f8"),  # the same two inside a node
+        ("domain_start_s", "f8"),
     ]
 )
 
