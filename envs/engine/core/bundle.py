@@ -136,7 +136,7 @@ class Borrowed(types.Array):
         super().__init__(dtype, ndim, layout, **options)
         self.name = f"borrowed {self.name}"
 
-    def copy(
+    def copy(  # type: ignore[override]
         self, dtype: Any = None, ndim: Any = None, layout: Any = None, readonly: Any = None
     ) -> Borrowed:
         """Return the type of a part of the array, without an owner too."""
