@@ -132,7 +132,7 @@ class Borrowed(types.Array):
     It lies in registers as any other array does, so it can be used as one.
     """
 
-    def __init__(self, dtype: Any, ndim: int, layout: str, **options: Any) -> None:
+    def __init__(self, dtype: Any, ndim: int, layout: Any, **options: Any) -> None:
         super().__init__(dtype, ndim, layout, **options)
         self.name = f"borrowed {self.name}"
 
