@@ -42,6 +42,25 @@ def test_compiled_code_changes_the_arrays_in_place():
     assert arrays["cells"][:, 1, 2].tolist() == [7, 7] and arrays["cells"].sum() == 14
 
 
+@kernel
+def either(w, is_own):
+    sizes = w.sizes
+    if is_own:
+        sizes = np.full(3, 2.0)
+    return sizes.sum()
+
+
+@entry
+def run_either(address):
+    w = things_at(address)
+    return either(w, False) + 10.0 * either(w, True)
+
+
+def test_a_variable_may_hold_an_array_of_a_bundle_or_one_of_its_own():
+    table = THINGS.table({"sizes": np.array([0.5, 1.0])})
+    assert run_either(table.ctypes.data) == 1.5 + 10.0 * 6.0
+
+
 def test_an_array_of_another_kind_is_refused():
     with pytest.raises(AssertionError, match="sizes"):
         THINGS.table({"sizes": np.zeros(2, np.float32)})

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import collections
 import ctypes
+import functools
 import math
 from typing import Any
 
@@ -23,8 +24,7 @@ from numba.core import cgutils
 from numba.core.datamodel import models
 from numba.core.datamodel.registry import register_default
 from numba.core.typing.templates import AttributeTemplate, infer_getattr
-from numba.extending import intrinsic, lower_getattr_generic
-from numba.np.arrayobj import populate_array
+from numba.extending import intrinsic, lower_cast, lower_getattr_generic
 from numba.np.numpy_support import from_dtype
 from numpy.typing import NDArray
 
@@ -126,12 +126,59 @@ class Bundle:
         return self.tuple(**arrays)
 
 
+class Borrowed(types.Array):
+    """An array without an owner: nothing is counted when it is passed around.
+
+    It lies in registers as any other array does, so it can be used as one.
+    """
+
+    def __init__(self, dtype: Any, ndim: int, layout: Any, **options: Any) -> None:
+        super().__init__(dtype, ndim, layout, **options)
+        self.name = f"borrowed {self.name}"
+
+    def copy(  # type: ignore[override]
+        self, dtype: Any = None, ndim: Any = None, layout: Any = None, readonly: Any = None
+    ) -> Borrowed:
+        """Return the type of a part of the array, without an owner too."""
+        return Borrowed(
+            self.dtype if dtype is None else dtype,
+            self.ndim if ndim is None else ndim,
+            self.layout if layout is None else layout,
+            readonly=not self.mutable if readonly is None else readonly,
+            aligned=self.aligned,
+        )
+
+
+@register_default(Borrowed)
+class _BorrowedModel(models.StructModel):
+    """That of an array, but the place of its owner is an address like any other."""
+
+    def __init__(self, manager: Any, kind: Any) -> None:
+        shape = types.UniTuple(types.intp, kind.ndim)
+        members = [
+            ("meminfo", types.voidptr),
+            ("parent", types.voidptr),
+            ("nitems", types.intp),
+            ("itemsize", types.intp),
+            ("data", types.CPointer(kind.dtype)),
+            ("shape", shape),
+            ("strides", shape),
+        ]
+        super().__init__(manager, kind, members)
+
+
+@lower_cast(Borrowed, types.Array)
+def _as_array(context: Any, builder: Any, from_kind: Any, to_kind: Any, value: Any) -> Any:
+    """Let one array variable hold both what was borrowed and what has an owner."""
+    return value
+
+
 class BundleType(types.Type):
     """The compiler's type of a bundle."""
 
     def __init__(self, name: str, bundle: Bundle) -> None:
         self.slots = {
-            field.name: (field.slot, types.Array(from_dtype(field.dtype), field.ndim, "C"))
+            field.name: (field.slot, Borrowed(from_dtype(field.dtype), field.ndim, "C"))
             for field in bundle.fields.values()
         }
         self.fields_layout = bundle.layout()  # of which the key on disk is made, see :mod:`.store`
@@ -170,16 +217,15 @@ def _lower_attribute(context: Any, builder: Any, kind: BundleType, value: Any, n
     for length in reversed(shape[1:]):
         strides.insert(0, builder.mul(strides[0], length, flags=("nsw",)))
     pointer = builder.inttoptr(word(0), context.get_data_type(array_type.dtype).as_pointer())
-    array = context.make_array(array_type)(context, builder)
-    populate_array(
-        array,
-        data=pointer,
-        shape=cgutils.pack_array(builder, shape),
-        strides=cgutils.pack_array(builder, strides),
-        itemsize=ir.Constant(WORD, item),
-        meminfo=None,
-    )
-    return array._getvalue()
+    array = ir.Constant(context.get_value_type(array_type), ir.Undefined)
+    nobody = ir.Constant(context.get_value_type(types.voidptr), None)
+    items = functools.reduce(builder.mul, shape)
+    owner, parent = nobody, nobody
+    lengths = [cgutils.pack_array(builder, words) for words in (shape, strides)]
+    parts = (owner, parent, items, ir.Constant(WORD, item), pointer, *lengths)
+    for at, part in enumerate(parts):  # in the order of _BorrowedModel
+        array = builder.insert_value(array, part, at)
+    return array
 
 
 def _compiled_at(kind: BundleType) -> Any:

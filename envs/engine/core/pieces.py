@@ -8,16 +8,26 @@ links all its pieces and optimises the whole once. A piece cannot print, nor rai
 
 from __future__ import annotations
 
-import contextlib
 import functools
-import gc
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 from numba import jit, types
+from numba.core import typed_passes, untyped_passes
 from numba.core.codegen import JITCodeLibrary
 from numba.core.compiler import Compiler
+from numba.core.compiler_machinery import PassManager
 from numba.core.registry import CPUDispatcher
+
+from .brisk import brisk
+
+IDLE = (
+    *(untyped_passes.InlineClosureLikes, untyped_passes.MakeFunctionToJitFunction),
+    *(untyped_passes.WithLifting, untyped_passes.RewriteDynamicRaises),
+    *(untyped_passes.FindLiterallyCalls, untyped_passes.LiteralUnroll),
+    *(untyped_passes.LiteralPropagationSubPipelinePass, typed_passes.InlineOverloads),
+)
+"""Passes for what pieces do not have: closures, `with`, exceptions with arguments, literals."""
 
 SIGNED = (types.int8, types.int16, types.int32, types.int64)
 
@@ -25,18 +35,6 @@ SIGNED = (types.int8, types.int16, types.int32, types.int64)
 def _widened(kind: Any) -> Any:
     """Return int64 for a signed integer, as which the compiler calculates with it anyway."""
     return types.int64 if types.unliteral(kind) in SIGNED else kind
-
-
-@contextlib.contextmanager
-def no_collections() -> Iterator[None]:
-    """Let Python look for garbage later: the compiler makes little, and it takes a tenth."""
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
 
 
 class PieceLibrary(JITCodeLibrary):
@@ -52,13 +50,17 @@ class PieceLibrary(JITCodeLibrary):
 
 
 class PiecePasses(Compiler):
-    """The usual passes, with another library to put the code into."""
+    """The usual passes without the idle ones, and another library to put the code into."""
 
     def define_pipelines(self) -> Any:
         """Return the passes."""
         state: Any = self.state
         state.library = PieceLibrary(state.targetctx.codegen(), state.func_id.func_qualname)
-        return super().define_pipelines()
+        (manager,) = super().define_pipelines()
+        lean = PassManager(manager.pipeline_name)
+        lean.passes = [(kind, why) for kind, why in manager.passes if kind not in IDLE]
+        lean.finalize()
+        return [lean]
 
 
 def _without_python(flags: Any) -> Any:
@@ -83,10 +85,11 @@ class Piece(CPUDispatcher):
 
     def get_call_template(self, args: Any, kws: Any) -> Any:
         """Compile for the types of a call, where integers count as int64, however short."""
-        return super().get_call_template(
-            tuple(_widened(kind) for kind in args),
-            {name: _widened(kind) for name, kind in kws.items()},
-        )
+        with brisk():
+            return super().get_call_template(
+                tuple(_widened(kind) for kind in args),
+                {name: _widened(kind) for name, kind in kws.items()},
+            )
 
     def add_overload(self, result: Any) -> None:
         """Let compiled code find a compiled version; there is none that Python could call."""

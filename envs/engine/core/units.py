@@ -27,9 +27,9 @@ from numba.core.registry import cpu_target
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
+from .brisk import brisk
 from .bundle import WORD, Bundle
 from .compile import DISABLE_JIT, OPTIONS, kernel
-from .pieces import no_collections
 from .store import Store
 
 OF_GANGS = (
@@ -134,7 +134,7 @@ def addresses(names: Iterable[str], bundle: Bundle) -> NDArray[np.void]:
     for name in () if DISABLE_JIT else names:
         if name not in _COMPILED:
             function = _c_function(name, bundle)
-            with no_collections():
+            with brisk():
                 function.compile()
             _COMPILED[name] = function
         record[name] = _COMPILED[name].address

@@ -31,7 +31,8 @@ def observe_reject(w, e, best):
     row = w.candidates[e, reject_row(w)]
     route = row[w.layout[0].candidates_route :]
     if best >= 0:
-        row[:] = w.candidates[e, best]
+        for column in range(len(row)):
+            row[column] = w.candidates[e, best, column]
     route[ROUTE.wait_s] = REJECT_WAIT_S / (WAIT_SCALE_S + REJECT_WAIT_S)
     route[ROUTE.is_hold] = 0.0
     row[w.layout[0].candidates_gate + CANDIDATE.is_reject] = 1.0

@@ -213,7 +213,8 @@ def observe_hold(w, e, hold, best, best_wait_s):
     begin = w.layout[0].candidates_route
     row = w.candidates[e, hold, begin:]
     if best >= 0:
-        row[:] = w.candidates[e, best, begin:]
+        for column in range(len(row)):
+            row[column] = w.candidates[e, best, begin + column]
         wait_s = best_wait_s + w.serving_rules[0].hold_s
         row[CANDIDATE.wait_s] = wait_s / (WAIT_SCALE_S + wait_s)
     row[CANDIDATE.is_hold] = 1.0
