@@ -57,8 +57,8 @@ class Memory:
                     rows[key][(self._added[kind] + np.arange(of.size)) % KEPT] = values[of]
             self._added[kind] += of.size
 
-    def draw(self, rng: np.random.Generator) -> dict[str, Tensor]:
-        """Return states of each kind, as many of one as of another."""
+    def draw(self, rng: np.random.Generator, device: torch.device) -> dict[str, Tensor]:
+        """Return states of each kind, as many of one as of another, on a device."""
         drawn = [
             {key: values[at] for key, values in rows.items()}
             for rows, added in zip(self._rows, self._added, strict=True)
@@ -66,7 +66,8 @@ class Memory:
             for at in [rng.integers(min(added, KEPT), size=OF_A_KIND)]
         ]
         return {
-            key: torch.as_tensor(np.concatenate([rows[key] for rows in drawn])) for key in drawn[0]
+            key: torch.as_tensor(np.concatenate([rows[key] for rows in drawn]), device=device)
+            for key in drawn[0]
         }
 
 
@@ -114,7 +115,7 @@ def imitate(
             memory.add(_states(observation, wanted, taught))
             optimizer.param_groups[0]["lr"] = learning_rate * (1.0 - batch / batches)
             optimizer.zero_grad()
-            _loss(network, memory.draw(rng)).backward()
+            _loss(network, memory.draw(rng, network.device)).backward()
             optimizer.step()
         bar.set_postfix(agreement=f"{agreement:.3f}", refresh=False)
         observation, _, terminated, truncated, _ = env.step(taken)
@@ -124,10 +125,12 @@ def imitate(
 
 def _most_probable(network: CandidatePolicy, observation: Observation) -> NDArray[np.int64]:
     """Return the network's most probable feasible candidates, shape (n,)."""
-    tensors = {key: torch.as_tensor(value) for key, value in observation.items()}
+    tensors = {
+        key: torch.as_tensor(value, device=network.device) for key, value in observation.items()
+    }
     with torch.no_grad():
         logits = network.scores(tensors).masked_fill(tensors["action_mask"] == 0, -1e8)
-    return logits.argmax(dim=-1).numpy()
+    return logits.argmax(dim=-1).cpu().numpy()
 
 
 def _states(

@@ -89,12 +89,12 @@ class LearnedPolicy(ScorePolicy):
 
         The highest of logits with Gumbel noise is a draw from their softmax (Gumbel-max trick).
         """
-        tensors = {
-            key: torch.as_tensor(observation[key][..., at]) for key, at in self._columns.items()
-        }
-        tensors |= {key: torch.as_tensor(observation[key]) for key in ("action_mask", *SETS)}
+        read = {key: observation[key][..., at] for key, at in self._columns.items()}
+        read |= {key: observation[key] for key in ("action_mask", *SETS)}
+        device = self.network.device
+        tensors = {key: torch.as_tensor(values, device=device) for key, values in read.items()}
         with torch.no_grad():
-            logits = self.network.scores(tensors).numpy().astype(np.float64)
+            logits = self.network.scores(tensors).cpu().numpy().astype(np.float64)
         if self.greedy:
             return logits
         noise = self._rng.gumbel(size=logits.shape)
