@@ -28,8 +28,8 @@ class PlacementEnv(Protocol):
     def view(self, index: int) -> ClusterView:
         """Return the cluster of one world as it stands."""
 
-    def propose(self, index: int, plan: Plan) -> None:
-        """Hand over the plan that the last candidate stands for in the next step."""
+    def propose(self, index: int, plan: Plan) -> int:
+        """Hand over a plan, and return the action that carries it out in the next step."""
 
     def ask_planner(self) -> None:
         """Stop for a decision whenever a gang is pending, even if no candidate is feasible."""
@@ -44,8 +44,8 @@ class _Single:
     def view(self, index: int) -> ClusterView:
         return self.env.view()
 
-    def propose(self, index: int, plan: Plan) -> None:
-        self.env.propose(plan)
+    def propose(self, index: int, plan: Plan) -> int:
+        return int(self.env.propose(plan))
 
     def ask_planner(self) -> None:
         self.env.ask_planner()
@@ -117,24 +117,24 @@ class Planner(Policy):
     def act(self, observation: Observation) -> NDArray[np.int64]:
         """Propose a plan in every world, and return the row that stands for it, shape (n,).
 
-        Waiting is the last row but one; where it is masked the first feasible row replaces it.
+        Without a plan it waits; where that is masked the first feasible row replaces it.
 
         Raises:
             RuntimeError: :meth:`attach` was not called.
         """
         if self._env is None:
             raise RuntimeError(f"{type(self).__name__} plans ahead: call attach(env) before act")
-        mask = observation["action_mask"]
-        own = mask.shape[1] - 1
-        actions = np.where(mask[:, own - 1], own - 1, mask.argmax(axis=1)).astype(np.int64)
+        feasible = observation["action_mask"] > 0
+        waits = feasible & (self.layout.read(observation, "candidates", "place.is_wait") > 0)
+        best = np.where(waits.any(axis=1), waits.argmax(axis=1), feasible.argmax(axis=1))
+        actions = best.astype(np.int64)
         for index in np.flatnonzero(self.asked(observation)).tolist():
             view = self._env.view(index)
             self._hear(index, view)
             plan = self._next(index, view)
             if plan is not None:
-                self._env.propose(index, plan)
+                actions[index] = self._env.propose(index, plan)
                 self._sent[index] = Proposal(plan, view.refused)
-                actions[index] = own
         return actions
 
     def _hear(self, index: int, view: ClusterView) -> None:

@@ -1,7 +1,7 @@
 """How far routers, placements and autoscalers differ on each shipped joint scenario.
 
     python benchmarks/cluster_scenarios.py                  # all of them, 8 seeds
-    python benchmarks/cluster_scenarios.py cluster-default --seeds 32
+    python benchmarks/cluster_scenarios.py cluster-default --seeds 32 --processes 2
 
 One composition is the base. Every other one differs from it in one part, with preemption also in
 rules that preempt by quota and priority; then come the whole systems by name, and chance.
@@ -20,9 +20,12 @@ sys.path.insert(0, str(ROOT))
 
 from gpuyard import baselines  # noqa: E402
 from gpuyard.envs import scenario as scenarios  # noqa: E402
+from gpuyard.envs.scenario.read import read_table  # noqa: E402
 from gpuyard.evaluation import tables  # noqa: E402
-from gpuyard.evaluation.report import compare  # noqa: E402
+from gpuyard.evaluation.report import FIRST_SEED  # noqa: E402
 from gpuyard.evaluation.statistics import paired_interval  # noqa: E402
+from gpuyard.evaluation.sweep.run import sweep, tasks_of  # noqa: E402
+from gpuyard.evaluation.sweep.task import World  # noqa: E402
 
 BASE = {"route": "routing/dynamo", "place": "topology/kai", "scale": "scaling/keda"}
 INSTEAD = {
@@ -51,13 +54,19 @@ def compositions(preempts: bool) -> dict[str, str]:
     return found | {name: name for name in baselines.names("system")} | {"chance": composed(CHANCE)}
 
 
-def table(name: str, seeds: int) -> tables.Table:
+def table(name: str, seeds: int, processes: int, out: Path | None) -> tables.Table:
     """Return a row per composition, the best reward first."""
     scenario = scenarios.load(name)
     preempts = scenario.scheduler.preemption
-    made = {shown: baselines.make(policy) for shown, policy in compositions(preempts).items()}
-    policies = {shown: it for shown, it in made.items() if scenario.decisions <= it.decides}
-    rollouts = compare(policies, [scenario], seeds)
+    policies = {
+        shown: policy
+        for shown, policy in compositions(preempts).items()
+        if scenario.decisions <= baselines.make(policy).decides
+    }
+    tables_of, path = read_table(name)
+    world = World.of(name, tables_of, path.parent)
+    held_out = range(FIRST_SEED, FIRST_SEED + seeds)
+    rollouts = sweep(tasks_of([world], policies, held_out, chunk=1), out, processes)
     base = rollouts[0].metrics["reward"]
     rows = tables.summary(rollouts, ("reward", *METRICS, *("replicas_preempted",) * preempts))
     rows[0].insert(2, "against the base")
@@ -73,11 +82,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("names", nargs="*", help="scenarios; all shipped joint ones by default")
     parser.add_argument("--seeds", type=int, default=8, help="held-out episodes per composition")
+    parser.add_argument("--processes", type=int, default=1, help="that play")
+    parser.add_argument("--out", type=Path, help="folder of finished episodes, to go on from")
     options = parser.parse_args()
     shipped = [name for name in scenarios.names() if name.startswith("cluster-")]
     print(f"the base: {composed(BASE)}; others differ from it in the part that is named\n")
     for name in options.names or shipped:
-        print(f"{name}\n\n{tables.markdown(table(name, options.seeds))}\n", flush=True)
+        made = table(name, options.seeds, options.processes, options.out)
+        print(f"{name}\n\n{tables.markdown(made)}\n", flush=True)
 
 
 if __name__ == "__main__":

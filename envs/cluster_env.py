@@ -274,9 +274,9 @@ class ClusterEnv(gym.Env[Observation, np.int64]):
         """
         return self._batch.scene(0, first_request)
 
-    def propose(self, plan: Plan) -> None:
-        """Hand over a plan of one's own; the last candidate carries it out in the next step."""
-        self._batch.gangs.propose(0, plan)
+    def propose(self, plan: Plan) -> int:
+        """Hand over a plan of one's own and return the action that carries it out in this step."""
+        return self._batch.gangs.propose(0, plan)
 
     def ask_planner(self) -> None:
         """Stop for a decision whenever a gang is pending, even if no candidate is feasible."""

@@ -183,9 +183,9 @@ class ClusterVectorEnv(VectorEnv[Observation, NDArray[np.int64], NDArray[Any]]):
         """Return where everything stands in world ``index``; see the single environment."""
         return self._batch.scene(index, first_request)
 
-    def propose(self, index: int, plan: Plan) -> None:
-        """Hand over a plan for world ``index``; the last candidate carries it out."""
-        self._batch.gangs.propose(index, plan)
+    def propose(self, index: int, plan: Plan) -> int:
+        """Hand over a plan for world ``index`` and return the action that carries it out."""
+        return self._batch.gangs.propose(index, plan)
 
     def ask_planner(self) -> None:
         """Stop for a decision whenever a gang is pending, even if no candidate is feasible."""

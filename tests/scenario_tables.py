@@ -51,7 +51,8 @@ def play(scenario: Scenario) -> dict[str, float]:
     env = gym.make(id_for(scenario), scenario=scenario)
     rng = np.random.default_rng(0)
     obs, info = env.reset(seed=0)
-    done = False
-    while not done:
-        obs, _, done, _, info = env.step(rng.choice(np.flatnonzero(obs["action_mask"])))
+    terminated = truncated = False
+    while not (terminated or truncated):
+        action = rng.choice(np.flatnonzero(obs["action_mask"]))
+        obs, _, terminated, truncated, info = env.step(action)
     return info

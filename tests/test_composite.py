@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
+import gymnasium as gym
 import numpy as np
 import pytest
+from cluster_worlds import service
+from cluster_worlds import small as cluster_of
 from placement_worlds import small
 from routing_observations import LAYOUT, pool, router
 
@@ -178,3 +181,18 @@ def test_in_todays_worlds_a_composite_is_its_part(name, scenario):
     composed = rollout("b", baselines.make(f"compose:{name}+{other}"), scenario, seeds)
     for key, values in alone.metrics.items():
         np.testing.assert_array_equal(composed.metrics[key], values, err_msg=key)
+
+
+def test_planners_find_their_row_where_more_replicas_than_plans_are_candidates():
+    fleet = service("chat", max=24)
+    world = cluster_of(fleet, scheduler={"window": 1})
+    policy = baselines.make("compose:routing/dynamo+gang/easy-backfill+scaling/fixed")
+    env = gym.make("gpuyard/Cluster-v0", scenario=world)
+    policy.reset(world, 1)
+    policy.attach(env)
+    observation, done = env.reset(seed=0)[0], False
+    while not done:
+        observation, _, done, _, _ = env.step(int(policy.act(observation)))
+    assert env.action_space.n == 24  # a request has more candidates than a gang
+    assert env.unwrapped.view().refused == 0
+    assert np.isfinite(env.unwrapped.results()["jobs"]["finish_s"]).all()

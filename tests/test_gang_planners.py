@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mini_world import Gang, check, planner, simulate
-from views import PLACING, make_cluster, make_view
+from views import PLACING, due, make_cluster, make_view
 
 from gpuyard import baselines
 from gpuyard.baselines.planner import Planner
@@ -115,14 +115,6 @@ def test_every_gang_ends(name, preemption, seed):
         assert preemption or len(job.runs) == 1
 
 
-def due(mask, kinds=("place",)) -> dict[str, np.ndarray]:
-    """An observation of worlds in which such decisions are due, in turn."""
-    cluster = np.zeros((len(mask), len(PLACING.layout.columns("cluster"))), np.float32)
-    for row, kind in enumerate((*kinds, *kinds[-1:] * len(mask))[: len(mask)]):
-        cluster[row, PLACING.layout.index("cluster", f"kind_{kind}")] = 1
-    return {"action_mask": mask, "cluster": cluster}
-
-
 def test_a_planner_says_that_it_must_be_attached():
     with pytest.raises(RuntimeError, match="attach"):
         planner("srtf").act(due(np.ones((1, 3))))
@@ -147,6 +139,7 @@ def test_a_planner_proposes_in_every_world_and_waits_where_it_has_no_plan():
 
         def propose(self, index, plan):
             self.plans[index] = plan
+            return 3
 
     worlds, policy = Worlds(), planner("easy-backfill")
     policy.attach(worlds)
@@ -167,11 +160,11 @@ def test_a_planner_leaves_worlds_alone_in_which_another_decision_is_due():
 
         def propose(self, index, plan):
             assert (index, plan.gang) == (1, 7)
+            return 3
 
     policy = planner("easy-backfill")
     policy.connect(Worlds())  # the name that attach had
     observation = due(np.array([[1, 1, 1, 0], [1, 1, 1, 0]]), ("route", "place"))
     assert policy.act(observation)[1] == 3
-    observation["candidates"] = np.zeros((2, 4, len(PLACING.layout.columns("candidates"))))
     env = SimpleNamespace(unwrapped=Worlds())
     assert not policy.lessons(observation, env)[0].any()

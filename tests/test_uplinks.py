@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from views import PLACING, make_cluster, make_view
+from views import PLACING, due, make_cluster, make_view
 
 from gpuyard import baselines
 from gpuyard.baselines.planner import Planner
@@ -109,12 +109,7 @@ class Refusing:
             self.refused += 1
         else:
             self.pending = self.pending[:1]
-
-
-def due():
-    cluster = np.zeros((1, len(PLACING.layout.columns("cluster"))), np.float32)
-    cluster[0, PLACING.layout.index("cluster", "kind_place")] = 1
-    return {"action_mask": np.ones((1, 4)), "cluster": cluster}
+        return 3
 
 
 def test_a_refused_plan_is_warned_of_counted_and_not_sent_again(monkeypatch):
@@ -122,10 +117,10 @@ def test_a_refused_plan_is_warned_of_counted_and_not_sent_again(monkeypatch):
     world, policy = Refusing(), baselines.make("gang/easy-backfill")
     policy.reset(PLACING, 1, 0)
     policy.attach(world)
-    assert policy.act(due()).tolist() == [3]
+    assert policy.act(due(np.ones((1, 4)))).tolist() == [3]
     with pytest.warns(RuntimeWarning, match="refused Plan"):
-        assert policy.act(due()).tolist() == [3]  # the other gang has its turn
-    assert policy.act(due()).tolist() == [2]
+        assert policy.act(due(np.ones((1, 4)))).tolist() == [3]  # the other gang has its turn
+    assert policy.act(due(np.ones((1, 4)))).tolist() == [2]
     assert world.plans == [7, 8] and policy.refused == 1
 
 
@@ -133,6 +128,6 @@ def test_a_refused_plan_is_an_error_where_planners_are_strict():
     world, policy = Refusing(), baselines.make("gang/easy-backfill")
     policy.reset(PLACING, 1, 0)
     policy.attach(world)
-    policy.act(due())
+    policy.act(due(np.ones((1, 4))))
     with pytest.raises(RuntimeError, match="refused Plan"):
-        policy.act(due())
+        policy.act(due(np.ones((1, 4))))

@@ -176,3 +176,13 @@ def _speeds(given, table: np.ndarray, cluster: Cluster) -> np.ndarray:
     pools = np.arange(len(cluster.pools))
     allowed = (table["pool"][:, None] == -1) | (table["pool"][:, None] == pools)
     return allowed * (1.0 if given is None else np.asarray(given, float))
+
+
+def due(mask, kinds=("place",)) -> dict[str, np.ndarray]:
+    """Worlds in which such decisions are due, in turn; the last row but one waits."""
+    cluster = np.zeros((len(mask), len(PLACING.layout.columns("cluster"))), np.float32)
+    for row, kind in enumerate((*kinds, *kinds[-1:] * len(mask))[: len(mask)]):
+        cluster[row, PLACING.layout.index("cluster", f"kind_{kind}")] = 1
+    candidates = np.zeros((*np.shape(mask), len(PLACING.layout.columns("candidates"))), np.float32)
+    candidates[:, -2, PLACING.layout.index("candidates", "place.is_wait")] = 1
+    return {"action_mask": mask, "cluster": cluster, "candidates": candidates}

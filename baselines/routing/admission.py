@@ -23,18 +23,19 @@ class Gate(LeastRequests):
     """Refuses what :meth:`refuses` says and the mask allows."""
 
     def reset(self, scenario: Scenario, num_envs: int, seed: int = 0) -> None:
-        """Learn whether requests may be refused: the last candidate then stands for it."""
+        """Learn whether requests may be refused."""
         super().reset(scenario, num_envs, seed)
         self.may_reject = "gate" in self.layout.blocks and scenario.router.may_reject
 
     def act(self, observation: Observation) -> NDArray[np.int64]:
-        """Return the last candidate where the request is refused, else a replica, shape (n,)."""
+        """Return the candidate that refuses the request, or a replica's, shape (n,)."""
         chosen = super().act(observation)
         if not self.may_reject:
             return chosen
-        last = observation["action_mask"].shape[1] - 1
-        refused = self.refuses(observation) & (observation["action_mask"][:, last] > 0)
-        return np.where(refused, last, chosen)
+        reject = self.layout.read(observation, "candidates", "gate.is_reject") > 0
+        reject &= observation["action_mask"] > 0
+        refused = self.refuses(observation) & reject.any(axis=1)
+        return np.where(refused, reject.argmax(axis=1), chosen)
 
     def refuses(self, observation: Observation) -> NDArray[np.bool_]:
         """Return where the request under decision should be refused, (n,)."""

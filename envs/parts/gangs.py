@@ -202,8 +202,10 @@ class Gangs:
             "next_failure_s": float(state["devices"]["next_failure_s"][e]),
         }
 
-    def propose(self, e: int, plan: Plan) -> None:
-        """Hand over a planner's plan, to be carried out by the last candidate.
+    def propose(self, e: int, plan: Plan) -> int:
+        """Hand over a planner's plan and return the action that carries it out.
+
+        It is the last candidate, unless another kind of decision has more of them.
 
         Raises:
             ValueError: if the plan's arrays do not go together.
@@ -211,8 +213,9 @@ class Gangs:
         state = self.part.state
         state["proposal"][e] = (plan.gang, len(plan.preempt))
         state["proposed_stops"][e, : len(plan.preempt)] = plan.preempt
+        own = self.static.num_candidates - 1
         if plan.gang < 0:
-            return
+            return own
         gpus = np.asarray(plan.gpus if plan.gpus is not None else (), np.int32)
         known = 0 <= plan.gang < int(state["gangs"]["arrived"][e])
         size = int(state["jobs"]["gpus"][e, plan.gang]) if known else len(gpus)
@@ -224,6 +227,7 @@ class Gangs:
         state["proposed_gpus"][e, :size] = gpus
         state["proposed_uplinks"][e, :size] = -1 if plan.uplinks is None else plan.uplinks
         state["proposed_circuits"][e, :size] = -1 if plan.circuits is None else plan.circuits
+        return own
 
     def ask_planner(self) -> None:
         """Stop for a decision whenever a gang is pending, not only if a candidate is feasible."""
