@@ -36,13 +36,16 @@ def test_cross_entropy_finds_the_top_of_a_hill():
 
 def test_what_is_searched_of_a_policy(scenario):
     space = space_of("routing/dynamo?temperature=0", scenario)
-    assert space.names == ("overlap_credit", "overlap_credit_decay", "prefill_load_scale")
-    assert space.start == (1.0, 0.0, 1.0) and space.spread == (1.0, 1.0, 1.0)
-    options = space.options(np.array([0.5, -2.0, 3.0]))
+    assert space.names == (
+        *("overlap_credit", "overlap_credit_decay", "prefill_load_scale", "preferred_weight"),
+    )
+    assert space.start == (1.0, 0.0, 1.0, 0.85) and space.spread == (1.0, 1.0, 1.0, 1.0)
+    options = space.options(np.array([0.5, -2.0, 3.0, 0.9]))
     assert options == {
         "overlap_credit": 0.5,
         "overlap_credit_decay": 0.0,
         "prefill_load_scale": 3.0,
+        "preferred_weight": 0.9,
     }
     whole = space_of("routing/power-of-two", scenario)
     assert whole.options(np.array([2.6])) == {"choices": 3}
