@@ -39,6 +39,7 @@ def seen(queue=None, cluster=None, may_reject: bool = True, refusable: int = 1, 
     }
     if may_reject:
         found["action_mask"][0, REJECT] = refusable
+        found["candidates"][0, REJECT, LAYOUT.index("candidates", "is_reject")] = 1
     found["cluster"][0, LAYOUT.index("cluster", "kind_route")] = 1
 
     def put(key, name, value, at):
