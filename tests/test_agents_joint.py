@@ -74,12 +74,16 @@ def test_the_memory_gives_as_many_of_each_kind_and_forgets_the_oldest():
         cluster = np.zeros((len(routes), KINDS[-1] + 1), np.float32)
         cluster[:, KINDS] = np.eye(3)[kinds]
         memory.add({"cluster": cluster, "number": routes})
-    drawn = memory.draw(rng)
+    drawn = memory.draw(rng, torch.device("cpu"))
     kinds = drawn["cluster"][:, KINDS].argmax(dim=1)
     many = imitation.OF_A_KIND
     assert torch.bincount(kinds, minlength=3).tolist() == [many, 0, many]
     assert set(drawn["number"][kinds == 2].tolist()) == {0, 100, 200, 300, 400}
-    everything = {n for _ in range(200) for n in memory.draw(rng)["number"][:many].tolist()}
+    everything = {
+        n
+        for _ in range(200)
+        for n in memory.draw(rng, torch.device("cpu"))["number"][:many].tolist()
+    }
     assert min(everything) == 96  # 2,143 routes were added: the oldest 95, 1 to 95, made room
 
 
