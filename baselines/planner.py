@@ -126,8 +126,7 @@ class Planner(Policy):
             raise RuntimeError(f"{type(self).__name__} plans ahead: call attach(env) before act")
         feasible = observation["action_mask"] > 0
         waits = feasible & (self.layout.read(observation, "candidates", "place.is_wait") > 0)
-        best = np.where(waits.any(axis=1), waits.argmax(axis=1), feasible.argmax(axis=1))
-        actions = best.astype(np.int64)
+        actions = np.where(waits.any(axis=1), waits.argmax(axis=1), feasible.argmax(axis=1))
         for index in np.flatnonzero(self.asked(observation)).tolist():
             view = self._env.view(index)
             self._hear(index, view)

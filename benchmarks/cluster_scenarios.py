@@ -63,8 +63,8 @@ def table(name: str, seeds: int, processes: int, out: Path | None) -> tables.Tab
         for shown, policy in compositions(preempts).items()
         if scenario.decisions <= baselines.make(policy).decides
     }
-    tables_of, path = read_table(name)
-    world = World.of(name, tables_of, path.parent)
+    told, path = read_table(name)
+    world = World.of(name, told, path.parent)
     held_out = range(FIRST_SEED, FIRST_SEED + seeds)
     rollouts = sweep(tasks_of([world], policies, held_out, chunk=1), out, processes)
     base = rollouts[0].metrics["reward"]

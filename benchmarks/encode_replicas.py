@@ -11,7 +11,6 @@ import sys
 import tomllib
 from pathlib import Path
 
-import gymnasium as gym
 import numpy as np
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -19,6 +18,7 @@ sys.path.insert(0, str(ROOT))
 
 from gpuyard import baselines  # noqa: E402
 from gpuyard.envs.scenario import Scenario, from_dict  # noqa: E402
+from gpuyard.evaluation.rollout import rollout  # noqa: E402
 
 FILE = ROOT / "envs" / "scenarios" / "routing-encoders.toml"
 WAYS = ((8, 0), (7, 1), (6, 2), (5, 3), (4, 4))
@@ -39,17 +39,9 @@ def scenario(replicas: int, encoders: int) -> Scenario:
 
 def played(built: Scenario, seeds: int = SEEDS) -> dict[str, float]:
     """Return milliseconds: TTFT of images and of texts, mean and P99, and TPOT, median and P99."""
-    env = gym.make("gpuyard/Routing-v0", scenario=built).unwrapped
-    found: list[dict[str, float]] = []
-    for seed in range(seeds):
-        router = baselines.make(ROUTER)
-        router.reset(built, 1, seed)
-        observation, _ = env.reset(seed=seed)
-        done = False
-        while not done:
-            action = router.act({key: value[None] for key, value in observation.items()})
-            observation, _, done, _, _ = env.step(int(action[0]))
-        found.append(times_ms(env.results()["requests"]))
+    router = baselines.make(ROUTER)
+    episodes = (rollout(ROUTER, router, built, np.array([seed])) for seed in range(seeds))
+    found = [times_ms(episode.first["requests"]) for episode in episodes]
     return {name: float(np.mean([row[name] for row in found])) for name in found[0]}
 
 

@@ -141,3 +141,13 @@ def test_bad_options_are_refused(name, options):
     ((option, value),) = options.items()
     with pytest.raises(ValueError, match=f"{name}: {option} = {value}"):
         policy(name, **options)
+
+
+def test_the_refusing_candidate_is_known_where_others_follow_that_are_not_for_requests():
+    made = policy("shed-saturated")
+    observation = seen(waiting=[9, 9], queue={"priority": 0.0})
+    for key in ("candidates", "action_mask"):
+        values = observation[key]
+        behind = np.zeros((1, 3, *values.shape[2:]), values.dtype)
+        observation[key] = np.concatenate([values, behind], axis=1)
+    assert act(made, observation) == REJECT
