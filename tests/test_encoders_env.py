@@ -227,3 +227,16 @@ def test_encode_prefill_decode_in_a_joint_world() -> None:
         assert (
             np.diff(ends_s) > (1 - 1e-9) * env._world.shared["image_costs"]["encode_s"][0, 0]
         ).all()
+
+
+def test_results_are_kept_when_the_next_episode_begins():
+    env = gym.make("gpuyard/Routing-v0", scenario="routing-encoders").unwrapped
+    env.reset(seed=0)
+    done = False
+    while not done:
+        _, _, done, _, _ = env.step(0)
+    table = env.results()["requests"]
+    kept = {name: values.copy() for name, values in table.items()}
+    env.reset(seed=1)
+    for name, values in kept.items():
+        np.testing.assert_array_equal(table[name], values, err_msg=name)

@@ -132,7 +132,8 @@ class Serving:
             table["adapter"] = np.array(rows["adapter"])
         if "request_images" in state:
             images = state["request_images"][e][: len(rows)]
-            table["image"], table["encoded_tokens"] = images["image"], images["encoded"]
+            table["image"] = np.array(images["image"])
+            table["encoded_tokens"] = np.array(images["encoded"])
         if "encodings" in state:
             for name in ("encoded_s", "here_s"):
                 table[name] = np.array(state["encodings"][name][e][: len(rows)])
