@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
+import llvmlite.binding as llvm
+import numba
 import numpy as np
 import pytest
 
@@ -132,6 +134,19 @@ def test_a_second_process_finds_what_the_first_compiled(own_folder: Path) -> Non
     assert len(list(own_folder.iterdir())) == 1
     assert is_warm(second)
     assert second(4) == 8 and second._cache_hits and not second._cache_misses
+
+
+def test_what_lies_on_disk_is_called_but_not_linked(own_folder: Path) -> None:
+    """Only names are kept beside the machine code; a caller that would link them is told so."""
+    assert fresh()(4) == 8
+    second = fresh()
+    assert second(4) == 8 and second._cache_hits
+    (file,) = own_folder.iterdir()
+    (_, _, (_, bitcode)), *_ = pickle.loads(file.read_bytes()[32:])
+    kept = [f for f in llvm.parse_bitcode(bitcode).functions if not f.is_declaration]
+    assert kept and all(len(list(f.blocks)) == 1 for f in kept)
+    with pytest.raises(RuntimeError, match="unfit for linking"):
+        numba.njit(lambda x: second(x) + 1)(4)
 
 
 @pytest.mark.parametrize("damage", [lambda raw: raw[:-7], lambda raw: raw[:99] + b"?" + raw[100:]])

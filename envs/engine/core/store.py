@@ -23,8 +23,10 @@ from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
+import llvmlite.binding as llvm
 import numba
 import numpy as np
+from llvmlite import ir
 from numba.core import compiler
 from numba.core.serialize import dumps
 
@@ -92,7 +94,9 @@ class Store:
             return None
         context.refresh()
         try:
-            return compiler.CompileResult._rebuild(context, *pickle.loads(data))
+            result = compiler.CompileResult._rebuild(context, *pickle.loads(data))
+            result.library._shared_module = None  # to link names alone would go unnoticed
+            return result
         except Exception as error:  # whatever a file of another making holds
             _throw_away(path, f"cannot be loaded ({type(error).__name__})")
             return None
@@ -102,7 +106,8 @@ class Store:
         path = self.path(signature, result.target_context)
         if path is None or result.library.has_dynamic_globals:
             return
-        data = dumps(result._reduce())
+        (name, form, (machine_code, bitcode)), *others = result._reduce()
+        data = dumps(((name, form, (machine_code, _names_only(bitcode))), *others))
         try:
             with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
                 file.write(hashlib.sha256(data).digest() + data)
@@ -111,6 +116,26 @@ class Store:
             os.replace(file.name, path)  # whole or not at all, whoever else writes it
         except OSError:
             return
+
+
+def _names_only(bitcode: bytes) -> bytes:
+    """Return bitcode that defines the same names, and nothing of what they do.
+
+    Numba keeps it for callers into which a function is linked. Entries and units are called from
+    Python or by address, so that only their names are asked for, and to parse the rest would be a
+    tenth of a warm start.
+    """
+    module, names = llvm.parse_bitcode(bitcode), ir.Module()
+    for function in module.functions:
+        if not function.is_declaration:
+            body = ir.Function(names, ir.FunctionType(ir.VoidType(), []), function.name)
+            ir.IRBuilder(body.append_basic_block()).unreachable()
+    for variable in module.global_variables:
+        if not variable.is_declaration:
+            ir.GlobalVariable(names, ir.IntType(8), variable.name).initializer = ir.Constant(
+                ir.IntType(8), 0
+            )
+    return llvm.parse_assembly(str(names)).as_bitcode()
 
 
 def _read(path: Path) -> bytes | None:
