@@ -18,12 +18,12 @@ import argparse
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
+from calls import remembered
 from numpy.typing import NDArray
 
 import gpuyard  # noqa: F401
@@ -130,7 +130,7 @@ WORLDS: dict[str, tuple[Callable[[], Scenario], int]] = {
 """Scenarios, and how many steps are played in each."""
 
 
-@cache
+@remembered
 def play(name: str, rule: str, options: tuple[tuple[str, float], ...] = ()) -> list[Episode]:
     """Return what a rule makes of the steps of a world."""
     make, count = WORLDS[name]

@@ -17,6 +17,7 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
+from calls import Call, remembered
 from closed_loop import Loop, Requests, Sequence
 from numpy.typing import NDArray
 from technique_ladder import Clients
@@ -222,14 +223,18 @@ def capacity_per_s(deployment: Deployment) -> float:
     return low
 
 
+@remembered
+def mistral_per_s(chunked: bool) -> float:
+    """Return the capacity of Mistral-7B with chunks of 512 tokens, or with whole prompts first."""
+    whole = {"chunked_prefill": False, "prefill_first": True, "max_num_batched_tokens": 8192}
+    batch: Row = {"max_num_batched_tokens": 512} if chunked else whole
+    mistral: Row = {"dtype": "bf16", "engine": "vllm-0.12", "max_num_seqs": 128}
+    return capacity_per_s(Deployment(gpu("A100-80"), model("Mistral-7B"), **mistral, **batch))
+
+
 def chunk_rows() -> list[Row]:
     """Chunked prefill: capacity at a strict gap, what chunks cost, and the gap without them."""
-    name = "Chunked prefill"
-    mistral: Row = {"dtype": "bf16", "engine": "vllm-0.12", "max_num_seqs": 128}
-    card = gpu("A100-80"), model("Mistral-7B")
-    whole = {"chunked_prefill": False, "prefill_first": True, "max_num_batched_tokens": 8192}
-    first = capacity_per_s(Deployment(*card, **mistral, **whole))
-    chunked = capacity_per_s(Deployment(*card, **mistral, max_num_batched_tokens=512))
+    name, first, chunked = "Chunked prefill", mistral_per_s(False), mistral_per_s(True)
     target = "capacity at P99 gap of 0.1 s, decodes first over prompts first, 7B on A100"
     found = [row(name, target, SARATHI, 2.15 / 1.5, 2.6 * 1.5, chunked / first)]
     target = "prefill of 4,096 tokens in chunks of 512 over whole, 34B on 2 A100"
@@ -322,6 +327,14 @@ def waiting_clients(policy: str, clients: int = 100) -> Columns:
     return rollout(rule, make(rule), scenario, np.array([0])).first["requests"]
 
 
+@remembered
+def ordered(policy: str, clients: bool) -> Columns:
+    """Return the requests of agents by the clock, or of clients who wait, in a policy's order."""
+    if clients:
+        return waiting_clients(policy)
+    return play({**ORDERED, "scheduling_policy": policy}, agents(100, 0.12))
+
+
 def order_rows() -> list[Row]:
     """Order of prompts where agents' turns overload a replica whose cache holds some of them.
 
@@ -333,8 +346,7 @@ def order_rows() -> list[Row]:
     for load in ("", ", 100 clients"):
         ttft = {}
         for policy in ("fcfs", "lpm", "hrrn"):
-            replica = {**ORDERED, "scheduling_policy": policy}
-            table = waiting_clients(policy) if load else play(replica, agents(100, 0.12))
+            table = ordered(policy, bool(load))
             ttft[policy] = table["first_token_s"] - table["arrival_s"]
         for what, new, old, published, note in (
             ("longest prefix over FCFS", "lpm", "fcfs", (16.4 / 24.2, 213.3 / 60.5), ("", never)),
@@ -355,7 +367,15 @@ def order_rows() -> list[Row]:
 
 def rows() -> list[Row]:
     """Return all rows: technique, target, source, low, high, simulated."""
-    return kv_rows() + static_rows() + chunk_rows() + order_rows()
+    return [row for part in PARTS for row in part()]
+
+
+PARTS = (kv_rows, static_rows, chunk_rows, order_rows)
+CALLS = (
+    *(Call(__name__, "mistral_per_s", (chunked,)) for chunked in (True, False)),
+    *(Call(__name__, "ordered", (p, c)) for p in ("fcfs", "lpm", "hrrn") for c in (True, False)),
+    *(Call(__name__, part.__name__) for part in (static_rows, kv_rows)),
+)
 
 
 MODELS = {

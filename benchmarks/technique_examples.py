@@ -21,6 +21,8 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from calls import Call, remembered  # noqa: E402
+
 from gpuyard.baselines import make  # noqa: E402
 from gpuyard.envs.scenario.read import read_table  # noqa: E402
 from gpuyard.evaluation.report import FIRST_SEED  # noqa: E402
@@ -183,21 +185,35 @@ EXAMPLES = (
 clients, FastVLM, migration and rollouts need more than one field: their pages have them."""
 
 
-def page(examples: tuple[Example, ...] = EXAMPLES) -> str:
-    """Return the examples as a section of the page: a table, and their commands."""
+@remembered
+def played(number: int) -> tuple[float, float]:
+    """Return what :meth:`Example.play` finds of one of :data:`EXAMPLES`."""
+    return EXAMPLES[number].play()
+
+
+CALLS = tuple(Call(__name__, "played", (number,)) for number in range(len(EXAMPLES)))
+
+
+def page() -> tuple[str, list[str]]:
+    """Return a section of the page, a table of examples and their commands, and which failed."""
     lines = [
         "| technique | switch | off | on | world | shows in | off | on | test |",
         "|---|---|---|---|---|---|---:|---:|---|",
     ]
-    for each in examples:
-        off, on = each.play()
+    commands, failed = [], []
+    for number, each in enumerate(EXAMPLES):
+        try:
+            off, on = played(number)
+        except Exception as error:  # whatever it is, the other examples are not lost
+            failed.append(f"{each.technique} in {each.scenario}: {type(error).__name__}: {error}")
+            continue
         values = [f"`{_text(value)}`" for value in (each.off, each.on)]
         cells = [each.technique, f"`{each.path}`", *values, f"`{each.scenario}`"]
         cells += [NAMES[each.metric], f"{off:.4g}", f"{on:.4g}", f"`{each.test}`"]
         lines.append(f"| {' | '.join(cells)} |")
-    commands = "\n".join(each.command for each in examples)
-    return "\n".join(lines) + f"\n\n```bash\n{commands}\n```"
+        commands.append(each.command)
+    return "\n".join([*lines, "", "```bash", *commands, "```"]), failed
 
 
 if __name__ == "__main__":
-    print(page())
+    print(*page())

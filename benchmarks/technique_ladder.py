@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -20,6 +21,7 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from calls import Call, remembered  # noqa: E402
 from technique_row import Row, near  # noqa: E402
 
 from gpuyard.baselines import make  # noqa: E402
@@ -164,25 +166,33 @@ def loop(clients: int) -> ClosedLoop:
 
 
 KV_AWARE = "compose:routing/dynamo+gang/fifo+scaling/fixed"
-STACK = {
-    "round robin, 8 clients": (together(8, False), "routing/round-robin", 1_700),
-    "with Eagle3, 24 clients": (together(24, True), "routing/round-robin", 4_000),
-    "with KV routing, 24 clients": (together(24, True), "routing/dynamo", 4_400),
-    "prefill apart, 32 clients": (apart(32), KV_AWARE, 5_400),
+STACK: dict[str, tuple[Callable[[], Scenario], str, int]] = {
+    "round robin, 8 clients": (lambda: together(8, False), "routing/round-robin", 1_700),
+    "with Eagle3, 24 clients": (lambda: together(24, True), "routing/round-robin", 4_000),
+    "with KV routing, 24 clients": (lambda: together(24, True), "routing/dynamo", 4_400),
+    "prefill apart, 32 clients": (lambda: apart(32), KV_AWARE, 5_400),
 }
-"""What is played, by which router, and the published tokens/s/GPU, read off a plot."""
+"""What makes what is played, by which router, and the published tokens/s/GPU, read off a plot."""
 
 
-def tokens_per_gpu_s(scenario: Scenario, policy: str) -> float:
+def tokens_per_gpu_s(scenario: Scenario, policy: str, seed: int) -> float:
     """Return tokens of prompts and answers per second and GPU of what ends while it is measured."""
-    found = []
-    for seed in range(SEEDS):
-        episode = rollout(policy, make(policy), scenario, np.array([seed]))
-        requests = episode.first["requests"]
-        counted = (requests["finish_s"] > WARM_S) & (requests["finish_s"] < END_S)
-        tokens = requests["prompt_tokens"] + requests["output_tokens"]
-        found.append(tokens[counted].sum() / (END_S - WARM_S) / GPUS)
-    return float(np.mean(found))
+    requests = rollout(policy, make(policy), scenario, np.array([seed])).first["requests"]
+    counted = (requests["finish_s"] > WARM_S) & (requests["finish_s"] < END_S)
+    tokens = requests["prompt_tokens"] + requests["output_tokens"]
+    return float(tokens[counted].sum() / (END_S - WARM_S) / GPUS)
+
+
+@remembered
+def rate(name: str, seed: int) -> float:
+    """Return the tokens/s/GPU of a step of the stack in one hour."""
+    make_scenario, policy, _ = STACK[name]
+    return tokens_per_gpu_s(make_scenario(), policy, seed)
+
+
+CALLS = tuple(
+    Call(__name__, "rate", (name, seed)) for name in reversed(STACK) for seed in range(SEEDS)
+)
 
 
 NOTES = {
@@ -198,7 +208,7 @@ def rows() -> list[Row]:
 
     The band is the quarter that readings off a plot may be trusted to.
     """
-    ours = {name: tokens_per_gpu_s(*play) for name, (*play, _) in STACK.items()}
+    ours = {name: float(np.mean([rate(name, seed) for seed in range(SEEDS)])) for name in STACK}
     theirs = {name: published for name, (_, _, published) in STACK.items()}
     names = list(STACK)
     first, last = names[0], names[-1]

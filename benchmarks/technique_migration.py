@@ -8,9 +8,8 @@ factor of two either way and never beyond no gain.
 
 from __future__ import annotations
 
-import functools
-
 import numpy as np
+from calls import Call, remembered
 from technique_row import Row, near, unvalidated
 
 from gpuyard import baselines
@@ -38,9 +37,16 @@ dispatch and for moves. `stage_ms` is set after the published pause, of which on
 depend on the length is an outcome.
 """
 }
+CALLS = tuple(
+    Call(__name__, "played", play)
+    for play in (
+        *((what, HARD_PER_S) for what in NAMES),
+        *((what, EASY_PER_S) for what in ("round robin", "least loaded", "llumnix")),
+    )
+)
 
 
-@functools.cache
+@remembered
 def played(what: str, rate_per_s: float) -> dict[str, float]:
     """Return the mean metrics of one policy at one rate."""
     replica = {"count": 16, "gpu": "A10", "model": "Llama-2-7B", "engine": "vllm-0.8"}

@@ -11,10 +11,20 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from rollout_signs import GROUPS_S, makespan, of_groups, play
+from calls import Call
+from rollout_signs import GROUPS_S, LOADS, makespan, of_groups, play
 
 BAND = 0.1
 SKYRL, NEMO = "SkyRL pull 1791", "NeMo-RL pull 3663"
+PLAYS = (
+    *(("replay", rule) for rule in ("cache-aware", "consistent-hash")),
+    *(
+        (f"four-{LOADS[load]}", rule)
+        for load in reversed(LOADS)
+        for rule in ("consistent-hash", "sticky-least-loaded")
+    ),
+)
+CALLS = tuple(Call("rollout_signs", "play", (*names, ())) for names in PLAYS)
 
 
 def rows() -> list[dict[str, Any]]:

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from calls import Call, remembered  # noqa: E402
 from technique_row import Row, near  # noqa: E402
 
 import gpuyard  # noqa: E402, F401
@@ -136,38 +137,52 @@ def speed_up(replica: dict[str, Any], how: dict[str, Any], load: Load) -> float:
     return tpot_s(replica, load) / tpot_s({**replica, "speculation": how}, load)
 
 
+P_EAGLE, SGLANG = "vllm.ai/blog/2026-03-13-p-eagle", "github.com/sgl-project/sglang/pull/4247"
+LMSYS, TRTLLM = "lmsys.org/blog/2025-07-17-mtp", "github.com/NVIDIA/TensorRT-LLM blog07_NGram"
+EAGLE_31 = "vllm.ai/blog/2026-05-26-eagle-3-1"
+FITTED, TOO = "acceptance fitted to this row", "host time fitted to this row"
+LENGTHS = (
+    ("EAGLE-3", 0.73, 3, 2.70, P_EAGLE),
+    ("EAGLE-3", 0.73, 7, 3.27, P_EAGLE),
+    ("MTP", 0.69, 2, 2.18, LMSYS),
+    ("n-gram", 0.27, 3, 1.37, TRTLLM),
+)
+SPEED_UPS = (
+    ("draft model, 70B, 1/s", 1.5, VLLM, LLAMA_70B, DRAFT, Load(100, 250, 250, 1.0), FITTED),
+    ("draft model, 70B, 256 at once", 0.714, VLLM, LLAMA_70B, DRAFT, Load(256, 256, 250), ""),
+    ("n-gram, 70B, 1/s", 2.8, VLLM, LLAMA_70B, NGRAM, Load(100, 1000, 100, 1.0), FITTED),
+    ("n-gram, 70B, 256 at once", 0.556, VLLM, LLAMA_70B, NGRAM, Load(256, 1008, 100), TOO),
+    ("EAGLE-3, 8B, batch 1", 2.36, SGLANG, LLAMA_8B, EAGLE_TREE, Load(1, 96, 2000), TOO),
+    ("EAGLE-3, 8B, batch 64", 1.38, EAGLE, LLAMA_8B, EAGLE_CHAIN, Load(64, 96, 500), ""),
+    ("EAGLE-3.1, Kimi-K2.6, 1 client", 2.03, EAGLE_31, KIMI, EAGLE_MLA, Load(1, 1008, 1000), ""),
+    ("EAGLE-3.1, Kimi-K2.6, 4 clients", 1.71, EAGLE_31, KIMI, EAGLE_MLA, Load(4, 1008, 500), ""),
+    ("EAGLE-3.1, Kimi-K2.6, 16 clients", 1.66, EAGLE_31, KIMI, EAGLE_MLA, Load(16, 1008, 500), ""),
+    ("MTP, V3, 2 a rank", 1.60, LMSYS, V3, MTP, Load(32, 64_000, 1000), ""),
+    ("MTP, V3, 128 a rank", 1.14, LMSYS, V3, MTP, Load(2048, 2000, 1000), ""),
+)
+"""Targets, their published speed-ups (of the time to a token) and sources, what is played, notes."""
+
+
+@remembered
+def gained(number: int) -> float:
+    """Return the speed-up of a row of :data:`SPEED_UPS`."""
+    _, _, _, replica, how, load, _ = SPEED_UPS[number]
+    return speed_up(replica, how, load)
+
+
+CALLS = tuple(Call(__name__, "gained", (i,)) for i in reversed(range(len(SPEED_UPS))))
+
+
 def rows() -> list[Row]:
-    """Return published and simulated effects; a speed-up is that of the time to a token."""
-    p_eagle, mtp = "vllm.ai/blog/2026-03-13-p-eagle", "lmsys.org/blog/2025-07-17-mtp"
-    sglang = "github.com/sgl-project/sglang/pull/4247"
-    ngram = "github.com/NVIDIA/TensorRT-LLM blog07_NGram"
-    kimi = "vllm.ai/blog/2026-05-26-eagle-3-1"
+    """Return published and simulated effects."""
     found = []
-    for kind, rate, length, published, source in (
-        ("EAGLE-3", 0.73, 3, 2.70, p_eagle),
-        ("EAGLE-3", 0.73, 7, 3.27, p_eagle),
-        ("MTP", 0.69, 2, 2.18, mtp),
-        ("n-gram", 0.27, 3, 1.37, ngram),
-    ):
+    for kind, rate, length, published, source in LENGTHS:
         target = f"tokens a step, {kind}, K = {length}, rate {rate}"
         simulated = accepted_length(rate, length)
         found.append(near(SPECULATION, target, source, published, 0.05, simulated))
-    fitted, too = "acceptance fitted to this row", "host time fitted to this row"
-    for target, published, source, replica, how, load, note in (
-        ("draft model, 70B, 1/s", 1.5, VLLM, LLAMA_70B, DRAFT, Load(100, 250, 250, 1.0), fitted),
-        ("draft model, 70B, 256 at once", 0.714, VLLM, LLAMA_70B, DRAFT, Load(256, 256, 250), ""),
-        ("n-gram, 70B, 1/s", 2.8, VLLM, LLAMA_70B, NGRAM, Load(100, 1000, 100, 1.0), fitted),
-        ("n-gram, 70B, 256 at once", 0.556, VLLM, LLAMA_70B, NGRAM, Load(256, 1008, 100), too),
-        ("EAGLE-3, 8B, batch 1", 2.36, sglang, LLAMA_8B, EAGLE_TREE, Load(1, 96, 2000), too),
-        ("EAGLE-3, 8B, batch 64", 1.38, EAGLE, LLAMA_8B, EAGLE_CHAIN, Load(64, 96, 500), ""),
-        ("EAGLE-3.1, Kimi-K2.6, 1 client", 2.03, kimi, KIMI, EAGLE_MLA, Load(1, 1008, 1000), ""),
-        ("EAGLE-3.1, Kimi-K2.6, 4 clients", 1.71, kimi, KIMI, EAGLE_MLA, Load(4, 1008, 500), ""),
-        ("EAGLE-3.1, Kimi-K2.6, 16 clients", 1.66, kimi, KIMI, EAGLE_MLA, Load(16, 1008, 500), ""),
-        ("MTP, V3, 2 a rank", 1.60, mtp, V3, MTP, Load(32, 64_000, 1000), ""),
-        ("MTP, V3, 128 a rank", 1.14, mtp, V3, MTP, Load(2048, 2000, 1000), ""),
-    ):
-        simulated = speed_up(replica, how, load)
-        found.append(near(SPECULATION, target, source, published, 0.2, simulated, note, gain=True))
+    for number, (target, published, source, _, _, _, note) in enumerate(SPEED_UPS):
+        ours = gained(number)
+        found.append(near(SPECULATION, target, source, published, 0.2, ours, note, gain=True))
     return found
 
 

@@ -3,9 +3,14 @@
     python benchmarks/techniques.py                      # prints the tables
     python benchmarks/techniques.py --write              # and docs/techniques.md
     python benchmarks/techniques.py technique_kernels    # of one module
+    python benchmarks/techniques.py --write --processes 16
 
-Gathers ``rows()`` of the modules beside this one. A module may give a paragraph for each of its
-techniques, ``MODELS``: how it is modelled and which settings it has.
+Gathers ``rows()`` of the modules beside this one, or of its functions that it lists in ``PARTS``. A
+module may give a paragraph for each of its techniques, ``MODELS``: how it is modelled and which
+settings it has; and in ``CALLS`` the calls that take long, whose results its rows are made of, so
+that several processes can make them. They make the same calls as one process does, with the same
+seeds, so the page is the same. What fails is named on the page and on stderr, which also says what
+is done.
 """
 
 from __future__ import annotations
@@ -23,7 +28,10 @@ sys.path.insert(0, str(ROOT))
 sys.path.insert(0, str(Path(__file__).parent))
 
 import technique_examples  # noqa: E402
+from calls import Call, make_ahead, result  # noqa: E402
 from technique_row import Row  # noqa: E402
+
+from gpuyard.envs.warmup import warm_up  # noqa: E402
 
 MODULES = (
     "technique_batching",
@@ -40,6 +48,14 @@ MODULES = (
     "technique_fairness",
     "technique_migration",
 )
+LONG = (
+    "technique_ladder",
+    "technique_sessions",
+    "technique_speculation",
+    "technique_batching",
+    "technique_migration",
+)
+"""Modules whose calls take longest, so that these begin first."""
 PAGE = ROOT / "docs" / "techniques.md"
 HEADING = """# Techniques
 
@@ -60,18 +76,35 @@ more. Fairness between clients, images by FastVLM, migration and rollouts take m
 """
 
 
-def gathered(names: Iterable[str] = MODULES) -> tuple[list[Row], dict[str, str]]:
-    """Return the rows of the modules that exist, and their paragraphs by technique."""
+def parts(name: str) -> list[Call]:
+    """Return the calls that return the rows of a module."""
+    module = importlib.import_module(name)
+    return [Call(name, part.__name__) for part in getattr(module, "PARTS", (module.rows,))]
+
+
+def ahead(names: Iterable[str]) -> list[Call]:
+    """Return the calls that processes make ahead, the longest first: those of LONG modules."""
+    ordered = sorted(names, key=lambda name: LONG.index(name) if name in LONG else len(LONG))
+    calls: list[Call] = []
+    for name in ordered:
+        calls += getattr(importlib.import_module(name), "CALLS", parts(name))
+    return [*calls, *technique_examples.CALLS]
+
+
+def gathered(names: Iterable[str] = MODULES) -> tuple[list[Row], dict[str, str], list[str]]:
+    """Return the rows of modules, their paragraphs by technique, and which parts failed."""
     rows: list[Row] = []
     models: dict[str, str] = {}
+    failed: list[str] = []
     for name in names:
-        if not (Path(__file__).parent / f"{name}.py").exists():
-            continue
-        module = importlib.import_module(name)
-        rows += [Row.of(row) for row in module.rows()]
-        given = getattr(module, "MODELS", {})
+        for part in parts(name):
+            try:
+                rows += [Row.of(row) for row in result(part)]
+            except Exception as error:  # whatever it is, the other rows are not lost
+                failed.append(f"{part}: {type(error).__name__}: {error}")
+        given = getattr(importlib.import_module(name), "MODELS", {})
         models |= {technique: text for technique, text in given.items() if isinstance(text, str)}
-    return rows, models
+    return rows, models, failed
 
 
 def summary(rows: Iterable[Row]) -> str:
@@ -125,23 +158,37 @@ def _number(value: float) -> str:
     return f"{value:.4g}"
 
 
-def page(names: Iterable[str] = MODULES) -> str:
-    """Return docs/techniques.md."""
-    rows, models = gathered(names)
-    examples = f"{EXAMPLES}\n{technique_examples.page()}"
-    return f"{HEADING}\n{summary(rows)}\n\n{examples}\n\n{tables(rows, models)}"
+def page(names: Iterable[str] = MODULES) -> tuple[str, list[str]]:
+    """Return docs/techniques.md, and what failed and is therefore not on it."""
+    rows, models, failed = gathered(names)
+    examples, failed_examples = technique_examples.page()
+    failed += failed_examples
+    lost = [f"\nLeft out, as they failed: {'; '.join(failed)}.\n"] if failed else []
+    sections = [f"{EXAMPLES}\n{examples}", tables(rows, models)]
+    return "\n".join([f"{HEADING}\n{summary(rows)}", *lost, "", "\n\n".join(sections)]), failed
 
 
-def main() -> None:
+def main() -> int:
+    """Print the page; return 1 if something failed."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("modules", nargs="*", default=MODULES)
     parser.add_argument("--write", action="store_true", help="write docs/techniques.md")
+    parser.add_argument(
+        "--processes", type=int, default=1, help="that make what takes long (default: 1)"
+    )
     options = parser.parse_args()
-    text = page(options.modules)
+    if options.processes > 1:
+        for task, cpu_s in warm_up(options.processes):  # or each process would compile
+            print(f"compiled {task}: {cpu_s:.1f} CPU s", file=sys.stderr, flush=True)
+        make_ahead(ahead(options.modules), options.processes)
+    text, failed = page(options.modules)
     print(text)
     if options.write:
         PAGE.write_text(text)
+    for each in failed:
+        print(f"failed: {each}", file=sys.stderr)
+    return 1 if failed else 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
