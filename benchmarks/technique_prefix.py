@@ -73,10 +73,11 @@ def _blocks(stream: RequestStream) -> int:
 
 
 def rows() -> list[Row]:
-    """Return the rows of the cache's sizes."""
-    if not TRACE.exists():
-        print(f"{TRACE} is missing: no rows of prefix caching")
-        return []
+    """Return the rows of the cache's sizes.
+
+    Raises:
+        FileNotFoundError: the trace is not there.
+    """
     stream = one_by_one()
     small, large, all_of_it = (hit_ratio(stream, blocks) for blocks in (1_000, 50_000, 500_000))
     known = ideal(stream)

@@ -160,7 +160,7 @@ SPEED_UPS = (
     ("MTP, V3, 2 a rank", 1.60, LMSYS, V3, MTP, Load(32, 64_000, 1000), ""),
     ("MTP, V3, 128 a rank", 1.14, LMSYS, V3, MTP, Load(2048, 2000, 1000), ""),
 )
-"""Targets, their published speed-ups (of the time to a token) and sources, what is played, notes."""
+"""Targets, their published speed-ups of the time to a token, sources, what is played, and notes."""
 
 
 @remembered
