@@ -5,7 +5,7 @@
 The Mooncake paper (arXiv 2407.00079) counts hits of blocks of 512 tokens by the size of the cache
 on 23,000 requests. The 8,292 conversations here (FAST'25 release, first 70 %) are of the same
 service. Each is answered before the next one comes, with a single token, so that nothing but the
-prompts stands in the cache; without the trace there are no rows.
+prompts stands in the cache. The trace is not part of the repository.
 """
 
 from __future__ import annotations
