@@ -34,7 +34,8 @@ TERMS: dict[str, float] = {
     "progress*in_flight*prefill_s": 0.0,
     "progress*session_last": 0.0,
 }
-"""The terms that are searched, and where the search begins: at ``routing/predicted-latency``."""
+"""The terms that are searched, and where the search begins: at ``routing/predicted-latency``, as it
+is where reports are never late."""
 
 _BLOCKS = (("candidates", "route"), ("queue", "route"), ("cluster", "common"))
 """Where the columns of a term are looked for, in this order."""

@@ -51,7 +51,7 @@ def test_without_search_it_is_predicted_latency():
         name: rng.uniform(0.0, most, (64, 4))
         for name, most in (("wait_s", 2.0), ("prefill_s", 1.0), ("step_s", 0.1), ("in_flight", 32))
     }
-    seen = observe(**columns)
+    seen = observe(**columns, running=columns["in_flight"])  # all of them are reported
     rule = baselines.make("routing/predicted-latency")
     rule.reset(pool(4), 64)
     np.testing.assert_allclose(-rule.score(seen), cost(TERMS, seen))

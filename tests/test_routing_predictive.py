@@ -41,3 +41,19 @@ def test_predicted_latency_by_hand():
     score = router("predicted-latency", 2).score(observe(**columns))
     np.testing.assert_allclose(score, [[-2.6, -4.2]], rtol=1e-5)
     assert choice("predicted-latency", observe(**columns, estimate=10.0), 2) == 1
+
+
+def test_predicted_latency_counts_what_it_sent_since_the_report():
+    """Three of five in flight are unreported: 0.5 + 4 * 0.1 + 2 = 2.9 s; the other takes 4.2 s."""
+    columns = {"wait_s": [0.5, 0.0], "prefill_s": [0.1, 0.2], "step_s": [0.01, 0.02]}
+    seen = observe(**columns, in_flight=[5, 1], running=[1, 3], waiting=[1, 0])
+    score = router("predicted-latency", 2).score(seen)  # two of the second's have finished since
+    np.testing.assert_allclose(score, [[-2.9, -4.2]], rtol=1e-5)
+
+
+def test_predicted_latency_spreads_a_crowd_that_comes_between_two_reports():
+    """Forty requests at once, four idle replicas whose reports stay as they are: ten for each."""
+    sent = np.zeros(4)
+    for _ in range(40):
+        sent[choice("predicted-latency", observe(in_flight=sent, prefill_s=[0.1] * 4), 4)] += 1
+    assert sent.tolist() == [10.0] * 4

@@ -72,6 +72,14 @@ class PredictedLatency(Router):
     Minimises wait + prefill + estimated output tokens * decode step. The idea is that of
     llm-d's predicted-latency scheduling, which learns TTFT and TPOT online; here both come
     from the environment's cost model, at the load that was last reported.
+
+    The wait is the reported one and the prefills of what this router has sent there since, each
+    taken to be as long as this request's: in flight less running and waiting as reported (what has
+    finished since makes it fewer). llm-d's predictor knows as much: besides the scraped metrics
+    its features are the picker's own counts of tokens in flight (``prefill_tokens_in_flight`` and
+    ``decode_tokens_in_flight`` of llm-d-latency-predictor, on by default). Without it every
+    request between two reports goes to the same replica: thousands at once, where they have
+    waited for the first replicas of a service to start.
     """
 
     def score(self, observation: Observation) -> NDArray[np.floating]:
@@ -79,6 +87,9 @@ class PredictedLatency(Router):
         tokens = self.read(observation, "queue", "route.estimate")[
             :, :1
         ]  # row 0: the request at hand
-        step_s = self.read(observation, "candidates", "route.step_s")
-        wait_s = self.read(observation, "candidates", "route.wait_s")
-        return -(wait_s + self.read(observation, "candidates", "route.prefill_s") + tokens * step_s)
+        in_flight, running, waiting, prefill_s, wait_s, step_s = (
+            self.read(observation, "candidates", f"route.{name}")
+            for name in ("in_flight", "running", "waiting", "prefill_s", "wait_s", "step_s")
+        )
+        unreported = np.maximum(in_flight - running - waiting, 0.0)
+        return -(wait_s + (unreported + 1.0) * prefill_s + tokens * step_s)
