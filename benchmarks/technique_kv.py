@@ -102,6 +102,8 @@ def ttft_s(table: dict[str, NDArray]) -> NDArray[np.float64]:
 
 SMALL = {"num_requests": 1, "max_tokens": 16}  # of the workload that the stream takes the place of
 LLAMA = {"gpu": "H100-SXM", "model": "Llama-3.1-8B", "engine": "vllm-0.15"}
+BARE = {**LLAMA, "frontend_ms": 0.0}
+"""As the source of the host tier has it: prompts are tokens already, given by a script."""
 
 
 def sooner(tokens: int) -> float:
@@ -110,7 +112,7 @@ def sooner(tokens: int) -> float:
     The GPU's cache holds one prompt; another one has evicted it.
     """
     blocks = tokens // BLOCK + 2
-    tight = {**LLAMA, "kv_blocks": blocks}
+    tight = {**BARE, "kv_blocks": blocks}
     stream = prompts([0, 1, 0], 60.0, tokens)
     without = ttft_s(serve(stream, tight))[2]
     with_host = ttft_s(serve(stream, {**tight, "host_kv_gb": 100.0}))[2]
@@ -119,7 +121,7 @@ def sooner(tokens: int) -> float:
 
 def prefills_at_full_hits(requests: int = 400) -> float:
     """Return the gain in prefill throughput where the host has all of many prompts of 512."""
-    tight = {**LLAMA, "kv_blocks": 64 * 32 + 2}
+    tight = {**BARE, "kv_blocks": 64 * 32 + 2}
     stream = prompts([*range(requests)] * 2, 300.0, 512, at_once=requests)
 
     def makespan_s(replica: dict[str, Any]) -> float:

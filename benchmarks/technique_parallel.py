@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import statistics
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -286,7 +288,10 @@ def kimi() -> list[Row]:
             what = f"8 {device.split('-')[0]}, {clients} users: tokens/s each"
             note = notes.get(device, "")
             found.append(near(KIMI, what, "secondary, of InferenceX", rate, 0.15, ours, note))
-    return found
+    errors = [abs(row.error) for row in found if row.target.startswith(("8 H200", "8 B200"))]
+    what = f"median of the {len(errors)} errors of 8 H200 and 8 B200, either way"
+    middle = statistics.median(errors)
+    return [*found, Row(KIMI, what, "issue 11", math.nan, 0.15, middle)]
 
 
 def rows() -> list[Row]:
