@@ -7,6 +7,7 @@ import pytest
 from cluster_worlds import GPUS_PER_NODE, apart, make, service, small
 
 from gpuyard.envs.engine.serving.records import COMING, DECODE, HANDED, MOVING, PREFILL, WHOLE
+from gpuyard.envs.perf.serving.kv_transfer import nic_constants
 from gpuyard.envs.rules import TRUNCATED
 from gpuyard.envs.scenario import ScenarioError
 
@@ -14,18 +15,23 @@ KV_BYTES = 2 * 32 * 8 * 128 * 2  # Llama-3-8B, a token: K and V, layers, KV head
 BLOCK = 16
 
 
-def world(path, requests, **changes):
-    """Return a world that serves requests given as (arrival, prompt, output); jobs come later."""
+def workload_of(path, requests):
+    """Return the workload of requests given as (arrival, prompt, output)."""
     lines = [
         "arrival_s,prompt_tokens,output_tokens",
         *(",".join(map(str, row)) for row in requests),
     ]
     trace = path / "requests.csv"
     trace.write_text("\n".join(lines) + "\n")
-    workload = {"trace": str(trace), "num_requests": 0}
-    deployment = apart("chat", workload=workload, required="node", **changes)
+    return {"trace": str(trace), "num_requests": 0}
+
+
+def world(path, requests, tables=None, **changes):
+    """Return a world that serves requests given as (arrival, prompt, output); jobs come later."""
+    changes = {"workload": workload_of(path, requests), "required": "node", **changes}
     jobs = {"num_jobs": 1, "rate_per_h": 0.5, "max_gpus": 1}
-    return make(small(deployment, name="by-hand", jobs=jobs, scaler={"interval_s": 0.0}))
+    tables = {"jobs": jobs, "scaler": {"interval_s": 0.0}, **(tables or {})}
+    return make(small(apart("chat", **changes), name="by-hand", **tables))
 
 
 def run(env, until, seed=0):
@@ -66,6 +72,37 @@ def test_one_handover_takes_what_its_parts_take(tmp_path):
     assert fleet["moving_s"] == pytest.approx(wanted_s - handed_s)
     assert request(env)["first_token_s"] > wanted_s
     assert replicas[0]["free_blocks"] == specs[0]["kv_blocks"] and replicas[0]["holding"] == 0
+
+
+NIC = {"gpus_per_node": 2, "nics_per_node": 1, "nic_gbit": 10.0}
+ONE_NIC = {"pools": [{"gpu": "A100-80", "nodes": 6, **NIC}], "fabric": {"nodes_per_leaf": 6}}
+
+
+@pytest.mark.parametrize("senders", [1, 2])
+def test_a_replica_has_the_nics_of_its_node_unless_a_neighbour_sends(tmp_path, senders):
+    """One NIC for two GPUs: a prefill replica of one GPU has all of it, two have half each."""
+    roles = [
+        {"kind": "prefill", "tp": 1, "min": 2, "max": 2},
+        {"kind": "decode", "tp": 2, "min": 2, "max": 2},
+    ]
+    requests = [(400.0, 4000, 2)] * senders
+    tables = {"cluster": ONE_NIC}
+    env = world(tmp_path, requests, tables, roles=roles, required="zone", preferred="node")
+    env.reset(seed=0)
+    rows = iter(range(4) if senders == 2 else (0, 2))  # of prefill replicas, then of decode ones
+    done = False
+    while not done:
+        routes = env._world.clock["due"][0] == 0
+        first = int(np.flatnonzero(env.action_masks())[0])
+        *_, terminated, truncated, _ = env.step(next(rows) if routes else first)
+        done = terminated or truncated
+    assert terminated
+    fleet = env._world.state["fleet"][0]
+    start_s, share = nic_constants("nixl")
+    together_bytes_per_s = min(1.0, senders * share) * 10e9 / 8  # the node's link has all of it
+    bytes_s = senders * 250 * BLOCK * KV_BYTES / together_bytes_per_s
+    assert fleet["moves"] == senders
+    assert fleet["moving_s"] / senders == pytest.approx(0.110 + start_s + bytes_s, rel=0.01)
 
 
 def run_on(env):

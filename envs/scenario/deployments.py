@@ -52,8 +52,13 @@ class Replica:
     where: str = field(default="replicas[0]", compare=False)
 
     def on(self, pool: Pool) -> Replica:
-        """Return this replica on a pool's nodes: their GPUs, and a GPU's part of their NICs."""
-        nic = pool.nic_bytes_per_s * min(1.0, pool.nics_per_node / pool.gpus_per_node)
+        """Return this replica on a pool's nodes: their GPUs, and a GPU's part of their NICs.
+
+        A replica's own GPUs share the NICs; what others on the node send meets it on the node's
+        links.
+        """
+        sharing = min(self.deployment.gpus, pool.gpus_per_node)
+        nic = pool.nic_bytes_per_s * min(1.0, pool.nics_per_node / sharing)
         gpu = replace(self.deployment.gpu, nic_bytes_per_s=nic)
         node_gpus = min(pool.gpus_per_node, self.deployment.most_node_gpus)
         return replace(self, deployment=replace(self.deployment, gpu=gpu, node_gpus=node_gpus))
