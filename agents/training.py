@@ -60,8 +60,10 @@ def train(config: TrainConfig, progress: bool = True) -> Trained:
         progress: show a progress bar.
 
     Raises:
-        ValueError: the scenario has other decisions than the environment id or the teacher is for.
+        ValueError: the scenario has other decisions than the environment id or the teacher is for,
+            or torch has no such device here.
     """
+    _check_device(config.device)
     _set_up(config)
     env = make_env(config)
     worlds = cast(SB3VecEnv, env.unwrapped)
@@ -108,6 +110,15 @@ def _begin(config: TrainConfig, env: VecNormalize, folder: Path, progress: bool)
         network = cast(CandidatePolicy, model.policy)
         imitate(network, teacher, worlds.env, config.teacher_steps, config.seed, progress=progress)
     return _learn(model, env, checkpoint.Best(), config, folder, progress)
+
+
+def _check_device(name: str) -> None:
+    """Refuse a device that torch does not have, where SB3 would quietly take the CPU instead."""
+    try:
+        torch.zeros(1, device=name)
+    except (RuntimeError, AssertionError) as error:  # the latter: torch without CUDA
+        reason = str(error).strip().partition("\n")[0]
+        raise ValueError(f"device = {name!r}: torch cannot use it: {reason}") from None
 
 
 def _set_up(config: TrainConfig) -> None:

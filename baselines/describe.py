@@ -33,7 +33,7 @@ class Described:
 
     Attributes:
         name: its own.
-        decides: kinds of decisions that it takes.
+        decides: kinds of decisions that it takes; none if that depends on its options.
         text: what it does and where it is from: the docstring of its class.
         options: what can be written into its name.
     """
@@ -57,7 +57,9 @@ def described(name: str) -> Described:
     factory = class_of(name)
     made: Any = factory.func if isinstance(factory, partial) else factory
     text = inspect.cleandoc(made.__doc__ or "")
-    return Described(name, tuple(sorted(decides(name))), text, tuple(_options(factory)))
+    said = hasattr(made, "decides") or "?" in name or not options.needed(factory)
+    kinds = tuple(sorted(decides(name))) if said else ()
+    return Described(name, kinds, text, tuple(_options(factory)))
 
 
 def summary(name: str) -> str:

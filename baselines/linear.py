@@ -97,7 +97,15 @@ _BY_BLOCK = {"route": LinearRouter, "place": LinearPlacer}
 
 
 def linear(weights: Mapping[str, float]) -> Policy:
-    """Return the linear score for the decision that the names of its weights begin with.
+    """Choose the candidate with the highest weighted sum of its columns, as they are stored.
+
+    Args:
+        weights: by column of the candidates, ``{"route.wait_s": -1.0}``, all ``route.*`` or all
+            ``place.*``; the end ``:log-odds`` takes a column's log-odds instead. The page of each
+            environment lists the columns; ``gpuyard tune linear`` finds weights.
+
+    Returns:
+        A policy for the decision that the names begin with.
 
     Raises:
         ValueError: no weights, weights of several decisions or unknown ones, or a weight that is

@@ -54,6 +54,31 @@ def check(owner: str, factory: Callable[..., object], given: Mapping[str, object
             )
 
 
+def needed(factory: Callable[..., object]) -> list[str]:
+    """Return the names of the options without a default, such as the weights of a weighted sum."""
+    return [
+        parameter.name
+        for parameter in inspect.signature(factory).parameters.values()
+        if parameter.default is parameter.empty
+        and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+    ]
+
+
+def check_needed(owner: str, factory: Callable[..., object], given: Mapping[str, object]) -> None:
+    """Refuse a policy that lacks an option without a default.
+
+    Raises:
+        ValueError: naming the policy and these options.
+    """
+    lacking = [option for option in needed(factory) if option not in given]
+    if lacking:
+        written = "&".join(f"{option}=..." for option in lacking)
+        raise ValueError(
+            f"baseline {owner!r} needs {' and '.join(lacking)}: write {owner}?{written}; "
+            f"gpuyard show baseline {owner} says what may stand there"
+        )
+
+
 def parse(owner: str, factory: Callable[..., object], texts: Mapping[str, str]) -> Values:
     """Return the values that texts stand for, by the type hints of ``factory``.
 

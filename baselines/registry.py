@@ -119,7 +119,9 @@ def make(name: str, **given: object) -> Policy:
     plain, texts = options.split(name)
     factory = class_of(plain)
     options.check(plain, factory, given)
-    policy = factory(**{**options.parse(plain, factory, texts), **given})
+    values = {**options.parse(plain, factory, texts), **given}
+    options.check_needed(plain, factory, values)
+    policy = factory(**values)
     if not isinstance(policy, Policy):
         raise ValueError(f"{plain!r} makes a {type(policy).__name__}, not a Policy")
     return policy

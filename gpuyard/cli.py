@@ -52,7 +52,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _degrade(sys.stdout)
     _degrade(sys.stderr)
     given = sys.argv[1:] if arguments is None else list(arguments)
-    options = parser(given).parse_args(given)
+    top = parser(given)
+    options = top.parse_args(given)
+    if options.command is None:
+        top.print_help(sys.stderr)
+        return 2
     try:
         return _module(options.command).run(options)
     except KeyboardInterrupt:
@@ -65,6 +69,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if os.environ.get("GPUYARD_DEBUG"):
             raise
         message = error.args[0] if isinstance(error, KeyError) and error.args else error
+        if isinstance(error, OSError) and error.strerror and error.filename:
+            message = f"{error.filename}: {error.strerror}"
         if isinstance(error, ImportError) and "install" not in str(error):
             message = f"{error}; pip install 'gpuyard[train]'"
         print(f"gpuyard {options.command}: error: {message}", file=sys.stderr)
@@ -79,7 +85,7 @@ def parser(given: Sequence[str] = ()) -> argparse.ArgumentParser:
         epilog="gpuyard COMMAND --help says more. GPUYARD_DEBUG=1 shows where an error is from.",
     )
     top.add_argument("--version", action="version", version=f"gpuyard {__version__}")
-    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    commands = top.add_subparsers(dest="command", metavar="COMMAND")
     chosen = next((word for word in given if not word.startswith("-")), None)
     for name, (_, meaning) in COMMANDS.items():
         sub = commands.add_parser(name, help=meaning)

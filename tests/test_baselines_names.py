@@ -74,6 +74,14 @@ def test_what_is_wrong_in_a_name_is_named(name, message):
         baselines.make(name)
 
 
+@pytest.mark.parametrize("name", ["linear", "cost"])
+def test_a_weighted_sum_without_weights_says_so(name):
+    message = rf"baseline '{name}' needs weights: write {name}\?weights=\.\.\."
+    with pytest.raises(ValueError, match=message):
+        baselines.make(name)
+    assert "weights" in [option.name for option in baselines.described(name).options]
+
+
 def test_a_class_of_ones_own_has_a_name():
     name = "test_baselines_names:Mine?lean=2"
     policy = baselines.make(name)

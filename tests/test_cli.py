@@ -1,6 +1,7 @@
 """The console command: what a newcomer types, and what a typing error answers."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -44,6 +45,8 @@ def test_light_commands_do_not_import_torch(command):
 def test_every_command_is_in_the_help_and_has_its_own(capsys):
     from gpuyard.cli import COMMANDS
 
+    assert main([]) == 2  # nothing asked for: what can be
+    assert "whatif" in capsys.readouterr().err
     with pytest.raises(SystemExit, match="0"):
         main(["--help"])
     words = capsys.readouterr().out.split()
@@ -51,7 +54,10 @@ def test_every_command_is_in_the_help_and_has_its_own(capsys):
         assert name in words
         with pytest.raises(SystemExit, match="0"):
             main([name, "--help"])
-        assert capsys.readouterr().out.startswith(f"usage: gpuyard {name}")
+        said = " ".join(capsys.readouterr().out.split())
+        assert said.startswith(f"usage: gpuyard {name}")
+        assert not re.search(r"default: (\)|None|False|;|\{\})", said)  # that is no default
+        assert not re.search(r"\(default: [^)]*\) \(default", said)
 
 
 @pytest.mark.parametrize("shown", ["model Qwen3-8B", "gpu H100-SXM"])
@@ -195,6 +201,12 @@ def test_errors_are_one_line(tmp_path, capsys):
     assert "no run to resume" in fails(capsys, "train", "--resume", str(tmp_path))
     assert "gamma = 2.0: must lie in" in fails(capsys, "train", "--gamma", "2")
     assert "no baseline 'x'" in fails(capsys, "train", "--teacher", "x", "--out", str(tmp_path))
+    device = fails(capsys, "train", "--device", "cuda:99", "--out", str(tmp_path))
+    assert "device = 'cuda:99': torch cannot use it" in device
+    nowhere = tmp_path / "nowhere"
+    assert f"{nowhere}: No such file or directory" in fails(
+        capsys, "compare", str(nowhere), str(nowhere)
+    )
     assert not [path for path in tmp_path.iterdir() if path.is_dir()]  # no half-made runs
 
 

@@ -120,6 +120,12 @@ def test_a_new_scenario_is_sound_and_its_comments_are_the_defaults(capsys, tmp_p
     assert main(["new", "mine.txt"]) == 2
 
 
+def test_one_or_several_of_a_kind_mean_the_same(capsys):
+    assert main(["list", "gpu"]) == main(["show", "gpus", "H100-SXM"]) == 0
+    said = capsys.readouterr()
+    assert said.out.count("H100-PCIe") == 1 and not said.err
+
+
 def test_check_goes_on_after_the_first_that_is_wrong(capsys, tmp_path):
     path = tmp_path / "wrong.toml"
     path.write_text('[[replicas]]\ngpu = "H100-SMX"\nmodel = "Llama-3-8B"\n')

@@ -6,6 +6,15 @@ import argparse
 from pathlib import Path
 
 
+class Defaults(argparse.ArgumentDefaultsHelpFormatter):
+    """Help that says defaults, where there is one and the text does not say it already."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        if action.default in (None, False, "", {}) or "(default" in (action.help or ""):
+            return action.help
+        return super()._get_help_string(action)
+
+
 def positive(text: str) -> int:
     """Return a whole number above 0."""
     value = int(text)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from gpuyard.ids import DEFAULT, default_scenario
 
-from .arguments import add_executor, add_trace, out_folder, positive
+from .arguments import Defaults, add_executor, add_trace, out_folder, positive
 
 if TYPE_CHECKING:
     from gpuyard.baselines import Policy
@@ -22,7 +22,7 @@ USUAL = Path("runs/evaluation")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Say what can be asked for."""
-    parser.formatter_class = argparse.ArgumentDefaultsHelpFormatter
+    parser.formatter_class = Defaults
     parser.add_argument(
         "--policies",
         default="all",

@@ -14,7 +14,11 @@ Entries = Iterable[tuple[str, str]]
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Say what can be asked for."""
     parser.add_argument(
-        "kind", nargs="?", choices=KINDS, help="what to list; nothing: what can be listed"
+        "kind",
+        nargs="?",
+        type=lambda text: f"{text}s" if f"{text}s" in KINDS else text,  # one, too
+        choices=KINDS,
+        help="what to list; nothing: what can be listed",
     )
 
 

@@ -8,13 +8,11 @@ from pathlib import Path
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Say what can be asked for."""
-    from gpuyard.envs.scenario.template import KINDS
-
     parser.description = "Write a scenario with every field, its default and what it means."
     parser.add_argument("file", type=Path, help="the file to write, for example mine.toml")
     parser.add_argument(
         "--kind",
-        choices=KINDS,
+        choices=("routing", "placement", "cluster"),
         default="routing",
         help="route requests to replicas, place gangs on a cluster, or both (default: routing)",
     )

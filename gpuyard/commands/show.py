@@ -12,7 +12,12 @@ from pathlib import Path
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Say what can be asked for."""
-    parser.add_argument("kind", choices=KINDS, help="what to show")
+    parser.add_argument(
+        "kind",
+        type=lambda text: text[:-1] if text[:-1] in KINDS else text,  # as list says them, too
+        choices=KINDS,
+        help="what to show",
+    )
     parser.add_argument(
         "name", help="as gpuyard list prints it; a scenario's file or a model's config.json will do"
     )
@@ -56,7 +61,8 @@ def baseline(name: str) -> str:
     from gpuyard.baselines import described
 
     entry = described(name)
-    lines = [entry.name, f"decides {', '.join(entry.decides)}", "", entry.text]
+    kinds = ", ".join(entry.decides) or "what its options say"
+    lines = [entry.name, f"decides {kinds}", "", entry.text]
     if entry.options:
         example = f"{name}?{entry.options[0].name}={entry.options[0].default or '...'}"
         lines += ["", f"Options, written into the name ({example}):"]

@@ -11,15 +11,15 @@ from pathlib import Path
 from gpuyard.agents.config import OWN_DEFAULTS, TrainConfig
 from gpuyard.ids import listed
 
-from .arguments import positive
+from .arguments import Defaults, positive
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Say what can be asked for."""
-    parser.formatter_class = argparse.ArgumentDefaultsHelpFormatter
+    parser.formatter_class = Defaults
     for entry in fields(TrainConfig):
         flag = "--" + entry.name.replace("_", "-")
-        text = f"{entry.metadata['help']} {_defaults(entry)}"
+        text = f"{entry.metadata['help']} {_defaults(entry)}".rstrip()
         parser.add_argument(flag, type=type(entry.default), default=argparse.SUPPRESS, help=text)
     parser.add_argument("--resume", type=Path, metavar="RUN", help="continue this run's folder")
     parser.add_argument(
@@ -35,7 +35,8 @@ def _defaults(entry: Field) -> str:
         for decisions, table in OWN_DEFAULTS.items()
         if entry.name in table
     ]
-    return f"(default: {entry.default}{''.join(own)})"
+    usual = entry.default if entry.default != "" else "none" if own else ""
+    return f"(default: {usual}{''.join(own)})" if usual != "" else ""
 
 
 def run(options: argparse.Namespace) -> int:

@@ -9,7 +9,14 @@ from pathlib import Path
 
 from gpuyard.evaluation.search import Effort
 
-from .arguments import positive
+from .arguments import Defaults, positive
+
+EFFORT = {
+    "generations": "in all, those of an earlier run included",
+    "samples": "policies that are tried in each generation",
+    "episodes": "that each of them plays",
+    "seed": "of the samples; training episodes count up from it",
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -18,14 +25,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "Search the numeric options of a policy, or the weights of a linear score of all candidate "
         "columns (linear) or of a cost of a dozen terms (cost), by their reward on training seeds."
     )
-    parser.formatter_class = argparse.ArgumentDefaultsHelpFormatter
+    parser.formatter_class = Defaults
     parser.add_argument(
         "policy", help="a name; options written into it stay as they are; linear, cost"
     )
     parser.add_argument("--processes", type=positive, default=1, help="that play")
     parser.add_argument("--scenario", required=True, help="a scenario's name or file")
     for name, value in asdict(Effort()).items():
-        parser.add_argument(f"--{name}", type=int, default=value)
+        parser.add_argument(f"--{name}", type=int, default=value, help=EFFORT[name])
     parser.add_argument("--out", type=Path, help="file of the result (runs/POLICY-SCENARIO.json)")
     parser.add_argument("--resume", action="store_true", help="go on from that file")
     parser.add_argument("--force", action="store_true", help="begin anew over that file")
