@@ -19,7 +19,7 @@ from gpuyard.cli import COMMANDS, parser
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+BLOCK = re.compile(r"^```([\w{}-]*)[^\n]*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 SMALLER = (
     (r"range\([\d_]{4,}\)", "range(40)"),
     (r"num_envs=64", "num_envs=4"),
@@ -39,6 +39,15 @@ def blocks(page: Path, kind: str) -> list[str]:
 def having(kind: str) -> list:
     """Return the pages that have blocks of a kind, each under its name."""
     return [pytest.param(page, id=page.stem) for page in PAGES if blocks(page, kind)]
+
+
+def shell(page: Path) -> list[str]:
+    """Return the command lines of a page: of its shell blocks, and of those without a kind."""
+    text = "\n".join(blocks(page, "bash") + blocks(page, "")).replace("\\\n", " ")
+    doors = {"python train.py": "gpuyard train", "python evaluate.py": "gpuyard evaluate"}
+    for door, command in doors.items():
+        text = re.sub(f"^{door}", command, text, flags=re.MULTILINE)
+    return re.findall(r"^(?:gpuyard|python3?|bash|pip) .*", text, re.MULTILINE)
 
 
 @pytest.mark.parametrize("page", having("python"))
@@ -68,9 +77,11 @@ def test_python_blocks_run(page, tmp_path, monkeypatch):
         exec(compile(text, str(page), "exec"), space)
 
 
-@pytest.mark.parametrize("page", having("bash"))
+@pytest.mark.parametrize(
+    "page", [pytest.param(page, id=page.stem) for page in PAGES if shell(page)]
+)
 def test_command_lines_are_understood(page):
-    for line in "\n".join(blocks(page, "bash")).replace("\\\n", " ").splitlines():
+    for line in shell(page):
         words = shlex.split(line, comments=True)
         if words[:1] == ["gpuyard"]:
             assert words[1] in COMMANDS, line
