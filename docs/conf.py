@@ -42,6 +42,8 @@ autodoc_member_order = "bysource"
 autodoc_typehints = "description"
 autodoc_mock_imports: list[str] = []
 
+highlight_language = "none"  # a block without a kind is a formula or a message, not Python
+
 html_theme = "furo"
 html_title = f"GPUYard {version}"
 html_static_path = ["static"]

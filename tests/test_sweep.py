@@ -88,6 +88,20 @@ def test_what_was_finished_is_not_done_again(tmp_path, monkeypatch, capsys):
     assert len(played) == 5
 
 
+def test_an_interrupted_sweep_says_what_is_kept(tmp_path, monkeypatch, capsys):
+    tasks = tasks_of(WORLDS, NAMED, range(5, 7))
+
+    def interrupted(each):
+        if each == tasks[1]:
+            raise KeyboardInterrupt
+        return task.play(each)
+
+    monkeypatch.setattr(run, "play", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        sweep(tasks, tmp_path)
+    assert f"1 of 4 tasks are kept in {tmp_path}: the same command" in capsys.readouterr().err
+
+
 def test_a_key_tells_apart_all_that_changes_numbers(tmp_path, monkeypatch):
     (tmp_path / "requests.csv").write_text("arrival_s,prompt_tokens,output_tokens\n0,1,1\n")
     table = SMALL | {"workload": {"trace": "requests.csv"}}

@@ -81,16 +81,22 @@ def sweep(
     if done and not quiet:
         print(f"{len(done)} of {len(tasks)} tasks were done before", file=sys.stderr)
     alone = kind == "local" and min(processes, len(left)) < 2
-    for task, played in _one_by_one(left) if alone else _played(left, processes, kind):
-        if isinstance(played, ValueError):
-            if task.shown not in optional:
-                raise played
-            print(f"{task.world.name}: {task.shown} left out: {played}", file=sys.stderr)
-            continue
-        store.save(task, played)
-        done[task] = played
-        if not quiet:
-            print(f"{len(done)}/{len(tasks)} {task.world.name}: {task.shown}", file=sys.stderr)
+    try:
+        for task, played in _one_by_one(left) if alone else _played(left, processes, kind):
+            if isinstance(played, ValueError):
+                if task.shown not in optional:
+                    raise played
+                print(f"{task.world.name}: {task.shown} left out: {played}", file=sys.stderr)
+                continue
+            store.save(task, played)
+            done[task] = played
+            if not quiet:
+                print(f"{len(done)}/{len(tasks)} {task.world.name}: {task.shown}", file=sys.stderr)
+    except KeyboardInterrupt:
+        if folder is not None and not quiet:
+            kept = f"{len(done)} of {len(tasks)} tasks are kept in {folder}"
+            print(f"{kept}: the same command goes on from there", file=sys.stderr)
+        raise
     return _joined([done[task] for task in tasks if task in done])
 
 
