@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+
+NO_WINDOW = (
+    "render_mode='human' shows nothing: matplotlib finds no display or no toolkit for windows "
+    "(Tk, Qt); render_mode='rgb_array' and gpuyard render need none"
+)
 
 
 def in_notebook() -> bool:
@@ -50,6 +57,8 @@ class Window:
         from matplotlib import pyplot
 
         if self._picture is None:
+            if pyplot.get_backend().lower() == "agg":  # what matplotlib falls back to
+                warnings.warn(NO_WINDOW, stacklevel=2)
             height, width = image.shape[:2]
             figure = pyplot.figure("gpuyard", figsize=(width / 80, height / 80), dpi=80)
             axes = figure.add_axes((0.0, 0.0, 1.0, 1.0))
