@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-
 NO_WINDOW = (
     "render_mode='human' shows nothing: matplotlib finds no display or no toolkit for windows "
     "(Tk, Qt); render_mode='rgb_array' and gpuyard render need none"
