@@ -24,6 +24,7 @@ import re
 import sys
 from collections.abc import Collection
 from functools import partial
+from inspect import signature
 from typing import Any
 
 from . import gang, isolation, migration, options, plug_ins, routing, saved, topology
@@ -119,9 +120,13 @@ def make(name: str, **given: object) -> Policy:
     plain, texts = options.split(name)
     factory = class_of(plain)
     options.check(plain, factory, given)
-    values = {**options.parse(plain, factory, texts), **given}
-    options.check_needed(plain, factory, values)
-    policy = factory(**values)
+    arguments = {**options.parse(plain, factory, texts), **given}
+    options.check_needed(plain, factory, arguments)
+    try:
+        signature(factory).bind(**arguments)
+    except TypeError as error:
+        raise ValueError(f"{plain!r} makes no policy: {error}") from error
+    policy = factory(**arguments)
     if not isinstance(policy, Policy):
         raise ValueError(f"{plain!r} makes a {type(policy).__name__}, not a Policy")
     return policy

@@ -6,6 +6,7 @@ import re
 import tomllib
 import warnings
 from pathlib import Path
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -78,6 +79,23 @@ def test_only_what_is_feasible_is_offered_where_replicas_outnumber_places(seed):
 def test_failures_hand_requests_back():
     counts = [play(FAULTY, seed)["handed_back"] for seed in range(6)]
     assert sum(counts) > 0
+
+
+def test_nodes_fail_when_training_has_ended_as_before():
+    """Each of 6 nodes fails every 72 s; jobs are over in a minute, requests come for five."""
+    work = {"preset": "chat", "num_requests": 60, "rate_per_s": 0.2, "max_tokens": 2048}
+    faults = {"node_mtbf_h": 0.02, "repair_h": 0.002}
+    env = make(small(service("chat", workload=work), name="after", faults=faults))
+    devices = env._world.state["devices"][0]
+    after: set[float] = set()
+
+    def check(env: Any, observation: Any) -> None:
+        assert devices["next_failure_s"] >= env._world.clock["now_s"][0], "none is passed over"
+        if env._world.state["gangs"]["finished"][0] == 12:
+            after.add(float(devices["next_failure_s"]))
+
+    play(env, 0, check, keep=True)
+    assert max(after) - min(after) > 150.0 and len(after) > 10
 
 
 def test_an_infeasible_action_counts_once_on_its_side():
@@ -274,6 +292,7 @@ def test_requests_that_are_given_no_replica_end_the_episode_as_stalled():
         ({"tp": 8, "required": "node"}, "never fits"),
         ({"min": 30, "max": 30}, "never fits"),
         ({"required": "room"}, "must be one of"),
+        ({"startup_s": 1e5}, "startup_s = 100000.0"),
         ({"priority": 2.0}, "must lie in"),
         ({"replicas": 3}, "is unknown"),
         ({"workload": {"preset": "chat", "rate": 3}}, "rate"),
@@ -283,6 +302,12 @@ def test_bad_deployments_are_refused(changes, says):
     with pytest.raises(ScenarioError, match=says) as error:
         small(service("chat", **changes))
     assert "deployments" in str(error.value)
+
+
+def test_storage_from_which_no_replica_starts_in_a_day_is_refused():
+    slow = {key: value for key, value in service("chat").items() if key != "startup_s"}
+    with pytest.raises(ScenarioError, match=r"storage_gbps = 1e-09 lets a replica start after"):
+        small({**slow, "storage_gbps": 1e-9})
 
 
 def test_the_scenario_on_the_page_is_one():

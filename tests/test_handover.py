@@ -180,6 +180,7 @@ def test_roles_of_one_service_are_one_base_gang():
         ([{"kind": "prefill"}, {"kind": "prefill"}], "once each"),
         ([{"kind": "prefill"}, {"kind": "encode"}], "once each"),
         ([{"kind": "prefill"}, {"kind": "decode", "kv_dtype": "fp8"}], "kv_dtype"),
+        ([{"kind": "prefill"}, {"kind": "decode", "engine": "sglang"}], "engine = .*'sglang'"),
         ([{"kind": "prefill"}, {"kind": "decode", "model": "Llama-3-70B", "tp": 4}], "model"),
         ([{"kind": "prefill", "min": 3}, {"kind": "decode"}], "min <= initial <= max|never fits"),
         ([{"kind": "prefill", "workload": {}}, {"kind": "decode"}], "is unknown"),
@@ -190,6 +191,18 @@ def test_bad_roles_are_refused(roles, says):
     with pytest.raises(ScenarioError, match=says) as error:
         small(service("chat", max=1, roles=roles))
     assert "deployments[0]" in str(error.value)
+
+
+def test_roles_that_never_serve_or_meet_are_refused():
+    """Nodes have four GPUs: prefill and decode replicas of two each share one, of four never."""
+    roles = [{"kind": "prefill"}, {"kind": "decode", "min": 0, "initial": 0}]
+    small(service("chat", max=1, roles=roles))
+    with pytest.raises(ScenarioError, match=r"deployments\[0\]: initial = 0 of decode with scaler"):
+        small(service("chat", max=1, roles=roles), scaler={"interval_s": 0.0})
+    small(apart("chat", tp=2, transfer_required="node"))
+    with pytest.raises(ScenarioError, match=r"transfer_required = 'node' leaves .* no path: .* 4 "):
+        small(apart("chat", tp=4, transfer_required="node"))
+    small(apart("chat", tp=4, transfer_required="leaf"))
 
 
 @pytest.mark.parametrize(("prefill", "decode", "nics"), [(1, 2, 1), (2, 1, 1), (2, 2, 2)])
@@ -283,9 +296,16 @@ def test_blocks_that_a_decode_replica_has_cached_need_not_move(tmp_path, blocks,
 
 
 def test_where_nobody_is_in_reach_an_episode_ends_as_stalled(tmp_path):
-    """Nodes of one GPU, and KV caches that must not leave theirs."""
+    """A node of prefill replicas, one of decode replicas, and KV caches that must not leave."""
     one = "arrival_s,prompt_tokens,output_tokens\n10.0,1600,20\n"
-    env = nodes_of_one_gpu(workload=trace_of(tmp_path, "one.csv", one), transfer_required="node")
+    roles = [{"kind": kind, "min": 2, "max": 2} for kind in ("prefill", "decode")]
+    chat = {"tp": 2, "roles": roles, "workload": trace_of(tmp_path, "one.csv", one)}
+    jobs = {"num_jobs": 1, "rate_per_h": 0.5, "max_gpus": 1}
+    env = make(
+        small(
+            apart("chat", transfer_required="node", **chat), jobs=jobs, scaler={"interval_s": 0.0}
+        )
+    )
     env.reset(seed=0)
     done = False
     while not done:

@@ -248,3 +248,17 @@ def test_what_could_be_several_names_them(tmp_path):
     path.write_text(SCONTROL)
     with pytest.raises(ValueError, match=r"--gpu h100=NAME \(H100-PCIe, H100-SXM\)"):
         read_slurm(path).named({})
+
+
+def test_pods_that_are_left_out_are_said(tmp_path, capsys):
+    """Printed, a cluster has numbers only; beside a file it has its tree."""
+    pods = "".join(f"SwitchName=l{i} Nodes=n[{4 * i}-{4 * i + 3}]\n" for i in range(4))
+    pods += "SwitchName=p0 Switches=l[0-1]\nSwitchName=p1 Switches=l[2-3]\n"
+    path, out = tmp_path / "topology.conf", tmp_path / "mine.toml"
+    path.write_text(pods + "SwitchName=core Switches=p[0-1]\n")
+    arguments = ["import", "slurm", str(path), "--gpu", "H100-SXM"]
+    main(arguments)
+    assert "# Left out: 2 pods of leafs" in capsys.readouterr().out
+    main([*arguments, "--out", str(out)])
+    assert "pods of leafs" not in out.read_text()
+    assert load(out).cluster.leaf_pod.tolist() == [0, 0, 1, 1]

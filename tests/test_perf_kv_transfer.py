@@ -106,6 +106,13 @@ def test_what_does_not_fit_is_refused() -> None:
         kv_transfer(LLAMA, QWEN, 100)
     with pytest.raises(ValueError, match="kv_dtype = 'bf16' of the prefill replica and 'fp8'"):
         kv_transfer(LLAMA, dataclasses.replace(LLAMA, kv_dtype="fp8"), 100)
+    other = dataclasses.replace(LLAMA, engine="trtllm")
+    with pytest.raises(ValueError, match=r"engine = .* of the prefill replica and 'trtllm'"):
+        kv_transfer(LLAMA, other, 100)
+    small, odd = (dataclasses.replace(LLAMA, block_size=size) for size in (32, 24))
+    with pytest.raises(ValueError, match=r"block_size = 32 of .* and 24 .*: one must divide"):
+        kv_transfer(small, odd, 100)
+    assert kv_transfer(small, LLAMA, 128).size_bytes == kv_transfer(LLAMA, LLAMA, 128).size_bytes
     with pytest.raises(ValueError, match="connector = 'pigeon': use one of nixl, mooncake"):
         kv_transfer(LLAMA, LLAMA, 100, "pigeon")
     with pytest.raises(ValueError, match="tokens = 0: give at least 1"):

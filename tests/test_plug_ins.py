@@ -1,10 +1,11 @@
 """Policies and scenarios of an installed plug-in stand beside our own."""
 
+import re
 import sys
 
 import pytest
 
-from gpuyard.baselines import plug_ins
+from gpuyard.baselines import plug_ins, registry
 
 METADATA = """Metadata-Version: 2.1
 Name: mylab
@@ -78,3 +79,15 @@ def test_a_scenario_is_listed_and_loaded(mylab):
     assert len(load("mylab/night").replicas) == 2
     with pytest.raises(ValueError, match="did you mean 'mylab/night'"):
         load("mylab/nigth")
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("os:system", "'os:system' makes no policy: missing a required argument: 'command'"),
+        ("os:getcwd", "'os:getcwd' makes a str, not a Policy"),
+    ],
+)
+def test_what_makes_no_policy_is_refused_by_name(name: str, says: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(says)):
+        registry.make(name)

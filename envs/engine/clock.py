@@ -134,6 +134,9 @@ def move_on(w, e, clock):
     services_s = next_service_s(w, e) if has_services(w) else math.inf
     moves_s = next_move_s(w, e) if may_move(w) else math.inf
     moment_s = min(request_s, gangs_s, services_s, moves_s)
+    if has_services(w) and moment_s < math.inf and not is_over(w, e):
+        gangs_s = min(gangs_s, w.devices[e].next_failure_s)  # a service is there without jobs, too
+        moment_s = min(moment_s, gangs_s)
     if has_requests(w) and w.router[e].answers == 1:
         if serve_on(w, e, min(moment_s, clock.limit_s)):
             return True

@@ -38,6 +38,7 @@ from .jobs import read_jobs
 from .kv_tiers import check_tiers
 from .lora import with_places
 from .migration import check_migration, with_moves
+from .reach import check_reach
 from .requests import read_workload
 from .schema import Estimates, NetworkRules, ObservationSize, Scenario
 from .service_queues import check_queues
@@ -202,6 +203,7 @@ def from_dict(table: dict[str, Any], name: str = "custom", folder: Path | None =
         check_survival(parts["faults"], parts["scheduler"], parts["jobs"], parts["cluster"])
     if "scale" in decisions:
         check_queues(parts["services"], parts["jobs"], parts["scheduler"])
+        check_reach(parts["services"], parts["scaler"], parts["cluster"])
     if "route" in decisions:
         asked = None if "scale" in decisions else parts["workload"].source
         parts["clients"] = read_clients(table.get("clients"), asked)

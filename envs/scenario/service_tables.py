@@ -70,6 +70,7 @@ from .services import KINDS, NON_PREEMPTIBLE, PREEMPTIBILITIES, Role, Service
 
 MOST_REPLICAS = 1024
 MOST_DELAY_S = 30 * 86_400.0
+MOST_STARTUP_S = 86_400.0
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,7 @@ class _Fields:
     queue: str = ""
     storage_gbps: float = field(default=5.0, metadata={"above": 0})
     compile_cache: bool = True
-    startup_s: float = field(default=0.0, metadata={"range": (0, 86_400)})
+    startup_s: float = field(default=0.0, metadata={"range": (0, MOST_STARTUP_S)})
     role_change_s: float = field(default=0.0, metadata={"range": (0, 86_400)})
     termination_delay_s: float = field(default=0.0, metadata={"range": (0, MOST_DELAY_S)})
     staleness_grace_s: float = field(default=60.0, metadata={"range": (0, MOST_DELAY_S)})
@@ -281,6 +282,11 @@ def _read_role(
     if "startup_s" not in row:
         rate = given.storage_gbps
         startup_s = startup(replica.deployment, rate, cached=given.compile_cache).total_s
+        if startup_s > MOST_STARTUP_S:
+            raise ScenarioError(
+                f"{where}.storage_gbps = {rate:g} lets a replica start after {startup_s:.3g} s; "
+                f"raise it, or give startup_s, at most {MOST_STARTUP_S:g}"
+            )
     return Role(kind, replica, given.min, most, initial, startup_s, starts_after=given.starts_after)
 
 

@@ -53,6 +53,7 @@ def cluster_text(found: Inventory, rates: Rates, topology: str = "") -> str:
             f"# Left out: {len(names)} {why}: {_few(names)}."
             for why, names in found.left_out.items()
         ),
+        *_without_pods(found, len(pools), topology),
         "",
     ]
     if topology:
@@ -62,6 +63,15 @@ def cluster_text(found: Inventory, rates: Rates, topology: str = "") -> str:
     largest = max((gpus * len(nodes), len(nodes)) for (_, gpus), nodes in pools.items())
     fabric = _fabric(list(pools.values()), rates, bool(topology))
     return "\n".join([*lines, *fabric, _jobs(*largest)])
+
+
+def _without_pods(found: Inventory, pools: int, topology: str) -> Iterator[str]:
+    """Say that switches above the leafs are known and not written, if so."""
+    pods = {node.pod for node in found.nodes}
+    if topology or len(pods) < 2:
+        return
+    why = "--out writes them beside the scenario" if pools == 1 else "its nodes are of one kind"
+    yield f"# Left out: {len(pods)} pods of leafs; a cluster has them if {why}."
 
 
 def _pool(

@@ -157,6 +157,18 @@ def _check(prefill: Deployment, decode: Deployment, connector: str) -> None:
                 f"{name} = {shown[0]!r} of the prefill replica and {shown[1]!r} of the decode "
                 "replica: a cache goes to a replica of the same model and cache format"
             )
+    stacks = [side.rules.stack for side in (prefill, decode)]
+    if stacks[0] != stacks[1]:
+        raise ValueError(
+            f"engine = {prefill.engine!r} of the prefill replica and {decode.engine!r} of the "
+            "decode replica: a cache goes to a replica of the same engine, of any version"
+        )
+    small, large = sorted((prefill.block_size, decode.block_size))
+    if large % small:
+        raise ValueError(
+            f"block_size = {prefill.block_size} of the prefill replica and {decode.block_size} of "
+            "the decode replica: one must divide the other"
+        )
     if connector not in CONNECTORS:
         raise ValueError(f"connector = {connector!r}: use one of {', '.join(CONNECTORS)}")
 

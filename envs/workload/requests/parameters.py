@@ -23,11 +23,12 @@ def check(owner: object, name: str, low: float, high: float = math.inf) -> None:
     value: Any = getattr(owner, name)
     kind: Any = Integral if type(owner).__annotations__[name] == "int" else Real
     where = f"{type(owner).__name__}.{name} = {value!r}"
+    allowed = f"{low:g} to {high:g}" if high < math.inf else f"{low:g} or more, but not inf"
     if not isinstance(value, kind) or isinstance(value, bool):
         word = "whole number" if kind is Integral else "number"
-        raise ValueError(f"{where} is not a {word}; choose {low:g} to {high:g}")
+        raise ValueError(f"{where} is not a {word}; choose {allowed}")
     if not (math.isfinite(value) and low <= value <= high):
-        raise ValueError(f"{where} is out of range; choose {low:g} to {high:g}")
+        raise ValueError(f"{where} is out of range; choose {allowed}")
 
 
 def are_numbers(values: Any) -> bool:
