@@ -21,7 +21,7 @@ from reference_cluster import Cluster
 from reference_fleet import Change, Scaling
 from reference_network import Gang, Uplinks, Wires
 from reference_replica import Role
-from reference_serving import ReplicaSpec, Result
+from reference_steps import ReplicaSpec, Result
 
 from gpuyard.envs.batch import Batch
 from gpuyard.envs.engine.core.owners import FREE

@@ -42,7 +42,7 @@ from reference_replica import (
     Role,
     Traveller,
 )
-from reference_serving import Result
+from reference_steps import Result
 
 
 class Cluster(Fleet):
@@ -58,6 +58,7 @@ class Cluster(Fleet):
         wires: Wires,
         gangs: Sequence[Gang] = (),
         asked_at_s: float = 0.0,
+        moment: Callable[[float], float] = float,
     ) -> None:
         n = len(requests)
         self.result = Result([math.nan] * n, [math.nan] * n, [-1] * n, [0] * n, [], [])
@@ -82,12 +83,14 @@ class Cluster(Fleet):
                 (replica.role.nic_bytes_per_s, replica.role.bytes_per_s)
             )
         }
-        self.network = Network(wires, list(gangs), ports)
+        self.moment = moment  # of an event, in the numbers in which all that follows is computed
+        self.network = Network(wires, list(gangs), ports, equal=1e-12 if moment is float else 0.0)
 
     def run(self) -> Result:
         """Serve all requests and let all gangs finish."""
         while self.is_open():
-            self.now, _, _, handle = min(self.events(), key=lambda event: event[:3])
+            now, _, _, handle = min(self.events(), key=lambda event: event[:3])
+            self.now = self.moment(now)
             self.network.advance(self.now)
             handle()
             self.reserve_all()

@@ -16,7 +16,7 @@ from reference_replica import (
     ClusterReplica,
     Role,
 )
-from reference_serving import Result
+from reference_steps import Result
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,6 @@ from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
-import numpy as np
 from slow_max_min import max_min
 
 from gpuyard.envs.perf.training.modes import CHAIN, CYCLIC, XOR
@@ -151,6 +150,7 @@ class Network:
     flows: list[Flow] = field(default_factory=list)
     kept: set[tuple[int, int]] = field(default_factory=set)  # uplinks reserved by replicas
     now_s: float = 0.0
+    equal: float = 1e-12  # rates closer than this share of each other are the same
 
     def advance(self, now_s: float) -> None:
         """Let all flows send on until ``now_s``."""
@@ -162,13 +162,13 @@ class Network:
         """Give all flows their max-min fair rates."""
         links = sorted({link for flow in self.flows for link in flow.weights}, key=str)
         number = {link: at for at, link in enumerate(links)}
-        capacity = np.array([self.capacity(link) for link in links])
+        capacity = [self.now_s * 0 + self.capacity(link) for link in links]
         weights = {
             at: {number[link]: float(weight) for link, weight in flow.weights.items()}
             for at, flow in enumerate(self.flows)
         }
         limits = {at: flow.limit for at, flow in enumerate(self.flows)}
-        for at, rate in max_min(limits, weights, capacity).items():
+        for at, rate in max_min(limits, weights, capacity, self.equal).items():
             self.flows[at].rate = rate
 
     def capacity(self, link: object) -> float:

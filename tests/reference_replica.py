@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
+from reference_engine import Replica
 from reference_kv import KVBlocks, Served
 from reference_network import Flow
-from reference_serving import Replica, ReplicaSpec, Result
+from reference_steps import ReplicaSpec, Result
 
 from gpuyard.envs.perf.serving.cost_table import CostTable
 
