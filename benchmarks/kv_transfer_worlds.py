@@ -26,9 +26,9 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-import gpuyard  # noqa: E402, F401
-from gpuyard.envs.engine.core.records import PLACE, ROUTE  # noqa: E402
-from gpuyard.envs.scenario import Scenario, from_dict  # noqa: E402
+import gpuyard  # noqa: F401
+from gpuyard.envs.engine.core.records import PLACE, ROUTE
+from gpuyard.envs.scenario import Scenario, from_dict
 
 NUMBERS = ("ttft_s", "transfer_s", "jct_s")
 SPAN_S = 100.0
