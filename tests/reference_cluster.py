@@ -86,9 +86,9 @@ class Cluster(Fleet):
         self.moment = moment  # of an event, in the numbers in which all that follows is computed
         self.network = Network(wires, list(gangs), ports, equal=1e-12 if moment is float else 0.0)
 
-    def run(self) -> Result:
-        """Serve all requests and let all gangs finish."""
-        while self.is_open():
+    def run(self, until_s: float = math.inf) -> Result:
+        """Serve all requests and let all gangs finish, or stop after ``until_s``."""
+        while self.is_open() and self.now < until_s:
             now, _, _, handle = min(self.events(), key=lambda event: event[:3])
             self.now = self.moment(now)
             self.network.advance(self.now)
@@ -163,13 +163,13 @@ class Cluster(Fleet):
         assert self.history is not None
         change = self.history.pop(0)
         self.decided = self.decided or change.preempted
-        self.network.kept |= self.network.wires.of_gpus(change.uplinks)
         for place, r in enumerate(change.replicas):
             replica = self.replicas[r]
             if not change.gpus:
                 self.lose(replica)
             elif replica.books.phase == QUEUED:
                 replica.gpu = change.gpus[place]
+                replica.uplinks = frozenset(self.network.wires.of_gpus(change.uplinks))
                 self.load(replica)
 
     def place_waiting(self) -> None:
@@ -358,7 +358,8 @@ class Cluster(Fleet):
         if not inside:
             limit = min(limit, self.network.wires.nic_bytes_per_s)
             ends = self.replicas[seq.source].gpu, self.replicas[seq.replica].gpu
-            weights.update(self.network.wires.path(*ends, self.network.reserved()))
+            reserved = self.network.reserved().union(*(it.uplinks for it in self.replicas))
+            weights.update(self.network.wires.path(*ends, reserved))
         size, seq.limit = len(seq.there.private) * role.block_bytes, limit
         if self.now < seq.computed_s:  # all but the last layer, until then
             early = size * (role.layers - 1) / role.layers
