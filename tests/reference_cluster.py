@@ -7,9 +7,9 @@ code with the engine. Conventions where the words of a specification leave room:
 * At one moment replicas come up and steps end, then KV caches arrive. Then parked requests are
   routed, in order, if a replica came up or a prompt is computed; then replicas are decided about
   (who waits gets free devices before the next such decision), then gangs are placed, who waits
-  because of such decisions, or is handed back by preempted replicas, is routed, and requests
-  arrive. Idle replicas begin a step after all
-  of that, and whom one hands over as it begins is routed when all of them have begun.
+  because of such decisions, is handed back by preempted replicas, or handed over as a step begins,
+  is routed, and requests arrive. Idle replicas begin a step after all of that, and whom one hands
+  over as it begins is routed when all of them have begun.
 * A rule stands for the policy: of the replicas that can take request ``i`` the ``i``-th does,
   modulo their number; decisions about replicas follow a script.
 * Which gang of replicas gets devices when and where, and loses them, is given: a history. Without
@@ -38,6 +38,7 @@ from reference_replica import (
     QUEUED,
     SERVING,
     STARTING,
+    TURNING,
     ClusterReplica,
     Role,
     Traveller,
@@ -68,7 +69,7 @@ class Cluster(Fleet):
         ]
         self.to_arrive = list(self.requests)
         self.parked: list[Traveller] = []
-        self.decided = False  # to be routed because of a decision about replicas, or preemption
+        self.decided = False  # to be routed once gangs have been placed at this moment
         self.began = False  # a step of an idle replica has handed somebody over
         self.moving: list[Traveller] = []
         self.failures = 0  # that took devices from replicas
@@ -135,9 +136,16 @@ class Cluster(Fleet):
             found.append((self.to_arrive[0].request.arrival_s, 4, 0, self.arrive))
         if self.history:
             change = self.history[0]
-            rank = 3.5 if change.gpus or change.preempted else 0
+            rank = 0 if not change.gpus and not change.preempted else 3.5
+            if self.are_held(change.gpus):
+                rank = 3.7  # until who is routed leaves the replica that drains there
             found.append((self.moment_of(change, found), rank, 0, self.change))
         return found
+
+    def are_held(self, gpus: Sequence[int]) -> bool:
+        """Tell whether a replica still stands on some of these devices."""
+        gone = (OFF, QUEUED, TURNING)
+        return any(it.gpu in gpus and it.books.phase not in gone for it in self.replicas)
 
     def after_decision(self, start_s: float) -> float:
         """Return when a step begins: after a decision of the same moment, but for rounding."""
@@ -230,7 +238,7 @@ class Cluster(Fleet):
         replica.start(self.now)
         handed = replica.hand_over_early(self.now)
         self.parked += handed
-        self.due = self.due or bool(handed)
+        self.due, self.decided = self.due or bool(handed), self.decided or bool(handed)
 
     def tick(self) -> None:
         """Decide about replicas; who is to be routed then is so once gangs have been placed."""
