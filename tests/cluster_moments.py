@@ -80,3 +80,19 @@ def differing(engine: Moments, reference: Moments) -> Moments:
 def undecided(rounded: Moments, exact: Moments) -> Moments:
     """Return the moments that rounding moves by more than a little, or on which it decides."""
     return apart(rounded, exact, ROUNDED)
+
+
+def decided(engine: Moments, rounded: Moments, exact: Moments) -> set[tuple[str, int, float]]:
+    """Return the moments that engine and reference must have in common where rounding grows.
+
+    When gangs start is given to the reference as the engine has it, which is of no meaning from
+    the first end of a gang on that rounding decides.
+    """
+
+    def first_s(what: tuple[str, int, float]) -> float:
+        return min(moments[what] for moments in (engine, rounded, exact) if what in moments)
+
+    open_ = undecided(rounded, exact)
+    until_s = min((first_s(what) for what in open_ if what[0] == "end"), default=math.inf)
+    known = (engine.keys() | exact.keys()) - open_.keys()
+    return {what for what in known if first_s(what) < until_s}

@@ -17,7 +17,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from cluster_moments import OF_REQUESTS, Moments, differing, of_engine, of_reference, undecided
+from cluster_moments import decided, differing, of_engine, of_reference, undecided
 from cluster_reference_worlds import (
     CLUSTERS,
     WITH_GANGS,
@@ -64,13 +64,13 @@ def compare(seed: int) -> dict[str, Any]:
     cluster, result = by_reference(*given)
     engine, rounded = of_engine(world, watch, case), of_reference(cluster)
     found = {"seed": seed, "where": where, "verdict": "equal", "moments": len(engine)}
-    ways, open_ = differing(engine, rounded), Moments()
+    ways, sure = differing(engine, rounded), set(rounded)
     if ways:
         exact = of_reference(by_reference(*given, moment)[0])
-        ways, open_ = differing(engine, exact), undecided(rounded, exact)
-        ways = {what: time_s for what, time_s in ways.items() if what not in open_}
-        from_s = min(open_.values(), default=None)
-        found |= {"verdict": "rounding", "undecided": len(open_), "from_s": from_s}
+        sure = decided(engine, rounded, exact)
+        ways = {what: time_s for what, time_s in differing(engine, exact).items() if what in sure}
+        from_s = min(undecided(rounded, exact).values(), default=None)
+        found |= {"verdict": "rounding", "decided": len(sure & engine.keys()), "from_s": from_s}
     got = world.state["requests"][0, : len(case.stream)]
     told = {
         "preemptions": result.preemptions,
@@ -80,7 +80,7 @@ def compare(seed: int) -> dict[str, Any]:
     }
     for name, numbers in told.items():
         for i in np.flatnonzero(got[name] != np.array(numbers)).tolist():
-            if not any((what, i, 0.0) in open_ for what in OF_REQUESTS):
+            if ("finish", i, 0.0) in sure:
                 ways[name, i, 0.0] = float(got["arrival_s"][i])
     if ways:
         first = sorted(ways.items(), key=lambda way: way[1])[:3]
