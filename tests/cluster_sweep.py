@@ -1,6 +1,6 @@
 """Compare engine and naive reference on many drawn worlds of a cluster.
 
-    python tests/cluster_sweep.py --seeds 2000:2450
+    python tests/cluster_sweep.py --seeds 2000:2400
 
 Each seed draws where (one node, failing nodes, busy links, too few GPUs), which roles, and what
 engines and transfers do. Where times differ, the reference plays the world once more with
