@@ -12,7 +12,6 @@ import sys
 import tomllib
 from pathlib import Path
 
-import gymnasium as gym
 import numpy as np
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -20,6 +19,7 @@ sys.path.insert(0, str(ROOT))
 
 from gpuyard import baselines  # noqa: E402
 from gpuyard.envs.scenario import Scenario, from_dict  # noqa: E402
+from gpuyard.evaluation.rollout import rollout  # noqa: E402
 
 PAGE = ROOT / "docs" / "engine.md"
 CACHES = (1024, 8192, 65_536)
@@ -39,17 +39,9 @@ def scenario(cache_tokens: int) -> Scenario:
 
 def played(built: Scenario, policy: str) -> tuple[float, float]:
     """Return the share of images that are encoded, and the mean time to the first token, s."""
-    env = gym.make("gpuyard/Routing-v0", scenario=built).unwrapped
-    shares, times_s = [], []
+    router, shares, times_s = baselines.make(f"routing/{policy}"), [], []
     for seed in range(SEEDS):
-        router = baselines.make(f"routing/{policy}")
-        router.reset(built, 1, seed)
-        observation, _ = env.reset(seed=seed)
-        done = False
-        while not done:
-            action = router.act({key: value[None] for key, value in observation.items()})
-            observation, _, done, _, _ = env.step(int(action[0]))
-        table = env.results()["requests"]
+        table = rollout(policy, router, built, np.array([seed])).first["requests"]
         shares.append(float((table["encoded_tokens"] > 0).mean()))
         times_s.append(float((table["first_token_s"] - table["arrival_s"]).mean()))
     return float(np.mean(shares)), float(np.mean(times_s))

@@ -17,10 +17,14 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import sys
+from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import gpuyard  # noqa: F401
 from gpuyard.envs.engine.core.records import PLACE, ROUTE

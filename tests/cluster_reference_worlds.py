@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
@@ -21,7 +22,7 @@ from reference_cluster import Cluster
 from reference_fleet import Change, Scaling
 from reference_network import Gang, Uplinks, Wires
 from reference_replica import Role
-from reference_serving import ReplicaSpec, Result
+from reference_steps import ReplicaSpec, Result
 
 from gpuyard.envs.batch import Batch
 from gpuyard.envs.engine.core.owners import FREE
@@ -184,14 +185,23 @@ def random_case(
 
 
 def by_reference(
-    case: Case, world: World, history: Sequence[Change] | None = None, gangs: Sequence[Gang] = ()
+    case: Case,
+    world: World,
+    history: Sequence[Change] | None = None,
+    gangs: Sequence[Gang] = (),
+    moment: Callable[[float], float] = float,
+    until_s: float = math.inf,
 ) -> tuple[Cluster, Result]:
-    """Let the naive reference serve a case on the fabric of a world that has served it."""
+    """Let the naive reference serve a case on the fabric of a world that has served it.
+
+    Gangs are copied: the reference notes in each how far it is.
+    """
     max_tokens = [int(most) for most in case.stream.max_tokens]
     requests = reference_requests(case.stream)
-    how = (case.scaling, history, wires(world), gangs, case.asked_at_s)
+    fresh = [replace(gang, begun_s={}) for gang in gangs]
+    how = (case.scaling, history, wires(world), fresh, case.asked_at_s, moment)
     cluster = Cluster(case.roles, requests, max_tokens, *how)
-    return cluster, cluster.run()
+    return cluster, cluster.run(until_s)
 
 
 def by_engine(
@@ -271,6 +281,7 @@ class Watch:
         self.preemptions = np.zeros(len(jobs), int)
         self.running = np.zeros(len(jobs), bool)  # at the last look: one may start twice at a time
         self.reserved: Uplinks = frozenset()  # at the last look, before who has started since
+        self.begun_s: dict[tuple[int, float], float] = {}  # iterations, by gang and how many left
 
     def look(self, decisions: int) -> None:
         """Note what has changed since the last look, after so many decisions about replicas."""
@@ -290,6 +301,9 @@ class Watch:
                 uplinks = self.uplinks(gpus)
                 change = Change(float(job["start_s"]), replicas, first, uplinks, decisions)
                 self.changes.append(change)
+            if runs and job["service"] < 0 and job["gpus"] > 1:  # one GPU alone counts none
+                sender = self.world.state["senders"][0, j]
+                self.begun_s[j, float(sender["iterations_left"])] = float(sender["begun_s"])
             self.failures[j], self.preemptions[j] = job["failures"], job["preemptions"]
             self.starts[j], self.running[j] = np.fmax(self.starts[j], job["start_s"]), runs
         owners = self.world.state["uplink_owner"][0]

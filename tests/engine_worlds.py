@@ -9,8 +9,8 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 from reference_kv import Request
-from reference_serving import ReplicaSpec
 from reference_speculation import Drafting
+from reference_steps import ReplicaSpec
 
 from gpuyard.envs.engine.core.records import START, STEP, fill_in, records, records_of
 from gpuyard.envs.engine.serving.arrays import ServingStatic, load

@@ -7,9 +7,9 @@ code with the engine. Conventions where the words of a specification leave room:
 * At one moment replicas come up and steps end, then KV caches arrive. Then parked requests are
   routed, in order, if a replica came up or a prompt is computed; then replicas are decided about
   (who waits gets free devices before the next such decision), then gangs are placed, who waits
-  because of such decisions, or is handed back by preempted replicas, is routed, and requests
-  arrive. Idle replicas begin a step after all
-  of that, and whom one hands over as it begins is routed when all of them have begun.
+  because of such decisions, is handed back by preempted replicas, or handed over as a step begins,
+  is routed, and requests arrive. Idle replicas begin a step after all of that, and whom one hands
+  over as it begins is routed when all of them have begun.
 * A rule stands for the policy: of the replicas that can take request ``i`` the ``i``-th does,
   modulo their number; decisions about replicas follow a script.
 * Which gang of replicas gets devices when and where, and loses them, is given: a history. Without
@@ -38,11 +38,12 @@ from reference_replica import (
     QUEUED,
     SERVING,
     STARTING,
+    TURNING,
     ClusterReplica,
     Role,
     Traveller,
 )
-from reference_serving import Result
+from reference_steps import Result
 
 
 class Cluster(Fleet):
@@ -58,6 +59,7 @@ class Cluster(Fleet):
         wires: Wires,
         gangs: Sequence[Gang] = (),
         asked_at_s: float = 0.0,
+        moment: Callable[[float], float] = float,
     ) -> None:
         n = len(requests)
         self.result = Result([math.nan] * n, [math.nan] * n, [-1] * n, [0] * n, [], [])
@@ -67,7 +69,7 @@ class Cluster(Fleet):
         ]
         self.to_arrive = list(self.requests)
         self.parked: list[Traveller] = []
-        self.decided = False  # to be routed because of a decision about replicas, or preemption
+        self.decided = False  # to be routed once gangs have been placed at this moment
         self.began = False  # a step of an idle replica has handed somebody over
         self.moving: list[Traveller] = []
         self.failures = 0  # that took devices from replicas
@@ -82,12 +84,14 @@ class Cluster(Fleet):
                 (replica.role.nic_bytes_per_s, replica.role.bytes_per_s)
             )
         }
-        self.network = Network(wires, list(gangs), ports)
+        self.moment = moment  # of an event, in the numbers in which all that follows is computed
+        self.network = Network(wires, list(gangs), ports, equal=1e-12 if moment is float else 0.0)
 
-    def run(self) -> Result:
-        """Serve all requests and let all gangs finish."""
-        while self.is_open():
-            self.now, _, _, handle = min(self.events(), key=lambda event: event[:3])
+    def run(self, until_s: float = math.inf) -> Result:
+        """Serve all requests and let all gangs finish, or stop after ``until_s``."""
+        while self.is_open() and self.now < until_s:
+            now, _, _, handle = min(self.events(), key=lambda event: event[:3])
+            self.now = self.moment(now)
             self.network.advance(self.now)
             handle()
             self.reserve_all()
@@ -132,9 +136,16 @@ class Cluster(Fleet):
             found.append((self.to_arrive[0].request.arrival_s, 4, 0, self.arrive))
         if self.history:
             change = self.history[0]
-            rank = 3.5 if change.gpus or change.preempted else 0
+            rank = 0 if not change.gpus and not change.preempted else 3.5
+            if self.are_held(change.gpus):
+                rank = 3.7  # until who is routed leaves the replica that drains there
             found.append((self.moment_of(change, found), rank, 0, self.change))
         return found
+
+    def are_held(self, gpus: Sequence[int]) -> bool:
+        """Tell whether a replica still stands on some of these devices."""
+        gone = (OFF, QUEUED, TURNING)
+        return any(it.gpu in gpus and it.books.phase not in gone for it in self.replicas)
 
     def after_decision(self, start_s: float) -> float:
         """Return when a step begins: after a decision of the same moment, but for rounding."""
@@ -160,13 +171,13 @@ class Cluster(Fleet):
         assert self.history is not None
         change = self.history.pop(0)
         self.decided = self.decided or change.preempted
-        self.network.kept |= self.network.wires.of_gpus(change.uplinks)
         for place, r in enumerate(change.replicas):
             replica = self.replicas[r]
             if not change.gpus:
                 self.lose(replica)
             elif replica.books.phase == QUEUED:
                 replica.gpu = change.gpus[place]
+                replica.uplinks = frozenset(self.network.wires.of_gpus(change.uplinks))
                 self.load(replica)
 
     def place_waiting(self) -> None:
@@ -227,7 +238,7 @@ class Cluster(Fleet):
         replica.start(self.now)
         handed = replica.hand_over_early(self.now)
         self.parked += handed
-        self.due = self.due or bool(handed)
+        self.due, self.decided = self.due or bool(handed), self.decided or bool(handed)
 
     def tick(self) -> None:
         """Decide about replicas; who is to be routed then is so once gangs have been placed."""
@@ -355,7 +366,8 @@ class Cluster(Fleet):
         if not inside:
             limit = min(limit, self.network.wires.nic_bytes_per_s)
             ends = self.replicas[seq.source].gpu, self.replicas[seq.replica].gpu
-            weights.update(self.network.wires.path(*ends, self.network.reserved()))
+            reserved = self.network.reserved().union(*(it.uplinks for it in self.replicas))
+            weights.update(self.network.wires.path(*ends, reserved))
         size, seq.limit = len(seq.there.private) * role.block_bytes, limit
         if self.now < seq.computed_s:  # all but the last layer, until then
             early = size * (role.layers - 1) / role.layers

@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 
 from reference_images import Picture
 from reference_kv import Request
-from reference_serving import ReplicaSpec, Result, simulate
+from reference_serving import simulate
+from reference_steps import ReplicaSpec, Result
 
 from gpuyard.envs.perf.serving.cost_table import CostTable
 

@@ -16,7 +16,7 @@ from reference_replica import (
     ClusterReplica,
     Role,
 )
-from reference_serving import Result
+from reference_steps import Result
 
 
 @dataclass(frozen=True)
@@ -167,6 +167,8 @@ class Fleet:
         for replica in self.replicas:
             books = replica.books
             if books.phase == DRAINING and replica.load + len(books.holding) == 0:
+                if books.heir is not None:
+                    books.heir.uplinks = replica.uplinks
                 replica.empty()
                 if books.heir is not None:
                     self.inherit(books.heir, replica.gpu)

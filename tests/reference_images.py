@@ -7,8 +7,10 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from reference_engine import Replica
 from reference_kv import Request, Served
-from reference_serving import Replica, ReplicaSpec, Result, validate
+from reference_serving import validate
+from reference_steps import ReplicaSpec, Result
 
 from gpuyard.envs.perf.serving.cost_table import CostTable
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from reference_kv import Request, Served
 from reference_replica import AGGREGATED, ClusterReplica, Role, Traveller
-from reference_serving import ReplicaSpec, Result
+from reference_steps import ReplicaSpec, Result
 
 from gpuyard.envs.perf.serving.cost_table import CostTable
 

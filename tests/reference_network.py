@@ -14,7 +14,6 @@ from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
-import numpy as np
 from slow_max_min import max_min
 
 from gpuyard.envs.perf.training.modes import CHAIN, CYCLIC, XOR
@@ -119,6 +118,7 @@ class Gang:
     until_s: float = math.inf  # of what is no sending
     computed_s: float = 0.0
     flow: Flow | None = None
+    begun_s: dict[float, float] = field(default_factory=dict)  # by iterations left at that moment
     finish_s: float = math.nan
 
     def flows(self, wires: Wires, phase: tuple[int, int, int, int, float]) -> Flow:
@@ -149,8 +149,8 @@ class Network:
     gangs: list[Gang]
     ports: dict[object, float]
     flows: list[Flow] = field(default_factory=list)
-    kept: set[tuple[int, int]] = field(default_factory=set)  # uplinks reserved by replicas
     now_s: float = 0.0
+    equal: float = 1e-12  # rates closer than this share of each other are the same
 
     def advance(self, now_s: float) -> None:
         """Let all flows send on until ``now_s``."""
@@ -162,13 +162,13 @@ class Network:
         """Give all flows their max-min fair rates."""
         links = sorted({link for flow in self.flows for link in flow.weights}, key=str)
         number = {link: at for at, link in enumerate(links)}
-        capacity = np.array([self.capacity(link) for link in links])
+        capacity = [self.now_s * 0 + self.capacity(link) for link in links]
         weights = {
             at: {number[link]: float(weight) for link, weight in flow.weights.items()}
             for at, flow in enumerate(self.flows)
         }
         limits = {at: flow.limit for at, flow in enumerate(self.flows)}
-        for at, rate in max_min(limits, weights, capacity).items():
+        for at, rate in max_min(limits, weights, capacity, self.equal).items():
             self.flows[at].rate = rate
 
     def capacity(self, link: object) -> float:
@@ -180,8 +180,8 @@ class Network:
         return self.now_s + flow.left / flow.rate
 
     def reserved(self) -> set[tuple[int, int]]:
-        """Return the uplinks that others may not use now."""
-        found = set(self.kept)
+        """Return the uplinks that gangs have reserved now."""
+        found: set[tuple[int, int]] = set()
         for gang in self.gangs:
             if gang.phase > -2 and math.isnan(gang.finish_s):
                 found |= self.wires.of_gpus(gang.mine)
@@ -223,6 +223,7 @@ class Network:
 
     def compute(self, gang: Gang) -> None:
         """Begin an iteration."""
+        gang.begun_s[gang.iterations] = self.now_s
         fraction = gang.iterations % 1.0
         whole = fraction < 1e-9 or fraction > 1 - 1e-9
         gang.part = min(gang.iterations, 1.0) if whole else fraction

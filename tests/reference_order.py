@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from reference_kv import KVBlocks, Request, Served
 
 if TYPE_CHECKING:
-    from reference_serving import ReplicaSpec
+    from reference_steps import ReplicaSpec
 
 
 def first_of(

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
+from reference_engine import Replica
 from reference_kv import KVBlocks, Served
-from reference_network import Flow
-from reference_serving import Replica, ReplicaSpec, Result
+from reference_network import Flow, Uplinks
+from reference_steps import ReplicaSpec, Result
 
 from gpuyard.envs.perf.serving.cost_table import CostTable
 
@@ -89,6 +90,7 @@ class ClusterReplica(Replica):
         self.end_s = math.inf  # of the step under way
         self.idle_from_s = -math.inf  # when an idle one may look at its queue (again)
         self.gpu = 0  # where it stands
+        self.uplinks: Uplinks = frozenset()  # that its gang has reserved
         self.spared = 0  # prefix units that had not to move here
         self.books = Books()
 
@@ -98,6 +100,7 @@ class ClusterReplica(Replica):
         self.waiting, self.running, self.steps = [], [], []
         self.kv = KVBlocks(spec.kv_blocks, spec.block_size, spec.prefix_block_tokens)
         self.end_s, self.idle_from_s, self.books = math.inf, -math.inf, Books()
+        self.uplinks = frozenset()
 
     @property
     def load(self) -> int:

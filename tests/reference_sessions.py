@@ -11,8 +11,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
+from reference_engine import Replica
 from reference_kv import KVBlocks, Request, Served
-from reference_serving import Replica, ReplicaSpec, Result
+from reference_steps import ReplicaSpec, Result
 
 from gpuyard.envs.perf.serving.cost_table import CostTable
 

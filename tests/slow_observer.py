@@ -12,8 +12,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import reference_serving
-from reference_kv import Node, Request
-from reference_serving import ReplicaSpec, Result, Served, simulate, step_cost_s
+from reference_kv import Node, Request, Served
+from reference_serving import simulate
+from reference_steps import ReplicaSpec, Result, step_cost_s
 
 from gpuyard.envs.observation import Column, Layout
 from gpuyard.envs.perf import capability

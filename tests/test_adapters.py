@@ -17,8 +17,9 @@ from engine_worlds import (
     reference_requests,
     send_all,
 )
+from reference_engine import Replica
 from reference_kv import Served
-from reference_serving import Replica, ReplicaSpec, Result
+from reference_steps import ReplicaSpec, Result
 from scenario_tables import REPLICA, world
 from test_kv_tiers import SPEC, plain_cost, prompts
 

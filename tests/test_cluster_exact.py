@@ -6,8 +6,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from cluster_moments import decided, differing, of_engine, of_reference, undecided
 from cluster_reference_worlds import Case, Rows, by_engine, by_reference, random_case
 from reference_cluster import Cluster
+from reference_exact import moment
 
 APART = (("prefill", 1, 1, 1), ("decode", 1, 1, 1))
 TWO_APART = (("prefill", 2, 2, 2), ("decode", 2, 2, 2))
@@ -21,19 +23,13 @@ def same_events(case: Case, rows: Rows, where: str = "one node", seed: int = 0) 
     world, watch = by_engine(case, rows, where, seed)
     history = None if where == "one node" else watch.changes
     cluster, expected = by_reference(case, world, history, watch.gangs)
+    assert differing(of_engine(world, watch, case), of_reference(cluster)) == {}
     got = world.state["requests"][0, : len(case.stream)]
-    np.testing.assert_allclose(got["first_token_s"], expected.first_token_s, rtol=1e-9)
-    np.testing.assert_allclose(got["finish_s"], expected.finish_s, rtol=1e-9)
     np.testing.assert_array_equal(got["preemptions"], expected.preemptions)
     np.testing.assert_array_equal(got["cached_tokens"], expected.cached_tokens)
     for name in ("replica", "source"):
         ends = [getattr(seq, name) for seq in cluster.requests]
         np.testing.assert_array_equal(got[name], ends)
-    arrive_s = [seq.arrive_s for seq in cluster.requests]
-    np.testing.assert_allclose(got["arrive_s"], arrive_s, rtol=1e-9)
-    for gang in cluster.network.gangs:
-        finish_s = world.state["jobs"][0, gang.number]["finish_s"]
-        assert finish_s == pytest.approx(gang.finish_s, rel=1e-9)
     fleet = world.state["fleet"][0]
     assert fleet["moved_bytes"] == pytest.approx(fleet["arrived_bytes"] + fleet["lost_bytes"])
     cluster.failures = sum(not change.gpus for change in watch.changes)
@@ -185,3 +181,28 @@ def test_transfers_prefer_a_domain(where, domain) -> None:
         case = random_case(seed, SCALED_APART, True, **features, block_bytes=size)
         chose += same_events(case, SCALED_APART, where, seed).chose
     assert chose > 0
+
+
+def test_uplinks_of_preempted_replicas_are_free_again() -> None:
+    """KV caches go over uplinks that a gang of replicas had reserved before it was preempted."""
+    case = random_case(1259, SCALED_APART, True, "frontend", turns=True, layers=1, block_bytes=1e8)
+    same_events(case, SCALED_APART, "too few GPUs", 1259)
+
+
+def test_where_rounding_decides_the_engine_has_all_that_it_does_not() -> None:
+    """Four gangs on the same links are chaotic: fractions and floats part by more than 1 ms."""
+    features = {"turns": True, "nearest": "leaf", "block_bytes": 1e8}
+    case = random_case(915, SCALED_APART, True, **features)
+    world, watch = by_engine(case, SCALED_APART, "busy links", 915)
+    given, until_s = (case, world, watch.changes, watch.gangs), 20.0
+    rounded, exact = (
+        of_reference(by_reference(*given, number, until_s)[0]) for number in (float, moment)
+    )
+    both = rounded.keys() & exact.keys()
+    assert max(abs(rounded[what] - exact[what]) for what in both) > 1e-3
+    told = of_engine(world, watch, case)
+    engine = {what: told[what] for what in told.keys() & both}
+    sure = decided(engine, rounded, exact)
+    assert not differing(engine, exact).keys() & sure
+    assert min(undecided(rounded, exact).values()) > 8 and len(sure & engine.keys()) > 100
+    assert {name for name, *_ in sure} == {"first token", "finish", "arrival of KV", "iteration"}

@@ -18,7 +18,8 @@ from engine_worlds import (
     send_all,
 )
 from reference_ranks import simulate_ranks
-from reference_serving import Result, simulate
+from reference_serving import simulate
+from reference_steps import Result
 
 from gpuyard.envs.world import World
 

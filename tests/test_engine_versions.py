@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from engine_worlds import engine_world
 from reference_kv import Request
-from reference_serving import ReplicaSpec, Result, simulate
+from reference_serving import simulate
+from reference_steps import ReplicaSpec, Result
 
 import gpuyard  # noqa: F401
 from gpuyard.envs.engine.core.records import START, STEP

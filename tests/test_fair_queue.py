@@ -14,8 +14,9 @@ from engine_worlds import (
     reference_requests,
     send_all,
 )
+from reference_engine import Replica
 from reference_kv import Served
-from reference_serving import Replica, Result
+from reference_steps import Result
 from test_engine_exact import same_events
 
 from gpuyard.envs.engine.core.records import records

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from engine_worlds import engine_world
-from reference_serving import ReplicaSpec
+from reference_steps import ReplicaSpec
 from scenario_tables import REPLICA, replica, workload, world
 from test_engine_exact import served
 

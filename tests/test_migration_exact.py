@@ -14,7 +14,7 @@ from engine_worlds import (
     reference_requests,
 )
 from reference_moves import MovingWorld, Rules
-from reference_serving import ReplicaSpec
+from reference_steps import ReplicaSpec
 
 from gpuyard.envs.engine.core.records import MIGRATE, ROUTE, START, STEP, records_of
 from gpuyard.envs.engine.serving.move_records import MIGRATION_RULES

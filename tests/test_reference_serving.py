@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from reference_kv import Request
-from reference_serving import Counts, ReplicaSpec, Result, observe, simulate, step_cost_s
+from reference_serving import simulate
+from reference_steps import Counts, ReplicaSpec, Result, observe, step_cost_s
 
 from gpuyard.envs.perf.serving.cost_table import COST, CostTable
 

@@ -6,8 +6,10 @@ import gymnasium as gym
 import numpy as np
 import pytest
 from engine_worlds import cost_table, engine_world, random_spec, random_stream, reference_requests
+from reference_engine import Replica
 from reference_kv import Served
-from reference_serving import Replica, Result, validate
+from reference_serving import validate
+from reference_steps import Result
 from scenario_tables import REPLICA, world
 
 import gpuyard  # noqa: F401

@@ -8,7 +8,8 @@ import gymnasium as gym
 import numpy as np
 import pytest
 from engine_worlds import engine_world, reference_requests
-from reference_serving import ReplicaSpec, Result, simulate
+from reference_serving import simulate
+from reference_steps import ReplicaSpec, Result
 from scenario_tables import REPLICA
 from technique_batching import chunk_cost, gap_over_prefill, kv_rows, order_rows, static_rows
 from test_engine_exact import same_events, served

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 from engine_worlds import cost_table, random_spec, random_stream, reference_requests
-from reference_serving import Result, simulate
+from reference_serving import simulate
+from reference_steps import Result
 from test_engine_exact import same_events, served
 
 from gpuyard.envs.world import World

@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from engine_worlds import cost_table, engine_world, random_spec, reference_requests
-from reference_serving import observe
 from reference_sessions import simulate_sessions
+from reference_steps import observe
 from session_worlds import random_sessions, waits
 
 from gpuyard.envs.engine.core.records import START, STEP

@@ -8,8 +8,8 @@ import gymnasium as gym
 import numpy as np
 import pytest
 from engine_worlds import cost_table, engine_world, random_spec, reference_requests
-from reference_serving import ReplicaSpec
 from reference_sessions import simulate_sessions
+from reference_steps import ReplicaSpec
 from session_worlds import random_sessions, rollouts_of, waits, with_forks, with_steps
 from test_closed_loop_env import WORKLOAD, episode, recorded, small, turns_file
 from test_session_exact import play
