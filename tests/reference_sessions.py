@@ -8,7 +8,7 @@ rollouts begins, every engine ends its step, and begins none before it has new w
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from reference_kv import KVBlocks, Request, Served
@@ -88,8 +88,12 @@ class Engine:
             return
         self.replica.waiting += [seq for queued_s, seq in self.sent if queued_s <= seen]
         self.sent = [(queued_s, seq) for queued_s, seq in self.sent if queued_s > seen]
-        if self.replica.waiting or self.replica.running:
-            self.end_s = self.replica.begin_step(now, seen)
+        if self.replica.waiting or self.replica.holders():
+            self.begin_step(now, seen)
+
+    def begin_step(self, now: float, seen: float) -> None:
+        """Let the replica begin a step with those who have come."""
+        self.end_s = self.replica.begin_step(now, seen)
 
     def end_step(self) -> None:
         """End the step under way, if it is one and no pause."""
@@ -101,13 +105,17 @@ class Engine:
         if self.keep_cache is None:
             return
         self.version += 1
-        spec = self.replica.spec
         if not self.keep_cache:
-            while self.replica.running:
-                self.replica.preempt(self.resume_s)
-            assert len(self.replica.kv.free) == spec.kv_blocks
-            self.replica.kv = KVBlocks(spec.kv_blocks, spec.block_size, spec.prefix_block_tokens)
+            self.forget()
         self.keep_cache = None
+
+    def forget(self) -> None:
+        """Preempt all that run, and have nothing cached."""
+        spec = self.replica.spec
+        while self.replica.running:
+            self.replica.preempt(self.resume_s)
+        assert len(self.replica.kv.free) == spec.kv_blocks
+        self.replica.kv = KVBlocks(spec.kv_blocks, spec.block_size, spec.prefix_block_tokens)
 
 
 def simulate_sessions(
@@ -118,14 +126,19 @@ def simulate_sessions(
     assignment: Sequence[int],
     rollouts: Rollouts | None = None,
     last: Sequence[int] = (),
+    make: Callable[[int, Result], Engine] | None = None,
 ) -> tuple[Result, list[float]]:
     """Serve requests, those that wait for an answer too; returns also when each one arrived.
 
     Where turns wait for the ends of sessions, ``last`` is the request that ends each of these.
+    ``make`` builds the engine of a number, if not a plain one.
     """
     n = len(requests)
     result = Result([math.nan] * n, [math.nan] * n, [-1] * n, [0] * n, [], [])
-    engines = [Engine(Replica(spec, cost, result)) for spec, cost in zip(specs, costs, strict=True)]
+    engines = [
+        make(number, result) if make else Engine(Replica(spec, cost, result))
+        for number, (spec, cost) in enumerate(zip(specs, costs, strict=True))
+    ]
     first = [not t.answers and t.step == t.ends == 0 for t in turns]
     arrival_s = [r.arrival_s if f else math.nan for r, f in zip(requests, first, strict=True)]
     to_come = [(arrival_s[i], i) for i in range(n) if first[i]]

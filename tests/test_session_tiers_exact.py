@@ -1,0 +1,101 @@
+"""Sessions that answer back beside KV tiers: the engine against a naive reference, to 1e-9."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from engine_worlds import cost_table, engine_world, random_spec, reference_requests
+from reference_session_tiers import Nic, Store, StoredReplica, TieredEngine
+from reference_sessions import Engine, simulate_sessions
+from reference_serving import Result
+from reference_tiers import Host
+from session_worlds import (
+    in_line,
+    last_turns,
+    random_sessions,
+    rollouts_of,
+    waits,
+    with_forks,
+    with_steps,
+)
+from test_session_exact import every_turn_once, play
+
+from gpuyard.envs.engine.core.records import records
+from gpuyard.envs.engine.serving.tier_records import REPLICA_TIERS, TIER_SPEC
+from gpuyard.envs.workload.requests.steps import Steps
+
+HOST, STORE, BOTH = (True, False), (False, True), (True, True)
+FEATURES = ({}, {"frontend": True, "lag": True}, {"whole_prompt": True, "lag": True})
+
+
+def tier_records(hosts: list[Host], store: Host, nic_s: list[float]):
+    """The tiers of a world: host memory and a store, each where it has room."""
+    has_store = store.units > 0
+    tiers = records(len(hosts) + has_store, TIER_SPEC)
+    own = records(len(hosts), REPLICA_TIERS)
+    own["store"] = len(hosts) if has_store else -1
+    for tier, spec in enumerate([*hosts, store][: len(tiers)]):
+        tiers["units"][tier], tiers["unit_s"][tier] = spec.units, spec.unit_s
+    for r, host in enumerate(hosts):
+        own["host"][r] = r if host.units else -1
+        own["write_back"][r], own["nic_unit_s"][r] = host.write_back, nic_s[r]
+    return tiers, own
+
+
+def both(seed: int, which: tuple[bool, bool], kind: str, features: dict[str, bool]):
+    """Serve random sessions on caches that are too small, by both."""
+    rng = np.random.default_rng(seed)
+    unit = int(rng.choice([16, 32]))
+    specs = [random_spec(rng, unit, **features) for _ in range(int(rng.integers(1, 4)))]
+    tables = [cost_table(rng, True, spec) for spec in specs]
+    count = int(rng.integers(2, 5))
+    own, subs = count * int(rng.integers(3, 9)), int(rng.integers(1, 9)) if kind == "forks" else 0
+    stream = random_sessions(rng, own + subs, unit)
+    if kind == "forks":
+        stream = with_forks(rng, stream, subs)
+    if kind == "steps":
+        next_at, update_s = rng.choice([1.0, 0.9, 0.5]), rng.choice([0.0, 0.01, 0.5])
+        stream = with_steps(stream, Steps(count, float(next_at), float(update_s), seed % 3 == 0))
+    if kind == "line":
+        stream = in_line(stream, int(rng.integers(1, own)))
+    unit_s = float(rng.choice([1e-4, 5e-3, 5e-2]))
+    hosts = [
+        Host(which[0] * int(rng.integers(2, 60)), unit_s, bool(rng.integers(2))) for _ in specs
+    ]
+    store = Host(which[1] * int(rng.integers(2, 120)), unit_s / 2, False)
+    nic_s = [float(rng.choice([1e-4, 2e-2])) for _ in specs]
+    assignment = rng.integers(0, len(specs), len(stream))
+    world = engine_world(specs, tables, stream, tiers=tier_records(hosts, store, nic_s))
+    seen = play(world, assignment)
+    shared = Store(store)
+
+    def engine(r: int, result: Result) -> Engine:
+        replica = StoredReplica(specs[r], tables[r], result, hosts[r], shared, Nic(nic_s[r]))
+        return TieredEngine(replica)
+
+    expected, arrival_s = simulate_sessions(
+        *(specs, tables, reference_requests(stream), waits(stream), list(assignment)),
+        rollouts=rollouts_of(stream) if stream.steps else None,
+        last=last_turns(stream) if kind == "line" else (),
+        make=engine,
+    )
+    return stream, world, seen, expected, arrival_s
+
+
+@pytest.mark.parametrize("features", FEATURES, ids=lambda has: "+".join(has) or "plain")
+@pytest.mark.parametrize("kind", ["turns", "forks", "steps", "line"])
+def test_turns_fetch_and_end_when_the_reference_says(kind: str, features: dict) -> None:
+    fetched = 0
+    for seed in range(9):
+        which = (HOST, STORE, BOTH)[seed % 3]
+        stream, world, seen, expected, arrival_s = both(seed, which, kind, features)
+        got = world.state["requests"][0]
+        np.testing.assert_array_equal(got["cached_tokens"], expected.cached_tokens)
+        np.testing.assert_array_equal(got["preemptions"], expected.preemptions)
+        np.testing.assert_allclose(got["arrival_s"], arrival_s, rtol=1e-9)
+        np.testing.assert_allclose(got["first_token_s"], expected.first_token_s, rtol=1e-9)
+        np.testing.assert_allclose(got["finish_s"], expected.finish_s, rtol=1e-9)
+        if kind == "turns":
+            every_turn_once(stream, world, seen)
+        fetched += int(got["fetched_tokens"].sum())
+    assert fetched > 1000
