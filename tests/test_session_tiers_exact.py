@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from engine_worlds import cost_table, engine_world, random_spec, reference_requests
+from reference_serving import Result
 from reference_session_tiers import Nic, Store, StoredReplica, TieredEngine
 from reference_sessions import Engine, simulate_sessions
-from reference_serving import Result
 from reference_tiers import Host
 from session_worlds import (
     in_line,
@@ -18,11 +18,13 @@ from session_worlds import (
     with_forks,
     with_steps,
 )
-from test_session_exact import every_turn_once, play
+from test_invariants import blocks_are_conserved
+from test_session_exact import every_turn_once
 
-from gpuyard.envs.engine.core.records import records
+from gpuyard.envs.engine.core.records import START, STEP, records
 from gpuyard.envs.engine.serving.tier_records import REPLICA_TIERS, TIER_SPEC
 from gpuyard.envs.workload.requests.steps import Steps
+from gpuyard.envs.world import World
 
 HOST, STORE, BOTH = (True, False), (False, True), (True, True)
 FEATURES = ({}, {"frontend": True, "lag": True}, {"whole_prompt": True, "lag": True})
@@ -40,6 +42,37 @@ def tier_records(hosts: list[Host], store: Host, nic_s: list[float]):
         own["host"][r] = r if host.units else -1
         own["write_back"][r], own["nic_unit_s"][r] = host.write_back, nic_s[r]
     return tiers, own
+
+
+def play_checked(world: World, assignment: np.ndarray) -> list[tuple[float, int]]:
+    """Send each turn where it is to go; blocks and units are where they should be all the time."""
+    outputs, seen = world.outputs(), []
+    world.run(np.array([START]), np.zeros(1, np.int64), outputs)
+    while not world.done[0]:
+        index = int(world.state["router"]["deciding"][0])
+        seen.append((float(world.clock["now_s"][0]), index))
+        for r in range(len(world.shared["replica_specs"])):
+            blocks_are_conserved(world, r)
+        tiers_are_whole(world)
+        world.run(np.array([STEP]), np.array([assignment[index]]), outputs)
+    return seen
+
+
+def tiers_are_whole(world: World) -> None:
+    """Each unit of a tier has one place and is in its order of use once; none has too many."""
+    entries = world.state["tier_entries"][0]
+    for tier, state in enumerate(world.state["tiers"][0]):
+        begin, used = int(state["begin"]), int(state["used"])
+        assert used <= state["units"] <= world.shared["tier_specs"]["units"][tier]
+        places = world.state["tier_places"][0, tier]
+        nodes = entries["node"][begin : begin + used]
+        np.testing.assert_array_equal(places[nodes], np.arange(begin, begin + used))
+        assert (places >= 0).sum() == used
+        order, at = [], int(state["newest"])
+        while at >= 0:
+            order.append(at)
+            at = int(entries["older"][at])
+        assert sorted(order) == list(range(begin, begin + used))
 
 
 def both(seed: int, which: tuple[bool, bool], kind: str, features: dict[str, bool]):
@@ -66,7 +99,7 @@ def both(seed: int, which: tuple[bool, bool], kind: str, features: dict[str, boo
     nic_s = [float(rng.choice([1e-4, 2e-2])) for _ in specs]
     assignment = rng.integers(0, len(specs), len(stream))
     world = engine_world(specs, tables, stream, tiers=tier_records(hosts, store, nic_s))
-    seen = play(world, assignment)
+    seen = play_checked(world, assignment)
     shared = Store(store)
 
     def engine(r: int, result: Result) -> Engine:

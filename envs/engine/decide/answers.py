@@ -3,8 +3,8 @@
 A turn arrives when the one before has its last token and its tool has run, so a step that could end
 a request is a moment of the world. Replicas are brought forward one by one, the one whose step ends
 first to the end of the next one's, until a turn becomes known or the moment has come that somebody
-else waits for. So nobody runs past a moment at which a request could still come. Replicas that share
-a KV store take single steps, so that nobody reads what is yet to be written.
+else waits for. So nobody runs past a moment at which a request could still come. Replicas that
+share a KV store take single steps, so that nobody reads what is yet to be written.
 """
 
 from __future__ import annotations
