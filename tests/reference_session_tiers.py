@@ -91,6 +91,7 @@ class TieredEngine(Engine):
 
     replica: StoredReplica
     blocked = False  # the head of its queue lacks blocks, which only those that fetch give back
+    given_up = 0  # fetches, as new weights came
 
     def next_s(self) -> float:
         """Return when it does something next: units, or a request that finds none before it."""
@@ -127,6 +128,7 @@ class TieredEngine(Engine):
         """Drop the cache and the tiers, and let those that fetch begin anew."""
         replica = self.replica
         again = [seq for _, seq in replica.fetching]
+        self.given_up += len(again)
         for seq in again:
             replica.kv.release(seq)
             replica.reserved.discard(seq.index)

@@ -19,7 +19,7 @@ from gpuyard.envs.engine.serving.failing import NEVER_ASKED
 from gpuyard.envs.engine.serving.refusal import EXPIRED, REJECTED
 from gpuyard.envs.world import World
 
-FEATURES = ({}, {"frontend": True}, {"whole_prompt": True, "lag": True})
+FEATURES = ({}, {"whole_prompt": True, "frontend": True, "lag": True})
 
 
 class ExpiringEngine(Engine):
