@@ -3,8 +3,8 @@
 Then its requests are either where they were, with the KV cache of the old weights, or all have to
 be computed again: those that ran are preempted and nothing is cached any more. Source: vLLM's
 ``pause_generation`` in mode ``keep``, and ``reset_prefix_cache`` with ``reset_running_requests``;
-PipelineRL (arXiv:2509.19128) keeps the cache. KV tiers are emptied with it: an engine that takes new
-weights empties its host memory and the store that it shares, as vLLM's connectors do
+PipelineRL (arXiv:2509.19128) keeps the cache. KV tiers are emptied with it: an engine that takes
+new weights empties its host memory and the store that it shares, as vLLM's connectors do
 (github.com/vllm-project/vllm/pull/42695, pull/41956).
 """
 
