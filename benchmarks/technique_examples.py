@@ -154,6 +154,8 @@ EXAMPLES = (
     Example("shared KV store", LONG, "kv_store.capacity_gb", 0, 2000, TTFT,
             "test_kv_tiers_exact.py", {"workload.num_requests": 256, "kv_store.gbps": 400},
             "routing/round-robin"),
+    _R("host memory for KV", AGENTS, "host_kv_gb", 0, 200, STEP, "test_session_tiers_exact.py",
+       {"workload.sessions": 96}, **_HOLD),
     _R("KV cache in fp8", AGENTS, "kv_dtype", "bf16", "fp8", STEP,
        "test_techniques_quantisation.py"),
     _R("FlashAttention", LONG, "attention", "naive", "flash", TTFT, "test_techniques_kernels.py",

@@ -193,6 +193,7 @@ def engine_world(
     ranks: int = 1,
     tiers: tuple = (),
     deadline_s: float = 0.0,
+    may_reject: bool = False,
     lora: tuple = (),
     clients: NDArray[np.void] | None = None,
     encoders: tuple = (),
@@ -254,7 +255,7 @@ def engine_world(
     costs[:] = [t.coefficients for t in tables]
     rules = records(1, SERVING_RULES)
     rules["w_waiting"], rules["deadline_s"] = 1.0, deadline_s
-    rules["gated"] = deadline_s > 0
+    rules["may_reject"], rules["gated"] = may_reject, deadline_s > 0 or may_reject
     objectives = records_of(OBJECTIVE, ttft_s=1.0, tpot_s=0.05)
     static = ServingStatic(spec_records, costs, linear, head, rules, objectives, *tiers)
     max_loras = 0
@@ -272,6 +273,7 @@ def engine_world(
     sessions = 0 if stream.think_s is None else len(np.unique(stream.session))
     part = serving_part(
         *(static, 1, len(stream), len(stream.prefix_ids), nodes, 4),
+        more_rows=int(may_reject),
         max_loras=max_loras,
         options=() if clients is None else ("clients",),
         classes=() if clients is None else ("all",),

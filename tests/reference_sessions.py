@@ -8,7 +8,7 @@ rollouts begins, every engine ends its step, and begins none before it has new w
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from reference_engine import Replica
@@ -60,6 +60,26 @@ class Rollouts:
 
 
 @dataclass
+class Failures:
+    """Sessions that have failed, and when: a turn of theirs ended unserved."""
+
+    session: Sequence[int]  # of each request
+    failed_s: dict[int, float] = field(default_factory=dict)
+
+    def ended_s(self, result: Result, i: int) -> float:
+        """Return when the session that a request ends was over, NaN: not yet."""
+        return self.failed_s.get(self.session[i], result.finish_s[i])
+
+    def note(self, expired: list[int], now: float) -> bool:
+        """Let the sessions of requests fail now; tell whether there were any."""
+        for i in expired:
+            self.failed_s.setdefault(self.session[i], now)
+        has_failed = bool(expired)
+        expired.clear()
+        return has_failed
+
+
+@dataclass
 class Engine:
     """A replica whose steps are events, and what was sent to it and is not seen by a step yet."""
 
@@ -70,6 +90,7 @@ class Engine:
     keep_cache: bool | None = None  # None: it has them, or none are to come
     paused: bool = False  # with requests running
     version: int = 0  # of the weights
+    expired: list[int] = field(default_factory=list)  # requests that it has just dropped
 
     def next_s(self) -> float:
         """Return when it does something next."""
@@ -89,8 +110,12 @@ class Engine:
             return
         self.replica.waiting += [seq for queued_s, seq in self.sent if queued_s <= seen]
         self.sent = [(queued_s, seq) for queued_s, seq in self.sent if queued_s > seen]
-        if self.replica.waiting or self.replica.running:
-            self.end_s = self.replica.begin_step(now, seen)
+        if self.replica.waiting or self.replica.holders():
+            self.begin_step(now, seen)
+
+    def begin_step(self, now: float, seen: float) -> None:
+        """Let the replica begin a step with those who have come."""
+        self.end_s = self.replica.begin_step(now, seen)
 
     def end_step(self) -> None:
         """End the step under way, if it is one and no pause."""
@@ -102,13 +127,17 @@ class Engine:
         if self.keep_cache is None:
             return
         self.version += 1
-        spec = self.replica.spec
         if not self.keep_cache:
-            while self.replica.running:
-                self.replica.preempt(self.resume_s)
-            assert len(self.replica.kv.free) == spec.kv_blocks
-            self.replica.kv = KVBlocks(spec.kv_blocks, spec.block_size, spec.prefix_block_tokens)
+            self.forget()
         self.keep_cache = None
+
+    def forget(self) -> None:
+        """Preempt all that run, and have nothing cached."""
+        spec = self.replica.spec
+        while self.replica.running:
+            self.replica.preempt(self.resume_s)
+        assert len(self.replica.kv.free) == spec.kv_blocks
+        self.replica.kv = KVBlocks(spec.kv_blocks, spec.block_size, spec.prefix_block_tokens)
 
 
 def simulate_sessions(
@@ -119,19 +148,43 @@ def simulate_sessions(
     assignment: Sequence[int],
     rollouts: Rollouts | None = None,
     last: Sequence[int] = (),
+    make: Callable[[int, Result], Engine] | None = None,
+    failures: Failures | None = None,
 ) -> tuple[Result, list[float]]:
     """Serve requests, those that wait for an answer too; returns also when each one arrived.
 
     Where turns wait for the ends of sessions, ``last`` is the request that ends each of these.
+    ``make`` builds the engine of a number, if not a plain one; one below 0 refuses requests.
     """
     n = len(requests)
+    failures = failures or Failures(range(n))
     result = Result([math.nan] * n, [math.nan] * n, [-1] * n, [0] * n, [], [])
-    engines = [Engine(Replica(spec, cost, result)) for spec, cost in zip(specs, costs, strict=True)]
+    engines = [
+        make(number, result) if make else Engine(Replica(spec, cost, result))
+        for number, (spec, cost) in enumerate(zip(specs, costs, strict=True))
+    ]
     first = [not t.answers and t.step == t.ends == 0 for t in turns]
     arrival_s = [r.arrival_s if f else math.nan for r, f in zip(requests, first, strict=True)]
     to_come = [(arrival_s[i], i) for i in range(n) if first[i]]
     known: set[int] = set()
     ended: set[int] = set()
+
+    def reveal() -> None:
+        """Let turns be known whose answers have just been given."""
+        ends_s = sorted(s for s in (failures.ended_s(result, i) for i in last) if s == s)
+        for i in range(n):
+            turn = turns[i]
+            from_s = [result.finish_s[after] for after in turn.answers[:1]]
+            from_s += [failures.ended_s(result, after) for after in turn.answers[1:]]
+            if turn.step and rollouts and turn.step < len(rollouts.begun_s):
+                from_s = [rollouts.begun_s[turn.step]]
+            if 0 < turn.ends <= len(ends_s):
+                from_s = [ends_s[turn.ends - 1]]
+            if from_s and i not in known and not any(map(math.isnan, from_s)):
+                known.add(i)
+                arrival_s[i] = max(from_s) + turn.think_s
+                to_come.append((arrival_s[i], i))
+
     while to_come or any(engine.next_s() < math.inf for engine in engines):
         now = min([engine.next_s() for engine in engines] + [moment for moment, _ in to_come])
         for engine in engines:
@@ -147,28 +200,24 @@ def simulate_sessions(
                                 other.take_weights()
                         rollouts.begun_s.append(now + rollouts.update_s)
                 engine.start(now)
-        ends_s = sorted(s for s in (result.finish_s[i] for i in last) if not math.isnan(s))
-        for i in range(n):  # answers that have just been given make turns known
-            turn = turns[i]
-            from_s = [result.finish_s[after] for after in turn.answers]
-            if turn.step and rollouts and turn.step < len(rollouts.begun_s):
-                from_s = [rollouts.begun_s[turn.step]]
-            if 0 < turn.ends <= len(ends_s):
-                from_s = [ends_s[turn.ends - 1]]
-            if from_s and i not in known and not any(map(math.isnan, from_s)):
-                known.add(i)
-                arrival_s[i] = max(from_s) + turn.think_s
-                to_come.append((arrival_s[i], i))
-        for moment, i in sorted(to_come):
-            if moment == now:
-                to_come.remove((moment, i))
-                engine = engines[assignment[i]]
-                request = replace(requests[i], arrival_s=moment)
-                queued_s = moment + engine.replica.spec.frontend_s
-                engine.sent.append((queued_s, Served(i, request)))
+                failures.note(engine.expired, now)
+        reveal()
+        while to_come and min(to_come)[0] == now:
+            to_come.remove((now, i := min(to_come)[1]))
+            if assignment[i] < 0:
+                failures.note([i], now)
+                reveal()
+                continue
+            engine = engines[assignment[i]]
+            request = replace(requests[i], arrival_s=now)
+            engine.sent.append((now + engine.replica.spec.frontend_s, Served(i, request)))
         for engine in engines:
             if engine.end_s == math.inf and engine.next_s() == now:
                 engine.start(now)
+                if failures.note(engine.expired, now):  # turns may come at this moment
+                    break
+        if failures.failed_s:
+            reveal()
     result.steps = [engine.replica.steps for engine in engines]
     return result, arrival_s
 

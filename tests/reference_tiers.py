@@ -33,8 +33,8 @@ class HostTier:
         self.read_free_s = self.write_free_s = 0.0
 
     def put(self, prefix_id: int, since_s: float) -> None:
-        if prefix_id in self.since:
-            self.since.move_to_end(prefix_id)
+        if prefix_id in self.since or self.host.units == 0:
+            self.touch([prefix_id])
             return
         if len(self.since) == self.host.units:
             self.since.popitem(last=False)
@@ -42,7 +42,7 @@ class HostTier:
 
     def write(self, prefix_id: int, now_s: float) -> None:
         """Copy a unit, behind those that are copied already."""
-        if prefix_id not in self.since:
+        if prefix_id not in self.since and self.host.units > 0:
             self.write_free_s = max(now_s, self.write_free_s) + self.host.unit_s
             self.put(prefix_id, self.write_free_s)
 
@@ -173,7 +173,7 @@ class TieredReplica(Replica):
         ids = seq.request.prefix_ids if self.kv.unit else ()
         end = len(hits)
         while end < len(ids) and (end + 1) * self.kv.unit <= seq.tokens - 1:
-            if self.tier.since.get(ids[end], math.inf) > now:
+            if not self.is_below(ids[end], now):
                 break
             end += 1
         if end == len(hits):
@@ -182,8 +182,7 @@ class TieredReplica(Replica):
         need = self.spec.blocks_for(seq.tokens) - len(held)
         if need > len(self.kv.free) - sum(block in self.kv.free for block in held):
             return "blocked"
-        self.fetching.append((self.tier.read(end - len(hits), now), seq))
-        self.tier.touch(ids[:end])
+        self.fetching.append((self.read(ids[:end], len(hits), now), seq))
         self.kv.share(seq, hits)
         self.kv.allocate(seq, need)
         seq.computed = end * self.kv.unit
@@ -193,6 +192,16 @@ class TieredReplica(Replica):
         if self.result.cached_tokens[seq.index] < 0:
             self.result.cached_tokens[seq.index] = seq.computed
         return "fetches"
+
+    def is_below(self, prefix_id: int, now: float) -> bool:
+        """Tell whether a unit can be read from the tiers."""
+        return self.tier.since.get(prefix_id, math.inf) <= now
+
+    def read(self, ids: Sequence[int], begin: int, now: float) -> float:
+        """Let units come from ``begin`` on; returns when they are here."""
+        ready_s = self.tier.read(len(ids) - begin, now)
+        self.tier.touch(ids)
+        return ready_s
 
     def preempt(self, now: float) -> Served:
         seq = super().preempt(now)

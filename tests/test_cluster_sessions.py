@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from cluster_worlds import apart, make, play, service, small
 
+from gpuyard.envs.scenario import ScenarioError
+
 SESSIONS = {
     **{"closed_loop": True, "preset": "agentic", "sessions": 8, "max_tokens": 2048},
     **{"wave": 3, "wave_s": 4.0, "system_tokens": 128, "turns": {"p50": 4, "p90": 8, "most": 10}},
@@ -25,6 +27,11 @@ def beside(kind: Any, **tables: Any):
     return small(
         kind("agents", workload=SESSIONS), service("chat", workload=by_the_clock), **tables
     )
+
+
+def test_turns_that_may_end_unserved_are_refused() -> None:
+    with pytest.raises(ScenarioError, match=r"deadline_s = 2 .* leave out workload.closed_loop"):
+        beside(service, router={"deadline_s": 2.0})
 
 
 @pytest.mark.parametrize("kind", [service, apart])

@@ -118,7 +118,16 @@ def blocks_are_conserved(world: World, r: int) -> None:
             left = int(slot["finish_step"]) - int(replica["step_count"])
             computed = int(request["prompt_tokens"] + request["output_tokens"]) - left - 1
             computed += int(replica["steps_with_blocks"]) if replica["busy"] else 0
-        held += blocks_of(spec, computed) - count * int(spec["unit_blocks"])
+        blocks = blocks_of(spec, computed)
+        if request["fetched_tokens"] > 0:  # it has taken those of its whole prompt
+            blocks = max(blocks, blocks_of(spec, int(request["prompt_tokens"])))
+        held += blocks - count * int(spec["unit_blocks"])
+    at = int(replica["head"])
+    while at >= 0 and requests[at]["blocks"] > 0:  # it fetches from a tier
+        begin, count = int(requests[at]["prefix_begin"]), int(requests[at]["nodes"])
+        users[ids[begin : begin + count]] += 1
+        held += int(requests[at]["blocks"]) - count * int(spec["unit_blocks"])
+        at = int(requests[at]["next"])
     held += int((users > 0).sum()) * int(spec["unit_blocks"])
     counted = np.zeros_like(users)
     counted[entries["node"][mine]] = entries["holders"][mine]

@@ -105,8 +105,30 @@ def test_no_prefix_cache_is_refused_with_tiers_only() -> None:
     from_dict(world(replicas=[row], **LORA, **DEADLINE))
 
 
-@pytest.mark.parametrize("option", [*OPTIONS, "router.may_reject = true"])
-def test_sessions_that_answer_back_are_refused(option: str) -> None:
-    fields, tables = OPTIONS.get(option, ({}, {"router": {"may_reject": True}}))
-    table = world(replicas=[{**REPLICA, **fields}], **tables, **SESSIONS)
-    refused(table, option, "workload.closed_loop")
+ENDS = {
+    "router.deadline_s = 2": DEADLINE,
+    "router.may_reject = true": {"router": {"may_reject": True}},
+    "clients.deadline_s = 3 of 'chat'": {"clients": [{"name": "chat", "deadline_s": 3.0}]},
+    "clients.over_rate = 'reject' of 'chat'": {
+        "clients": [
+            {"name": "chat", "tokens_per_s": 1e3, "burst_tokens": 1e5, "over_rate": "reject"}
+        ]
+    },
+}
+
+
+def test_moves_beside_sessions_that_answer_back_are_refused() -> None:
+    table = world(replicas=[REPLICA] * 2, **MOVES, **SESSIONS)
+    refused(table, "migration.interval_s = 0.1", "workload.closed_loop")
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_ends_unserved_are_refused_beside_steps_only(end: str) -> None:
+    workload = {**SESSIONS["workload"], "steps": {"count": 2}}
+    refused(world(**ENDS[end], workload=workload), end, "workload.steps.count = 2")
+    from_dict(world(**ENDS[end], **SESSIONS))
+
+
+def test_tiers_and_adapters_stand_beside_steps() -> None:
+    workload = {**SESSIONS["workload"], "steps": {"count": 2}}
+    from_dict(world(replicas=[{**REPLICA, **TIERS}], **STORE, **LORA, workload=workload))

@@ -51,7 +51,7 @@ from .gangs.moments import begin_gangs, gangs_happen, gangs_value, integrate, ne
 from .network.traffic import settle
 from .services.moments import begin_services, is_abandoned, is_over, next_service_s
 from .serving.move_records import may_move
-from .serving.refusal import ended
+from .serving.refusal import left as requests_left
 from .state import STATE
 
 LOOK_UP_MOMENTS = 2000  # well under a second, after which Python may hear a signal
@@ -201,7 +201,7 @@ def end(w, e, clock, moment_s, stalled):
     clock.done = 1
     left = 0
     if has_requests(w):
-        left += w.router[e].num_requests - ended(w.router[e])
+        left += requests_left(w.router[e])
     if has_gangs(w):
         left += w.gangs[e].num_jobs - w.gangs[e].services - w.gangs[e].finished
     is_late = left > 0 and clock.limit_s < math.inf and not stalled
@@ -248,7 +248,8 @@ def observe(w, e):
     clock.surveyed = 0
     moved, total = 0, 0
     if has_requests(w):
-        moved, total = moved + w.router[e].arrived, total + w.router[e].num_requests
+        moved += w.router[e].arrived + w.router[e].never_asked
+        total += w.router[e].num_requests
         see_route(w, e)
     if may_move(w):
         see_migrate(w, e)

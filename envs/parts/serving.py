@@ -35,7 +35,7 @@ from ..perf.serving.own_ranks import of_one_rank
 from ..perf.serving.speculation import mean_accepted_length
 from ..rendering import replicas as rendering
 from ..scenario import Scenario
-from ..scenario.lora import draw_adapters
+from ..scenario.lora import draw_adapters, of_sessions
 from ..scenario.services import KINDS
 from ..scene import REPLICA_SCENE, REQUEST_PHASES, REQUEST_SCENE
 from .clients import build_clients, table_of_clients
@@ -97,6 +97,8 @@ class Serving:
             self.part.state["router"]["signal_interval_s"][e] = drawn_s
         if self.scenario.lora.adapters:
             named = draw_adapters(rng, self.scenario.lora, len(stream))
+            if stream.think_s is not None:
+                named = of_sessions(named, stream.session)
             self.part.state["requests"]["adapter"][e, : len(stream)] = named
 
     def is_warm(self) -> bool:
@@ -117,10 +119,10 @@ class Serving:
         `encoded_tokens`, the visual tokens encoded for the request; with encode replicas
         `encoded_s` and `here_s`, when its image was encoded and when its embeddings came (NaN: it
         brought none, or was not sent); where requests may end unserved `outcome` (0: served or
-        under way, 1: refused, 2: expired); where there are clients `client`
-        and `class`, their numbers, and a table `clients`, (C,): `class`, `arrived`, `finished`,
-        `slo_met`, `rejected`, `expired` and `service`, tokens of finished requests, those of
-        outputs twice.
+        under way, 1: refused, 2: expired, 3: a turn never asked, as its session had failed); where
+        there are clients `client` and `class`, their numbers, and a table `clients`, (C,): `class`,
+        `arrived`, `finished`, `slo_met`, `rejected`, `expired` and `service`, tokens of finished
+        requests, those of outputs twice.
         """
         state = self.part.state
         rows = state["requests"][e][: int(state["router"]["num_requests"][e])]

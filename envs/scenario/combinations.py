@@ -32,7 +32,8 @@ def check_combinations(
     Raises:
         ScenarioError: naming both fields, their values and the remedy.
     """
-    rules = [*_of_the_world(router, store, lora), *_of_deadlines(workload, clients)]
+    deadlines = [*_of_deadlines(router, workload, clients)]
+    rules = [*_of_the_world(store, lora), *deadlines]
     refuses = ["router.may_reject = true"] * router.may_reject
     refuses += [
         f"clients.over_rate = 'reject' of {group.name!r}"
@@ -43,7 +44,13 @@ def check_combinations(
         others = rules + ["[[clients]]"] * bool(clients.classes)
         others += ["workload.images"] * any(p.images is not None for p in _parts(workload))
         rules = [_moves_alone(migration, replicas, others)]
+        _check_sessions(workload, "workload.closed_loop", rules)
     _check_steps(replicas, workload)
+    if isinstance(workload, Mixture):
+        _check_sessions(workload, "workload.closed_loop", deadlines + refuses)
+    elif workload.num_steps > 1:
+        steps = f"workload.steps.count = {workload.num_steps}"
+        _check_sessions(workload, steps, deadlines + refuses)
     _check_encoders(encoders, replicas, store, lora)
     for replica in replicas:
         if replica.deployment.scheduling_policy == "vtc" and not clients.classes:
@@ -59,12 +66,16 @@ def check_combinations(
                     f"{name} is modelled for the engine's own way to serve only: leave out "
                     f"{other} of {replica.deployment.model.name}, or {_field(name)}"
                 )
-        for name in own + rules + refuses:
-            if workload.num_sessions > 0:
-                raise ScenarioError(
-                    f"{name} is not modelled for sessions that answer back: leave out "
-                    f"workload.closed_loop, or {_field(name)}"
-                )
+
+
+def _check_sessions(workload: Workload | Mixture, beside: str, names: list[str]) -> None:
+    """Refuse options beside sessions that answer back, or beside steps of them."""
+    for name in names:
+        if workload.num_sessions > 0:
+            raise ScenarioError(
+                f"{name} is not modelled for sessions that answer back: leave out {beside}, "
+                f"or {_field(name)}"
+            )
 
 
 def _check_steps(replicas: tuple[Replica, ...], workload: Workload | Mixture) -> None:
@@ -89,21 +100,19 @@ def _check_encoders(
     if encoders.count == 0:
         return
     hosts = [host for replica in replicas for host in _host(replica)]
-    for other in [*_of_the_world(Router(), store, lora), *hosts]:
+    for other in [*_of_the_world(store, lora), *hosts]:
         raise ScenarioError(
             f"encoders.count = {encoders.count} is not modelled beside {other}: leave out the one "
             "or the other"
         )
 
 
-def _of_the_world(router: Router, store: KVStore, lora: Lora) -> Iterator[str]:
+def _of_the_world(store: KVStore, lora: Lora) -> Iterator[str]:
     """Give the options of all replicas that change how a queue is served."""
     if store.capacity_gb > 0:
         yield f"kv_store.capacity_gb = {store.capacity_gb:g}"
     if lora.adapters > 0:
         yield f"lora.adapters = {lora.adapters}"
-    if router.deadline_s > 0:
-        yield f"router.deadline_s = {router.deadline_s:g}"
 
 
 def _moves_alone(migration: Migration, replicas: tuple[Replica, ...], rules: list[str]) -> str:
@@ -128,8 +137,10 @@ def _parts(workload: Workload | Mixture) -> tuple[Workload, ...]:
     return workload.parts if isinstance(workload, Mixture) else (workload,)
 
 
-def _of_deadlines(workload: Workload | Mixture, clients: Clients) -> Iterator[str]:
-    """Give where deadlines come from besides the router's."""
+def _of_deadlines(router: Router, workload: Workload | Mixture, clients: Clients) -> Iterator[str]:
+    """Give where deadlines come from."""
+    if router.deadline_s > 0:
+        yield f"router.deadline_s = {router.deadline_s:g}"
     for group in clients.classes:
         if group.deadline_s > 0:
             yield f"clients.deadline_s = {group.deadline_s:g} of {group.name!r}"

@@ -41,6 +41,17 @@ def with_places(replicas: tuple[Replica, ...], lora: Lora) -> tuple[Replica, ...
     return tuple(found)
 
 
+def of_sessions(named: NDArray[np.int32], session: NDArray[np.int32]) -> NDArray[np.int32]:
+    """Return adapters of which all turns of a session have the one of its first turn.
+
+    Args:
+        named: of each request, int32 (N,).
+        session: of each request, all of them known.
+    """
+    _, first, which = np.unique(session, return_index=True, return_inverse=True)
+    return named[first[which]]
+
+
 def draw_adapters(rng: np.random.Generator, lora: Lora, requests: int) -> NDArray[np.int32]:
     """Return the adapter of each request, int32 (N,), -1 for the base model.
 

@@ -39,7 +39,10 @@ OF_GANGS = (
 )
 """What worlds with gangs need."""
 
-OF_SERVING = ("advance_replica", "take_route", "next_route", "drain", "see_route")
+OF_SERVING = (
+    *("advance_replica", "take_route", "next_route", "drain", "see_route"),
+    "fail_session",
+)
 """What worlds with requests need."""
 
 OF_SERVICES = ("services_happen", "take_scale", "see_scale")

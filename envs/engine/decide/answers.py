@@ -3,7 +3,8 @@
 A turn arrives when the one before has its last token and its tool has run, so a step that could end
 a request is a moment of the world. Replicas are brought forward one by one, the one whose step ends
 first to the end of the next one's, until a turn becomes known or the moment has come that somebody
-else waits for. So nobody runs past a moment at which a request could still come.
+else waits for. So nobody runs past a moment at which a request could still come. Replicas that
+share a KV store take single steps, so that nobody reads what is yet to be written.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import math
 
 from ..core.compile import kernel
 from ..services.moments import is_followed
+from ..serving.advance import shares_store
 from ..serving.replica import advance_replica
 from ..serving.runs import next_step_s
 from .route_seen import report
@@ -48,7 +50,7 @@ def serve_on(w, e, until_s) -> bool:
                 second_s = min(second_s, step_s)
         if first < 0 or first_s > until_s:
             break
-        to_s = min(second_s, until_s)
+        to_s = first_s if shares_store(w) else min(second_s, until_s)
         if router.signal_interval_s > 0.0:  # not past the next report
             report_by(w, e, first, first_s)
             reports = math.floor(first_s / router.signal_interval_s) + 1.0

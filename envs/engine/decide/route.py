@@ -126,7 +126,7 @@ def pass_bucket(w, e, index, router):
     state, client = w.client_states[e, request.client], w.clients[request.client]
     moment_s = passes_s(state, client, request, now_s)
     if moment_s == REFUSED_S:
-        end_unserved(w, e, request, now_s, REJECTED)
+        end_unserved(w, e, index, now_s, REJECTED)
         router.deciding = -1
     elif moment_s > now_s:
         hold_back(w, e, index, moment_s, router)
@@ -148,7 +148,7 @@ def take_route(w, e, action):
         hold_back(w, e, index, clock.now_s + w.serving_rules[0].hold_s, router)
         return
     if action == reject_row(w) and may_refuse(w, request):
-        end_unserved(w, e, request, clock.now_s, REJECTED)
+        end_unserved(w, e, index, clock.now_s, REJECTED)
         return
     if action < 0 or action >= len(w.replica_specs) or not takes(w, e, action, request):
         clock.invalid_actions += 1
@@ -254,7 +254,7 @@ def next_route(w, e):
     if index < 0:  # its client exceeds its rate
         return
     if is_late(w.requests[e, index], until_s):
-        end_unserved(w, e, w.requests[e, index], until_s, EXPIRED)
+        end_unserved(w, e, index, until_s, EXPIRED)
         w.router[e].deciding = -1
     elif len(w.roles) > 0 and has_no_taker(w, e, w.requests[e, index]):
         park(w, e, w.router[e], index)
@@ -279,11 +279,8 @@ def drain(w, e, until_s) -> bool:
 
 @kernel
 def last_finish_s(w, e):
-    """Return when the last request of those that have finished did."""
-    moment_s = w.clock[e].now_s
-    for index in range(w.router[e].num_requests):
-        moment_s = max(moment_s, w.requests[e, index].finish_s)
-    return moment_s
+    """Return when the last request of those that have finished did, or a turn ended unserved."""
+    return max(w.clock[e].now_s, w.router[e].last_finish_s)
 
 
 @kernel

@@ -37,11 +37,17 @@ def answer(w, e, request, end_s, router):
 
 
 @kernel
-def end_session(w, e, request, end_s, router):
-    """Count a session that has ended, and begin the next step if it was the last one awaited."""
+def count_end(end_s, router):
+    """Count a session that has ended."""
     router.sessions_ended += 1
     if router.sessions_ended == math.ceil(MOST_OF_SESSIONS * router.sessions):
         router.ended_90_s = end_s
+
+
+@kernel
+def end_session(w, e, request, end_s, router):
+    """Count a session that has ended, and begin the next step if it was the last one awaited."""
+    count_end(end_s, router)
     if router.step_sessions == 0:
         begin_next(w, e, end_s, router)
         return

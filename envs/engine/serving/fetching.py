@@ -14,7 +14,7 @@ import math
 
 from ..core.compile import kernel
 from .growth import blocks_of, floor_div
-from .kvcache import allocate, cached_units, hold, idle_units
+from .kvcache import allocate, cached_units, hold, idle_units, release
 from .runs import stop_for
 from .tiers import read_by_s, tier_of, touch
 
@@ -102,6 +102,22 @@ def read_units(w, e, r, request, end, near, far, now_s):
     if own.store >= 0:
         touch(w, e, request, end, own.store)
     return there_s
+
+
+@kernel(inline=False)
+def give_up_fetches(w, e, r, replica, spec):
+    """Let those that fetch begin anew, as seen long ago, with what new weights compute.
+
+    They stay in front of the queue, in their order.
+    """
+    at = int(replica.head)
+    while at >= 0 and w.requests[e, at].blocks > 0:
+        request = w.requests[e, at]
+        release(w, e, r, request, replica, spec)
+        replica.queued_tokens += request.computed
+        request.computed, request.queued_s = 0, request.arrival_s
+        replica.start_s = min(replica.start_s, replica.resume_s)
+        at = int(request.next)
 
 
 @kernel

@@ -287,7 +287,8 @@ ROUTER = np.dtype(  # one record per environment
         ("cached_tokens", "i8"),
         ("last_finish_s", "f8"),
         ("sessions", "i4"),  # that answer back
-        ("sessions_ended", "i4"),
+        ("sessions_ended", "i4"),  # those that failed among them
+        ("never_asked", "i4"),  # turns of sessions that failed before
         ("ended_90_s", "f8"),  # when 90 % of them had
         # steps of rollouts, with new weights between them
         ("step_sessions", "i4"),  # sessions of each, 0: all are of one

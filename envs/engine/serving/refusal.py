@@ -14,11 +14,13 @@ import math
 
 from ..core.compile import kernel
 from .clients import count_unserved, has_clients
+from .failing import fail_session
 from .records import WHOLE
 from .runs import stop_for
 
 SERVED, REJECTED, EXPIRED = range(3)
-"""What became of a request; SERVED also while it may be."""
+"""What became of a request; SERVED also while it may be. Of a turn it may be that it was never
+asked, see :mod:`.failing`."""
 
 
 @kernel
@@ -31,6 +33,12 @@ def has_gate(w):
 def ended(router):
     """Return how many requests have ended, served or not."""
     return router.finished + router.rejected + router.expired
+
+
+@kernel
+def left(router):
+    """Return how many requests have not ended and will still be asked, or may be."""
+    return router.num_requests - ended(router) - router.never_asked
 
 
 @kernel
@@ -57,9 +65,9 @@ def is_late(request, moment_s):
 
 
 @kernel
-def end_unserved(w, e, request, now_s, outcome):
-    """Close the books of a request that is served by nobody."""
-    router = w.router[e]
+def end_unserved(w, e, index, now_s, outcome):
+    """Close the books of a request that is served by nobody; if it is a turn its session fails."""
+    router, request = w.router[e], w.requests[e, index]
     request.outcome = outcome
     if outcome == REJECTED:
         router.rejected += 1
@@ -71,6 +79,8 @@ def end_unserved(w, e, request, now_s, outcome):
         count_unserved(state, client, request, int(outcome == REJECTED))
     router.awaiting_arrival_s -= request.arrival_s
     router.unfinished_arrival_s -= request.arrival_s
+    if router.answers == 1:
+        fail_session(w, e, index, now_s)
 
 
 @kernel(inline=False)
@@ -89,7 +99,7 @@ def expire_queued(w, e, index, before, now_s, replica):
     replica.in_flight_tokens -= request.prompt_tokens + request.estimate_tokens
     replica.work_s -= request.work_s
     w.router[e].in_flight -= 1
-    end_unserved(w, e, request, now_s, EXPIRED)
+    end_unserved(w, e, index, now_s, EXPIRED)
 
 
 @kernel

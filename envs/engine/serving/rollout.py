@@ -7,12 +7,13 @@ tokens per second and GPU are those of finished requests.
 from __future__ import annotations
 
 from ..core.compile import kernel
+from .refusal import left
 
 
 @kernel
 def makespan_s(router, now_s):
-    """Return the seconds until all requests had finished, or until now if they have not."""
-    return router.last_finish_s if router.finished == router.num_requests else now_s
+    """Return the seconds until all requests had ended, or until now if they have not."""
+    return router.last_finish_s if left(router) == 0 else now_s
 
 
 @kernel

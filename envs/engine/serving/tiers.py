@@ -71,6 +71,15 @@ def seek(w, e, node, tier):
 
 
 @kernel
+def forget_all(w, e, tier):
+    """Empty a tier; what it reads or writes just now keeps its port busy."""
+    state = w.tiers[e, tier]
+    for at in range(state.begin, state.begin + state.used):
+        w.tier_places[e, tier, w.tier_entries[e, at].node] = -1
+    state.used, state.oldest, state.newest = 0, -1, -1
+
+
+@kernel
 def cut(w, e, first, last, state):
     """Take entries out of their tier's order of use, from ``first`` down to the older ``last``."""
     older, newer = w.tier_entries[e, last].older, w.tier_entries[e, first].newer

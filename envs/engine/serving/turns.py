@@ -23,9 +23,10 @@ def next_turn_s(w, e, router):
 
 @kernel
 def make_known(w, e, index, known_s, router):
-    """Let a turn arrive its own time after ``known_s``."""
+    """Let a turn arrive its own time after ``known_s``; its deadline counts from there."""
     turn = w.requests[e, index]
     turn.arrival_s = known_s + turn.think_s
+    turn.deadline_s += turn.arrival_s
     rise(w.due_s[e], w.due_requests[e], int(router.due), turn.arrival_s, index)
     router.due += 1
     router.unknown -= 1

@@ -66,7 +66,7 @@ class RequestStream:
         return len(self.arrival_s)
 
     def expires_s(self, default_s: float) -> NDArray[np.float64]:
-        """Return when each request expires, float64 (N,), inf: never.
+        """Return when each request expires, float64 (N,), inf: never; of turns, after how long.
 
         Args:
             default_s: seconds from its arrival for those that state none, 0: they never do.
@@ -74,7 +74,8 @@ class RequestStream:
         left_s = np.full(len(self), default_s if default_s > 0 else np.inf)
         if self.deadline_s is not None:
             left_s = np.where(np.isnan(self.deadline_s), left_s, self.deadline_s)
-        return np.where(np.isinf(left_s), np.inf, self.arrival_s + left_s)
+        begin_s = np.where(np.isnan(self.arrival_s), 0.0, self.arrival_s)
+        return np.where(np.isinf(left_s), np.inf, begin_s + left_s)
 
     @property
     def prefix_begin(self) -> NDArray[np.int64]:
