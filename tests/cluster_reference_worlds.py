@@ -47,10 +47,15 @@ CLUSTERS: dict[str, dict[str, Any]] = {
         "fabric": {"nodes_per_leaf": 4, "uplinks": 2, "spines": 2, "uplink_gbit": 200.0},
     },
 }
+CLUSTERS["large replicas"] = {
+    **CLUSTERS["busy links"],
+    "fabric": {**CLUSTERS["busy links"]["fabric"], "uplink_gbit": 60.0},
+    "tp": 2,  # of a replica: on two nodes
+}
 CLUSTERS["too few GPUs"] = {**CLUSTERS["busy links"], "pools": [{"nodes": 8, "gpus_per_node": 1}]}
 """Where the worlds are. Links are busy with gangs, which are there on the last two; on the last one
 gangs wait, and replicas are preempted for them."""
-WITH_GANGS = ("busy links", "too few GPUs")
+WITH_GANGS = ("busy links", "large replicas", "too few GPUs")
 MOST_PREEMPTED = 12  # so that an episode ends
 
 
@@ -82,6 +87,7 @@ def batch(rows: Rows, where: str = "one node", nearest: str = "zone") -> Batch:
     preempts = where == "too few GPUs"
     table = service("both", required=required, workload=workload)
     table["transfer_preferred"] = nearest
+    table["tp"] = CLUSTERS[where].get("tp", 1)
     table["preemptibility"] = "preemptible" if preempts else "non-preemptible"
     for name in names:
         table.pop(name, None)
@@ -96,7 +102,8 @@ def batch(rows: Rows, where: str = "one node", nearest: str = "zone") -> Batch:
     if where == "failing nodes":  # one every second
         faults = {"node_mtbf_h": pool["nodes"] / 3600, "repair_h": 1e-3}
     if where in WITH_GANGS:
-        jobs = {"num_jobs": 8, "rate_per_h": 14_400.0, "max_gpus": 4}
+        longest_s = 5.0 if where == "large replicas" else 20.0  # on narrow links rounding grows
+        jobs = {"num_jobs": 8, "rate_per_h": 14_400.0, "max_gpus": 4, "max_duration_s": longest_s}
     scenario = small(
         table,
         name="exact",
@@ -205,7 +212,7 @@ def by_reference(
 
 
 def by_engine(
-    case: Case, rows: Rows, where: str = "one node", seed: int = 0
+    case: Case, rows: Rows, where: str = "one node", seed: int = 0, watch: type[Watch] | None = None
 ) -> tuple[World, Watch]:
     """Let the engine serve the same case, with the same rule for decisions.
 
@@ -220,7 +227,8 @@ def by_engine(
     if where not in WITH_GANGS:
         world.state["jobs"]["arrival_s"][0, -1] = LATE_S
     world.begin(0)
-    return world, play(world, case, seed if where in WITH_GANGS else None)
+    seen = (watch or Watch)(world)
+    return world, play(world, case, seed if where in WITH_GANGS else None, seen)
 
 
 def fill_roles(shared: dict[str, Any], static: Any, case: Case) -> None:
@@ -364,13 +372,13 @@ def near_ones(case: Case, world: World, outputs: Any, feasible: Any) -> Any:
     return near if len(near) else feasible
 
 
-def play(world: World, case: Case, seed: int | None) -> Watch:
+def play(world: World, case: Case, seed: int | None, watch: Watch) -> Watch:
     """Play an episode until all has finished that comes in time.
 
     With a seed gangs are placed at random, which also moves requests to links that they share.
     """
     outputs, action, scaled = world.outputs(), np.zeros(1, np.int64), 0
-    rng, watch = np.random.default_rng(seed), Watch(world)
+    rng = np.random.default_rng(seed)
     router, gangs = world.state["router"][0], world.state["gangs"][0]
     waited = gangs["num_jobs"] - gangs["services"] if seed is not None else 0
     world.run(np.array([START]), action, outputs)

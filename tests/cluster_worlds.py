@@ -10,6 +10,7 @@ import numpy as np
 
 import gpuyard  # noqa: F401
 from gpuyard.envs.engine.gangs.records import FINISHED, PENDING, RUNNING
+from gpuyard.envs.engine.network.names import FLUID
 from gpuyard.envs.engine.serving.records import (
     COMING,
     DECODE,
@@ -186,10 +187,14 @@ class Check:
         replicas = state["replicas"][0]
         if len(shared["traffic"]):
             first = state["senders"].shape[1] - state["once"].shape[1] - len(replicas)
-            sends = state["senders"]["heap_at"][0, first : first + len(replicas)] >= 0
-            assert np.isin(replicas["phase"][sends], (SERVING, DRAINING)).all()
-            assert (shared["traffic"]["pattern"][replicas["kind"][sends]] >= 0).all()
+            senders = state["senders"][0, first : first + len(replicas)]
+            known, acts = senders["heap_at"] >= 0, senders["event_s"] < math.inf
+            assert np.isin(replicas["phase"][known & acts], (SERVING, DRAINING)).all()
+            assert (shared["traffic"]["pattern"][replicas["kind"][known]] >= 0).all()
             assert (replicas["waits_s"] >= 0).all()
+            if shared["fabric"]["fidelity"][0] != FLUID:  # it acts while the replica has a step
+                assert ((replicas["busy"] == 1) == acts)[known].all()
+                assert (replicas["end_s"][known & acts] == math.inf).all()
 
     def turns(self, replicas: Any, specs: Any) -> None:
         """Who waits for another's devices is the heir of one replica of its service that drains."""

@@ -59,13 +59,17 @@ def check(env: Any) -> None:
     assert state["network"]["once_running"][0] <= len(gives)
 
 
-def test_nothing_is_lost_while_requests_move_and_nodes_fail() -> None:
+@pytest.mark.parametrize(("fidelity", "gpus"), [("fluid", 4), ("flow", 1)])
+def test_nothing_is_lost_while_requests_move_and_nodes_fail(fidelity, gpus) -> None:
+    """Under `flow` on nodes of one GPU: requests leave with steps whose end the network says."""
     few = {"min": 2, "initial": 3, "startup_s": 1.0, "workload": CHATS}
     world = small(
         service("chat", kv_blocks=200, **few),
         service("code", tp=2, **{**few, "max": 2, "initial": 2}),
         migration={"interval_s": 0.1, "last_blocks": 4},
-        faults={"node_mtbf_h": 0.01, "repair_h": 0.005},
+        faults={"node_mtbf_h": 0.04 / gpus, "repair_h": 0.005},
+        cluster={"pools": [{"gpu": "A100-80", "nodes": 24 // gpus, "gpus_per_node": gpus}]},
+        network={"fidelity": fidelity},
         scaler={"interval_s": 2.0},
     )
     env = make(world)

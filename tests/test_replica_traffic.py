@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from cluster_worlds import Check, make, service, small
+from cluster_worlds import Check, apart, make, service, small
+from cluster_worlds import play as play_at_random
 
 from gpuyard.envs.cluster_view import Plan
 from gpuyard.envs.hardware.catalogue import gpu, model
@@ -59,11 +60,11 @@ def test_experts_on_two_nodes():
     assert sent.quick_tokens == 256 * 16
 
 
-def world(fidelity: str = "fluid", uplink_gbit: float = 200.0) -> Scenario:
+def world(fidelity: str = "fluid", uplink_gbit: float = 200.0, rate_per_s: float = 5.0) -> Scenario:
     """Return two replicas of four GPUs, whose leafs have one uplink of as much as two NICs."""
     return small(
         service("chat", tp=4, min=2, max=2, workload={"preset": "chat", "num_requests": 60,
-                "rate_per_s": 5.0, "max_tokens": 2048}),
+                "rate_per_s": rate_per_s, "max_tokens": 2048}),
         cluster={
             "pools": [{"gpu": "A100-80", "nodes": 6, "gpus_per_node": 2, "nic_gbit": 100}],
             "fabric": {"nodes_per_leaf": 2, "uplinks": 1, "spines": 1, "uplink_gbit": uplink_gbit},
@@ -185,6 +186,67 @@ def test_too_narrow_an_uplink_slows_one_alone():
         for t in (narrow, wide)
     ]
     assert tpot[0] > tpot[1]
+
+
+@pytest.mark.parametrize("fidelity", ["flow", "occupancy"])
+def test_each_step_waits_for_its_own_bytes(fidelity):
+    """Requests one at a time: a token of a step over half a NIC's rate waits as long as it takes
+    alone, and in flow and occupancy just those tokens wait that were computed."""
+    wide, narrow = (play(make(world(fidelity, gbit, 0.02)), 1.0) for gbit in (200.0, 100.0))
+    apart = wide["arrival_s"][1:] > narrow["finish_s"][:-1]
+    apart = np.concatenate([[True], apart]) & np.concatenate([apart, [True]])
+    assert apart.sum() > 30
+    for name, tokens in (
+        ("first_token_s", wide["prompt_tokens"] - wide["cached_tokens"]),
+        ("finish_s", wide["prompt_tokens"] - wide["cached_tokens"] + wide["output_tokens"] - 1),
+    ):
+        waited_s = (narrow[name] - wide[name])[apart]
+        np.testing.assert_allclose(waited_s, (TOKEN_BYTES / NIC * tokens)[apart], rtol=1e-6)
+
+
+@pytest.mark.parametrize("fidelity", ["flow", "occupancy"])
+def test_links_carry_no_more_than_they_can(fidelity):
+    """Two replicas over one uplink, added up flow by flow; they use it as a whole at times."""
+    check, most = Check(), []
+
+    def look(env: Any, observation: Any) -> None:
+        check(env, observation)
+        state, capacity = env._world.state, env._world.shared["capacity"]
+        senders, usages = state["senders"][0], state["usages"][0]
+        usages = usages[: state["network"][0]["usages"]]
+        on = senders[usages["sender"]]
+        rates = usages["weight"] * on["rate"] * (on["phase"] == usages["phase"])
+        load = np.bincount(usages["link"], rates, len(capacity)) / capacity
+        most.append(load.max())
+        np.testing.assert_allclose(state["link_rate"][0] / capacity, load, atol=1e-9)
+
+    play(make(world(fidelity)), 0.5, look)
+    assert 0.99 < max(most) <= 1.0 + 1e-9
+
+
+@pytest.mark.parametrize("fidelity", ["flow", "occupancy"])
+def test_nothing_is_lost_where_nodes_fail(fidelity):
+    """Prefill and decode replicas on two nodes each, whose KV caches cross the same links."""
+    env = make(
+        small(
+            *(apart("chat", tp=4, transfer_overlap="layers"), service("code", tp=2, max=2)),
+            cluster={
+                "pools": [{"gpu": "A100-80", "nodes": 20, "gpus_per_node": 2}],
+                "fabric": {"nodes_per_leaf": 5, "oversubscription": 4.0},
+            },
+            faults={"node_mtbf_h": 0.06, "repair_h": 0.005},  # one every 11 s
+            network={"fidelity": fidelity},
+        )
+    )
+    handed_back = 0
+    for seed in range(4):
+        info = play_at_random(env, seed, Check())
+        assert info["terminated"] and info["place.finished"] == 12
+        assert info["route.finished"] == env.scenario.workload.num_requests
+        fleet = env._world.state["fleet"][0]
+        assert fleet["moved_bytes"] == pytest.approx(fleet["arrived_bytes"] + fleet["lost_bytes"])
+        handed_back += info["handed_back"]
+    assert handed_back > 0
 
 
 def test_an_idle_replica_on_several_nodes_keeps_no_world_going(tmp_path):

@@ -50,6 +50,7 @@ from .gangs.lifecycle import count_unfinished
 from .gangs.moments import begin_gangs, gangs_happen, gangs_value, integrate, next_moment_s
 from .network.traffic import settle
 from .services.moments import begin_services, is_abandoned, is_over, next_service_s
+from .services.stepping import has_steps_on_links
 from .serving.move_records import may_move
 from .serving.refusal import left as requests_left
 from .state import STATE
@@ -102,8 +103,8 @@ def gangs_next_s(w, e):
     gangs = w.gangs[e]
     waits = gangs.finished < gangs.num_jobs - gangs.services or gangs.pending > 0
     waits = waits or w.network[e].once_running > 0
-    if has_services(w) and is_over(w, e):
-        waits = False
+    if has_services(w):
+        waits = (waits or has_steps_on_links(w, e)) and not is_over(w, e)
     return next_moment_s(w, e, gangs) if waits else math.inf
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from ..engine.core.records import fill_in, records
-from ..engine.network.names import FIDELITIES, FLUID
+from ..engine.network.names import FIDELITIES, UNCONTENDED
 from ..engine.network.records import PATTERN, PHASE
 from ..engine.services.records import TRAFFIC
 from ..perf.serving.deployment import Deployment
@@ -22,9 +22,9 @@ _traffic = cache(traffic)
 def sent_by_replicas(scenario: Scenario) -> list[tuple[Deployment, Traffic]]:
     """Return what each row of the cost tables sends; nothing at all if no row sends over NICs.
 
-    Replicas are senders in FLUID alone, and only where they stand on a cluster.
+    Replicas are senders where somebody meets somebody, and only where they stand on a cluster.
     """
-    if not scenario.services or scenario.network.fidelity != FIDELITIES[FLUID]:
+    if not scenario.services or scenario.network.fidelity == FIDELITIES[UNCONTENDED]:
         return []
     found = [(kind, _traffic(kind)) for kind, _ in cost_rows(scenario)[0]]
     return found if any(sent.phases for _, sent in found) else []

@@ -41,7 +41,7 @@ def serve_on(w, e, until_s) -> bool:
     while router.unknown == unknown:
         first, first_s, second_s = -1, math.inf, math.inf
         for r in range(len(w.replica_specs)):
-            if len(w.roles) > 0 and is_followed(w.replicas[e, r], w.replica_specs[r]):
+            if len(w.roles) > 0 and is_followed(w, e, r):
                 continue
             step_s = next_step_s(w.replicas[e, r])
             if step_s < first_s:

@@ -102,7 +102,7 @@ def gangs_happen(w, e, moment_s):
     clock.now_s = max(clock.now_s, moment_s)
     while next_event_s(w, e) <= moment_s:
         j = move_on(w, e, moment_s)
-        if j >= 0:
+        if 0 <= j < w.jobs.shape[1]:  # not the step of a replica
             finish(w, e, j)
     if devices.next_failure_s <= moment_s:
         node, repair_s = draw_failure(w, e)

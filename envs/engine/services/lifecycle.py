@@ -29,8 +29,9 @@ from ..serving.replica import advance_replica
 from ..serving.runs import steps_done
 from .handover import break_off
 from .moving import break_moves
-from .sending import fall_silent, plan_look
+from .sending import fall_silent
 from .spread import kind_there
+from .stepping import join_links
 
 
 @kernel
@@ -119,7 +120,7 @@ def load(w, e, r, ready_s):
     replica = w.replicas[e, r]
     replica.phase, replica.ready_s = STARTING, ready_s
     replica.kind = kind_there(w, e, r, w.replica_specs[r])
-    plan_look(w, e, r)
+    join_links(w, e, r)
     w.fleet[e].moving += 1
 
 

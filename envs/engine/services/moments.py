@@ -5,16 +5,17 @@ from __future__ import annotations
 import math
 
 from ..core.compile import kernel
+from ..network.records import FLUID
 from ..serving.records import DRAINING, OFF, PREFILL, STARTING
 from ..serving.refusal import ended
 from ..serving.replica import advance_replica
-from ..serving.runs import next_step_s
 from .bases import ask_for_services, next_base_s, split_bases, watch_bases
 from .handover import land, reserve
 from .lifecycle import come_up, end, follow_gangs, start_waiting
 from .overlap import hand_over_early, release_all
 from .reach import is_cut_off
 from .sending import look, next_traffic_s
+from .stepping import follow_step, is_on_links, next_followed_s
 
 
 @kernel
@@ -24,6 +25,8 @@ def begin_services(w, e):
     interval_s = w.scaler_rules[0].interval_s
     fleet.tick_s = interval_s if interval_s > 0.0 else math.inf
     fleet.retry_s = fleet.look_s = math.inf
+    if len(w.traffic) > 0 and w.fabric[0].fidelity != FLUID:
+        fleet.exact = 1
     for r in range(len(w.replica_specs)):
         if w.replica_specs[r].does == PREFILL:
             fleet.exact = 1
@@ -74,8 +77,8 @@ def next_service_s(w, e):
             moment_s = min(moment_s, replica.ready_s)
         elif has_drained(replica):  # what it held was given up
             return w.clock[e].now_s
-        elif is_followed(replica, w.replica_specs[r]):
-            moment_s = min(moment_s, next_step_s(replica))
+        elif is_followed(w, e, r):
+            moment_s = min(moment_s, next_followed_s(w, e, r, replica))
     return max(moment_s, w.clock[e].now_s)
 
 
@@ -86,9 +89,12 @@ def has_drained(replica):
 
 
 @kernel
-def is_followed(replica, spec):
+def is_followed(w, e, r):
     """Tell whether others wait for what a replica does, so that its steps are moments."""
-    return replica.phase == DRAINING or replica.coming > 0 or spec.does == PREFILL
+    replica = w.replicas[e, r]
+    if replica.phase == DRAINING or replica.coming > 0 or w.replica_specs[r].does == PREFILL:
+        return True
+    return is_on_links(w, e, r)
 
 
 @kernel
@@ -103,7 +109,9 @@ def replicas_happen(w, e, now_s):
         replica = w.replicas[e, r]
         if replica.phase == STARTING and replica.ready_s <= now_s:
             come_up(w, e, replica)
-        elif is_followed(replica, w.replica_specs[r]):
+        elif is_on_links(w, e, r):
+            follow_step(w, e, r, now_s)
+        elif is_followed(w, e, r):
             layers = w.roles[w.replica_specs[r].role].layers
             if layers > 0 and w.replica_specs[r].does == PREFILL:
                 release_all(w, e, r, now_s)
@@ -111,8 +119,8 @@ def replicas_happen(w, e, now_s):
                 hand_over_early(w, e, r)
             else:
                 advance_replica(w, e, r, now_s)
-            if replica.coming > 0:
-                reserve(w, e, r, replica, w.replica_specs[r])
+        if replica.coming > 0:
+            reserve(w, e, r, replica, w.replica_specs[r])
     start_waiting(w, e, now_s)
     land(w, e, now_s)
     for r in range(len(w.replica_specs)):

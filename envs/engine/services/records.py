@@ -110,7 +110,7 @@ FLEET = np.dtype(  # one record per environment
         ("evictions", "i8"),  # base gangs that were stale
         ("preempted", "i8"),  # replicas that lost their devices to another gang
         ("handed_back", "i8"),  # requests that a failing replica gave back
-        ("exact", "i4"),  # 1: there are prefill replicas, whose every step is a moment
+        ("exact", "i4"),  # 1: some replicas' every step is a moment: prefill, on several nodes
         ("moves", "i8"),  # KV caches that have set off
         ("moved_bytes", "f8"),  # of these
         ("arrived_bytes", "f8"),  # of those that have arrived

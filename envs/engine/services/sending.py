@@ -1,4 +1,4 @@
-"""Replicas on several nodes as periodic senders: what their ranks send, and how long they wait.
+"""Replicas on several nodes as periodic senders of their mean step, in FLUID.
 
 What a replica sends grows with the tokens of its steps. Every :data:`LOOK_S` it becomes a sender
 of the network whose iteration is its mean step since the last look: the bytes of that step's
@@ -7,6 +7,8 @@ the next look, and shares them with gangs and transfers as a gang does. What the
 it, ``comm_s`` beyond what NICs alone would take, is waited for by all tokens alike: each of the
 coming steps is longer by its tokens times ``waits_s``. Load and pace so lag by a look; a replica
 that is about as busy as before stays as it is.
+
+Where the network follows phases it follows each step instead (:mod:`.stepping`).
 
 Left out: that a wait hides behind compute (two-batch overlap), and phases within a step. Its flows
 take uplinks that nobody has reserved, as those of transfers do.
