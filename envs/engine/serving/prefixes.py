@@ -84,7 +84,7 @@ def find(w, e, node, r):
     return at
 
 
-@kernel(inline=False)
+@kernel
 def add(w, e, node, r, now_s):
     """Cache a unit on the replica, for one request that holds it; returns its entry."""
     router = w.router[e]
