@@ -245,7 +245,8 @@ def next_route(w, e):
     if in_order and interval_s > 0.0:
         advance_in_order(w, e, math.floor(until_s / interval_s) * interval_s)
     for r in range(len(w.replica_specs)):
-        report_by(w, e, r, until_s)
+        if interval_s > 0.0:
+            report_by(w, e, r, until_s)
         if is_due(w.replicas[e, r], until_s) and not in_order:
             advance_replica(w, e, r, until_s)
     if in_order:

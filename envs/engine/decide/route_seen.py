@@ -15,10 +15,9 @@ from ..core.random import hash64
 from ..core.records import MIGRATE, PLACE, SCALE
 from ..core.units import unit
 from ..services.reach import has_decoder, reaches
-from ..serving.adapters import has_adapter, has_place, names_adapters
 from ..serving.clients import has_clients
 from ..serving.costs import alone_s, decode_step_s, host_step_s, prefill_attention_s
-from ..serving.fetching import expected_fetch_s, reachable_tokens
+from ..serving.fetching import reachable_tokens
 from ..serving.growth import blocks_of, floor_div
 from ..serving.kvcache import cached_units, sent_units
 from ..serving.records import AGGREGATED, DECODE, HANDED, PREFILL, SERVING
@@ -30,14 +29,14 @@ from ..serving.speculation import token_s
 from .clients_seen import observe_client, write_clients
 from .columns import OF_SESSIONS, OF_STEPS, QUEUED, info_places, places, scaling, squash
 from .gate_seen import observe_deadline, observe_gate, observe_reject, reject_row
-from .image_seen import brings_images, observe_encoders, observe_image
+from .image_seen import observe_encoders
+from .technique_seen import observe_techniques, shows_techniques
 from .transfer_seen import observe_transfers
 
 CLUSTER = places("cluster", "route")
 QUEUE = places("queue", "route")
 CANDIDATE = places("candidates", "route")
 INFO = info_places("route")
-CANDIDATE_LORA = places("candidates", "lora")
 NUM_OF_SESSIONS, NUM_OF_STEPS = len(OF_SESSIONS), len(OF_STEPS)
 CLUSTER_OFFSET, CLUSTER_SLOPE = scaling("cluster", "route")
 QUEUE_OFFSET, QUEUE_SLOPE = scaling("queue", "route")
@@ -120,8 +119,12 @@ def serves(w, e, r, request, replica, spec):
     """
     if replica.phase != SERVING or request.service != spec.service:
         return False
-    if spec.does == AGGREGATED:
-        return True
+    return spec.does == AGGREGATED or serves_part(w, e, r, request, spec)
+
+
+@kernel(inline=False)
+def serves_part(w, e, r, request, spec) -> bool:
+    """Tell whether a request is for a replica that prefills or decodes only."""
     if request.stage == HANDED:
         return spec.does == DECODE and reaches(w, e, int(request.source), r)
     if spec.does == PREFILL:
@@ -296,6 +299,7 @@ def observe_replicas(w, e, index):
     home = -1
     if index >= 0 and w.requests[e, index].session >= 0:
         home = session_home(w, e, w.requests[e, index])
+    has_tiers, has_techniques = len(w.replica_tiers) > 0, shows_techniques(w)
     predicted_kind, predicted_hit, prefill_s = -1, -1, 0.0
     best, best_s, best_wait_s = -1, math.inf, 0.0
     for r in range(len(w.replica_specs)):
@@ -316,7 +320,7 @@ def observe_replicas(w, e, index):
         request = w.requests[e, index]
         hit = match = cached_tokens(w, e, r, request, report_s, spec)
         near = 0
-        if len(w.replica_tiers) > 0:
+        if has_tiers:
             match, near = reachable_tokens(w, e, r, request, hit, min(report_s, now_s), spec)
         if replica.kind != predicted_kind or match != predicted_hit:  # replicas often agree
             predicted_kind, predicted_hit = replica.kind, match
@@ -325,16 +329,11 @@ def observe_replicas(w, e, index):
                 tokens = 1
             prefill_s = predict_prefill_s(w, tokens, match, replica.kind, spec, cost)
         ready_s = prefill_s
-        if match > hit:
-            fetched = floor_div(match, spec.unit_tokens) - floor_div(hit, spec.unit_tokens)
-            ready_s += expected_fetch_s(w, e, r, near, fetched - near, now_s)
-        if brings_images(w):
-            ready_s += observe_image(w, e, r, index, now_s, report_s)
+        if has_techniques:
+            ready_s = observe_techniques(
+                *(w, e, r, index, hit, match, near, prefill_s, report_s, spec)
+            )
         wait_s = observe_candidate(w, e, r, home, hit, match, ready_s, request, replica, spec, cost)
-        if names_adapters(w):
-            row = w.candidates[e, r, w.layout[0].candidates_lora :]
-            row[CANDIDATE_LORA.adapter_here] = has_adapter(w, e, r, request.adapter)
-            row[CANDIDATE_LORA.adapter_room] = has_place(w, e, r, request.adapter)
         w.action_mask[e, r] = fits(request, spec)
         if w.action_mask[e, r] == 1 and wait_s + ready_s < best_s:
             best, best_s, best_wait_s = r, wait_s + ready_s, wait_s

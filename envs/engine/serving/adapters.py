@@ -106,7 +106,7 @@ def leave_place(w, e, r, adapter):
         w.lora_places[e, r, place_of(w, e, r, adapter)].users -= 1
 
 
-@kernel
+@kernel(inline=False)
 def stop_for_unseen(w, e, seen_s, replica, spec):
     """Cut a new run for the first request of the queue that was not seen, whoever stands before."""
     at = int(replica.head) if replica.running < spec.max_num_seqs else -1

@@ -24,6 +24,17 @@ def plan_chunk(request, budget, spec):
 
 
 @kernel
+def plan_chunks(w, e, r, budget, replica, spec):
+    """Do that for all prompts under way, the oldest first; returns the blocks that they take."""
+    need = 0
+    for at in range(replica.running - replica.prefilling, replica.running):
+        request = w.requests[e, w.slots[e, r, at].request]
+        need += plan_chunk(request, budget, spec)
+        budget -= request.chunk
+    return need
+
+
+@kernel
 def left_budget(w, e, r, count, replica, spec):
     """Return the tokens that the first ``count`` sequences of a batch leave of a step's budget."""
     decoding = replica.running - replica.prefilling

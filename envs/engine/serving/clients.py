@@ -113,7 +113,7 @@ def count_sent(state, client, request, router):
     router.last_client = request.client
 
 
-@kernel
+@kernel(inline=False)
 def count_finished(state, client, request, met):
     """Note that a request has its last token, and whether it met its objectives."""
     state.in_flight -= 1

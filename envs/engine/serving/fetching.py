@@ -39,7 +39,7 @@ def reachable_units(w, e, r, request, units, most, by_s):
     return units, near
 
 
-@kernel
+@kernel(inline=False)
 def reachable_tokens(w, e, r, request, hit, report_s, spec):
     """Return the prompt tokens that were cached or in a tier behind the replica by ``report_s``.
 
@@ -136,7 +136,7 @@ def expected_fetch_s(w, e, r, near, far, now_s):
     return seconds
 
 
-@kernel
+@kernel(inline=False)
 def look_s(w, e, seen_s, replica):
     """Return when a replica that runs nothing looks at its queue, inf: not by itself.
 
@@ -151,7 +151,7 @@ def look_s(w, e, seen_s, replica):
     return moment_s
 
 
-@kernel
+@kernel(inline=False)
 def stop_for_queue(w, e, seen_s, replica, spec):
     """Cut a new run for each that fetches and for the first that does not, unless it was seen."""
     at = int(replica.head) if replica.running < spec.max_num_seqs else -1

@@ -104,11 +104,12 @@ def blocks_needed(w, e, r, first_step, steps, size):
     if steps <= 0:
         return 0
     cycles = floor_div(steps, size)
-    rest = steps - cycles * size
     first = phase_of(0, first_step, size)
     count = 0
-    for phase in range(size):
-        ahead = first - phase  # steps until the sequences of this phase take a block
-        ahead += size if ahead < 0 else 0
-        count += w.decode_phases[e, r, phase] * (cycles + (1 if ahead < rest else 0))
+    for ahead in range(steps - cycles * size):
+        phase = first - ahead  # of the sequences that take blocks so many steps later
+        count += w.decode_phases[e, r, phase + size if phase < 0 else phase]
+    if cycles > 0:
+        for phase in range(size):
+            count += cycles * w.decode_phases[e, r, phase]
     return count

@@ -139,7 +139,7 @@ def begin_encoding(w, e, r):
 @kernel(inline=False)
 def may_encode(w, e, r, index):
     """Tell whether a waiting request may be admitted as far as its image goes."""
-    if not sees_images(w) or w.requests[e, index].blocks > 0:  # its KV cache has come
+    if w.requests[e, index].blocks > 0:  # its KV cache has come
         return True
     if has_image(w, e, r, index, math.inf):
         return True
@@ -174,8 +174,6 @@ def place_for(w, e, r, tokens, cache_tokens):
 @kernel(inline=False)
 def take_image(w, e, r, index, now_s):
     """Let an admitted request use its image; returns the seconds to encode it."""
-    if not sees_images(w):
-        return 0.0
     own, encoder = w.request_images[e, index], w.encoders[e, r]
     if own.image < 0 or w.requests[e, index].computed >= w.image_costs[r, own.row].tokens:
         return 0.0
@@ -200,7 +198,7 @@ def take_image(w, e, r, index, now_s):
 @kernel(inline=False)
 def leave_image(w, e, r, index):
     """Let a running request need its image no more; the cache keeps it while there is room."""
-    if not sees_images(w) or w.request_images[e, index].held == 0:
+    if w.request_images[e, index].held == 0:
         return
     own, encoder = w.request_images[e, index], w.encoders[e, r]
     entry = w.cached_images[e, r, cached_at(w, e, r, own.image)]

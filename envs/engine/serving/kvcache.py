@@ -139,7 +139,7 @@ def hold(w, e, r, request, units, idle, replica, spec):
     request.nodes = units
 
 
-@kernel
+@kernel(inline=False)
 def register(w, e, r, request, units, now_s):
     """Cache the units of ``request`` up to ``units`` that it has computed itself.
 

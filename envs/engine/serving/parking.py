@@ -34,7 +34,7 @@ def unpark(w, e, router):
     return index
 
 
-@kernel
+@kernel(inline=False)
 def hand_over(w, e, r, index, replica, router):
     """Let a prefill replica, whose clock is the world's, be done with a request but for its KV.
 

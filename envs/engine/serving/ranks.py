@@ -22,25 +22,30 @@ def is_due(replica, until_s):
 
 
 @kernel
+def start_s_of(replica, until_s):
+    """Return when a replica begins its next step, inf if not by then."""
+    if not is_due(replica, until_s):
+        return math.inf
+    return replica.end_s if replica.busy == 1 else replica.start_s
+
+
+@kernel
 def next_start_s(w, e, first, ranks, until_s):
     """Return when the ranks from row ``first`` on begin their next step, inf if not by then.
 
     When the one under way ends, which is the same for all; or where all are idle, when the first
     of them that has a request starts.
     """
-    start_s = math.inf
-    for r in range(first, first + ranks):
-        replica = w.replicas[e, r]
-        if is_due(replica, until_s):
-            start_s = min(start_s, replica.end_s if replica.busy == 1 else replica.start_s)
+    start_s = start_s_of(w.replicas[e, first], until_s)
+    if ranks > 1:
+        for r in range(first + 1, first + ranks):
+            start_s = min(start_s, start_s_of(w.replicas[e, r], until_s))
     return start_s
 
 
-@kernel
+@kernel(inline=False)
 def keep_pace(w, e, first, ranks, now_s):
     """Let the ranks' steps, which have begun at ``now_s``, end with the slowest of them."""
-    if ranks == 1:
-        return
     longest_s = 0.0
     for r in range(first, first + ranks):
         if w.replicas[e, r].busy == 1:

@@ -102,7 +102,7 @@ def expire_queued(w, e, index, before, now_s, replica):
     end_unserved(w, e, index, now_s, EXPIRED)
 
 
-@kernel
+@kernel(inline=False)
 def stop_for_deadline(w, e, replica, spec):
     """Cut a new run where the first request of the queue that could be admitted expires."""
     at = int(replica.head) if replica.running < spec.max_num_seqs else -1

@@ -30,7 +30,7 @@ from ..core.compile import kernel
 from ..core.units import unit
 from .admission import admit, next_waiting, prompts_come
 from .answered import answer
-from .chunks import compute_prompt, is_partial, left_budget, plan_chunk
+from .chunks import compute_prompt, is_partial, left_budget, plan_chunk, plan_chunks
 from .clients import count_finished, has_clients
 from .costs import alone_s, prefill_attention_s, prompts_step_s
 from .fair import charge_run
@@ -167,11 +167,7 @@ def begin_step(w, e, r, now_s, seen_s, replica, spec, router, cost):
         if decoding > 0 and prompts_come(w, e, r, now_s, seen_s, replica, spec):
             replica.stalled, decoding, context, need = 1, 0, 0, 0
     budget = spec.max_num_batched_tokens - decoding * width
-    prompts_need = 0
-    for at in range(replica.running - replica.prefilling, replica.running):
-        request = w.requests[e, w.slots[e, r, at].request]
-        prompts_need += plan_chunk(request, budget, spec)
-        budget -= request.chunk
+    prompts_need = plan_chunks(w, e, r, budget, replica, spec) if replica.prefilling > 0 else 0
     preempted = need + prompts_need > replica.free_blocks
     if preempted:
         decoding = grow_or_preempt(w, e, r, replica, spec, router)
@@ -182,14 +178,15 @@ def begin_step(w, e, r, now_s, seen_s, replica, spec, router, cost):
         take_step_blocks(w, e, r, need, decoding, replica, spec)
     prompt_s, longest_s, load_s = 0.0, 0.0, 0.0
     budget = spec.max_num_batched_tokens - decoding * width
-    for at in range(replica.running - replica.prefilling, replica.running):
-        request = w.requests[e, w.slots[e, r, at].request]
-        if request.chunk > 0:
-            chunk_s = prefill_attention_s(cost, request.chunk, request.computed)
-            longest_s = max(longest_s, alone_s(cost, request.chunk, chunk_s))
-            prompt_s += chunk_s
-            compute_prompt(w, e, r, now_s, request.chunk, request, replica, spec)
-            budget -= request.chunk
+    if replica.prefilling > 0:
+        for at in range(replica.running - replica.prefilling, replica.running):
+            request = w.requests[e, w.slots[e, r, at].request]
+            if request.chunk > 0:
+                chunk_s = prefill_attention_s(cost, request.chunk, request.computed)
+                longest_s = max(longest_s, alone_s(cost, request.chunk, chunk_s))
+                prompt_s += chunk_s
+                compute_prompt(w, e, r, now_s, request.chunk, request, replica, spec)
+                budget -= request.chunk
     # then the queue
     blocked_by_hits = False
     if not preempted:
@@ -410,8 +407,11 @@ def advance_replica(w, e, r, until_s):
     ranks, first = w.replica_specs[r].step_ranks, r - w.replica_specs[r].step_rank
     start_s = next_start_s(w, e, first, ranks, until_s)
     while start_s < math.inf:
-        for at in range(first, first + ranks):
+        at = first
+        while at < first + ranks:
             next_step(w, e, at, start_s, w.replicas[e, at], w.replica_specs[at], w.router[e])
-        keep_pace(w, e, first, ranks, start_s)
+            at += 1
+        if ranks > 1:
+            keep_pace(w, e, first, ranks, start_s)
         until_s = min(until_s, next_turn_s(w, e, w.router[e]))
         start_s = next_start_s(w, e, first, ranks, until_s)

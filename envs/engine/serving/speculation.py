@@ -82,7 +82,7 @@ def take_step_blocks(w, e, r, need, decoding, replica, spec):
     allocate(w, e, r, need, replica, spec)
 
 
-@kernel
+@kernel(inline=False)
 def draft_s(w, kind, sequences, context, spec):
     """Return the seconds in which ``sequences`` draft, ``context`` of their tokens cached.
 
@@ -97,7 +97,7 @@ def draft_s(w, kind, sequences, context, spec):
     return seconds + w.head_s[row, sequences] + (spec.draft_length - 1) * pass_s
 
 
-@kernel
+@kernel(inline=False)
 def verify_step_s(w, kind, sequences, context, drafted, spec, cost):
     """Return the seconds of a step that only decodes, ``drafted`` tokens beside each one."""
     width = 1 + drafted
@@ -108,7 +108,7 @@ def verify_step_s(w, kind, sequences, context, drafted, spec, cost):
     return max(seconds, host_step_s(cost, sequences))
 
 
-@kernel
+@kernel(inline=False)
 def token_s(w, kind, sequences, context, spec, cost):
     """Return the mean seconds between the tokens of each of ``sequences`` that decode."""
     drafted = draft_tokens(spec, sequences)

@@ -12,7 +12,7 @@ from ..core.compile import kernel
 from .adapters import has_place, leave_place, names_adapters, stop_for_unseen, take_place
 from .fetching import BLOCKED as LACKS_BLOCKS
 from .fetching import FETCHING, fetch, look_s, stop_for_queue
-from .images import leave_image, may_encode, take_image
+from .images import leave_image, may_encode, sees_images, take_image
 from .refusal import expire_queued, has_gate, is_late, stop_for_deadline
 from .runs import stop_for_head
 
@@ -39,21 +39,28 @@ def turn_of(w, e, r, index, before, now_s, seen_s, replica, spec):
             return STAYS
         if outcome == LACKS_BLOCKS:
             return BLOCKED
-    return ADMIT if may_encode(w, e, r, index) else BLOCKED
+    if sees_images(w) and not may_encode(w, e, r, index):
+        return BLOCKED
+    return ADMIT
 
 
 @kernel
 def take_up(w, e, r, index, now_s):
     """Give an admitted request its adapter and its image; returns the seconds that both take."""
-    load_s = take_place(w, e, r, w.requests[e, index].adapter)
-    return load_s + take_image(w, e, r, index, now_s)
+    load_s = 0.0
+    if names_adapters(w):
+        load_s += take_place(w, e, r, w.requests[e, index].adapter)
+    if sees_images(w):
+        load_s += take_image(w, e, r, index, now_s)
+    return load_s
 
 
 @kernel
 def put_back(w, e, r, index):
     """Let a request that runs no more be done with its adapter and its image."""
     leave_place(w, e, r, w.requests[e, index].adapter)
-    leave_image(w, e, r, index)
+    if sees_images(w):
+        leave_image(w, e, r, index)
 
 
 @kernel

@@ -19,7 +19,7 @@ from .reservation import chunk_blocks, reserved_tokens
 from .runs import plan_run, run_s
 
 
-@kernel
+@kernel(inline=False)
 def begin_batch_step(w, e, r, now_s, seen_s, replica, spec, cost):
     """Form a batch and let it compute its prompts, or let the batch there is decode."""
     replica.busy, replica.start_s = 1, now_s
