@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import time
 from collections.abc import Iterator
@@ -33,7 +34,8 @@ def warm_up(processes: int = 2) -> Iterator[tuple[str, float]]:
         return
     if store.folder() is None:
         raise OSError("no folder for compiled functions can be written; set NUMBA_CACHE_DIR to one")
-    with multiprocessing.get_context("spawn").Pool(processes) as pool:
+    # whoever compiles and ends has no use for the memory that looking for garbage would free
+    with multiprocessing.get_context("spawn").Pool(processes, initializer=gc.disable) as pool:
         yield from pool.imap_unordered(run, tasks())
 
 

@@ -12,6 +12,7 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
+from llvmlite.binding import Linkage
 from numba import jit, types
 from numba.core import typed_passes, untyped_passes
 from numba.core.codegen import JITCodeLibrary
@@ -26,8 +27,10 @@ IDLE = (
     *(untyped_passes.WithLifting, untyped_passes.RewriteDynamicRaises),
     *(untyped_passes.FindLiterallyCalls, untyped_passes.LiteralUnroll),
     *(untyped_passes.LiteralPropagationSubPipelinePass, typed_passes.InlineOverloads),
+    typed_passes.NopythonRewrites,
 )
-"""Passes for what pieces do not have: closures, `with`, exceptions with arguments, literals."""
+"""Passes for what pieces do not have: closures, `with`, exceptions with arguments, literals, and
+calculations with whole arrays, which stay right without the last one but make more arrays."""
 
 SIGNED = (types.int8, types.int16, types.int32, types.int64)
 
@@ -38,15 +41,44 @@ def _widened(kind: Any) -> Any:
 
 
 class PieceLibrary(JITCodeLibrary):
-    """Code to be linked into a caller's; no machine code is made of it."""
+    """Code to be linked into a caller's; no machine code is made of it.
 
-    def _optimize_final_module(self) -> None:
-        """Leave that to whoever links it."""
+    Pieces that call each other are put together once, for the entry or unit that they end up in.
+    """
 
-    def _finalize_final_module(self) -> None:
-        """Keep it from the engine that makes machine code."""
+    def finalize(self) -> None:
+        """Leave the rest to whoever links it."""
+        self._raise_if_finalized()
         self._finalize_dynamic_globals()
         self._finalized = True
+
+    def _get_module_for_linking(self) -> Any:
+        """Return the code together with all that it calls, to be dropped where nothing calls it."""
+        if self._shared_module is None:
+            whole = self._shared_module = self._final_module.clone()
+            below: dict[Any, None] = {}
+            self._collect(below)
+            for library in reversed(below):  # callers first: LLVM takes what is asked for by then
+                piece = isinstance(library, PieceLibrary)
+                module = library._final_module if piece else library._get_module_for_linking()
+                whole.link_in(module, preserve=True)
+            _share(whole)
+        return self._shared_module
+
+    def _collect(self, below: dict[Any, None]) -> None:
+        """Add all that it calls, each after what that calls itself."""
+        for library in dict.fromkeys(self._linking_libraries):
+            if library not in below:
+                if isinstance(library, PieceLibrary):
+                    library._collect(below)
+                below[library] = None
+
+
+def _share(module: Any) -> None:
+    """Let several modules have each function of this one, and drop it where it is not called."""
+    for function in module.functions:
+        if not function.is_declaration and function.linkage == Linkage.external:
+            function.linkage = Linkage.linkonce_odr
 
 
 class PiecePasses(Compiler):
