@@ -24,7 +24,6 @@ import re
 import sys
 from collections.abc import Collection
 from functools import partial
-from inspect import signature
 from typing import Any
 
 from . import gang, isolation, migration, options, plug_ins, routing, saved, topology
@@ -122,10 +121,6 @@ def make(name: str, **given: object) -> Policy:
     options.check(plain, factory, given)
     arguments = {**options.parse(plain, factory, texts), **given}
     options.check_needed(plain, factory, arguments)
-    try:
-        signature(factory).bind(**arguments)
-    except TypeError as error:
-        raise ValueError(f"{plain!r} makes no policy: {error}") from error
     policy = factory(**arguments)
     if not isinstance(policy, Policy):
         raise ValueError(f"{plain!r} makes a {type(policy).__name__}, not a Policy")

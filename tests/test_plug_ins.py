@@ -84,7 +84,8 @@ def test_a_scenario_is_listed_and_loaded(mylab):
 @pytest.mark.parametrize(
     ("name", "says"),
     [
-        ("os:system", "'os:system' makes no policy: missing a required argument: 'command'"),
+        ("os:system", "baseline 'os:system' needs command: write os:system?command=..."),
+        ("os:kill", "baseline 'os:kill' needs pid and signal"),
         ("os:getcwd", "'os:getcwd' makes a str, not a Policy"),
     ],
 )

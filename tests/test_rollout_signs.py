@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import calls
 import numpy as np
 import pytest
 import rollout_signs as signs
@@ -17,7 +18,7 @@ def fewer_steps(monkeypatch) -> None:
     """Play some of the steps only; their rules meet the same sessions."""
     worlds = {name: (make, min(count, 3)) for name, (make, count) in signs.WORLDS.items()}
     monkeypatch.setattr(signs, "WORLDS", worlds)
-    signs.play.cache_clear()
+    monkeypatch.setattr(calls, "_results", {})
 
 
 def changes(name: str, new: str, old: str, **options: Any) -> np.ndarray:

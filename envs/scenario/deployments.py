@@ -226,16 +226,5 @@ def read_replica(
             f"{where}.max_num_batched_tokens = {deployment.max_num_batched_tokens} must be "
             f"above max_num_seqs = {deployment.max_num_seqs}"
         )
-    _check_blocks(row.get("kv_blocks", blocks), deployment, where)
     blocks = row.get("kv_blocks", blocks) // deployment.own_ranks
     return Replica(deployment, blocks, where=where)
-
-
-def _check_blocks(blocks: int, deployment: Deployment, where: str) -> None:
-    """Refuse a KV cache that the devices do not hold, with every byte that weights leave."""
-    most = kv_blocks(replace(deployment, gpu_memory_utilization=1.0))
-    if blocks > most:
-        raise ScenarioError(
-            f"{where}.kv_blocks = {blocks} is more than the memory holds: beside its weights there "
-            f"is room for {most} blocks of {deployment.block_size} tokens"
-        )
