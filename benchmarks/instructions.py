@@ -3,8 +3,8 @@
     python benchmarks/instructions.py                    of this version
     python benchmarks/instructions.py --before ../old    and of a checkout of another one
 
-A world without techniques is played, 16 environments, the feasible candidates in turn, first to
-compile and then under valgrind, which counts all that the process executes in the steps that are
+Worlds without techniques and the joint world of `cluster_steps.py` are played, 16 environments,
+the feasible candidates in turn, first to compile and then under valgrind, which counts all that the process executes in the steps that are
 played last, Python's part too. Needs valgrind; code is made for a processor that it knows.
 The two versions must play the same: the sums of rewards are compared.
 """
@@ -19,6 +19,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from cluster_steps import joint
+
 ROOT = Path(__file__).resolve().parents[1]
 REPLICA = {"gpu": "H100-SXM", "model": "Llama-3-8B", "count": 8, "gpu_memory_utilization": 0.9}
 PINNED = {"max_num_seqs": 128, "max_num_batched_tokens": 2048, "engine": "vllm-0.12"}
@@ -29,6 +31,7 @@ ROUTING = {
 WORLDS: dict[str, tuple[str, Any]] = {
     "routing": ("gpuyard/Routing-v0", ROUTING),
     "placement": ("gpuyard/Placement-v0", "placement-default"),
+    "joint": ("gpuyard/Cluster-v0", joint()),
 }
 NUM_ENVS = 16
 
