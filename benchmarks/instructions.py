@@ -3,9 +3,10 @@
     python benchmarks/instructions.py                    of this version
     python benchmarks/instructions.py --before ../old    and of a checkout of another one
 
-Worlds without techniques and the joint world of `cluster_steps.py` are played, 16 environments,
-the feasible candidates in turn, first to compile and then under valgrind, which counts all that the process executes in the steps that are
-played last, Python's part too. Needs valgrind; code is made for a processor that it knows.
+Worlds without techniques and the joint world of `cluster_steps.py` are played, 16 environments, the
+feasible candidates in turn, first to compile and then under valgrind, which counts all that the
+process executes in the steps that are played last, Python's part too. Needs valgrind; code is made
+for a processor that it knows.
 The two versions must play the same: the sums of rewards are compared.
 """
 

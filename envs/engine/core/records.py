@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .compile import DISABLE_JIT
+from .pages import zeros
 
 IDLE, STEP, START, GO_ON = 0, 1, 2, 3  # what an environment of a batch is to do
 AVERAGED_ARRIVALS = 32.0  # of the moving averages of what arrives
@@ -34,7 +35,7 @@ CLOCK = np.dtype(  # one record per environment
 
 def records(shape: int | tuple[int, ...], dtype: np.dtype) -> NDArray[np.void]:
     """Return zeroed records; without the compiler, of a kind that Python code can read as such."""
-    array = np.zeros(shape, dtype)
+    array = zeros(shape, dtype)
     return array.view(np.recarray) if DISABLE_JIT else array
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..core.pages import zeros
 from ..core.records import fill, record_of, records
 from .adapters import LORA_RULES, allocate_adapters, empty_adapters
 from .clients import CLIENT, allocate_clients, forget_clients
@@ -104,7 +105,7 @@ def allocate(
         "decode_phases": np.zeros((*shape, int(specs["block_size"].max())), np.int32),
         "prefix_marks": records((num_envs, max(num_nodes, 1), words), PREFIX_MARK),
         "prefix_entries": records((num_envs, entries), PREFIX_ENTRY),
-        "prefix_heads": np.zeros((num_envs, heads), np.int32),
+        "prefix_heads": zeros((num_envs, heads), np.int32),
         "prefix_units": records((num_envs, max(num_ids, 1)), PREFIX_UNIT),
         **allocate_adapters(num_envs, len(specs), max_loras),
         **allocate_clients(static.clients, num_envs, len(specs)),
