@@ -24,6 +24,7 @@ import re
 import sys
 from collections.abc import Collection
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from . import gang, isolation, migration, options, plug_ins, routing, saved, topology
@@ -175,6 +176,32 @@ def _imported(name: str, module: str, member: str) -> Factory:
     if not callable(found):
         raise ValueError(f"policy {name!r}: {member!r} is no class and no function")
     return found
+
+
+def sources(name: str) -> list[Path]:
+    """Return the files that a policy comes from, but for those of its family in this package.
+
+    Of a saved policy that is its file. Of a class of one's own it is all Python files of its
+    package, or of the folder of its module, since it may import any of them.
+
+    Raises:
+        FileNotFoundError: no such file of a saved policy.
+        ValueError: there is no policy of that name.
+    """
+    name = composition(name)
+    if name.startswith(COMPOSE):
+        return [path for part in _parts(name) for path in sources(part)]
+    if name.endswith(FILE):
+        return [Path(name), *sources(saved.read(name)["policy"])]
+    plain = options.split(name)[0]
+    class_of(plain)  # now its module is loaded
+    module, colon, _ = plug_ins.found().get(plain, plain).partition(":")
+    if plain in _BASELINES or not colon:
+        return []
+    top = sys.modules[module.partition(".")[0]]
+    if hasattr(top, "__path__"):
+        return sorted(path for folder in top.__path__ for path in Path(folder).rglob("*.py"))
+    return sorted(Path(top.__file__).parent.glob("*.py")) if top.__file__ else []
 
 
 def _parts(name: str) -> list[str]:

@@ -108,14 +108,33 @@ def gathered(names: Iterable[str] = MODULES) -> tuple[list[Row], dict[str, str],
 
 
 def summary(rows: Iterable[Row]) -> str:
-    """Return how many rows are inside their bands, and which have another sign."""
+    """Return how many rows are inside their bands, and which have the opposite sign."""
     compared = [row for row in rows if row.validated]
     inside = sum(row.inside for row in compared)
     share = f" ({100 * inside / len(compared):.0f} %)" if compared else ""
-    wrong = "; ".join(f"{row.target}: {row.note}" for row in compared if row.wrong_way)
-    signs = f"The sign is another one in: {wrong}." if wrong else "The sign is right everywhere."
-    said = f"{inside} of {len(compared)} rows inside their bands{share}. {signs}"
-    return textwrap.fill(said, 100, break_long_words=False, break_on_hyphens=False)
+    opposite = [row for row in compared if row.wrong_way]
+    signs = (
+        "In each of the following our result has the opposite sign: the published ratio is above "
+        "1 and ours is below, or the other way round. The reason is given here and in the row's "
+        "note, in the table of the technique that is named in brackets:"
+        if opposite
+        else "No result has the opposite sign of what was published."
+    )
+    said = _filled(f"{inside} of {len(compared)} rows are inside their bands{share}. {signs}")
+    reasons = [_filled(f"{row.target} ({row.technique}): {row.note}.", "- ") for row in opposite]
+    return "\n".join([said, *([""] if reasons else []), *reasons])
+
+
+def _filled(text: str, bullet: str = "") -> str:
+    """Return a paragraph, or an item of a list, in lines of 100 characters."""
+    return textwrap.fill(
+        text,
+        100,
+        initial_indent=bullet,
+        subsequent_indent=" " * len(bullet),
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
 
 
 def tables(rows: Iterable[Row], models: dict[str, str]) -> str:

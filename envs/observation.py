@@ -24,8 +24,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 DECISIONS = ("route", "place", "scale", "migrate")
-"""Kinds of decisions. At one moment requests are routed first, then moved, then gangs are placed,
-then replicas decided about."""
+"""Kinds of decisions. :mod:`.engine.clock` says in which order they come at one moment: one request
+is routed, requests move, gangs are placed, replicas are decided about, then others are routed."""
 
 
 def kind_column(kind: str) -> str:

@@ -16,3 +16,17 @@ class DiesOnce(BASELINES["least-requests"]):
             mark.write_text("a worker was here")
             os.kill(os.getpid(), signal.SIGKILL)
         super().reset(scenario, num_envs, seed)
+
+
+class InterruptsOnce(BASELINES["least-requests"]):
+    """Least requests, but somebody types Ctrl-C when it has decided a few times."""
+
+    decisions = 0
+
+    def act(self, observation):
+        mark = Path(os.environ["GPUYARD_TEST_MARK"])
+        self.decisions += 1
+        if self.decisions == 10 and not mark.exists():
+            mark.write_text("interrupted")
+            signal.raise_signal(signal.SIGINT)
+        return super().act(observation)

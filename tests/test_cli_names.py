@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from gpuyard.cli import main
+from gpuyard.commands import new
 from gpuyard.commands.listing import KINDS
 
 ROOT = Path(__file__).parents[1]
@@ -97,7 +98,24 @@ def test_show_a_scenario_an_engine_a_cluster_and_a_format(capsys):
         assert error.count("\n") == 1 and "nothing" in error
 
 
-@pytest.mark.parametrize("kind", ["routing", "placement", "cluster"])
+def test_the_kinds_of_new_are_those_of_its_templates_and_help_loads_no_engine():
+    from gpuyard.envs.scenario import template
+
+    assert tuple(template.KINDS) == new.KINDS
+    code = (
+        "import sys\n"
+        "from gpuyard.cli import main\n"
+        "try:\n"
+        "    main(['new', '--help'])\n"
+        "except SystemExit:\n"
+        "    assert not {'numba', 'gpuyard.envs.engine'} & set(sys.modules)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert all(kind in done.stdout for kind in template.KINDS)
+
+
+@pytest.mark.parametrize("kind", new.KINDS)
 def test_a_new_scenario_is_sound_and_its_comments_are_the_defaults(capsys, tmp_path, kind):
     from gpuyard.envs.scenario import load
 

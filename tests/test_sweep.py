@@ -213,6 +213,59 @@ def test_evaluate_gives_the_same_files_with_two_processes(tmp_path, capsys):
         assert one == two and "small-mine" in one
 
 
+def test_ctrl_c_in_evaluate_keeps_what_is_finished_and_the_same_command_goes_on(
+    tmp_path, monkeypatch, capsys
+):
+    """In one process, with a signal in the middle of the second of three policies."""
+    monkeypatch.chdir(tmp_path)  # results go to the usual folder
+    monkeypatch.setenv("GPUYARD_TEST_MARK", str(tmp_path / "mark"))
+    Path("small.toml").write_text(toml(SMALL))
+    command = ["evaluate", "--scenarios", "small.toml", "--seeds", "3", "--policies"]
+    command += ["routing/random,sweep_policies:InterruptsOnce,routing/least-requests"]
+    played = []
+    monkeypatch.setattr(run, "play", lambda each: played.append(each.shown) or task.play(each))
+    assert main(command) == 130
+    said = capsys.readouterr().err
+    kept = Path("runs", "evaluation")
+    assert f"1 of 3 tasks are kept in {kept}: the same command goes on from there" in said
+    assert not (kept / "results.csv").exists() and len(list((kept / "tasks").iterdir())) == 1
+    assert main(command) == 0
+    assert "1 of 3 tasks were done before" in capsys.readouterr().err
+    assert played == ["random", *["sweep_policies:InterruptsOnce"] * 2, "least-requests"]
+    assert main([*command, "--out", "whole"]) == 0
+    for name in ("results.csv", "results.md"):
+        assert (kept / name).read_text() == Path("whole", name).read_text()
+
+
+def test_a_key_knows_the_files_of_a_policy(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    rule, beside = tmp_path / "my_sweep_rule.py", tmp_path / "my_sweep_part.py"
+    rule.write_text("from sweep_policies import DiesOnce as Mine\n")
+    beside.write_text("WEIGHT = 1\n")
+    saved = tmp_path / "saved.json"
+    saved.write_text('{"format": "gpuyard-policy-1", "policy": "routing/random", "options": {}}')
+    weights = tmp_path / "policy.safetensors"
+    weights.write_bytes(b"1")
+    (tmp_path / "note.txt").write_text("1")
+
+    def keys():
+        named = ["my_sweep_rule:Mine", f"compose:{NAMED['least']}+my_sweep_rule:Mine"]
+        named += [str(saved), f"{weights}?greedy=true", NAMED["least"]]
+        tasks = tasks_of(WORLDS[:1], {name: name for name in named}, [5])
+        return [each.key() for each in tasks]
+
+    def moved(path, content):
+        before = keys()
+        path.write_text(content)
+        return [a != b for a, b in zip(before, keys(), strict=True)]
+
+    assert moved(rule, "from sweep_policies import DiesOnce as Mine  # again\n") == [1, 1, 0, 0, 0]
+    assert moved(beside, "WEIGHT = 2\n") == [1, 1, 0, 0, 0]  # which the rule may import
+    assert moved(saved, saved.read_text().replace("random", "dynamo")) == [0, 0, 1, 0, 0]
+    assert moved(weights, "2") == [0, 0, 0, 1, 0]
+    assert moved(tmp_path / "note.txt", "2") == [0, 0, 0, 0, 0]
+
+
 def test_who_may_be_left_out_is(capsys):
     tasks = tasks_of(WORLDS[:1], NAMED | {"sjf": "gang/sjf"}, [5])
     assert [r.policy for r in sweep(tasks, optional={"sjf"})] == ["random", "least"]

@@ -147,9 +147,9 @@ def test_a_row_knows_whether_its_sign_is_another_one() -> None:
         assert row.wrong_way == wrong
     level = Row("a", "hits", "b", 0.9, 1.1, 1.001, "", 0.95)  # nearer to 1 than to have a sign
     assert not level.wrong_way
-    assert techniques.summary([Row("a", "gain", "b", 1.0, 2.0, 0.7, "why", 1.5)]).endswith(
-        "The sign is another one in: gain: why."
-    )
+    said = techniques.summary([Row("a", "gain", "b", 1.0, 2.0, 0.7, "why", 1.5), level])
+    assert "has the opposite sign" in " ".join(said.split())
+    assert said.endswith(":\n\n- gain (a): why.")
 
 
 def test_the_page_shows_what_is_missed_and_what_is_unknown() -> None:
@@ -165,9 +165,9 @@ def test_the_page_shows_what_is_missed_and_what_is_unknown() -> None:
     assert "| missed | s | 2 | 1.8 to 2.2 | 3 | +50.0 % | **no** | why |" in text
     assert "| unknown | - | - | - | 1.5 | - | unvalidated |  |" in text
     assert "| bound | s | - | at least 1 | 2 | - | yes |  |" in text
-    assert (
-        techniques.summary(rows)
-        == "2 of 3 rows inside their bands (67 %). The sign is right everywhere."
+    assert techniques.summary(rows) == (
+        "2 of 3 rows are inside their bands (67 %). "
+        "No result has the opposite sign of what was published."
     )
 
 

@@ -1,10 +1,18 @@
 """The one clock: it runs a world until someone must decide, then stops.
 
-Each part is asked for its next moment; what is due then happens in a fixed order: ends of runs,
-failures, repairs, arrivals of gangs, replicas that come up, drain or end, moves of requests, then
-the next request. Rates are settled once per moment. At one moment requests are routed first, then
-moved, then gangs placed, then replicas decided about. Parts that a scenario lacks have
-arrays without items and cost a look at their length.
+Each part is asked for its next moment. One pass lets happen what is due at the earliest of them, in
+a fixed order: ends of runs, failures, repairs, arrivals of gangs, replicas that come up, drain or
+end, moves of requests. Last it takes up one request, if one was due before the pass. Rates are
+settled once per moment. Then the first kind of decision that is due is asked for, again and again:
+the request that was taken up is routed, requests move, gangs are placed, replicas are decided
+about; a gang that such a decision lets queue is placed before the next one. When no decision is
+due the next pass comes, perhaps at the same moment.
+
+So of several requests of one moment the first is routed before all other decisions of that moment
+and the rest after them. Requests that wait for a replica that comes up then are routed after them,
+too, but for the first of them where another request arrives at that moment: it goes in its place.
+
+Parts that a scenario lacks have arrays without items and cost a look at their length.
 
 Parts that nobody else must see stay lazy: a replica is advanced only when a request is to be
 routed, when it drains, when sessions answer back, or when replicas are decided about.

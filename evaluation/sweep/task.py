@@ -15,6 +15,7 @@ import numpy as np
 
 import gpuyard
 from gpuyard.commands.choosing import policy as policy_of
+from gpuyard.commands.choosing import sources
 from gpuyard.envs.scenario import Scenario, from_dict
 
 from ..rollout import Rollout, rollout
@@ -94,10 +95,11 @@ class Task:
     def key(self) -> str:
         """Return what tells its result from all others: what is played, on which files and code."""
         world = {k: v for k, v in asdict(self.world).items() if k != "name"}
-        named = [self.policy, *_texts(json.loads(self.world.table))]
+        named = list(_texts(json.loads(self.world.table)))
         if self.world.trace is not None:
             named.append(self.world.trace.path)
-        paths = (Path(self.world.folder, text) for text in named if 0 < len(text) < 1000)
+        paths = [Path(self.world.folder, text) for text in named if 0 < len(text) < 1000]
+        paths += (path.resolve() for path in sources(self.policy))
         files = {
             str(path): _digest(str(path), path.stat().st_mtime_ns) for path in paths if _is(path)
         }

@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from gpuyard.baselines import Policy, decides, make, names, options
+from gpuyard.baselines import Policy, decides, make, names, options, registry
 from gpuyard.envs.scenario import Scenario, load
 
 
@@ -73,6 +73,15 @@ def policy(name: str) -> Policy:
     path, texts = options.split(name)
     load: Callable[..., LearnedPolicy] = partial(LearnedPolicy.load, path)
     return load(**options.parse(path, load, texts))
+
+
+def sources(name: str) -> list[Path]:
+    """Return the files that a policy comes from beside the package's, as :func:`policy` takes it.
+
+    Raises:
+        ValueError: unknown name.
+    """
+    return [Path(options.split(name)[0])] if is_model(name) else registry.sources(name)
 
 
 def is_model(name: str) -> bool:

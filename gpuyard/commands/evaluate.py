@@ -55,7 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Play, print and save; return the exit status."""
     from gpuyard.baselines.registry import names_in
-    from gpuyard.evaluation.report import compare, report
+    from gpuyard.evaluation.report import report
 
     from .choosing import baselines_for, is_model, policies, scenarios
 
@@ -67,23 +67,20 @@ def run(options: argparse.Namespace) -> int:
     named = policies([name for name in given if name != "all"], worlds)
     players = (policies(baselines_for(worlds), worlds) if "all" in given else {}) | named
     optional = players.keys() - named.keys()
-    if options.processes > 1 or options.executor != "local":
-        rollouts = _swept(options, worlds, players, optional, out)
-    else:
-        rollouts = compare(players, worlds, options.seeds, options.env, optional=optional)
+    rollouts = _played(options, worlds, players, optional, out)
     learned = [name for name in given if is_model(name)]
     print(report(rollouts, learned, out, scenarios=worlds))
     return 0
 
 
-def _swept(
+def _played(
     options: argparse.Namespace,
     scenarios: list[Scenario],
     players: dict[str, Policy],
     optional: Collection[str],
     out: Path,
 ) -> list[Rollout]:
-    """Return what :func:`gpuyard.evaluation.report.compare` does, played by other processes.
+    """Return what :func:`gpuyard.evaluation.report.compare` does; keep what is finished in ``out``.
 
     A task has all seeds, as there: a policy that draws is seeded once for all of them.
     """

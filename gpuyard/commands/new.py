@@ -5,6 +5,10 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+KINDS = ("routing", "placement", "cluster")
+"""The keys of ``gpuyard.envs.scenario.template.KINDS``, which a help text need not load the engine
+for; a test compares them."""
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Say what can be asked for."""
@@ -12,9 +16,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", type=Path, help="the file to write, for example mine.toml")
     parser.add_argument(
         "--kind",
-        choices=("routing", "placement", "cluster"),
-        default="routing",
-        help="route requests to replicas, place gangs on a cluster, or both (default: routing)",
+        choices=KINDS,
+        default=KINDS[0],
+        help="route requests to replicas, place gangs on a cluster, or both (default: %(default)s)",
     )
     parser.add_argument("--force", action="store_true", help="overwrite the file")
 
