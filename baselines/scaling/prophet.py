@@ -34,7 +34,7 @@ class ProphetTrend:
     """
 
     def __init__(self, step_s: float, window: int = WINDOW) -> None:
-        logging.getLogger("prophet.plot").setLevel(logging.CRITICAL)  # "no plotly", at its import
+        _quiet()
         try:
             import pandas as pd
             from prophet import Prophet
@@ -42,7 +42,6 @@ class ProphetTrend:
             raise ImportError(
                 "forecast = 'prophet' needs prophet: pip install 'gpuyard[forecast]'"
             ) from error
-        logging.getLogger("cmdstanpy").setLevel(logging.WARNING)  # after its import: two lines a fit
         self._model, self._table = Prophet, pd.DataFrame
         self._step = timedelta(seconds=step_s)
         self._values: deque[float] = deque(maxlen=window)
@@ -66,3 +65,12 @@ class ProphetTrend:
         model.fit(self._table({"ds": times[:-1], "y": list(self._values)}))
         found = model.predict(self._table({"ds": times[-1:]}))
         return max(0.0, float(found["yhat"].iloc[0]))
+
+
+def _quiet() -> None:
+    """Silence that there is no plotly, said at the import, and the two lines of every fit."""
+    logging.getLogger("prophet.plot").setLevel(logging.CRITICAL)
+    cmdstan = logging.getLogger("cmdstanpy")
+    cmdstan.setLevel(logging.WARNING)
+    if not cmdstan.handlers:  # without any, it would add its own and begin to tell all
+        cmdstan.addHandler(logging.NullHandler())
