@@ -3,11 +3,14 @@
     python benchmarks/scaling_day.py                               # 24 hours, 12 policies
     python benchmarks/scaling_day.py --hours 6                     # a short look
     python benchmarks/scaling_day.py --service conv                # a flatter day
+    python benchmarks/scaling_day.py --apart                       # prefill and decode apart
     python benchmarks/scaling_day.py --plot docs/images/scaling_day.png
 
 One deployment on L40S GPUs gets the requests of Azure's code service, or of its conversation
 service, whose rate follows the hour of the day. Every autoscaler starts with two replicas; fixed
-fleets have as many as their names say. Prints a row per policy: requests within the objectives,
+fleets have as many as their names say. With ``--apart``, prefill and decode replicas are counted
+apart and Dynamo's planner by objectives plays with each of its forecasts (two need
+``gpuyard[forecast]``). Prints a row per policy: requests within the objectives,
 TTFT, GPU hours of replicas, starts; the last line is JSON. ``docs/studies.md`` has the table.
 """
 
@@ -17,7 +20,7 @@ import argparse
 import json
 import sys
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +30,7 @@ sys.path.insert(0, str(ROOT))
 
 from playing import begin  # noqa: E402
 
+from gpuyard.baselines.scaling.predictors import Kind  # noqa: E402
 from gpuyard.envs.scenario import Scenario, from_dict  # noqa: E402
 from gpuyard.evaluation.requests import attained, request_latencies  # noqa: E402
 
@@ -44,6 +48,7 @@ DAYS = {
 }  # fmt: skip
 FIXED = (1, 2, 3, 4)
 SCALERS = ("hpa", "hpa-queue", "keda", "wva", "wva-tokens", "dynamo", "dynamo?defaults=code")
+APART = tuple(f"dynamo-sla?forecast={kind}" for kind in get_args(Kind))
 FIRST, MOST, SAMPLE_S = 2, 8, 300.0
 
 
@@ -55,8 +60,13 @@ class Played(NamedTuple):
     serving: NDArray[np.float64]
 
 
-def scenario(service: str, hours: float, rate_per_s: float, initial: int) -> Scenario:
-    """Return the service on three nodes of eight L40S."""
+def scenario(
+    service: str, hours: float, rate_per_s: float, initial: int, apart: bool = False
+) -> Scenario:
+    """Return the service on three nodes of eight L40S, its roles on replicas apart or not."""
+    counts: dict[str, Any] = {"min": 1, "max": MOST, "initial": initial}
+    if apart:
+        counts = {"roles": [{"kind": kind, **counts} for kind in ("prefill", "decode")]}
     return from_dict(
         {
             "cluster": {"pools": [{"gpu": "L40S", "nodes": 3}]},
@@ -66,9 +76,7 @@ def scenario(service: str, hours: float, rate_per_s: float, initial: int) -> Sce
                     "name": "chat",
                     "gpu": "L40S",
                     "model": "Llama-3-8B",
-                    "min": 1,
-                    "max": MOST,
-                    "initial": initial,
+                    **counts,
                     "workload": {
                         "preset": f"azure-{service}",
                         "num_requests": round(hours * 3600 * rate_per_s),
@@ -148,13 +156,14 @@ def main() -> None:
     parser.add_argument("--service", choices=DAYS, default="code")
     parser.add_argument("--rate", type=float, default=2.0, help="mean requests/s of the day")
     parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--apart", action="store_true", help="prefill and decode replicas apart")
     parser.add_argument("--plot", type=Path, help="PNG to write")
     options = parser.parse_args()
     runs = {f"fixed {n}": ("scaling/fixed", n) for n in FIXED}
-    runs |= {name: (f"scaling/{name}", FIRST) for name in SCALERS}
+    runs |= {name: (f"scaling/{name}", FIRST) for name in (APART if options.apart else SCALERS)}
     found: dict[str, Played] = {}
     for name, (policy, initial) in runs.items():
-        world = scenario(options.service, options.hours, options.rate, initial)
+        world = scenario(options.service, options.hours, options.rate, initial, options.apart)
         found[name] = play(policy, world, options.seeds)
         if len(found) == 1:
             print("| policy | " + " | ".join(found[name].numbers) + " |")

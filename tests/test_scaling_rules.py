@@ -28,7 +28,7 @@ from gpuyard.baselines.scaling import (
     WVASaturation,
     WVATokens,
 )
-from gpuyard.baselines.scaling.predictors import Kalman, predictor
+from gpuyard.baselines.scaling.predictors import Kalman
 
 
 def role(ready: int = 1, starting: int = 0, **means: float | tuple[float, ...]) -> RoleSignals:
@@ -368,11 +368,6 @@ def test_kalman_by_hand() -> None:
     assert one.next() == pytest.approx(10 + 2 * (2001 + 1000) / 2011)
 
 
-def test_predictors_that_are_left_out_are_named() -> None:
-    with pytest.raises(ValueError, match="use 'constant' or 'kalman'; arima and prophet are out"):
-        predictor("arima")  # type: ignore[arg-type]
-
-
 # --- Bad input
 
 
@@ -388,6 +383,10 @@ def test_predictors_that_are_left_out_are_named() -> None:
         (lambda: DynamoLoad("guess"), "defaults = 'guess': use one of document, code"),
         (lambda: DynamoThresholds(1, {}, "cost"), "target = 'cost': use 'throughput' or 'latency'"),
         (lambda: DynamoSLA(H200, most_gpus=1), "most_gpus = 1: 2 are needed for least replicas"),
+        (
+            lambda: DynamoSLA(H200, forecast="mean"),
+            "forecast = 'mean': use one of constant, kalman, arima, prophet",
+        ),
         (lambda: Fixed({DECODE: -1}), "replicas of decode = -1: give 0 or more"),
         (
             lambda: RoleSignals(0, (1.0,)),

@@ -64,10 +64,12 @@ class DynamoSLA(ScalingRule):
     Args:
         profile: of the engines.
         itl_s: objective of the time per output token. The one of the TTFT is in no formula.
-        forecast: ``constant`` or ``kalman``, see :mod:`.predictors`.
+        forecast: ``constant``, ``kalman``, ``arima`` (the planner's default) or ``prophet``, see
+            :mod:`.predictors`. The last two need the extra ``forecast``.
         corrected: whether to use ``c_p`` and ``c_d``.
         most_gpus: budget of both roles.
         least, most, period_s: see :class:`~gpuyard.baselines.scaling.rule.ScalingRule`.
+        log1p: whether to forecast logarithms of 1 + value (``load_predictor_log1p``).
     """
 
     def __init__(
@@ -80,24 +82,25 @@ class DynamoSLA(ScalingRule):
         least: int = 1,
         most: int = 1024,
         period_s: float = PERIOD_S,
+        log1p: bool = False,
     ) -> None:
         smallest = least * (profile.prefill_gpus + profile.decode_gpus)
         if most_gpus < smallest:
             raise ValueError(f"most_gpus = {most_gpus!r}: {smallest} are needed for least replicas")
         if not itl_s > 0:
             raise ValueError(f"itl_s = {itl_s!r}: give seconds above 0")
-        predictor(forecast)
-        self.profile, self.itl_s, self.forecast = profile, itl_s, forecast
+        self.profile, self.itl_s, self.forecast, self.log1p = profile, itl_s, forecast, log1p
         self.corrected, self.most_gpus = corrected, most_gpus
+        self._step_s = period_s or 1.0  # 0: a decision at each look, of whatever length
         super().__init__(period_s, least, most)
 
     def restart(self) -> None:
         """Forget the traffic."""
         super().restart()
         self._looks: list[Signals] = []
-        self._rate = predictor(self.forecast)
-        self._prompt = predictor(self.forecast)
-        self._output = predictor(self.forecast)
+        self._requests, self._prompt, self._output = (
+            predictor(self.forecast, self._step_s, self.log1p) for _ in range(3)
+        )
 
     def observe(self, signals: Signals) -> None:
         """Remember a look at the traffic."""
@@ -113,11 +116,13 @@ class DynamoSLA(ScalingRule):
         requests, seconds = sum(counts), sum(look.interval_s for look in looks)
         if not requests or not seconds:
             return {name: role.replicas for name, role in signals.roles.items()}
-        self._rate.add(requests / seconds)
+        # of a whole period, as the planner counts them: logarithms are not free of the unit
+        self._requests.add(requests / seconds * self._step_s)
         self._prompt.add(weighted([look.prompt_tokens for look in looks], counts))
         self._output.add(weighted([look.output_tokens for look in looks], counts))
-        prompts_per_s = self._rate.next() * self._prompt.next()
-        outputs_per_s = self._rate.next() * self._output.next()
+        rate_per_s = self._requests.next() / self._step_s
+        prompts_per_s = rate_per_s * self._prompt.next()
+        outputs_per_s = rate_per_s * self._output.next()
         prefill, decode = self._corrections(signals, looks, counts)
         p, d = self.profile, self.profile.decode_tokens_per_s(self.itl_s / decode)
         wanted = self._within_budget(

@@ -112,14 +112,19 @@ class DynamoSLAScaler(Scaler):
         forecast: of the traffic of the next period.
         corrected: whether measured latencies correct the profile.
         period_s: seconds between two adjustments.
+        log1p: whether logarithms are forecast.
     """
 
     def __init__(
-        self, forecast: Kind = "constant", corrected: bool = True, period_s: float = PERIOD_S
+        self,
+        forecast: Kind = "constant",
+        corrected: bool = True,
+        period_s: float = PERIOD_S,
+        log1p: bool = False,
     ) -> None:
         DynamoSLA(Profile(1.0, 1.0, ((1.0, 1.0, 1.0),)), 1.0, forecast, period_s=period_s)
         self.forecast: Kind = forecast
-        self.corrected, self.period_s = corrected, period_s
+        self.corrected, self.period_s, self.log1p = corrected, period_s, log1p
 
     def rules(self, service: Service, slo: SLO) -> list[tuple[ScalingRule, tuple[Role, ...]]]:
         """Return the one rule for both roles.
@@ -152,6 +157,7 @@ class DynamoSLAScaler(Scaler):
             least=min(role.least for role in service.roles),
             most=max(role.most for role in service.roles),
             period_s=self.period_s,
+            log1p=self.log1p,
         )
         return [(rule, service.roles)]
 

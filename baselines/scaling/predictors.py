@@ -1,17 +1,21 @@
 """What the next interval brings: load predictors of Dynamo's planner.
 
 Source: ai-dynamo/dynamo, components/src/dynamo/planner/core/load/predictors.py, commit 260b6ae.
-Left out: ``arima``, its default, which fits orders and coefficients anew by a library
-(pmdarima) that this package does not depend on, and ``prophet``.
+Two of its four are here, the two that need a library in :mod:`.arima` and :mod:`.prophet`. Left
+out: warming up on a trace of earlier days.
 """
 
 from __future__ import annotations
 
-from typing import Literal, Protocol
+import math
+from typing import Literal, Protocol, get_args
 
 import numpy as np
 
-Kind = Literal["constant", "kalman"]
+from .arima import Arima
+from .prophet import ProphetTrend
+
+Kind = Literal["constant", "kalman", "arima", "prophet"]
 
 
 class Predictor(Protocol):
@@ -72,14 +76,38 @@ class Kalman:
         return max(0.0, float(self.state.sum()))
 
 
-def predictor(kind: Kind) -> Predictor:
+class Logged:
+    """Another predictor on logarithms of 1 + value, the planner's ``load_predictor_log1p``."""
+
+    def __init__(self, inner: Predictor) -> None:
+        self.inner = inner
+
+    def add(self, value: float) -> None:
+        """Add the value of the interval that has ended."""
+        self.inner.add(math.log1p(value))
+
+    def next(self) -> float:
+        """Return the forecast."""
+        return math.expm1(self.inner.next())
+
+
+def predictor(kind: Kind, step_s: float = 1.0, log1p: bool = False) -> Predictor:
     """Return a new predictor.
+
+    Args:
+        kind: which one.
+        step_s: seconds between two values; only ``prophet`` asks.
+        log1p: whether it sees logarithms; of no account to ``constant``.
 
     Raises:
         ValueError: unknown kind, naming those there are.
+        ImportError: what it needs is not installed, naming the extra.
     """
+    if kind not in get_args(Kind):
+        raise ValueError(f"forecast = {kind!r}: use one of {', '.join(get_args(Kind))}")
     if kind == "constant":
         return Constant()
-    if kind == "kalman":
-        return Kalman()
-    raise ValueError(f"predictor = {kind!r}: use 'constant' or 'kalman'; arima and prophet are out")
+    if kind == "arima":
+        return Arima(log1p)
+    found: Predictor = Kalman() if kind == "kalman" else ProphetTrend(step_s)
+    return Logged(found) if log1p else found
