@@ -59,3 +59,14 @@ def test_windows_let_more_sequences_run() -> None:
     whole = dataclasses.replace(oss, window_blocks=10**6)
     assert oss.blocks_of(8192) == 521 and whole.blocks_of(8192) == 1024
     assert oss.longest(1024) == pytest.approx(2 * whole.longest(1024), rel=0.02)
+
+
+def test_tensorrt_llm_keeps_what_left_the_window() -> None:
+    """36 layers of 8 heads of 64, keys and values: 73,728 bytes a token, twice those of 18 layers.
+
+    Its cache has one window, the longest sequence, unless ``max_attention_window`` is set
+    (``tensorrt_llm/_torch/pyexecutor/resource_manager.py``, ``KVCacheManager.__init__``).
+    """
+    oss = Deployment(H100, model("gpt-oss-120b"), tp=2, dtype="mxfp4", engine="trtllm")
+    assert kv_groups(oss) == KVGroups(16)
+    assert block_bytes(oss) == 16 * 2 * 36 * (8 // 2) * 64 * 2

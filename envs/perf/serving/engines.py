@@ -4,7 +4,9 @@ A version stands for all from its ``since`` on up to the next one: ``vllm-0.17``
 ``vllm-0.15``. Sources (vLLM): version 1 of its engine by default, 0.8; hybrid KV cache manager,
 0.10; CUDA graphs of whole decode steps by default, 0.11; asynchronous scheduling by default, 0.14;
 ``scheduler_reserve_full_isl``, 0.19; CUDA graphs inside the memory budget and utilisation 0.92,
-pull request 38284, 0.21; defaults by GPU, ``engine/arg_utils.py``.
+pull request 38284, 0.21; defaults by GPU, ``engine/arg_utils.py``. TensorRT-LLM keeps every token
+in layers with a window, too, unless it is told otherwise (1.0 to 1.2,
+``_torch/pyexecutor/resource_manager.py``: ``max_attention_window`` is the longest sequence).
 """
 
 from __future__ import annotations
@@ -68,7 +70,7 @@ ENGINES = (
         gpu_memory_utilization=0.92,
     ),
     Engine("sglang", "sglang"),
-    Engine("trtllm", "trtllm"),
+    Engine("trtllm", "trtllm", windowed_kv=False),
 )
 NEWEST = "vllm-0.21"
 
