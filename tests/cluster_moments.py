@@ -10,14 +10,17 @@ to have in common.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
-from cluster_reference_worlds import Case, Watch
+from cluster_reference_worlds import Case
+from cluster_watch import Watch
 from reference_cluster import Cluster
+from reference_network import Gang
 
 from gpuyard.envs.world import World
 
 Moments = dict[tuple[str, int, float], float]
-"""Seconds by what happens, to which gang or request, and iterations left where it is one."""
+"""Seconds by what happens, to which gang, request or run, and iterations left where it is one."""
 
 OF_REQUESTS = {"first token": "first_token_s", "finish": "finish_s", "arrival of KV": "arrive_s"}
 """What happens to a request, and the field of the engine that tells when."""
@@ -29,13 +32,13 @@ def of_reference(cluster: Cluster) -> Moments:
     """Return what has happened in the reference."""
     result, arrive_s = cluster.result, [seq.arrive_s for seq in cluster.requests]
     found: Moments = {}
-    told = (result.first_token_s, result.finish_s, arrive_s)
-    for name, times_s in zip(OF_REQUESTS, told, strict=True):
+    columns = (result.first_token_s, result.finish_s, arrive_s)
+    for name, times_s in zip(OF_REQUESTS, columns, strict=True):
         found |= {(name, i, 0.0): float(time_s) for i, time_s in enumerate(times_s)}
-    for gang in cluster.network.gangs:
-        found["end", gang.number, 0.0] = float(gang.finish_s)
-        for left, time_s in gang.begun_s.items():
-            found["iteration", gang.number, left] = float(time_s)
+    for run, gang in enumerate(cluster.network.gangs):
+        if not gang.stopped:
+            found["end", gang.number, 0.0] = float(gang.finish_s)
+        found |= iterations(run, gang, gang.begun_s)
     return happened(found)
 
 
@@ -45,11 +48,23 @@ def of_engine(world: World, watch: Watch, case: Case) -> Moments:
     found: Moments = {}
     for name, field in OF_REQUESTS.items():
         found |= {(name, i, 0.0): float(time_s) for i, time_s in enumerate(requests[field])}
-    for gang in watch.gangs:
+    for run, gang in enumerate(watch.gangs):
         found["end", gang.number, 0.0] = float(jobs[gang.number]["finish_s"])
-    for (j, left), time_s in watch.begun_s.items():
-        found["iteration", j, left] = time_s
+        found |= iterations(run, gang, watch.begun_s[run])
     return happened(found)
+
+
+def iterations(run: int, gang: Gang, begun_s: Mapping[float, float]) -> Moments:
+    """Return when iterations of a run began, but for one that was stopped at that very moment.
+
+    Those of a gang that goes on after it was stopped are no whole numbers, and alike but for
+    rounding.
+    """
+    return {
+        ("iteration", run, round(float(left), 6)): float(time_s)
+        for left, time_s in begun_s.items()
+        if not math.isclose(time_s, gang.stop_s, rel_tol=ROUNDED)
+    }
 
 
 def happened(moments: Moments) -> Moments:
@@ -69,12 +84,12 @@ def apart(a: Moments, b: Moments, share: float) -> Moments:
 
 def differing(engine: Moments, reference: Moments) -> Moments:
     """Return the moments that the engine has elsewhere; it does not tell of all iterations."""
-    told = {
+    asked = {
         what: time_s
         for what, time_s in reference.items()
         if what in engine or what[0] != "iteration"
     }
-    return apart(engine, told, SAME)
+    return apart(engine, asked, SAME)
 
 
 def undecided(rounded: Moments, exact: Moments) -> Moments:

@@ -9,6 +9,7 @@ from functools import cache
 from typing import Any
 
 import numpy as np
+from cluster_watch import LATE_S, Watch
 from cluster_worlds import service, small
 from engine_worlds import (
     cost_table,
@@ -20,14 +21,13 @@ from engine_worlds import (
 )
 from reference_cluster import Cluster
 from reference_fleet import Change, Scaling
-from reference_network import Gang, Uplinks, Wires
+from reference_network import Gang, Wires
 from reference_replica import Role
 from reference_steps import ReplicaSpec, Result
 
 from gpuyard.envs.batch import Batch
-from gpuyard.envs.engine.core.owners import FREE
 from gpuyard.envs.engine.core.records import PLACE, ROUTE, START, STEP
-from gpuyard.envs.engine.gangs.records import RUNNING
+from gpuyard.envs.engine.gangs.records import PENDING
 from gpuyard.envs.engine.serving.arrays import load
 from gpuyard.envs.hardware.cluster import LEVELS
 from gpuyard.envs.perf.serving.cost_table import CostTable
@@ -35,7 +35,6 @@ from gpuyard.envs.workload.requests.stream import RequestStream
 from gpuyard.envs.world import World
 
 REQUESTS = 40
-LATE_S = 1e6  # when the one job of these worlds arrives, which is after their end
 Rows = tuple[tuple[str, int, int, int], ...]
 """Of a service's roles: kind, replicas at least, at the start, at most."""
 
@@ -53,9 +52,14 @@ CLUSTERS["large replicas"] = {
     "tp": 2,  # of a replica: on two nodes
 }
 CLUSTERS["too few GPUs"] = {**CLUSTERS["busy links"], "pools": [{"nodes": 8, "gpus_per_node": 1}]}
-"""Where the worlds are. Links are busy with gangs, which are there on the last two; on the last one
-gangs wait, and replicas are preempted for them."""
-WITH_GANGS = ("busy links", "large replicas", "too few GPUs")
+CLUSTERS["failing gangs"] = {**CLUSTERS["busy links"], "pools": [{"nodes": 8, "gpus_per_node": 2}]}
+CLUSTERS["all at once"] = CLUSTERS["failing gangs"]
+"""Where the worlds are. Links are busy with gangs, which are there from the second on; where GPUs
+are too few gangs wait, and replicas are preempted for them. Nodes fail under gangs and replicas on
+the last two, on the last one all are preempted for each other as well."""
+WITH_GANGS = ("busy links", "large replicas", "too few GPUs", "failing gangs", "all at once")
+FAILING = ("failing nodes", "failing gangs", "all at once")
+PREEMPTING = ("too few GPUs", "all at once")
 MOST_PREEMPTED = 12  # so that an episode ends
 
 
@@ -67,6 +71,7 @@ class Case:
     stream: RequestStream
     scaling: Scaling | None
     asked_at_s: float = 0.0
+    checkpoint_s: float = 0.0  # of gangs, 0: they save nothing while they run
 
 
 @cache
@@ -84,7 +89,7 @@ def batch(rows: Rows, where: str = "one node", nearest: str = "zone") -> Batch:
         "max_tokens": 600,
     }
     required = "zone" if where in WITH_GANGS else "node"
-    preempts = where == "too few GPUs"
+    preempts = where in PREEMPTING
     table = service("both", required=required, workload=workload)
     table["transfer_preferred"] = nearest
     table["tp"] = CLUSTERS[where].get("tp", 1)
@@ -99,8 +104,9 @@ def batch(rows: Rows, where: str = "one node", nearest: str = "zone") -> Batch:
     usual = {"nodes_per_leaf": pool["nodes"], "oversubscription": 1.0}
     fabric = CLUSTERS[where].get("fabric", usual)
     faults, jobs = {}, {"num_jobs": 1, "rate_per_h": 0.5, "max_gpus": 1}
-    if where == "failing nodes":  # one every second
-        faults = {"node_mtbf_h": pool["nodes"] / 3600, "repair_h": 1e-3}
+    if where in FAILING:  # one every second, or every three
+        gap_s = 1.0 if where == "failing nodes" else 3.0
+        faults = {"node_mtbf_h": gap_s * pool["nodes"] / 3600, "repair_h": 1e-3}
     if where in WITH_GANGS:
         longest_s = 5.0 if where == "large replicas" else 20.0  # on narrow links rounding grows
         jobs = {"num_jobs": 8, "rate_per_h": 14_400.0, "max_gpus": 4, "max_duration_s": longest_s}
@@ -112,7 +118,11 @@ def batch(rows: Rows, where: str = "one node", nearest: str = "zone") -> Batch:
         jobs=jobs,
         network={"fidelity": "flow", "routing": "source"},
         scaler={"interval_s": 1.0},
-        scheduler={"preemption": preempts, "protected_priority": 0.0},  # of jobs: none is preempted
+        scheduler={
+            "preemption": preempts,
+            "preempt_s": 2.0,
+            "protected_priority": 0.0 if where == "too few GPUs" else math.inf,  # of jobs: none
+        },
     )
     return Batch(scenario, 1)
 
@@ -226,6 +236,7 @@ def by_engine(
     load(world.state, static, 0, case.stream, case.stream.output_tokens)
     if where not in WITH_GANGS:
         world.state["jobs"]["arrival_s"][0, -1] = LATE_S
+    world.shared["gang_rules"]["checkpoint_s"] = case.checkpoint_s
     world.begin(0)
     seen = (watch or Watch)(world)
     return world, play(world, case, seed if where in WITH_GANGS else None, seen)
@@ -278,76 +289,6 @@ def fill_costs(static: Any, kind: int, cost: CostTable) -> None:
     static.head_s[kind, : len(cost.head_s)] = cost.head_s
 
 
-class Watch:
-    """Notes which gangs get and lose devices, decision by decision."""
-
-    def __init__(self, world: World) -> None:
-        self.world, self.changes, self.gangs = world, list[Change](), list[Gang]()
-        self.specs = world.shared["replica_specs"]
-        jobs = world.state["jobs"][0]
-        self.failures, self.starts = np.zeros(len(jobs), int), np.full(len(jobs), -1.0)
-        self.preemptions = np.zeros(len(jobs), int)
-        self.running = np.zeros(len(jobs), bool)  # at the last look: one may start twice at a time
-        self.reserved: Uplinks = frozenset()  # at the last look, before who has started since
-        self.begun_s: dict[tuple[int, float], float] = {}  # iterations, by gang and how many left
-
-    def look(self, decisions: int) -> None:
-        """Note what has changed since the last look, after so many decisions about replicas."""
-        for j, job in enumerate(self.world.state["jobs"][0]):
-            replicas = tuple(int(r) for r in np.flatnonzero(self.specs["gang"] == j))
-            if job["failures"] > self.failures[j] and replicas:
-                self.changes.append(Change(float(job["stopped_s"]), replicas, ()))
-            if job["preemptions"] > self.preemptions[j]:
-                self.changes.append(Change(float(job["stopped_s"]), replicas, (), preempted=True))
-            runs = bool(job["status"] == RUNNING)
-            starts = job["start_s"] > self.starts[j] or (runs and not self.running[j])
-            if starts and job["service"] < 0 and job["start_s"] < LATE_S:
-                self.gangs.append(self.gang(j, job))
-            elif starts and replicas:
-                gpus = self.gpus(j)
-                first = tuple(gpus[int(self.specs[r]["rank"])] if gpus else 0 for r in replicas)
-                uplinks = self.uplinks(gpus)
-                change = Change(float(job["start_s"]), replicas, first, uplinks, decisions)
-                self.changes.append(change)
-            if runs and job["service"] < 0 and job["gpus"] > 1:  # one GPU alone counts none
-                sender = self.world.state["senders"][0, j]
-                self.begun_s[j, float(sender["iterations_left"])] = float(sender["begun_s"])
-            self.failures[j], self.preemptions[j] = job["failures"], job["preemptions"]
-            self.starts[j], self.running[j] = np.fmax(self.starts[j], job["start_s"]), runs
-        owners = self.world.state["uplink_owner"][0]
-        self.reserved = frozenset(map(tuple, np.argwhere(owners != FREE).tolist()))
-
-    def gpus(self, j: int) -> tuple[int, ...]:
-        """Return the GPUs of a gang in rank order; none if it has lost them."""
-        found, gpu = [], int(self.world.state["senders"][0, j]["first_gpu"])
-        while gpu >= 0:
-            found.append(gpu)
-            gpu = int(self.world.state["gpu_next"][0, gpu])
-        return tuple(found)
-
-    def uplinks(self, gpus: Sequence[int]) -> dict[int, int]:
-        """Return the uplink of each GPU that has reserved one."""
-        found = {gpu: int(self.world.state["gpu_uplink"][0, gpu]) for gpu in gpus}
-        return {gpu: uplink for gpu, uplink in found.items() if uplink >= 0}
-
-    def gang(self, j: int, job: Any) -> Gang:
-        """Return a job that has just started."""
-        shared, gpus = self.world.shared, self.gpus(j)
-        assert gpus, "it ended before anybody looked"
-        pattern = shared["patterns"][job["kind"]]
-        first = int(pattern["first_phase"])
-        phases = tuple(
-            (*(int(phase[name]) for name in ("ranks", "stride", "shift", "mode")),
-             float(phase["bytes"] * job["comm_scale"]))
-            for phase in shared["phases"][first : first + pattern["num_phases"]]
-        )  # fmt: skip
-        return Gang(
-            *(j, float(job["start_s"]), gpus, float(job["iterations"])),
-            *(float(pattern["compute_s"]), float(pattern["hidden_s"]), phases),
-            *(self.uplinks(gpus), self.reserved),
-        )
-
-
 def allowed(world: World, feasible: Any, rng: np.random.Generator) -> Any:
     """Return what may be drawn of the feasible decisions about gangs.
 
@@ -370,6 +311,24 @@ def near_ones(case: Case, world: World, outputs: Any, feasible: Any) -> Any:
     rows = world.first_observation(outputs)["candidates"][feasible]
     near = feasible[rows[:, -1] > 0]  # the last column is that of transfers
     return near if len(near) else feasible
+
+
+def take(world: World, action: Any, outputs: Any, watch: Watch) -> None:
+    """Take a decision; twice if it starts a gang that is gone before the next one.
+
+    The first time that gang has more to do, and no node fails, so that it can be seen where it is.
+    """
+    before = world.get_state(0)
+    world.run(np.array([STEP]), action, outputs)
+    if watch.has_missed():
+        world.set_state(0, before)
+        world.state["devices"]["next_failure_s"] = math.inf
+        waiting = np.flatnonzero(world.state["jobs"]["status"][0] == PENDING)
+        world.state["senders"]["iterations_left"][0, waiting] += 1e9
+        world.run(np.array([STEP]), action, outputs)
+        watch.see_places()
+        world.set_state(0, before)
+        world.run(np.array([STEP]), action, outputs)
 
 
 def play(world: World, case: Case, seed: int | None, watch: Watch) -> Watch:
@@ -398,7 +357,7 @@ def play(world: World, case: Case, seed: int | None, watch: Watch) -> Watch:
             wanted = case.scaling.script(scaled)
             action[0] = wanted if wanted in feasible else 0
             scaled += 1
-        world.run(np.array([STEP]), action, outputs)
+        take(world, action, outputs, watch)
     watch.look(scaled)
     watch.changes.sort(key=lambda change: change.time_s)
     return watch

@@ -20,6 +20,7 @@ import numpy as np
 from cluster_moments import decided, differing, of_engine, of_reference, undecided
 from cluster_reference_worlds import (
     CLUSTERS,
+    FAILING,
     WITH_GANGS,
     Case,
     Rows,
@@ -34,10 +35,10 @@ TOGETHER: Rows = (("aggregated", 0, 0, 3),)
 FEATURES = ("whole_prompt", "frontend", "windows", "state", "lag")
 
 
-def drawn(seed: int) -> tuple[Case, Rows, str]:
-    """Return what a seed draws: a case, its roles, and where."""
+def drawn(seed: int, where: str = "") -> tuple[Case, Rows, str]:
+    """Return what a seed draws: a case, its roles, and where unless that is given."""
     rng = np.random.default_rng([seed, 77])
-    where = list(CLUSTERS)[seed % len(CLUSTERS)]
+    where = where or list(CLUSTERS)[seed % len(CLUSTERS)]
     rows = TOGETHER if rng.random() < 0.2 else APART
     features = [str(rng.choice(FEATURES))] if rng.random() < 0.4 else []
     near = "leaf" if where in WITH_GANGS else "node"
@@ -53,17 +54,21 @@ def drawn(seed: int) -> tuple[Case, Rows, str]:
         specs = [replace(role.spec, threshold=16 + seed % 50) for role in case.roles]
         roles = (replace(role, spec=spec) for role, spec in zip(case.roles, specs, strict=True))
         case = replace(case, roles=tuple(roles))
+    if where in FAILING:
+        case = replace(case, checkpoint_s=float(rng.choice([0.0, 0.5, 2.0])))
     return case, rows, where
 
 
-def compare(seed: int) -> dict[str, Any]:
+def compare(seed: int, where: str = "") -> dict[str, Any]:
     """Return a verdict (equal, rounding, different), and what differs, of the world of a seed."""
-    case, rows, where = drawn(seed)
+    case, rows, where = drawn(seed, where)
     world, watch = by_engine(case, rows, where, seed)
     given = (case, world, None if where == "one node" else watch.changes, watch.gangs)
     cluster, result = by_reference(*given)
     engine, rounded = of_engine(world, watch, case), of_reference(cluster)
     found = {"seed": seed, "where": where, "verdict": "equal", "moments": len(engine)}
+    found["failed"] = sum(gang.stopped and gang.fails for gang in cluster.network.gangs)
+    found["preempted"] = sum(gang.stopped and not gang.fails for gang in cluster.network.gangs)
     ways, sure = differing(engine, rounded), set(rounded)
     if ways:
         exact = of_reference(by_reference(*given, moment)[0])
@@ -92,12 +97,15 @@ def main() -> None:
     """Print what is not simply equal, and how many are."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--seeds", default="2000:2020", help="first and one after the last")
-    first, end = map(int, parser.parse_args().seeds.split(":"))
+    parser.add_argument("--where", choices=list(CLUSTERS), default="", help="in turn if left out")
+    given = parser.parse_args()
+    first, end = map(int, given.seeds.split(":"))
     verdicts: Counter[str] = Counter()
     for seed in range(first, end):
-        found = compare(seed)
+        found = compare(seed, given.where)
         verdicts[found["verdict"]] += 1
-        verdicts["moments"] += found["moments"]
+        for count in ("moments", "failed", "preempted"):
+            verdicts[count] += found[count]
         if found["verdict"] != "equal":
             print(json.dumps(found), flush=True)
     print(json.dumps(verdicts))

@@ -27,6 +27,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from reference_faults import stops
 from reference_fleet import Change, Fleet, Scaling
 from reference_kv import Request
 from reference_network import Flow, Gang, Network, Wires
@@ -125,6 +126,7 @@ class Cluster(Fleet):
         for gang in self.network.gangs:
             next_s = self.network.next_s(gang)
             found.append((next_s, -1, gang.number, lambda it=gang: self.network.go_on(it)))
+        found += stops(self.network)
         if not self.asked:
             found.append((self.asked_at_s, -1, 0, self.ask))
         if self.due:

@@ -93,7 +93,7 @@ class Flow:
 
 @dataclass(eq=False)
 class Gang:
-    """A gang that runs from ``start_s`` on: compute, then phases, again and again.
+    """A run of a gang from ``start_s`` on: compute, then phases, again and again.
 
     Attributes:
         number: of its job.
@@ -101,6 +101,12 @@ class Gang:
         iterations: to do; if they are no whole number, the first one does the fraction of all.
         mine: uplink that each GPU has reserved; none if it shares them.
         reserved: uplinks of others when it started.
+        before: place among all runs of the one that this one goes on with; its own iterations
+            count if there is none.
+        checkpoint_s: seconds of the run after which its work is saved, again and again; 0: never.
+        stop_s: when it is cut short.
+        fails: whether that is by a node's failure; by a preemption otherwise.
+        owes: iterations more that a preemption costs.
     """
 
     number: int
@@ -112,7 +118,15 @@ class Gang:
     phases: tuple[tuple[int, int, int, int, float], ...]
     mine: Mapping[int, int] = field(default_factory=dict)
     reserved: Uplinks = frozenset()
+    before: int | None = None
+    checkpoint_s: float = 0.0
+    stop_s: float = math.inf
+    fails: bool = False
+    owes: float = 0.0
     # where it stands
+    saved: float = 0.0  # iterations left when its work was saved last
+    save_s: float = math.inf  # when it is saved next
+    stopped: bool = False
     part: float = 0.0
     phase: int = -2  # -2: not begun, -1: computes alone, len(phases): waits for hidden compute
     until_s: float = math.inf  # of what is no sending
@@ -199,7 +213,7 @@ class Network:
             self.flows.remove(gang.flow)
             gang.flow = None
         if gang.phase == -2:
-            self.compute(gang)
+            self.begin(gang)
             return
         if gang.phase == -1:
             gang.computed_s = self.now_s + gang.hidden_s * gang.part
@@ -220,6 +234,15 @@ class Network:
             self.compute(gang)
         else:
             gang.finish_s, gang.until_s = self.now_s, math.inf
+
+    def begin(self, gang: Gang) -> None:
+        """Begin a run where the one before has got to."""
+        if gang.before is not None:
+            gang.iterations = self.gangs[gang.before].iterations
+        gang.saved = gang.iterations
+        if gang.checkpoint_s > 0:
+            gang.save_s = self.now_s + gang.checkpoint_s
+        self.compute(gang)
 
     def compute(self, gang: Gang) -> None:
         """Begin an iteration."""

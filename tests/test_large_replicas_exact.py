@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from cluster_reference_worlds import Case, Watch, by_engine, random_case, reference_requests, wires
+from cluster_reference_worlds import Case, by_engine, random_case, reference_requests, wires
+from cluster_watch import Watch
 from reference_large_replicas import SendingCluster, Stand
 
 from gpuyard.envs.world import World

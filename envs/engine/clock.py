@@ -56,6 +56,7 @@ from .decide.scale import KEEP, services_happen, take_scale
 from .decide.scale_seen import see_scale
 from .gangs.lifecycle import count_unfinished
 from .gangs.moments import begin_gangs, gangs_happen, gangs_value, integrate, next_moment_s
+from .gangs.saving import save_by
 from .network.traffic import settle
 from .services.moments import begin_services, is_abandoned, is_over, next_service_s
 from .services.stepping import has_steps_on_links
@@ -157,6 +158,8 @@ def move_on(w, e, clock):
             return True
         end(w, e, clock, moment_s, stalled)
         return False
+    if has_gangs(w) and w.gangs[e].next_save_s <= moment_s:
+        save_by(w, e, moment_s)
     if gangs_s <= moment_s:
         gangs_happen(w, e, moment_s)
     if has_services(w) and min(gangs_s, services_s) <= moment_s:

@@ -11,6 +11,7 @@ from ..core.units import unit
 from ..devices.nodes import give_gpu, take_gpu, take_node_down
 from ..network.traffic import enter, leave
 from .records import FINISHED, PENDING, RUNNING, UNSEEN
+from .saving import begin_saving
 
 
 @kernel
@@ -260,6 +261,7 @@ def start_gang(w, e, j, plan):
         list_running(w, e, gangs, j)
     if job.service >= 0:
         return
+    begin_saving(w, e, j)
     if sender.reserved == 1 and w.fabric[0].optical == 1:
         add_delay(w, e, j, w.fabric[0].reconfigure_s)
     sender.pattern, sender.ranks = job.kind, job.gpus
@@ -355,19 +357,14 @@ def fail_node(w, e, node, repair_s):
     """Let a node fail: its gangs lose their work since the last checkpoint and queue again."""
     gangs, slots, now_s = w.gangs[e], w.fabric[0].gpus_per_node, w.clock[e].now_s
     w.repairs[e, node] = now_s + repair_s  # from here on its GPUs come back as failed ones
-    checkpoint_s = w.gang_rules[0].checkpoint_s
     for gpu in range(node * slots, node * slots + w.node_specs[node].gpus):
         j = w.gpu_owner[e, gpu]
         if j < 0:
             continue
-        job, sender = w.jobs[e, j], w.senders[e, j]
-        ran_s = now_s - job.start_s
-        since_s = ran_s % checkpoint_s if checkpoint_s > 0.0 else ran_s
-        iteration_s = sender.iteration_s
+        job = w.jobs[e, j]
         stop_gang(w, e, gangs, int(j))
         if job.service < 0:
-            left = sender.iterations_left + since_s / iteration_s
-            sender.iterations_left = min(left, job.iterations)
+            w.senders[e, j].iterations_left = job.saved
         job.failures += 1
         gangs.failures += 1
     take_node_down(w, e, node, now_s + repair_s)

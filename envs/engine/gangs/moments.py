@@ -24,6 +24,7 @@ def begin_gangs(w, e):
     """Begin an episode: nothing runs, nothing waits."""
     reset(w, e)
     plan_failure(w, e)
+    w.gangs[e].next_save_s = math.inf
     w.gangs[e].waited = 1
 
 

@@ -49,6 +49,8 @@ JOB = np.dtype(
         ("first_start_s", "f8"),
         ("finish_s", "f8"),
         ("stopped_s", "f8"),  # end of its last run that was cut short
+        ("saved", "f8"),  # iterations left at its last checkpoint, or at its start
+        ("save_s", "f8"),  # when its next checkpoint is, inf: never
         ("stopping", "i4"),  # scratch: a proposed plan preempts it
         ("waited_s", "f8"),
         ("ran_s", "f8"),  # in earlier runs
@@ -75,6 +77,7 @@ GANGS = np.dtype(  # one record per environment
         ("queue_tail", "i4"),
         ("running_head", "i4"),  # gangs of replicas that may be preempted are listed, too
         ("head_fits", "i4"),  # 1: enough whole nodes are free for the oldest pending gang
+        ("next_save_s", "f8"),  # when the next checkpoint of any gang may be, inf: never
         ("waited", "i4"),  # 1: nobody is to be asked before something happens to gangs
         ("preemptions", "i8"),
         ("failures", "i8"),
