@@ -19,7 +19,7 @@ OWN_DEFAULTS: dict[frozenset[str], dict[str, Any]] = {
     frozenset({"route", "place", "scale"}): {
         "gamma": 0.999,  # a job or a replica matters for hundreds of requests
         "gae_lambda": 0.998,
-        "teacher": "compose:routing/prefill-and-work+gang/sjf+scaling/fixed?times=2",
+        "teacher": "compose:routing/prefill-and-work+gang/sjf+scaling/idle",
         "teacher_steps": 300_000,
         "critic_steps": 100_000,
         "learning_rate": 3e-4,

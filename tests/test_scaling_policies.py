@@ -9,6 +9,7 @@ import pytest
 from cluster_worlds import apart, service, small
 
 from gpuyard import baselines
+from gpuyard.baselines.scaling import Idle, RoleSignals, Signals
 from gpuyard.envs.observation import TABLES
 from gpuyard.envs.perf import capability
 from gpuyard.envs.scenario import Scenario
@@ -199,6 +200,66 @@ def test_fixed_goes_to_so_many_times_what_the_scenario_begins_with():
         scaler("scaling/fixed", times=0)
 
 
+def idle(rows: list[tuple[dict[str, float], int]], **options: float) -> None:
+    """Check the row that ``scaling/idle`` takes at each look, 30 s apart; chat begins with 2 of 4.
+
+    ``code`` keeps its two and wants them: somebody asks it all the time.
+    """
+    policy = scaler("scaling/idle", **options)
+    for look, (role, row) in enumerate(rows):
+        asked = {"serving": 2, "rate_per_s": 1.0}
+        assert act(policy, role, asked) == row, f"at {30 * (look + 1)} s"
+
+
+def test_idle_begins_with_a_fleet_and_goes_down_to_what_requests_need_and_one():
+    """25 requests at 10 each need 3 and one to spare: 4. 15 need 2 + 1, once 4 are 30 s ago."""
+    idle(
+        [
+            ({"queued": 3}, ADD),  # none is ready: twice 2
+            ({"serving": 4, "running": 5, "waiting": 1.25}, KEEP),  # 25: ceil(2.5) + 1
+            ({"serving": 4, "running": 3.75, "rate_per_s": 1.0}, KEEP),  # 15: 3, but 4 just before
+            ({"serving": 4, "running": 3.75, "rate_per_s": 1.0}, TAKE),  # 3 at both looks
+            ({"serving": 3, "running": 5, "rate_per_s": 1.0}, KEEP),  # 15 still
+            ({"serving": 3, "running": 7, "rate_per_s": 1.0}, ADD),  # 21: up at once
+        ],
+        times=2.0,
+        batch=10.0,
+    )
+
+
+def test_idle_lets_the_spare_one_go_when_nobody_has_asked_for_a_while():
+    """Last asked at 30 s. Until 120 s it wants 1 + 1; from 30 + 90 s on 1, and 30 s later goes."""
+    asked = {"serving": 2, "rate_per_s": 0.5}
+    idle(
+        [(asked, KEEP), *[({"serving": 2}, KEEP)] * 3, ({"serving": 2}, TAKE)],
+        idle_s=90.0,
+    )
+    once_more = [({"serving": 2}, KEEP), (asked, KEEP), *[({"serving": 2}, KEEP)] * 3]
+    idle([*once_more, ({"serving": 2}, TAKE), ({"serving": 1, "running": 1}, ADD)], idle_s=90.0)
+
+
+def test_idle_keeps_one_of_a_role_that_may_have_none():
+    rule = Idle(fleet=2, batch=8, spare=1, window_s=0.0, idle_s=0.0, least=0, most=4)
+    quiet = RoleSignals(0, (0.0,), (0.0,), (0.0,), (0.0,), (0.0,))
+    assert rule.desired(Signals(0.0, 30.0, {"serve": RoleSignals()})) == {"serve": 2}
+    assert rule.desired(Signals(30.0, 30.0, {"serve": quiet})) == {"serve": 1}
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "allowed"),
+    [
+        ("times", 0.0, "a number above 0"),
+        ("batch", -1.0, "requests, above 0"),
+        ("spare", -1, "replicas, 0 or more"),
+        ("window_s", -30.0, "seconds, 0 or more"),
+        ("idle_s", float("nan"), "seconds, 0 or more"),
+    ],
+)
+def test_idle_says_what_an_option_may_be(option, value, allowed):
+    with pytest.raises(ValueError, match=f"{option} = {value}: give {allowed}"):
+        scaler("scaling/idle", **{option: value})
+
+
 def test_each_service_is_scaled_by_itself_in_turn():
     policy = scaler("scaling/hpa")
     assert act(policy, {"serving": 1, "busy": 0.5}, {"serving": 1, "busy": 1.0}) == 3
@@ -266,7 +327,7 @@ def test_more_replicas_come_under_load(name):
     assert found["ttft_mean_s"] < fixed["ttft_mean_s"]
 
 
-@pytest.mark.parametrize("name", ["hpa", "wva", "dynamo"])
+@pytest.mark.parametrize("name", ["hpa", "wva", "dynamo", "idle?times=1&idle_s=60"])
 def test_idle_replicas_go(name):
     workload = {"preset": "chat", "num_requests": 40, "rate_per_s": 0.05, "max_tokens": 2048}
     chat, scaler = {"initial": 3, "workload": workload}, {"interval_s": 30.0}

@@ -12,6 +12,7 @@ from .dynamo_load import DynamoLoad, DynamoThresholds, Thresholds
 from .dynamo_sla import DynamoSLA, Profile
 from .fixed import Fixed
 from .hpa import HPA
+from .idle import Idle
 from .keda import KedaTokenAware
 from .rule import Replicas, ScalingRule
 from .signals import DECODE, MIXED, PREFILL, RoleSignals, Signals
@@ -27,6 +28,7 @@ __all__ = [
     "DynamoSLA",
     "DynamoThresholds",
     "Fixed",
+    "Idle",
     "KedaTokenAware",
     "Policy",
     "Profile",

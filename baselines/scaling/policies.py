@@ -13,6 +13,7 @@ from .dynamo_load import DynamoLoad
 from .dynamo_sla import PERIOD_S, DynamoSLA, Profile
 from .fixed import Fixed
 from .hpa import HPA, Metric
+from .idle import Idle
 from .keda import KedaTokenAware
 from .predictors import Kind
 from .rule import ScalingRule
@@ -50,6 +51,40 @@ class FixedScaler(Scaler):
             return Fixed()
         wanted = round(role.initial * self.times)
         return Fixed({NAMES[role.kind]: min(max(wanted, role.least), role.most)})
+
+
+class IdleScaler(Scaler):
+    """A fleet so many times that of the scenario, which lets idle replicas go; see :class:`.Idle`.
+
+    Args:
+        times: what the scenario's ``initial`` is multiplied by to begin with; bounds hold.
+        batch: requests in flight for which there is one replica.
+        spare: replicas beyond those while requests come.
+        window_s: it goes down to the most that it wanted within so many seconds.
+        idle_s: seconds without a request after which the spare ones go, too.
+
+    Raises:
+        ValueError: ``times`` or ``batch`` is not above 0, or another option is below 0.
+    """
+
+    def __init__(
+        self,
+        times: float = 3.0,
+        batch: float = 40.0,
+        spare: int = 1,
+        window_s: float = 30.0,
+        idle_s: float = 150.0,
+    ) -> None:
+        if not times > 0:
+            raise ValueError(f"times = {times!r}: give a number above 0")
+        Idle(1, batch, spare, window_s, idle_s)
+        self.times, self.batch, self.spare = times, batch, spare
+        self.window_s, self.idle_s = window_s, idle_s
+
+    def rule(self, role: Role) -> ScalingRule:
+        """Return the rule."""
+        options = self.batch, self.spare, self.window_s, self.idle_s
+        return Idle(round(role.initial * self.times), *options, role.least, role.most)
 
 
 class HPAScaler(Scaler):
@@ -211,6 +246,7 @@ class RandomScaler(ScorePolicy):
 BASELINES: dict[str, Factory] = {
     "random": RandomScaler,
     "fixed": FixedScaler,
+    "idle": IdleScaler,
     "hpa": HPAScaler,
     "hpa-queue": partial(HPAScaler, metric="waiting", target=2.0),
     "keda": KedaScaler,
