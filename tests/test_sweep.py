@@ -1,6 +1,7 @@
 """One executor for sweeps: the same results whoever plays, and nothing is lost."""
 
 import subprocess
+import signal
 import sys
 import types
 from concurrent.futures import BrokenExecutor, Executor, Future
@@ -224,7 +225,11 @@ def test_ctrl_c_in_evaluate_keeps_what_is_finished_and_the_same_command_goes_on(
     command += ["routing/random,sweep_policies:InterruptsOnce,routing/least-requests"]
     played = []
     monkeypatch.setattr(run, "play", lambda each: played.append(each.shown) or task.play(each))
-    assert main(command) == 130
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in the background
+    try:
+        assert main(command) == 130
+    finally:
+        signal.signal(signal.SIGINT, before)
     said = capsys.readouterr().err
     kept = Path("runs", "evaluation")
     assert f"1 of 3 tasks are kept in {kept}: the same command goes on from there" in said
