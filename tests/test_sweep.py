@@ -1,7 +1,7 @@
 """One executor for sweeps: the same results whoever plays, and nothing is lost."""
 
-import subprocess
 import signal
+import subprocess
 import sys
 import types
 from concurrent.futures import BrokenExecutor, Executor, Future
