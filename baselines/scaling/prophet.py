@@ -11,8 +11,8 @@ import math
 from collections import deque
 from datetime import datetime, timedelta
 
-LEAST_POINTS = 5
-"""Values below which the next is like the last."""
+from .arima import LEAST_POINTS
+
 WINDOW = 50
 """Default of ``prophet_window_size``."""
 BEGIN = datetime(2024, 1, 1)
